@@ -1,0 +1,31 @@
+// The port and memory buses: ranges mapped to devices at wiring time. An access that no device claims reads all ones
+// and drops writes (and is counted).
+#ifndef DEVICES_BUS_H
+#define DEVICES_BUS_H
+
+#include "devices/device.h"
+
+#define BUS_RANGES 64
+
+struct bus_range {
+    u64 first, last;
+    struct device *dev;
+    unsigned region;
+};
+
+struct bus {
+    struct bus_range port[BUS_RANGES], mem[BUS_RANGES];
+    unsigned ports_n, mems_n;
+    u64 unclaimed_reads, unclaimed_writes;
+};
+
+void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count);
+void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size);
+void bus_unmap(struct bus *b, struct device *d, unsigned region); // all ranges of that region, ports and memory
+// A port access wider than the range that claims its first port is split into bytes, as a PC's bus does.
+u64 bus_port_read(struct bus *b, u16 port, unsigned size);
+void bus_port_write(struct bus *b, u16 port, unsigned size, u64 value);
+u64 bus_mem_read(struct bus *b, paddr a, unsigned size);
+void bus_mem_write(struct bus *b, paddr a, unsigned size, u64 value);
+
+#endif

@@ -1,0 +1,70 @@
+// Physical memory: RAM as one reserved host mapping (host address = ram + physical address), everything else is MMIO.
+// Holds what is derived per page as well: dirty bits for the state hash, and the lines that hold decoded code.
+#ifndef MMU_PHYS_H
+#define MMU_PHYS_H
+
+#include "mmu/types.h"
+
+#define PHYS_HOLE_FIRST 0xC0000000ull // RAM below this, the rest of it from 4 GiB up
+#define PHYS_HOLE_END   0x100000000ull
+
+struct phys_ops { // the board's side: anything that is not RAM. size 1, 2, 4, 8
+    u64 (*mmio_read)(void *opaque, unsigned cpu, paddr a, unsigned size);
+    void (*mmio_write)(void *opaque, unsigned cpu, paddr a, unsigned size, u64 value);
+};
+
+struct phys {
+    u8 *ram;        // host address of physical address 0; holes are PROT_NONE
+    u64 ram_size;   // bytes of RAM in all
+    u64 low_size;   // bytes of RAM below PHYS_HOLE_FIRST; the rest starts at PHYS_HOLE_END
+    u64 pages;      // number of pages covered by the arrays below (up to the last RAM page)
+    u64 *dirty;     // bitmap, a bit a page: written since phys_dirty_clear
+    u64 *code;      // a word a page: bit n = the 64-byte line n holds decoded code
+    u64 *watch;     // bitmap, a bit a page: writes must be told to `written` (an active VMCS and the like)
+    const struct phys_ops *ops;
+    void *ops_opaque;
+    // Called by phys_write and by stores' slow path before bytes of a page with code lines or watch bit change.
+    void (*written)(void *opaque, paddr a, u64 size);
+    void *written_opaque;
+    bool a20_masked;
+};
+
+// Returns false (and says why in *why) if the host cannot give the mapping.
+bool phys_init(struct phys *p, u64 ram_size, const char **why);
+void phys_free(struct phys *p);
+
+static inline bool phys_is_ram(const struct phys *p, paddr a)
+{
+    return a < p->low_size || (a >= PHYS_HOLE_END && a < PHYS_HOLE_END + (p->ram_size - p->low_size));
+}
+// The host address of a RAM byte, valid to the end of its 4 KiB page; NULL where there is no RAM.
+static inline u8 *phys_host(const struct phys *p, paddr a) { return phys_is_ram(p, a) ? p->ram + a : NULL; }
+
+// The one way to read and write guest-physical memory for everything that is not a fast load or store (DMA,
+// accessed/dirty bits, MSR areas, page walks, loader, debugger). Spans may cross pages; MMIO parts go to the board in
+// naturally aligned pieces of at most 8 bytes, with `cpu` naming whose access it is. phys_write drops decoded code
+// (through `written`) and marks pages dirty.
+void phys_read(struct phys *p, unsigned cpu, paddr a, void *buf, u64 size);
+void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size);
+u8 phys_read8(struct phys *p, unsigned cpu, paddr a);
+u16 phys_read16(struct phys *p, unsigned cpu, paddr a);
+u32 phys_read32(struct phys *p, unsigned cpu, paddr a);
+u64 phys_read64(struct phys *p, unsigned cpu, paddr a);
+void phys_write8(struct phys *p, unsigned cpu, paddr a, u8 v);
+void phys_write16(struct phys *p, unsigned cpu, paddr a, u16 v);
+void phys_write32(struct phys *p, unsigned cpu, paddr a, u32 v);
+void phys_write64(struct phys *p, unsigned cpu, paddr a, u64 v);
+
+static inline bool phys_code_or_watch(const struct phys *p, paddr a)
+{
+    u64 n = a >> PAGE_SHIFT;
+    return p->code[n] || (p->watch[n / 64] >> (n % 64) & 1);
+}
+static inline void phys_mark_dirty(struct phys *p, paddr a)
+{
+    u64 n = a >> PAGE_SHIFT;
+    p->dirty[n / 64] |= 1ull << (n % 64);
+}
+void phys_dirty_clear(struct phys *p);
+
+#endif

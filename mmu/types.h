@@ -1,0 +1,42 @@
+// Integer and address types, and the few helpers that everything uses. The lowest header of the house.
+#ifndef MMU_TYPES_H
+#define MMU_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "Matryoshka runs on little-endian hosts only: guest memory and host memory share one layout."
+#endif
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int8_t s8;
+typedef int16_t s16;
+typedef int32_t s32;
+typedef int64_t s64;
+
+typedef u64 laddr;  // linear address: after segmentation, before paging
+typedef u64 gpaddr; // guest-physical address: after paging, before EPT (equal to paddr where EPT is off)
+typedef u64 paddr;  // physical address: what the memory of the machine answers to
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define BIT(n)       (1ull << (n))
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE  4096ull
+#define PAGE_MASK  (~(PAGE_SIZE - 1))
+
+// A prototype marked RAISES may unwind to the run loop (an exception, a VM exit): nothing of the host (memory,
+// lock, FILE) may be held across a call to it.
+#define RAISES
+
+// The impossible happened: print what and where, and abort. Never reachable by what a guest does.
+_Noreturn void panic(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
