@@ -1,0 +1,37 @@
+// The mode word: everything about the processor's mode that decoding resolves once, so that no body asks.
+// Blocks are keyed by physical address and this word.
+#ifndef CPU_MODE_H
+#define CPU_MODE_H
+
+#include "cpu/vcpu.h"
+
+enum {
+    MODE_CODE16 = 0, MODE_CODE32 = 1, MODE_CODE64 = 2, MODE_CODE = 3, // code size
+    MODE_PE = 1 << 2,       // CR0.PE
+    MODE_VM = 1 << 3,       // EFLAGS.VM
+    MODE_CPL_SHIFT = 4, MODE_CPL = 3 << 4,
+    MODE_STACK32 = 1 << 6,  // SS.B (outside 64-bit code)
+    MODE_FLAT = 1 << 7,     // ES, CS, SS, DS are flat: base 0, no limit, writable (always in 64-bit code)
+    MODE_EM = 1 << 8, MODE_MP = 1 << 9, MODE_TS = 1 << 10,
+    MODE_OSFXSR = 1 << 11, MODE_OSXSAVE = 1 << 12, MODE_UMIP = 1 << 13,
+    MODE_GUEST = 1 << 14,   // VMX non-root operation
+    MODE_FPUNMASK = 1 << 15, // MXCSR has an exception unmasked
+    MODE_AC = 1 << 16,      // alignment checks active (CR0.AM, EFLAGS.AC, CPL 3)
+    MODE_STEP = 1 << 17,    // TF or an enabled DR7 breakpoint: every instruction runs in the loop
+    MODE_LMA = 1 << 18,     // IA-32e mode
+    MODE_VMX = 1 << 19,     // CR4.VMXE
+    MODE_TSD = 1 << 20, MODE_PCE = 1 << 21, MODE_DE = 1 << 22,
+    MODE_MCE = 1 << 23, MODE_FSGSBASE = 1 << 24, MODE_PKE = 1 << 25, MODE_NE = 1 << 26,
+    MODE_HIDDEN = 1 << 27,  // in non-root: some instruction is hidden (#UD) by secondary controls
+};
+static inline bool mode_long64(u32 mode) { return (mode & MODE_CODE) == MODE_CODE64; }
+static inline unsigned mode_cpl(u32 mode) { return mode >> MODE_CPL_SHIFT & 3; }
+static inline bool mode_real(u32 mode) { return !(mode & MODE_PE); }
+static inline bool mode_protected(u32 mode) { return (mode & (MODE_PE | MODE_VM)) == MODE_PE; } // protected or IA-32e, not v86
+
+u32 mode_compute(const struct vcpu *v); // from architectural state
+static inline unsigned cpu_cpl(const struct vcpu *v) { return v->d.cpl; }
+static inline bool cpu_long64(const struct vcpu *v) { return mode_long64(v->d.mode); }
+static inline bool cpu_lma(const struct vcpu *v) { return v->s.msr.efer & EFER_LMA; }
+
+#endif

@@ -1,0 +1,77 @@
+// What can be intercepted in VMX non-root operation, by row. The guard of a row with an intercept asks vmx_intercept()
+// after #UD and privilege checks and before operand and value faults, unless the stage says otherwise.
+#ifndef VMX_INTERCEPT_H
+#define VMX_INTERCEPT_H
+
+#include "cpu/event.h"
+#include "mmu/walk.h"
+
+struct insn;
+
+enum intercept {
+    ICEPT_NONE,
+    // Always, or by one control; decided by vmx_intercept() from the registers alone.
+    ICEPT_CPUID, ICEPT_GETSEC, ICEPT_INVD, ICEPT_XSETBV, ICEPT_VMX /* VMCALL, VMCLEAR, VMLAUNCH ...: always exits */,
+    ICEPT_HLT, ICEPT_INVLPG, ICEPT_INVPCID, ICEPT_MWAIT, ICEPT_MONITOR, ICEPT_PAUSE, ICEPT_RDPMC, ICEPT_RDTSC,
+    ICEPT_RDTSCP, ICEPT_WBINVD, ICEPT_RDRAND, ICEPT_RDSEED, ICEPT_RSM, ICEPT_XSAVES, ICEPT_XRSTORS,
+    ICEPT_RDMSR, ICEPT_WRMSR, ICEPT_VMFUNC, ICEPT_RDPID /* hidden when RDTSCP is not enabled */,
+    ICEPT_DTABLE_READ /* SGDT SIDT SLDT STR */, ICEPT_DTABLE_WRITE /* LGDT LIDT LLDT LTR */,
+    ICEPT_MOV_TO_CR, ICEPT_MOV_FROM_CR, ICEPT_CLTS,
+    ICEPT_MOV_DR, // stage: before the privilege check
+    ICEPT_COUNT
+};
+
+// The hook of the guard. v->s.vmx.guest is true. Returns if the instruction is to run; else raises a VM exit or #UD.
+RAISES void vmx_intercept(struct vcpu *v, const struct insn *in, enum intercept what);
+
+// Hooks at other stages; bodies call them always, they return at once outside non-root operation.
+RAISES void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned size, bool input, bool string,
+                             bool rep, bool immediate, laddr string_address); // after IOPL and the TSS bitmap
+RAISES void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool memory, laddr la); // after the operand
+RAISES void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source /* qualification 31:30 */);
+
+// CR masks and shadows, CR8 under TPR shadow, TSC: modified bodies. Outside non-root they are the identity.
+u64 vmx_read_cr0(const struct vcpu *v); // as MOV from CR and SMSW see it
+u64 vmx_read_cr4(const struct vcpu *v);
+u64 vmx_merge_cr0(const struct vcpu *v, u64 value); // what MOV to CR0/LMSW/CLTS writes: host-owned bits keep the real value
+u64 vmx_merge_cr4(const struct vcpu *v, u64 value);
+bool vmx_read_cr8(struct vcpu *v, u64 *value);  // true: handled by the virtual TPR
+bool vmx_write_cr8(struct vcpu *v, u64 value);  // true: handled; may set a pending TPR-below-threshold exit
+u64 vmx_tsc(const struct vcpu *v, u64 tsc);     // TSC that RDTSC, RDTSCP and RDMSR 10h return
+bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value); // APIC virtualization of MSRs (none yet): true if handled
+
+// CR0/CR4 bits that VMX operation fixes: #GP when violated (no change to PE/PG under unrestricted guest).
+bool vmx_cr0_allowed(const struct vcpu *v, u64 value);
+bool vmx_cr4_allowed(const struct vcpu *v, u64 value);
+
+// Delivery. The run loop asks before it delivers `e` in non-root operation: true if it is to be a VM exit instead, and then
+// *exit is filled (EVENT_VMEXIT). External interrupts and NMIs included.
+bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *exit);
+// Around delivery through the IDT, so that a VM exit on the way reports the IDT-vectoring information.
+void vmx_vectoring_begin(struct vcpu *v, const struct event *e);
+void vmx_vectoring_end(struct vcpu *v);
+
+// The boundary between instructions, in the order of SDM table "Priority Among Simultaneous Events": what VMX adds.
+// Each returns true and fills *exit if a VM exit is due now.
+bool vmx_boundary_mtf(struct vcpu *v, struct event *exit);        // MTF; also TPR below threshold, virtualized EOI, APIC write
+bool vmx_boundary_timer(struct vcpu *v, struct event *exit);      // preemption timer
+bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit);
+bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit);
+bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be due: run the boundary now
+bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
+u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
+
+// The world switch; runs only from the run loop. Consumes an EVENT_VMEXIT.
+void vmx_exit(struct vcpu *v, const struct event *e);
+// INIT, SIPI, shutdown in non-root.
+bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *exit);
+// Fills the EPT and VPID parts of the translation context.
+void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
+// A WALK_EPT_* result becomes a VM exit (also sets "NMI unblocking due to IRET" and vectoring as the manual says).
+_Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid);
+// Reset, and any write to guest memory that holds the current VMCS (drops decoded controls).
+void vmx_reset(struct vcpu *v);
+void vmx_memory_written(struct vcpu *v, paddr a, u64 size);
+bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value); // 480h-493h and 3Ah belong here; false: not a VMX MSR or #GP
+
+#endif

@@ -1,0 +1,22 @@
+// VT-x state of a logical processor. Plain data; the VMX helpers' own derived data (decoded controls) is in vmx/control.h.
+#ifndef VMX_STATE_H
+#define VMX_STATE_H
+
+#include "mmu/types.h"
+
+#define VMX_NO_POINTER UINT64_MAX
+
+struct vmx_state { // architectural
+    bool on;         // in VMX operation (after VMXON)
+    bool guest;      // in VMX non-root operation
+    bool mtf_pending;      // a monitor-trap-flag exit is pending for the next boundary
+    bool timer_active;     // the VMX-preemption timer is counting
+    u64 vmxon_pointer;
+    u64 vmcs_pointer;      // current VMCS, VMX_NO_POINTER if none
+    u64 timer_deadline;    // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
+    // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring information
+    u32 vectoring_info, vectoring_error, vectoring_insn_len;
+    u32 pad;
+};
+
+#endif
