@@ -53,7 +53,7 @@ enum {
     RF_MMX = 1 << 20,   // #UD by CR0.EM, #NM by TS, #MF pending
     RF_SSE = 1 << 21,   // #UD by CR0.EM or CR4.OSFXSR=0, #NM by TS
     RF_REP = 1 << 22,   // F2/F3 are repeat prefixes
-    RF_NOFLAGS = 1 << 23, // reserved
+    RF_CC = 1 << 23,    // 16 opcodes: the low four bits are a condition
     RF_READS = 1 << 24, // reads arithmetic flags
     RF_WRITES = 1 << 25, // writes (or leaves undefined) all six arithmetic flags
     RF_REL = 1 << 26,   // immediate is relative to the next instruction
