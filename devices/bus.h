@@ -16,13 +16,16 @@ struct bus_range {
 struct bus {
     struct bus_range port[BUS_RANGES], mem[BUS_RANGES];
     unsigned ports_n, mems_n;
+    u8 port_owner[65536]; // number of the range that claims the port, plus 1; where ranges overlap the later one
     u64 unclaimed_reads, unclaimed_writes;
 };
 
+void bus_init(struct bus *b);
 void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count);
 void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size);
 void bus_unmap(struct bus *b, struct device *d, unsigned region); // all ranges of that region, ports and memory
-// A port access wider than the range that claims its first port is split into bytes, as a PC's bus does.
+// An access wider than its device decodes (device_ops.max_size) is split into pieces of that size, and one that
+// reaches beyond the range that claims its first port is split into bytes, as a PC's bus does.
 u64 bus_port_read(struct bus *b, u16 port, unsigned size);
 void bus_port_write(struct bus *b, u16 port, unsigned size, u64 value);
 u64 bus_mem_read(struct bus *b, paddr a, unsigned size);

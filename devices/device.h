@@ -18,8 +18,15 @@ static inline void irq_set(const struct irq_line *l, bool level)
     if (l->set) l->set(l->to, l->n, level);
 }
 
+// What a device says to the people who watch the machine. Every member may be NULL.
+struct device_host {
+    void (*unimplemented)(void *opaque, const char *what); // counted and named: guest-visible, and not there
+    void *opaque;
+};
+
 struct device_ops {
     const char *name;
+    unsigned max_size; // widest access it decodes; the bus splits wider ones into pieces of this size. 0: any
     void (*reset)(struct device *d);
     // `region` is the number given when the range was mapped; `offset` counts from its start; size is 1, 2, 4 or 8.
     // Values are zero-extended. A device that does not decode a size or offset reads all ones and ignores writes.
@@ -37,6 +44,12 @@ struct device {
     void *state;
     u32 state_size;
     struct device *next; // in wiring order
+    const struct device_host *host;
 };
+
+static inline void device_unimplemented(const struct device *d, const char *what)
+{
+    if (d->host && d->host->unimplemented) d->host->unimplemented(d->host->opaque, what);
+}
 
 #endif
