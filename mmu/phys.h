@@ -24,6 +24,7 @@ struct phys {
     const struct phys_ops *ops;
     void *ops_opaque;
     // Called by phys_write and by stores' slow path before bytes of a page with code lines or watch bit change.
+    // Once for each page touched, with the part of the write that lies in it.
     void (*written)(void *opaque, paddr a, u64 size);
     void *written_opaque;
     bool a20_masked;
@@ -39,6 +40,10 @@ static inline bool phys_is_ram(const struct phys *p, paddr a)
 }
 // The host address of a RAM byte, valid to the end of its 4 KiB page; NULL where there is no RAM.
 static inline u8 *phys_host(const struct phys *p, paddr a) { return phys_is_ram(p, a) ? p->ram + a : NULL; }
+
+// The address that leaves the processor for `a`: the A20 gate masks bit 20 when closed. Page walks apply it to their own
+// accesses; translations are returned and cached unmasked, so whoever uses one applies it (DMA never does).
+static inline paddr phys_a20(const struct phys *p, paddr a) { return p->a20_masked ? a & ~BIT(20) : a; }
 
 // The one way to read and write guest-physical memory for everything that is not a fast load or store (DMA,
 // accessed/dirty bits, MSR areas, page walks, loader, debugger). Spans may cross pages; MMIO parts go to the board in

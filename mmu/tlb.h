@@ -40,13 +40,19 @@ struct tlb_context { // which (vpid, pcid, ept_view) a serial stands for; `globa
 struct tlb {
     struct tlb_entry set[TLB_SETS][TLB_WAYS];
     u8 next_way[TLB_SETS];
-    struct tlb_context context[TLB_CONTEXTS]; // shared meaning for both TLBs; each keeps its own copy
+    struct tlb_context context[TLB_CONTEXTS]; // shared meaning for both TLBs; each keeps its own copy. Eight groups of
+                                              // eight, the group chosen by a hash of the key
     u32 next_context;                         // round-robin replacement of contexts
     u32 next_serial;                          // counts up from 1
     u32 serial, global_serial;                // those of the context in use
+    u8 current, current_global;               // and where they are in context[]
+    u8 pad[2];
+    u32 restarts;                             // times next_serial ran out and began at 1 again with everything dropped:
+                                              // whoever remembers serials (fast tables) forgets them when this moves
+    u64 large[4]; // a bit for each hashed GiB of linear addresses that may hold entries of large pages
 };
 
-void tlb_reset(struct tlb *t);
+void tlb_reset(struct tlb *t); // empty; the context in use is (vpid 0, pcid 0, no EPT)
 // Chooses the serials of the context in use, allocating one (and killing the entries of the replaced one) if new.
 void tlb_select(struct tlb *t, const struct mmu_ctx *c);
 // The entry for a linear address in the context in use, or NULL.
@@ -56,17 +62,22 @@ struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r,
 static inline void tlb_drop(struct tlb_entry *e) { e->serial = 0; }
 
 // Invalidations, as SDM 5.10.4 and 31.4 say (chapter "Caching translation information"). Each returns nothing; the caller
-// (cpu/tlbops.c) also drops fast tables and bumps the fetch generation.
+// (cpu/tlbops.c) also drops fast tables and bumps the fetch generation. What flushes a whole context gives it a new
+// serial (t->serial and t->global_serial change if it is the one in use). As SDM 31.4.3.1 has it, those that act on
+// the current VPID (all but tlb_invept*) act in all its EPT views: `c` names the VPID.
 void tlb_invlpg(struct tlb *t, laddr la);                              // context in use, globals too, large pages whole
-void tlb_flush_context(struct tlb *t, const struct mmu_ctx *c, u16 pcid); // non-global entries of (vpid, pcid, view)
-void tlb_flush_pcids(struct tlb *t, const struct mmu_ctx *c, bool globals); // every pcid of (vpid, view)
+void tlb_flush_context(struct tlb *t, const struct mmu_ctx *c, u16 pcid); // non-global entries of (vpid, pcid)
+void tlb_flush_pcids(struct tlb *t, const struct mmu_ctx *c, bool globals); // every pcid of the vpid
 void tlb_flush_address(struct tlb *t, const struct mmu_ctx *c, u16 pcid, laddr la); // INVPCID type 0: no globals
 void tlb_invvpid_address(struct tlb *t, u16 vpid, laddr la);
-void tlb_invvpid(struct tlb *t, u16 vpid, bool keep_globals);
+void tlb_invvpid(struct tlb *t, u16 vpid, bool keep_globals); // vpid 0: VM entry and exit without VPIDs
 void tlb_invvpid_all(struct tlb *t);        // every vpid but 0
 void tlb_invept(struct tlb *t, u64 ept_view); // all entries of that view
 void tlb_invept_all(struct tlb *t);         // all with EPT
-void tlb_drop_page(struct tlb *t, laddr la, gpaddr gpa); // what an EPT violation at (la, gpa) invalidates in the context in use
+// What an EPT violation at (la, gpa), or a #PF at la, invalidates in the context in use. No entry is kept by guest-physical
+// address alone, so `gpa` names nothing more to drop. Of a large page only the piece at `la` goes: the others are not used
+// to translate `la`.
+void tlb_drop_page(struct tlb *t, laddr la, gpaddr gpa);
 
 // ---- the derived fast table ----
 #define FAST_BITS 10

@@ -26,6 +26,7 @@ struct mmu_ctx {
     bool ept_ad;    // EPTP bit 6
     bool ept_mbec;  // mode-based execute control
     bool ept_gib;   // 1 GiB EPT pages supported
+    bool ept_exec_only; // execute without read is legal in EPT entries (IA32_VMX_EPT_VPID_CAP bit 0)
 };
 
 // What an access is.
@@ -34,7 +35,7 @@ enum {
     ACC_WRITE = 1,
     ACC_FETCH = 2,
     ACC_KIND = 3,
-    ACC_USER = 4,     // CPL 3 and not an implicit supervisor access
+    ACC_USER = 4,     // CPL 3 and not an implicit supervisor access (walk_ept: the linear address is a user-mode one)
     ACC_IMPLICIT = 8, // implicit supervisor access (descriptor tables, TSS): SMAP without regard to EFLAGS.AC
     ACC_AC = 16,      // EFLAGS.AC is 1 (SMAP is overridden for explicit supervisor data accesses)
 };
@@ -63,7 +64,8 @@ enum walk_status {
 
 struct walk_result {
     u8 status;         // enum walk_status
-    u8 page_shift;     // WALK_OK: log2 of the size of the translation to cache: the smaller of both stages
+    u8 page_shift;     // WALK_OK: log2 of the size of the page in stage 1 (12 where paging is off): what INVLPG on any
+                       // address of it must invalidate, however small the pieces are that the TLB holds
     u32 rights;        // TLB_*
     u32 error;         // WALK_PF: page-fault error code
     u64 qualification; // WALK_EPT_VIOLATION: bits as in exit qualification (SDM table "Exit Qualification for EPT Violations")
@@ -76,16 +78,18 @@ struct walk_result {
 struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc);
 // Second stage alone (PAE PDPTE loads, guest-physical accesses that have no linear address). `acc` = ACC_READ/WRITE/FETCH;
 // `linear`: the qualification bits 7 and 8 to report (0 = no linear address; EPT_Q_LINEAR, EPT_Q_LINEAR | EPT_Q_FINAL).
+// Of the result's rights only the second stage's are set. Without EPT: identity with full rights.
 struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 acc, u64 linear);
 #define EPT_Q_LINEAR BIT(7)
 #define EPT_Q_FINAL  BIT(8)
 
 // Whether cached rights still permit this access under the present CR0.WP, SMEP, SMAP, PKRU, EFER.NXE. True means "grant";
-// false means nothing but "walk again".
+// false means nothing but "walk again". A write through a translation with a clear dirty bit in either stage is refused.
 bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc);
 
 // PAE: reads and checks the four PDPTEs at CR3; returns false if a present one has reserved bits set (the caller raises
-// #GP or fails the entry). With EPT the read is translated; a failure there is returned in *r with status != WALK_OK.
+// #GP or fails the entry). With EPT the read is translated; a failure there is returned in *r with status != WALK_OK
+// (and false), so look at r->status first.
 bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpte[4], struct walk_result *r);
 
 static inline bool laddr_canonical(laddr a, unsigned bits) // bits: 48 or 57

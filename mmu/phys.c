@@ -1,0 +1,182 @@
+// Physical memory: the one host mapping that holds RAM, and the one way in and out of it for everything that is not a
+// fast load or store. What is not RAM goes to the board. The A20 gate is applied by whoever makes an address for the
+// processor (phys_a20), because DMA does not pass it.
+#include "mmu/phys.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static u64 phys_end(const struct phys *p) // first byte after the last RAM page
+{
+    return p->ram_size > p->low_size ? PHYS_HOLE_END + (p->ram_size - p->low_size) : p->low_size;
+}
+
+// Makes [a, a + size) of the reservation usable memory.
+static bool phys_open(struct phys *p, paddr a, u64 size, u64 host_page)
+{
+    u64 rounded = (size + host_page - 1) & ~(host_page - 1);
+
+    if (size == 0) return true;
+    if (mprotect(p->ram + a, rounded, PROT_READ | PROT_WRITE)) return false;
+    // A hint only: fewer host TLB misses where the host has large pages to give.
+    (void)madvise(p->ram + a, rounded, MADV_HUGEPAGE);
+    return true;
+}
+
+bool phys_init(struct phys *p, u64 ram_size, const char **why)
+{
+    u64 host_page = (u64)sysconf(_SC_PAGESIZE);
+    u64 span;
+    void *map;
+
+    memset(p, 0, sizeof(*p));
+    if (ram_size == 0 || ram_size % PAGE_SIZE) {
+        *why = "the size of RAM must be a multiple of 4 KiB and not zero";
+        return false;
+    }
+    if (ram_size > BIT(46)) {
+        *why = "the size of RAM is beyond what a host process can map";
+        return false;
+    }
+    p->ram_size = ram_size;
+    p->low_size = ram_size < PHYS_HOLE_FIRST ? ram_size : PHYS_HOLE_FIRST;
+    p->pages = phys_end(p) >> PAGE_SHIFT;
+
+    span = (phys_end(p) + host_page - 1) & ~(host_page - 1);
+    map = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) {
+        *why = "the host does not give the address space for RAM";
+        memset(p, 0, sizeof(*p));
+        return false;
+    }
+    p->ram = map;
+    p->dirty = calloc((p->pages + 63) / 64, sizeof(*p->dirty));
+    p->watch = calloc((p->pages + 63) / 64, sizeof(*p->watch));
+    p->code = calloc(p->pages, sizeof(*p->code));
+    if (!p->dirty || !p->watch || !p->code || !phys_open(p, 0, p->low_size, host_page) ||
+        !phys_open(p, PHYS_HOLE_END, ram_size - p->low_size, host_page)) {
+        *why = "the host does not give the memory for RAM";
+        phys_free(p);
+        return false;
+    }
+    return true;
+}
+
+void phys_free(struct phys *p)
+{
+    u64 host_page = (u64)sysconf(_SC_PAGESIZE);
+
+    if (p->ram) munmap(p->ram, (phys_end(p) + host_page - 1) & ~(host_page - 1));
+    free(p->dirty);
+    free(p->watch);
+    free(p->code);
+    memset(p, 0, sizeof(*p));
+}
+
+void phys_dirty_clear(struct phys *p) { memset(p->dirty, 0, (p->pages + 63) / 64 * sizeof(*p->dirty)); }
+
+// ---- one piece ----
+
+// The largest naturally aligned piece of at most 8 bytes that starts at `a` and fits in `left`.
+static unsigned mmio_piece(paddr a, u64 left)
+{
+    unsigned size = 8;
+
+    while ((a & (size - 1)) || size > left) size /= 2;
+    return size;
+}
+
+static u64 mmio_read(struct phys *p, unsigned cpu, paddr a, unsigned size)
+{
+    if (!p->ops || !p->ops->mmio_read) return ~0ull; // an empty bus floats high
+    return p->ops->mmio_read(p->ops_opaque, cpu, a, size);
+}
+
+static void mmio_write(struct phys *p, unsigned cpu, paddr a, unsigned size, u64 value)
+{
+    if (!p->ops || !p->ops->mmio_write) return;
+    p->ops->mmio_write(p->ops_opaque, cpu, a, size, value);
+}
+
+// To be called before bytes of one RAM page change.
+static void ram_about_to_change(struct phys *p, paddr a, u64 size)
+{
+    if (unlikely(phys_code_or_watch(p, a)) && p->written) p->written(p->written_opaque, a, size);
+    phys_mark_dirty(p, a);
+}
+
+static u64 in_page(paddr a, u64 size) // how much of [a, a + size) lies in the page of `a`
+{
+    u64 left = PAGE_SIZE - (a & ~PAGE_MASK);
+
+    return size < left ? size : left;
+}
+
+// ---- spans ----
+
+void phys_read(struct phys *p, unsigned cpu, paddr a, void *buf, u64 size)
+{
+    u8 *to = buf;
+
+    while (size) {
+        u64 n = in_page(a, size);
+
+        if (phys_is_ram(p, a)) {
+            memcpy(to, p->ram + a, n);
+        } else {
+            n = mmio_piece(a, n);
+            u64 v = mmio_read(p, cpu, a, (unsigned)n);
+            memcpy(to, &v, n);
+        }
+        a += n, to += n, size -= n;
+    }
+}
+
+void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size)
+{
+    const u8 *from = buf;
+
+    while (size) {
+        u64 n = in_page(a, size);
+
+        if (phys_is_ram(p, a)) {
+            ram_about_to_change(p, a, n);
+            memcpy(p->ram + a, from, n);
+        } else {
+            u64 v = 0;
+            n = mmio_piece(a, n);
+            memcpy(&v, from, n);
+            mmio_write(p, cpu, a, (unsigned)n, v);
+        }
+        a += n, from += n, size -= n;
+    }
+}
+
+// ---- scalars: the same, without the loop where the value lies in one RAM page ----
+
+#define SCALAR(type, bits)                                                                                  \
+    type phys_read##bits(struct phys *p, unsigned cpu, paddr a)                                             \
+    {                                                                                                       \
+        type v;                                                                                             \
+        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v)))                                \
+            memcpy(&v, p->ram + a, sizeof(v));                                                              \
+        else                                                                                                \
+            phys_read(p, cpu, a, &v, sizeof(v));                                                            \
+        return v;                                                                                           \
+    }                                                                                                       \
+    void phys_write##bits(struct phys *p, unsigned cpu, paddr a, type v)                                    \
+    {                                                                                                       \
+        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v))) {                              \
+            ram_about_to_change(p, a, sizeof(v));                                                           \
+            memcpy(p->ram + a, &v, sizeof(v));                                                              \
+        } else {                                                                                            \
+            phys_write(p, cpu, a, &v, sizeof(v));                                                           \
+        }                                                                                                   \
+    }
+
+SCALAR(u8, 8)
+SCALAR(u16, 16)
+SCALAR(u32, 32)
+SCALAR(u64, 64)

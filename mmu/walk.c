@@ -1,0 +1,310 @@
+// The walk of the guest's paging structures: linear address to guest-physical address (SDM 3A chapter "Paging"), with
+// every structure access and the final address going through the second stage (walk_ept.c).
+//
+// Where the manual leaves room, this machine does the following; the tests hold it.
+// - Order: for each level the EPT events of reading the entry, then its present and reserved-bit checks; after the last
+//   level the access rights; then accessed and dirty flags from the root downwards (with EPT events of their writes);
+//   then the EPT events of the final access. So a walk that ends in #PF sets no flag in any guest entry, while an EPT
+//   violation of the final access finds them set. (SDM 5.8 sets A when an entry is "used"; whether a faulting walk used
+//   the ones above is left open.)
+// - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0 and 1.
+// - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
+//
+// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure caches: none.
+#include "mmu/walk_ept.h"
+
+enum { // bits of paging-structure entries
+    PTE_P = 1 << 0,
+    PTE_W = 1 << 1,
+    PTE_U = 1 << 2,
+    PTE_A = 1 << 5,
+    PTE_D = 1 << 6,
+    PTE_PS = 1 << 7,
+    PTE_G = 1 << 8,
+};
+#define PTE_XD        BIT(63)
+#define PTE_KEY_SHIFT 59
+
+enum { // page-fault error code
+    PFEC_P = 1 << 0,
+    PFEC_W = 1 << 1,
+    PFEC_U = 1 << 2,
+    PFEC_RSVD = 1 << 3,
+    PFEC_ID = 1 << 4,
+    PFEC_PK = 1 << 5,
+};
+
+struct guest_entry { // an entry that the walk used
+    paddr pa;
+    gpaddr gpa;
+    u64 value;
+    u32 s2; // EPT rights of the page that holds it (EPT_R | ...)
+};
+
+struct guest_walk {
+    struct guest_entry used[5]; // from the root
+    unsigned count;
+    u32 rights; // TLB_*, first stage
+    u8 page_shift;
+    gpaddr gpa;
+};
+
+#define FULL_RIGHTS_1 (TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY)
+
+// ---- access rights ----
+
+static bool key_forbids(const struct mmu_ctx *c, u32 rights, u32 acc)
+{
+    u32 key_bits;
+
+    // SDM 5.6.2: 4-level and 5-level paging with CR4.PKE, data accesses to user-mode addresses only.
+    if (!c->pke || c->paging < PAGING_4LEVEL || (acc & ACC_KIND) == ACC_FETCH || !(rights & TLB_USER)) return false;
+    key_bits = c->pkru >> (rights >> TLB_PKEY_SHIFT & 15) * 2;
+    if (key_bits & 1) return true;
+    return (key_bits & 2) && (acc & ACC_KIND) == ACC_WRITE && (c->wp || (acc & ACC_USER));
+}
+
+// SDM 5.6.1, without protection keys.
+static bool rights_allow(const struct mmu_ctx *c, u32 rights, u32 acc)
+{
+    u32 kind = acc & ACC_KIND;
+
+    if (c->paging == PAGING_OFF) return true;
+    if (kind == ACC_FETCH && !(rights & TLB_EXEC)) return false;
+    if (acc & ACC_USER) {
+        if (!(rights & TLB_USER)) return false;
+        return kind != ACC_WRITE || (rights & TLB_WRITE);
+    }
+    if (rights & TLB_USER) {
+        if (kind == ACC_FETCH) return !c->smep;
+        if (c->smap && ((acc & ACC_IMPLICIT) || !(acc & ACC_AC))) return false;
+    }
+    return kind != ACC_WRITE || (rights & TLB_WRITE) || !c->wp;
+}
+
+bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc)
+{
+    if (!rights_allow(c, rights, acc) || key_forbids(c, rights, acc)) return false;
+    switch (acc & ACC_KIND) {
+    case ACC_READ: return rights & TLB_S2_READ;
+    case ACC_WRITE:
+        return (rights & (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY)) == (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY);
+    default: return rights & (rights & TLB_USER ? TLB_S2_EXEC_USER : TLB_S2_EXEC);
+    }
+}
+
+static struct walk_result page_fault(const struct mmu_ctx *c, u32 acc, u32 error)
+{
+    struct walk_result r = {.status = WALK_PF, .error = error};
+    bool pae = c->paging != PAGING_32;
+
+    if ((acc & ACC_KIND) == ACC_WRITE) r.error |= PFEC_W;
+    if (acc & ACC_USER) r.error |= PFEC_U;
+    if ((acc & ACC_KIND) == ACC_FETCH && (c->smep || (pae && c->nxe))) r.error |= PFEC_ID;
+    return r;
+}
+
+// ---- entries ----
+
+// Reads the entry at guest-physical `gpa`. False: *r holds the EPT event.
+static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa, unsigned size,
+                       struct walk_result *r)
+{
+    e->gpa = e->pa = gpa;
+    e->s2 = EPT_R | EPT_W;
+    if (c->ept) {
+        struct ept_result s2;
+        // SDM 30.3.3.2: with EPT accessed/dirty flags every access to a paging structure counts as a write.
+        u32 need = c->ept_ad ? EPT_R | EPT_W : EPT_R;
+
+        if (!ept_translate(p, c, gpa, need, &s2)) {
+            *r = ept_event(c, &s2, gpa, need, EPT_Q_LINEAR);
+            return false;
+        }
+        e->pa = s2.pa;
+        e->s2 = s2.rights;
+    }
+    e->pa = phys_a20(p, e->pa);
+    e->value = size == 8 ? phys_read64(p, c->cpu, e->pa) : phys_read32(p, c->cpu, e->pa);
+    return true;
+}
+
+static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags, unsigned size,
+                      struct walk_result *r)
+{
+    if ((e->value & flags) == flags) return true;
+    if (c->ept && !(e->s2 & EPT_W)) {
+        struct ept_result s2 = {.status = WALK_EPT_VIOLATION, .rights = e->s2};
+        *r = ept_event(c, &s2, e->gpa, EPT_R | EPT_W, EPT_Q_LINEAR);
+        return false;
+    }
+    if (size == 8) phys_write64(p, c->cpu, e->pa, e->value | flags);
+    else phys_write32(p, c->cpu, e->pa, (u32)(e->value | flags));
+    return true;
+}
+
+static u64 bits(unsigned high, unsigned low) // a mask of bits high:low, empty if high < low
+{
+    return high < low ? 0 : (~0ull >> (63 - high)) & (~0ull << low);
+}
+
+static void take_rights(struct guest_walk *w, u64 entry)
+{
+    if (!(entry & PTE_U)) w->rights &= ~TLB_USER;
+    if (!(entry & PTE_W)) w->rights &= ~TLB_WRITE;
+    if (entry & PTE_XD) w->rights &= ~TLB_EXEC;
+}
+
+static void take_leaf(struct guest_walk *w, const struct mmu_ctx *c, u64 entry, unsigned shift)
+{
+    w->page_shift = (u8)shift;
+    if ((entry & PTE_G) && c->pge) w->rights |= TLB_GLOBAL;
+    if (!(entry & PTE_D)) w->rights &= ~TLB_DIRTY;
+}
+
+// ---- the structures ----
+
+static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct guest_walk *w,
+                    struct walk_result *r)
+{
+    // SDM 5.3: PSE-36 gives a 4 MiB page at most 40 address bits.
+    unsigned m = c->maxphyaddr < 40 ? c->maxphyaddr : 40;
+    u32 pde, pte;
+
+    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 4, r)) return false;
+    w->count = 1;
+    pde = (u32)w->used[0].value;
+    if (!(pde & PTE_P)) goto absent;
+    take_rights(w, pde);
+    if ((pde & PTE_PS) && c->pse) {
+        if (pde & bits(21, m - 19)) {
+            *r = page_fault(c, acc, PFEC_P | PFEC_RSVD);
+            return false;
+        }
+        w->gpa = (pde & 0xFFC00000) | (u64)(pde & bits(m - 20, 13)) << 19 | (la & 0x3FFFFF);
+        take_leaf(w, c, pde, 22);
+        return true;
+    }
+    if (!read_entry(p, c, &w->used[1], (pde & 0xFFFFF000) | (la >> 12 & 0x3FF) << 2, 4, r)) return false;
+    w->count = 2;
+    pte = (u32)w->used[1].value;
+    if (!(pte & PTE_P)) goto absent;
+    take_rights(w, pte);
+    w->gpa = (pte & 0xFFFFF000) | (la & 0xFFF);
+    take_leaf(w, c, pte, 12);
+    return true;
+absent:
+    *r = page_fault(c, acc, 0);
+    return false;
+}
+
+// PAE, 4-level and 5-level paging from the table at `table` with `level` (0: page table) downwards.
+static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, gpaddr table, int level,
+                    struct guest_walk *w, struct walk_result *r)
+{
+    u64 address = bits(c->maxphyaddr - 1u, 12);
+    // SDM 5.4, 5.5: PAE reserves 62:M, the IA-32e formats 51:M only; XD is reserved while EFER.NXE = 0.
+    u64 reserved = bits(c->paging == PAGING_PAE ? 62 : 51, c->maxphyaddr) | (c->nxe ? 0 : PTE_XD);
+
+    for (;; level--) {
+        unsigned shift = 12 + 9 * (unsigned)level;
+        struct guest_entry *e = &w->used[w->count];
+        u64 here = reserved;
+        bool leaf;
+
+        if (!read_entry(p, c, e, table | (la >> shift & 0x1FF) << 3, 8, r)) return false;
+        w->count++;
+        if (!(e->value & PTE_P)) {
+            *r = page_fault(c, acc, 0);
+            return false;
+        }
+        leaf = level == 0 || (e->value & PTE_PS);
+        if (level > 2 || (level == 2 && !c->gib_pages)) here |= PTE_PS;
+        else if (leaf && level > 0) here |= bits(shift - 1, 13);
+        if (e->value & here) {
+            *r = page_fault(c, acc, PFEC_P | PFEC_RSVD);
+            return false;
+        }
+        take_rights(w, e->value);
+        if (leaf) {
+            u64 offset = BIT(shift) - 1;
+
+            w->gpa = (e->value & address & ~offset) | (la & offset);
+            take_leaf(w, c, e->value, shift);
+            if (c->paging >= PAGING_4LEVEL) w->rights |= (u32)(e->value >> PTE_KEY_SHIFT & 15) << TLB_PKEY_SHIFT;
+            return true;
+        }
+        table = e->value & address;
+    }
+}
+
+static bool walk_structures(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct guest_walk *w,
+                            struct walk_result *r)
+{
+    u64 pdpte;
+
+    switch (c->paging) {
+    case PAGING_32: return walk_32(p, c, la, acc, w, r);
+    case PAGING_PAE:
+        pdpte = c->pdpte[la >> 30 & 3];
+        if (!(pdpte & PTE_P)) {
+            *r = page_fault(c, acc, 0);
+            return false;
+        }
+        return walk_64(p, c, la, acc, pdpte & bits(c->maxphyaddr - 1u, 12), 1, w, r);
+    case PAGING_4LEVEL: return walk_64(p, c, la, acc, c->cr3 & bits(c->maxphyaddr - 1u, 12), 3, w, r);
+    case PAGING_5LEVEL: return walk_64(p, c, la, acc, c->cr3 & bits(c->maxphyaddr - 1u, 12), 4, w, r);
+    default: panic("walk: paging mode %u", c->paging);
+    }
+}
+
+// Rights and accessed/dirty flags after a complete walk. False: *r holds the event.
+static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, struct guest_walk *w,
+                           struct walk_result *r)
+{
+    unsigned size = c->paging == PAGING_32 ? 4 : 8;
+    bool key = key_forbids(c, w->rights, acc);
+
+    if (key || !rights_allow(c, w->rights, acc)) {
+        *r = page_fault(c, acc, PFEC_P | (key ? PFEC_PK : 0));
+        return false;
+    }
+    for (unsigned i = 0; i < w->count; i++) {
+        bool dirty = i + 1 == w->count && (acc & ACC_KIND) == ACC_WRITE;
+
+        if (!set_flags(p, c, &w->used[i], dirty ? PTE_A | PTE_D : PTE_A, size, r)) return false;
+        if (dirty) w->rights |= TLB_DIRTY;
+    }
+    return true;
+}
+
+struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc)
+{
+    struct guest_walk w = {.rights = FULL_RIGHTS_1, .page_shift = 12, .gpa = la};
+    struct walk_result r = {.status = WALK_OK};
+
+    if (c->paging != PAGING_OFF) {
+        if (!walk_structures(p, c, la, acc, &w, &r) || !finish_stage_1(p, c, acc, &w, &r)) return r;
+    }
+    // Mode-based execute control asks for the mode of the address, not of the access (SDM 30.3.3.2).
+    r = walk_ept(p, c, w.gpa, (acc & ACC_KIND) | (w.rights & TLB_USER ? ACC_USER : 0), EPT_Q_LINEAR | EPT_Q_FINAL);
+    r.rights |= w.rights;
+    r.page_shift = w.page_shift;
+    return r;
+}
+
+bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpte[4], struct walk_result *r)
+{
+    // SDM 5.4.1: bits 2:1, 8:5 and 63:M are reserved in a present PDPTE.
+    u64 reserved = bits(2, 1) | bits(8, 5) | bits(63, c->maxphyaddr);
+    bool good = true;
+
+    // Reads even with EPT accessed/dirty flags, and without a linear address.
+    *r = walk_ept(p, c, cr3 & 0xFFFFFFE0, ACC_READ, 0);
+    if (r->status != WALK_OK) return false;
+    for (unsigned i = 0; i < 4; i++) {
+        pdpte[i] = phys_read64(p, c->cpu, phys_a20(p, r->pa + i * 8));
+        if ((pdpte[i] & PTE_P) && (pdpte[i] & reserved)) good = false;
+    }
+    return good;
+}
