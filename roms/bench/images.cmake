@@ -1,0 +1,1 @@
+# Workloads with markers on the serial line.
