@@ -1,0 +1,28 @@
+// The control table as data, and the names of exit reasons.
+#include "vmx/controls.h"
+#include "cpu/cpuid.h"
+#include "vmx/exit_reason.h"
+
+#define OFFERED_NO     0
+#define OFFERED_ALWAYS 1
+#define OFFERED_RDTSCP 2 + FEATURE_RDTSCP
+#define OFFERED_RDRAND 2 + FEATURE_RDRAND
+#define OFFERED_RDSEED 2 + FEATURE_RDSEED
+#define OFFERED_INVPCID 2 + FEATURE_INVPCID
+#define OFFERED_XSAVES 2 + FEATURE_XSAVES
+#define OFFERED_PAT    2 + FEATURE_PAT
+
+#define DEFAULT1(group, bit)
+#define CONTROL(group, bit, name, text, class, offered)                                                                \
+    {GROUP_##group, bit, CONTROL_##class, OFFERED_##offered, #name, text},
+const struct vmx_control_row vmx_control_rows[CONTROL_COUNT] = {
+#include "vmx/controls.def"
+};
+
+const char *vmx_exit_reason_name(unsigned basic_reason)
+{
+#define NAME(n, name) [n] = #name,
+    static const char *const names[EXIT_REASON_COUNT] = {EXIT_REASONS(NAME)};
+#undef NAME
+    return basic_reason < EXIT_REASON_COUNT && names[basic_reason] ? names[basic_reason] : "?";
+}
