@@ -453,6 +453,13 @@ static void test_large_bit_without_large_pages(void **state)
     map_guest(t, 0x40000000, 0, 2, 7, 7);
     t->c.gib_pages = false;
     expect_fault(t, &(struct shape){.la = 0x40000000}, 9);
+    // In PML4E and PML5E it is reserved however well the address would be aligned.
+    for (int level = 3; level <= 4; level++) {
+        use_mode(t, PAGING_5LEVEL);
+        map_guest(t, 0x40000000, 0, 0, 7, 7);
+        put64(t, t->entry[level], 0x87);
+        expect_fault(t, &(struct shape){.la = 0x40000000}, 9);
+    }
 }
 
 static void test_pse36(void **state)
