@@ -50,6 +50,11 @@ void skip(unsigned count, const char *reason)
     while (count--) print("ok %u # SKIP %s\n", ++points, reason);
 }
 
+void skip_one(const char *name, const char *reason)
+{
+    print("ok %u - %s # SKIP %s\n", ++points, name, reason);
+}
+
 int tap_end(void)
 {
     print("1..%u\n", points);

@@ -16,6 +16,8 @@ bool ok(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3
 bool is(uint64_t got, uint64_t want, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* `count` test points that this machine cannot run. */
 void skip(unsigned count, const char *reason);
+/* One named test point that this machine cannot run. */
+void skip_one(const char *name, const char *reason);
 /* The plan; the value for rom_main to return: 0 if all passed, else 1. */
 int tap_end(void);
 

@@ -244,7 +244,7 @@ static void controls(void)
 
 void vmx_vcpu_init(struct vmx_vcpu *v, uint64_t rip, uint64_t rsp)
 {
-    *v = (struct vmx_vcpu){.vmcs = vmx_new_region()};
+    *v = (struct vmx_vcpu){.vmcs = v->vmcs ? v->vmcs : vmx_new_region()};
     if (vmclear(v->vmcs) != VMX_SUCCEED || vmptrld(v->vmcs) != VMX_SUCCEED) panic("no VMCS at %lx", v->vmcs);
     host_state();
     guest_long_mode(rip, rsp);

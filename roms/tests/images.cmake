@@ -2,3 +2,6 @@
 foreach(test)
     rom_image(test-${test} tests/${test}.c)
 endforeach()
+foreach(test vmx-instructions vmx-entry)
+    rom_image(test-${test} tests/${test}.c tests/vmx-common.c)
+endforeach()
