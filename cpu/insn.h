@@ -60,6 +60,7 @@ enum {
     RF_ALIGN16 = 1 << 27, // memory operand must be 16-byte aligned (#GP)
     RF_MEMONLY = 1 << 28, RF_REGONLY = 1 << 29, // #UD on the other
     RF_PURE = 1 << 30,  // cannot fault, exit or look at the clock in its register form
+    RF_XM = 1u << 31,   // may raise #XM: the loop body runs it while MODE_FPUNMASK
 };
 
 enum { PFX_ANY, PFX_NONE, PFX_66, PFX_F3, PFX_F2, PFX_NONE_OR_66 /* not F2/F3 */ };

@@ -1,0 +1,182 @@
+// Packed integer arithmetic on XMM registers: SSE2, SSSE3, SSE4.1, SSE4.2. One line an instruction.
+#include "cpu/sse.h"
+
+#define INT(name) CORE_X(name) LOOP_INT(name, 16)
+#define EXT(name, size, src) CORE_M(name, src) LOOP_INT(name, size)
+
+// SSE2
+INT(punpcklbw)
+INT(punpcklwd)
+INT(punpckldq)
+INT(packsswb)
+INT(pcmpgtb)
+INT(pcmpgtw)
+INT(pcmpgtd)
+INT(packuswb)
+INT(punpckhbw)
+INT(punpckhwd)
+INT(punpckhdq)
+INT(packssdw)
+INT(punpcklqdq)
+INT(punpckhqdq)
+INT(pcmpeqb)
+INT(pcmpeqw)
+INT(pcmpeqd)
+INT(psrlw)
+INT(psrld)
+INT(psrlq)
+INT(paddq)
+INT(pmullw)
+INT(psubusb)
+INT(psubusw)
+INT(pminub)
+INT(pand)
+INT(paddusb)
+INT(paddusw)
+INT(pmaxub)
+INT(pandn)
+INT(pavgb)
+INT(psraw)
+INT(psrad)
+INT(pavgw)
+INT(pmulhuw)
+INT(pmulhw)
+INT(psubsb)
+INT(psubsw)
+INT(pminsw)
+INT(por)
+INT(paddsb)
+INT(paddsw)
+INT(pmaxsw)
+INT(pxor)
+INT(psllw)
+INT(pslld)
+INT(psllq)
+INT(pmuludq)
+INT(pmaddwd)
+INT(psadbw)
+INT(psubb)
+INT(psubw)
+INT(psubd)
+INT(psubq)
+INT(paddb)
+INT(paddw)
+INT(paddd)
+// SSSE3
+INT(pshufb)
+INT(phaddw)
+INT(phaddd)
+INT(phaddsw)
+INT(pmaddubsw)
+INT(phsubw)
+INT(phsubd)
+INT(phsubsw)
+INT(psignb)
+INT(psignw)
+INT(psignd)
+INT(pmulhrsw)
+INT(pabsb)
+INT(pabsw)
+INT(pabsd)
+// SSE4.1 and PCMPGTQ of SSE4.2
+INT(pmuldq)
+INT(pcmpeqq)
+INT(packusdw)
+INT(pcmpgtq)
+INT(pminsb)
+INT(pminsd)
+INT(pminuw)
+INT(pminud)
+INT(pmaxsb)
+INT(pmaxsd)
+INT(pmaxuw)
+INT(pmaxud)
+INT(pmulld)
+INT(phminposuw)
+// Widening moves read only what they widen.
+EXT(pmovsxbw, 8, S64)
+EXT(pmovsxbd, 4, S32)
+EXT(pmovsxbq, 2, S16)
+EXT(pmovsxwd, 8, S64)
+EXT(pmovsxwq, 4, S32)
+EXT(pmovsxdq, 8, S64)
+EXT(pmovzxbw, 8, S64)
+EXT(pmovzxbd, 4, S32)
+EXT(pmovzxbq, 2, S16)
+EXT(pmovzxwd, 8, S64)
+EXT(pmovzxwq, 4, S32)
+EXT(pmovzxdq, 8, S64)
+
+// ---- shifts of a group by an immediate: the same as by a register that holds it ----
+#define SHIFT_IMM(name)                                                                                                \
+    void op_##name##_imm(struct vcpu *v, const struct insn *in)                                                        \
+    {                                                                                                                  \
+        struct x128 count = {{(u8)in->imm, 0}};                                                                        \
+        core_##name(sse_reg(v, in->m), &count);                                                                        \
+    }
+SHIFT_IMM(psrlw)
+SHIFT_IMM(psraw)
+SHIFT_IMM(psllw)
+SHIFT_IMM(psrld)
+SHIFT_IMM(psrad)
+SHIFT_IMM(pslld)
+SHIFT_IMM(psrlq)
+SHIFT_IMM(psllq)
+
+// ---- whole-register byte shifts ----
+IMM_TABLE(psrldq, "0x66, 0x0F, 0x73, 0xD8")
+IMM_TABLE(pslldq, "0x66, 0x0F, 0x73, 0xF8")
+void op_psrldq(struct vcpu *v, const struct insn *in)
+{
+    IMM_CALL(psrldq, in->imm, sse_reg(v, in->m), sse_reg(v, in->m));
+}
+void op_pslldq(struct vcpu *v, const struct insn *in)
+{
+    IMM_CALL(pslldq, in->imm, sse_reg(v, in->m), sse_reg(v, in->m));
+}
+
+// ---- blends whose mask is XMM0 ----
+#define BLENDV(name)                                                                                                   \
+    CORE(name, asm volatile("movups %0, %%xmm1\n\tmovups %1, %%xmm2\n\tmovups %2, %%xmm0\n\t" #name                   \
+                            " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0"                                             \
+                            : D128 : S128, "m"(*((const struct x128 *)s + 1)) : "xmm0", "xmm1", "xmm2");)              \
+    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    {                                                                                                                  \
+        struct x128 t, pair[2];                                                                                        \
+        pair[0] = *(const struct x128 *)sse_source(v, in, &t, 16);                                                     \
+        pair[1] = *sse_reg(v, 0);                                                                                      \
+        core_##name(sse_reg(v, in->r), pair);                                                                          \
+    }
+BLENDV(pblendvb)
+BLENDV(blendvps)
+BLENDV(blendvpd)
+
+// PTEST: ZF and CF from two ANDs, the other flags cleared.
+void op_ptest(struct vcpu *v, const struct insn *in)
+{
+    struct x128 t;
+    const struct x128 *s = sse_source(v, in, &t, 16), *d = sse_reg(v, in->r);
+    bool zf = !((s->q[0] & d->q[0]) | (s->q[1] & d->q[1]));
+    bool cf = !((s->q[0] & ~d->q[0]) | (s->q[1] & ~d->q[1]));
+    v->s.fl = (u16)(0x200 | (zf ? F_ZF : 0) | (cf ? F_CF : 0));
+}
+
+// ---- shuffles and the like by an immediate ----
+#define SHUFFLE(name, bytes)                                                                                           \
+    IMM_TABLE(name, bytes)                                                                                             \
+    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    {                                                                                                                  \
+        struct x128 t;                                                                                                 \
+        const void *s = sse_source(v, in, &t, 16);                                                                     \
+        IMM_CALL(name, in->imm, sse_reg(v, in->r), s);                                                                 \
+    }
+SHUFFLE(pshufd, "0x66, 0x0F, 0x70, 0xC1")
+SHUFFLE(pshufhw, "0xF3, 0x0F, 0x70, 0xC1")
+SHUFFLE(pshuflw, "0xF2, 0x0F, 0x70, 0xC1")
+SHUFFLE(shufps, "0x0F, 0xC6, 0xC1")
+SHUFFLE(shufpd, "0x66, 0x0F, 0xC6, 0xC1")
+SHUFFLE(blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
+SHUFFLE(blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")
+SHUFFLE(pblendw, "0x66, 0x0F, 0x3A, 0x0E, 0xC1")
+SHUFFLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
+SHUFFLE(mpsadbw, "0x66, 0x0F, 0x3A, 0x42, 0xC1")

@@ -1,0 +1,231 @@
+// FXSAVE and FXRSTOR, and the XSAVE family for the x87 and SSE components (XCR0 bits 0 and 1).
+//
+// The init optimisation is exact: a component counts as in use when it differs from its initial configuration. The
+// modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written (SDM Vol. 1, 13.9 allows it).
+// Missing: components beyond SSE; IA32_XSS has no bit.
+#include <string.h>
+
+#include "cpu/fp.h"
+#include "cpu/x87.h"
+
+enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XAVX = 4 };
+#define XCOMP_COMPACT (1ull << 63)
+
+// ---- the 512-byte legacy region ----
+enum { OFF_MXCSR = 24, OFF_ST = 32, OFF_XMM = 160, LEGACY = 512, HEADER = 64 };
+
+static void x87_fill(const struct vcpu *v, const struct insn *in, u8 *b)
+{
+    const struct fpu_state *f = &v->s.fpu;
+    bool wide = in->osz == W64; // REX.W: 64-bit pointers instead of selector and offset
+    memset(b, 0, 24);
+    memcpy(b, &f->fcw, 2);
+    memcpy(b + 2, &f->fsw, 2);
+    b[4] = x87_tags_abridged(f);
+    u16 fop = f->fop & 0x7FF;
+    memcpy(b + 6, &fop, 2);
+    memcpy(b + 8, &f->fip, wide ? 8 : 4);
+    memcpy(b + 16, &f->fdp, wide ? 8 : 4);
+    if (!wide) {
+        memcpy(b + 12, &f->fcs, 2);
+        memcpy(b + 20, &f->fds, 2);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        u8 *st = b + OFF_ST + 16 * i;
+        memset(st, 0, 16);
+        memcpy(st, &f->r[(x87_top(f) + i) & 7].m, 8);
+        memcpy(st + 8, &f->r[(x87_top(f) + i) & 7].se, 2);
+    }
+}
+
+static void x87_take(struct vcpu *v, const struct insn *in, const u8 *b)
+{
+    struct fpu_state *f = &v->s.fpu;
+    bool wide = in->osz == W64;
+    memcpy(&f->fcw, b, 2);
+    f->fcw = (u16)((f->fcw & 0x1F3F) | 0x40);
+    memcpy(&f->fsw, b + 2, 2);
+    f->ftw = x87_tags_full(b[4]);
+    memcpy(&f->fop, b + 6, 2);
+    f->fop &= 0x7FF;
+    f->fip = f->fdp = 0;
+    f->fcs = f->fds = 0;
+    memcpy(&f->fip, b + 8, wide ? 8 : 4);
+    memcpy(&f->fdp, b + 16, wide ? 8 : 4);
+    if (!wide) {
+        memcpy(&f->fcs, b + 12, 2);
+        memcpy(&f->fds, b + 20, 2);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(&f->r[(x87_top(f) + i) & 7].m, b + OFF_ST + 16 * i, 8);
+        memcpy(&f->r[(x87_top(f) + i) & 7].se, b + OFF_ST + 16 * i + 8, 2);
+    }
+    x87_update_es(f);
+}
+
+static void x87_clear(struct fpu_state *f) // the initial configuration (SDM Vol. 1, 13.6)
+{
+    memset(f->r, 0, sizeof(f->r));
+    x87_init(f);
+}
+
+static bool x87_in_use(const struct fpu_state *f)
+{
+    struct fpu_state init;
+    memset(&init, 0, sizeof(init));
+    x87_init(&init);
+    init.pad = f->pad;
+    for (unsigned i = 0; i < 8; i++) {
+        if (f->r[i].m || f->r[i].se) return true;
+    }
+    return f->fcw != init.fcw || f->fsw || f->ftw != init.ftw || f->fop || f->fcs || f->fds || f->fip || f->fdp;
+}
+
+static unsigned xmm_count(const struct vcpu *v)
+{
+    return mode_long64(v->d.mode) ? 16 : 8;
+}
+static bool xmm_in_use(const struct vcpu *v)
+{
+    u64 any = 0;
+    for (unsigned i = 0; i < xmm_count(v); i++) any |= v->s.xmm[i][0] | v->s.xmm[i][1];
+    return any;
+}
+
+static void mxcsr_fill(struct vcpu *v, u8 *b)
+{
+    u32 mask = MXCSR_VALID;
+    fp_sync(v);
+    memcpy(b + OFF_MXCSR, &v->s.mxcsr, 4);
+    memcpy(b + OFF_MXCSR + 4, &mask, 4);
+}
+
+// ---- FXSAVE, FXRSTOR ----
+RAISES static laddr fx_linear(struct vcpu *v, const struct insn *in, u32 acc)
+{
+    laddr la = insn_linear(v, in, LEGACY, acc);
+    if (la & 15) raise_gp0(v);
+    return la;
+}
+
+void op_fxsave(struct vcpu *v, const struct insn *in)
+{
+    u8 b[LEGACY];
+    unsigned end = OFF_XMM;
+    laddr la = fx_linear(v, in, ACC_WRITE);
+    x87_fill(v, in, b);
+    mxcsr_fill(v, b);
+    if (v->d.mode & MODE_OSFXSR) {
+        memcpy(b + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
+        end += 16 * xmm_count(v);
+    }
+    lin_probe_write(v, la, LEGACY);
+    lin_store_n(v, la, b, end);
+}
+
+void op_fxrstor(struct vcpu *v, const struct insn *in)
+{
+    u8 b[LEGACY];
+    u32 mxcsr;
+    laddr la = fx_linear(v, in, ACC_READ);
+    lin_load_n(v, la, b, LEGACY);
+    memcpy(&mxcsr, b + OFF_MXCSR, 4);
+    if (mxcsr & ~MXCSR_VALID) raise_gp0(v);
+    x87_take(v, in, b);
+    if (v->d.mode & MODE_OSFXSR) memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
+    fp_set_mxcsr(v, mxcsr);
+}
+
+// ---- XSAVE and its relatives ----
+enum variant { XSAVE, XSAVEOPT, XSAVEC, XSAVES };
+
+RAISES static void xsave_guard(struct vcpu *v)
+{
+    if (!(v->d.mode & MODE_OSXSAVE)) raise_ud(v);
+    if (v->d.mode & MODE_TS) raise_fault(v, VEC_NM);
+}
+static u64 requested(const struct vcpu *v, u64 enabled)
+{
+    return enabled & ((u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX]);
+}
+
+RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kind)
+{
+    bool compact = kind == XSAVEC || kind == XSAVES;
+    xsave_guard(v);
+    u64 rfbm = requested(v, kind == XSAVES ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0);
+    laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_WRITE);
+    if (la & 63) raise_gp0(v);
+    lin_probe_write(v, la, LEGACY + HEADER);
+    fp_sync(v);
+    u64 in_use = (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
+    // MXCSR is outside XINUSE, but XSAVEC and XSAVES count it with SSE (SDM Vol. 1, 13.10, 13.11).
+    if (compact && v->s.mxcsr != MXCSR_RESET) in_use |= XCOMP_SSE;
+    u64 write = kind == XSAVE ? rfbm : rfbm & in_use;
+
+    u8 b[LEGACY];
+    if (write & XCOMP_X87) {
+        x87_fill(v, in, b);
+        lin_store_n(v, la, b, OFF_MXCSR);
+        lin_store_n(v, la + OFF_ST, b + OFF_ST, OFF_XMM - OFF_ST);
+    }
+    if (compact ? write & XCOMP_SSE : rfbm & (XCOMP_SSE | XAVX)) {
+        mxcsr_fill(v, b);
+        lin_store_n(v, la + OFF_MXCSR, b + OFF_MXCSR, 8);
+    }
+    if (write & XCOMP_SSE) lin_store_n(v, la + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
+
+    if (compact) {
+        u64 header[2] = {rfbm & in_use, XCOMP_COMPACT | rfbm};
+        lin_store_n(v, la + LEGACY, header, 16);
+    } else {
+        u64 old = lin_load(v, la + LEGACY, 8);
+        lin_store(v, la + LEGACY, 8, (old & ~rfbm) | (rfbm & in_use));
+    }
+}
+void op_xsave(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVE); }
+void op_xsaveopt(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVEOPT); }
+void op_xsavec(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVEC); }
+void op_xsaves(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVES); }
+
+// Rules of the header: SDM Vol. 1, 13.8 and 13.12. Everything is read and checked before anything is loaded.
+RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor)
+{
+    u8 b[LEGACY];
+    u64 header[8];
+    u32 mxcsr;
+    xsave_guard(v);
+    u64 enabled = supervisor ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0;
+    u64 rfbm = requested(v, enabled);
+    laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_READ);
+    if (la & 63) raise_gp0(v);
+    lin_load_n(v, la + LEGACY, header, sizeof(header));
+    u64 bv = header[0], comp = header[1];
+    bool compact = comp & XCOMP_COMPACT;
+    if (supervisor && !compact) raise_gp0(v);
+    if (compact) {
+        u64 rest = 0;
+        for (unsigned i = 2; i < 8; i++) rest |= header[i];
+        if (((comp & ~XCOMP_COMPACT) & ~enabled) || (bv & ~comp) || rest) raise_gp0(v);
+        if (bv >> 63) raise_gp0(v);
+    } else if ((bv & ~v->s.xcr0) || comp || header[2]) {
+        raise_gp0(v);
+    }
+    lin_load_n(v, la, b, LEGACY);
+    memcpy(&mxcsr, b + OFF_MXCSR, 4);
+    bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & (XCOMP_SSE | XAVX);
+    if (load_mxcsr && (mxcsr & ~MXCSR_VALID)) raise_gp0(v);
+
+    if (rfbm & XCOMP_X87) {
+        if (bv & XCOMP_X87) x87_take(v, in, b);
+        else x87_clear(&v->s.fpu);
+    }
+    if (rfbm & XCOMP_SSE) {
+        if (bv & XCOMP_SSE) memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
+        else memset(v->s.xmm, 0, 16 * xmm_count(v));
+    }
+    if (load_mxcsr) fp_set_mxcsr(v, mxcsr);
+    else if (compact && (rfbm & XCOMP_SSE)) fp_set_mxcsr(v, MXCSR_RESET);
+}
+void op_xrstor(struct vcpu *v, const struct insn *in) { xrstor(v, in, false); }
+void op_xrstors(struct vcpu *v, const struct insn *in) { xrstor(v, in, true); }
