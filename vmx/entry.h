@@ -32,13 +32,18 @@ enum vmx_outcome {
     VMX_OUTCOME_FAIL_VALID,   // VMfailValid(number)
     VMX_OUTCOME_EXIT,         // VM-entry failure: exit reason `number` with bit 31 set and `qualification`
 };
+struct vmx_msr_entry { // an entry of an MSR area, as it lies in memory
+    u32 index, reserved;
+    u64 data;
+};
 struct vmx_check; // a row: vmx/checks.h
 struct vmx_check_failure {
     const struct vmx_check *check;
     const char *id; // "HOST-CR-001"
     u8 outcome;     // enum vmx_outcome
     u32 number;
-    u64 qualification;
+    u64 qualification;        // exit 34: the number of the MSR-load entry, from 1
+    struct vmx_msr_entry msr; // exit 34: that entry
 };
 
 // Fills the derived members (pin ... vmfunc) from the fields.

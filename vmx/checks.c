@@ -1,0 +1,305 @@
+// Evaluation of the VM-entry checks. The rows are in checks.def and the files that it names; here is what their
+// expressions use, and the one function that runs them: straight-line code made from the rows, because it runs at every
+// VMLAUNCH and VMRESUME. Missing: what the head of checks.def lists as left out.
+#include "vmx/checks.h"
+
+#include <string.h>
+
+#include "cpu/cpuid.h"
+#include "mmu/walk.h"
+
+// IA32_DEBUGCTL as this processor has it.
+enum { DEBUGCTL_LBR = 1, DEBUGCTL_BTF = 2, VMX_DEBUGCTL_VALID = DEBUGCTL_LBR | DEBUGCTL_BTF };
+
+// What several rows ask for, computed once an entry. Memory is read only where there is RAM: an all-ones answer stands
+// for the rest, as from a bus that nobody claims, so the checks have no side effect on a device.
+struct facts {
+    bool unrestricted, ia32e;  // unrestricted guest; IA-32e mode guest
+    bool v86;                  // the guest will be in virtual-8086 mode
+    bool pae;                  // the guest will use PAE paging
+    bool inject;               // an event is injected
+    u8 inject_type, inject_vector;
+    bool holds_traps;          // a single-step trap of the last instruction may be held back
+    bool vtpr_read, link_read; // the address allowed to look
+    bool link;                 // there is a VMCS link pointer
+    u8 vtpr;
+    u32 link_dword;
+    u64 pdpte[4]; // if pae: from memory without EPT, else the fields
+    u64 efer_valid;
+};
+
+// ---- what the expressions of the rows use ----
+static inline bool page_aligned(u64 a) { return !(a & ~PAGE_MASK); }
+static inline bool fits(const struct vmx_entry *e, u64 a) { return !(a >> e->maxphyaddr); }
+static inline bool canonical(const struct vmx_entry *e, u64 a) { return laddr_canonical(a, e->linear_bits); }
+
+static inline bool list_fits(const struct vmx_entry *e, u64 a, u32 count) // an MSR area: no wrap at 64 bits
+{
+    unsigned __int128 last = (unsigned __int128)a + 16ull * count - 1;
+    return !(last >> e->maxphyaddr);
+}
+
+static inline bool must_be_1(const struct vmx_entry *e, u32 value, enum vmx_control_group g)
+{
+    return !(e->caps->true_allowed0[g] & ~value);
+}
+static inline bool may_be_1(const struct vmx_entry *e, u32 value, enum vmx_control_group g)
+{
+    return !(value & ~e->caps->allowed1[g]);
+}
+
+#define ERROR_CODE_VECTORS (1u << 8 | 0x1Fu << 10 | 1u << 17)
+static inline bool vector_in(u8 vector, u32 set) { return vector < 32 && (set >> vector & 1); }
+
+static inline bool pat_valid(u64 pat) // every byte is 0, 1, 4, 5, 6 or 7
+{
+    const u64 ones = 0x0101010101010101ull;
+    u64 two_or_three = pat >> 1 & ~(pat >> 2) & ones; // bit 1 without bit 2
+    return !(pat & 0xF8 * ones) && !two_or_three;
+}
+
+static inline bool pdptes_valid(const struct vmx_entry *e, const struct facts *k)
+{
+    u64 reserved = 0x1E6 | UINT64_MAX << e->maxphyaddr;
+    bool good = true;
+    for (unsigned i = 0; i < 4; i++) good &= !(k->pdpte[i] & 1) || !(k->pdpte[i] & reserved);
+    return good;
+}
+
+static u64 peek(const struct vmx_entry *e, paddr a, unsigned size)
+{
+    u64 value = UINT64_MAX;
+    const u8 *p = e->phys ? phys_host(e->phys, a) : NULL;
+    if (p) memcpy(&value, p, size); // naturally aligned: it does not leave the page
+    return value;
+}
+
+static inline void gather(const struct vmx_entry *e, struct facts *k)
+{
+    const struct vmcs_fields *f = e->f;
+    u32 event = f->INJECTED_EVENT_IDENTIFICATION;
+    k->unrestricted = e->proc2 & PROC2_UNRESTRICTED_GUEST;
+    k->ia32e = e->entry & ENTRY_IA32E_MODE_GUEST;
+    k->v86 = f->GUEST_RFLAGS & FL_VM;
+    k->pae = (f->GUEST_CR0 & CR0_PG) && (f->GUEST_CR4 & CR4_PAE) && !k->ia32e;
+    k->inject = event >> 31;
+    k->inject_type = event >> 8 & 7;
+    k->inject_vector = (u8)event;
+    k->holds_traps = (f->GUEST_INTERRUPTIBILITY_STATE & (BLOCK_STI | BLOCK_MOV_SS)) ||
+                     f->GUEST_ACTIVITY_STATE == ACTIVITY_HLT;
+    k->vtpr_read = (e->proc & PROC_USE_TPR_SHADOW) && page_aligned(f->VIRTUAL_APIC_ADDRESS) &&
+                   fits(e, f->VIRTUAL_APIC_ADDRESS);
+    k->vtpr = k->vtpr_read ? (u8)peek(e, f->VIRTUAL_APIC_ADDRESS + 0x80, 1) : 0;
+    k->link = f->VMCS_LINK_POINTER != VMX_NO_POINTER;
+    k->link_read = k->link && page_aligned(f->VMCS_LINK_POINTER) && fits(e, f->VMCS_LINK_POINTER);
+    k->link_dword = k->link_read ? (u32)peek(e, f->VMCS_LINK_POINTER, 4) : 0;
+    if (k->pae && (e->proc2 & PROC2_ENABLE_EPT)) {
+        k->pdpte[0] = f->GUEST_PDPTE0;
+        k->pdpte[1] = f->GUEST_PDPTE1;
+        k->pdpte[2] = f->GUEST_PDPTE2;
+        k->pdpte[3] = f->GUEST_PDPTE3;
+    } else {
+        for (unsigned i = 0; i < 4; i++)
+            k->pdpte[i] = k->pae ? peek(e, (f->GUEST_CR3 & 0xFFFFFFE0) + 8 * i, 8) : 0;
+    }
+    k->efer_valid = 0;
+    if (feature_on(e->features, FEATURE_SYSCALL)) k->efer_valid |= EFER_SCE;
+    if (feature_on(e->features, FEATURE_LM)) k->efer_valid |= EFER_LME | EFER_LMA;
+    if (feature_on(e->features, FEATURE_NX)) k->efer_valid |= EFER_NXE;
+}
+
+// ---- the rows as data ----
+#define IN(field)   VMCS_##field
+#define ALSO(input) VMX_INPUT_##input
+#define FAIL(n)     VMX_OUTCOME_FAIL_VALID, n, 0
+#define EXIT_33(q)  VMX_OUTCOME_EXIT, 33, q
+#define EXIT_34     VMX_OUTCOME_EXIT, 34, 0
+#define BARE(...)   __VA_ARGS__
+#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
+    {id, section, words, VMX_CHECK_##area, outcome, {BARE inputs, VMX_INPUT_END}},
+const struct vmx_check vmx_check_rows[] = {
+#include "vmx/checks.def"
+#include "vmx/checks_msr.def"
+};
+#undef CHECK
+const unsigned vmx_check_row_count = ARRAY_LEN(vmx_check_rows);
+
+// ---- the rows as code ----
+#define CHECK(...) +1
+enum {
+    FIRST_MSR_ROW = 0
+#include "vmx/checks.def"
+};
+#undef CHECK
+
+#define PIN(x)    (e->pin & PIN_##x)
+#define PROC(x)   (e->proc & PROC_##x)
+#define PROC2(x)  (e->proc2 & PROC2_##x)
+#define EXIT(x)   (e->exit & EXIT_##x)
+#define ENTRY(x)  (e->entry & ENTRY_##x)
+#define VMFUNC(x) (e->vmfunc & VMFUNC_##x)
+
+// The index of the first violated row of `areas`, or FIRST_MSR_ROW. With `all`, notes each violated row there and goes on.
+static inline __attribute__((always_inline)) unsigned scan(const struct vmx_entry *e, const struct facts *k, u32 areas,
+                                                           u64 *all)
+{
+    const struct vmcs_fields *f = e->f;
+    unsigned n = 0;
+#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
+    if ((areas & VMX_CHECK_##area) && (when) && unlikely(!(rule))) {                                                   \
+        if (!all) return n;                                                                                            \
+        all[n / 64] |= BIT(n % 64);                                                                                    \
+    }                                                                                                                  \
+    n++;
+#include "vmx/checks.def"
+#undef CHECK
+    return n;
+}
+
+static bool fail(const struct vmx_check *c, struct vmx_check_failure *x)
+{
+    memset(x, 0, sizeof *x);
+    x->check = c;
+    x->id = c->id;
+    x->outcome = c->outcome;
+    x->number = c->number;
+    x->qualification = c->qualification;
+    return false;
+}
+
+bool vmx_check_areas(const struct vmx_entry *e, u32 areas, struct vmx_check_failure *first)
+{
+    struct facts k;
+    gather(e, &k);
+    unsigned n = scan(e, &k, areas | VMX_CHECK_MEMORY, NULL);
+    return n == FIRST_MSR_ROW || fail(&vmx_check_rows[n], first);
+}
+
+bool vmx_check_entry(const struct vmx_entry *e, struct vmx_check_failure *first)
+{
+    return vmx_check_areas(e, VMX_CHECK_ALL, first);
+}
+
+static unsigned first_violated_msr_row(const struct vmx_msr_entry *m, bool (*write)(void *opaque, u32 msr, u64 data),
+                                       void *opaque)
+{
+    unsigned n = FIRST_MSR_ROW;
+#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
+    if ((when) && !(rule)) return n;                                                                                   \
+    n++;
+#include "vmx/checks_msr.def"
+#undef CHECK
+    return n;
+}
+
+static bool accept_any(void *opaque, u32 msr, u64 data)
+{
+    return true;
+}
+
+bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number, bool (*write)(void *opaque, u32 msr, u64 data),
+                         void *opaque, struct vmx_check_failure *first)
+{
+    unsigned n = first_violated_msr_row(m, write ? write : accept_any, opaque);
+    if (n == vmx_check_row_count) return true;
+    fail(&vmx_check_rows[n], first);
+    first->qualification = number;
+    first->msr = *m;
+    return false;
+}
+
+unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, unsigned max)
+{
+    struct facts k;
+    u64 violated[FIRST_MSR_ROW / 64 + 1] = {0};
+    struct vmx_check_failure x;
+    unsigned count = 0;
+    gather(e, &k);
+    scan(e, &k, VMX_CHECK_ALL, violated);
+    for (unsigned n = 0; n < FIRST_MSR_ROW; n++) {
+        if (!(violated[n / 64] >> (n % 64) & 1)) continue;
+        if (count < max) fail(&vmx_check_rows[n], &out[count]);
+        count++;
+    }
+    // The MSR-load area, as far as its length is defined (IA32_VMX_MISC) and it lies in RAM.
+    u64 limit = 512 * ((e->caps->misc >> VMX_MISC_MSR_LIST_SHIFT & 7) + 1);
+    u64 entries = e->f->VM_ENTRY_MSR_LOAD_COUNT < limit ? e->f->VM_ENTRY_MSR_LOAD_COUNT : limit;
+    paddr a = e->f->VM_ENTRY_MSR_LOAD_ADDRESS;
+    if ((a & 15) || !list_fits(e, a, e->f->VM_ENTRY_MSR_LOAD_COUNT)) entries = 0;
+    for (u32 number = 1; number <= entries; number++, a += sizeof(struct vmx_msr_entry)) {
+        struct vmx_msr_entry m;
+        const u8 *p = e->phys ? phys_host(e->phys, a) : NULL;
+        if (!p) continue;
+        memcpy(&m, p, sizeof m);
+        if (vmx_check_msr_entry(&m, number, NULL, NULL, &x)) continue;
+        if (count < max) out[count] = x;
+        count++;
+    }
+    return count;
+}
+
+// ---- what rows read ----
+static bool row_reads(const struct vmx_check *c, unsigned input)
+{
+    for (const u16 *p = c->inputs; *p != VMX_INPUT_END; p++)
+        if (*p == input) return true;
+    return false;
+}
+
+u32 vmx_check_stale(enum vmcs_field field)
+{
+    u32 areas = VMX_CHECK_MEMORY;
+    for (unsigned n = 0; n < FIRST_MSR_ROW; n++) {
+        const struct vmx_check *c = &vmx_check_rows[n];
+        // A control that a row names acts only through the controls that activate it.
+        bool function = row_reads(c, VMCS_VM_FUNCTION_CONTROLS);
+        bool secondary = function || row_reads(c, VMCS_SECONDARY_PROC_BASED_CONTROLS);
+        if (row_reads(c, field) || (secondary && field == VMCS_PRIMARY_PROC_BASED_CONTROLS) ||
+            (function && field == VMCS_SECONDARY_PROC_BASED_CONTROLS))
+            areas |= c->area;
+    }
+    return areas;
+}
+
+static u64 capability(const struct vmx_entry *e, enum vmx_control_group g)
+{
+    return e->caps->allowed1[g] << 32 | e->caps->true_allowed0[g];
+}
+
+u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_failure *x, unsigned input)
+{
+    struct facts k;
+    if (input < VMCS_FIELD_COUNT) return vmcs_field_get(e->f, input);
+    gather(e, &k);
+    switch (input) {
+    case VMX_INPUT_MAXPHYADDR: return e->maxphyaddr;
+    case VMX_INPUT_LINEAR_BITS: return e->linear_bits;
+    case VMX_INPUT_EFER: return e->efer;
+    case VMX_INPUT_EFER_VALID: return k.efer_valid;
+    case VMX_INPUT_VMCS_POINTER: return e->vmcs_pointer;
+    case VMX_INPUT_IA32_VMX_BASIC: return e->caps->basic;
+    case VMX_INPUT_IA32_VMX_MISC: return e->caps->misc;
+    case VMX_INPUT_IA32_VMX_EPT_VPID_CAP: return e->caps->ept_vpid;
+    case VMX_INPUT_IA32_VMX_CR0_FIXED0: return e->caps->cr0_fixed0;
+    case VMX_INPUT_IA32_VMX_CR0_FIXED1: return e->caps->cr0_fixed1;
+    case VMX_INPUT_IA32_VMX_CR4_FIXED0: return e->caps->cr4_fixed0;
+    case VMX_INPUT_IA32_VMX_CR4_FIXED1: return e->caps->cr4_fixed1;
+    case VMX_INPUT_IA32_VMX_TRUE_PINBASED_CTLS: return capability(e, GROUP_PIN);
+    case VMX_INPUT_IA32_VMX_TRUE_PROCBASED_CTLS: return capability(e, GROUP_PROC);
+    case VMX_INPUT_IA32_VMX_PROCBASED_CTLS2: return capability(e, GROUP_PROC2);
+    case VMX_INPUT_IA32_VMX_TRUE_EXIT_CTLS: return capability(e, GROUP_EXIT);
+    case VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS: return capability(e, GROUP_ENTRY);
+    case VMX_INPUT_IA32_VMX_VMFUNC: return e->caps->allowed1[GROUP_VMFUNC];
+    case VMX_INPUT_VTPR: return k.vtpr;
+    case VMX_INPUT_LINK_DWORD: return k.link_dword;
+    case VMX_INPUT_PDPTE0:
+    case VMX_INPUT_PDPTE1:
+    case VMX_INPUT_PDPTE2:
+    case VMX_INPUT_PDPTE3: return k.pdpte[input - VMX_INPUT_PDPTE0];
+    case VMX_INPUT_MSR_NUMBER: return x->qualification;
+    case VMX_INPUT_MSR_INDEX: return x->msr.index;
+    case VMX_INPUT_MSR_RESERVED: return x->msr.reserved;
+    case VMX_INPUT_MSR_DATA: return x->msr.data;
+    }
+    panic("vmx_check_input_value: %u", input);
+}

@@ -1,0 +1,75 @@
+// The checks of a VM entry as rows (vmx/checks.def), their evaluation, and the entry doctor that lists all violated ones.
+#ifndef VMX_CHECKS_H
+#define VMX_CHECKS_H
+
+#include "vmx/entry.h"
+
+// What a row depends on. While none of its inputs changed since it last passed, an area need not be run again.
+enum {
+    VMX_CHECK_CONTROLS = 1 << 0,  // control fields, capability MSRs
+    VMX_CHECK_INJECTION = 1 << 1, // the injected event, TPR threshold: what a hypervisor writes at most entries
+    VMX_CHECK_HOST = 1 << 2,      // host-state area, a few controls
+    VMX_CHECK_GUEST = 1 << 3,     // guest-state area, a few controls
+    VMX_CHECK_MEMORY = 1 << 4,    // memory and the processor's own state: never skipped
+    VMX_CHECK_ALL = 31,
+    VMX_CHECK_MSR_LOAD = 1 << 5,  // entries of the VM-entry MSR-load area: vmx_check_msr_entry()
+};
+
+// What a row reads: an enum vmcs_field, or one of these.
+enum vmx_check_input {
+    VMX_INPUT_MAXPHYADDR = VMCS_FIELD_COUNT,
+    VMX_INPUT_LINEAR_BITS,
+    VMX_INPUT_EFER,       // of the processor at the entry
+    VMX_INPUT_EFER_VALID, // the bits of IA32_EFER that this processor has
+    VMX_INPUT_VMCS_POINTER,
+    VMX_INPUT_IA32_VMX_BASIC, VMX_INPUT_IA32_VMX_MISC, VMX_INPUT_IA32_VMX_EPT_VPID_CAP,
+    VMX_INPUT_IA32_VMX_CR0_FIXED0, VMX_INPUT_IA32_VMX_CR0_FIXED1,
+    VMX_INPUT_IA32_VMX_CR4_FIXED0, VMX_INPUT_IA32_VMX_CR4_FIXED1,
+    VMX_INPUT_IA32_VMX_TRUE_PINBASED_CTLS, VMX_INPUT_IA32_VMX_TRUE_PROCBASED_CTLS, VMX_INPUT_IA32_VMX_PROCBASED_CTLS2,
+    VMX_INPUT_IA32_VMX_TRUE_EXIT_CTLS, VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS, VMX_INPUT_IA32_VMX_VMFUNC,
+    VMX_INPUT_VTPR,       // byte 80H of the virtual-APIC page
+    VMX_INPUT_LINK_DWORD, // doubleword at the VMCS link pointer
+    VMX_INPUT_PDPTE0, VMX_INPUT_PDPTE1, VMX_INPUT_PDPTE2, VMX_INPUT_PDPTE3, // in memory at guest CR3
+    VMX_INPUT_MSR_NUMBER, VMX_INPUT_MSR_INDEX, VMX_INPUT_MSR_RESERVED, VMX_INPUT_MSR_DATA, // an MSR-load entry
+    VMX_INPUT_END,
+};
+#define VMX_CHECK_INPUTS_MAX 6
+
+struct vmx_check { // a row
+    const char *id, *section, *words;
+    u8 area;    // one VMX_CHECK_* bit
+    u8 outcome; // enum vmx_outcome, with number and qualification as in struct vmx_check_failure
+    u8 number;
+    u8 qualification;
+    u16 inputs[VMX_CHECK_INPUTS_MAX + 1]; // ended by VMX_INPUT_END
+};
+extern const struct vmx_check vmx_check_rows[]; // in architectural order, the MSR-load rows last
+extern const unsigned vmx_check_row_count;
+const char *vmx_check_group(const struct vmx_check *c); // "controls", "host", "guest", "msr-load"
+
+// As vmx_check_entry(), but only the rows of `areas`.
+bool vmx_check_areas(const struct vmx_entry *e, u32 areas, struct vmx_check_failure *first);
+// The areas with a row that reads this field, directly or through the control that activates it: what a write of the
+// field makes stale.
+u32 vmx_check_stale(enum vmcs_field field);
+
+// Checks and performs entry `number` (from 1) of the VM-entry MSR-load area. `write` is WRMSR at CPL 0, false for #GP;
+// NULL leaves out the row that needs it.
+bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number, bool (*write)(void *opaque, u32 msr, u64 data),
+                         void *opaque, struct vmx_check_failure *first);
+
+// The entry doctor: every violated row, in architectural order. The first `max` go to out[]; returns how many there are.
+// It changes nothing, and reads memory only where there is RAM. Of the MSR-load area it checks all but the values.
+unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, unsigned max);
+
+typedef void (*vmx_put)(void *opaque, const char *text);
+// One violated row in one line without its end: id, section, outcome, fields with values, the rule in words.
+void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put, void *opaque);
+void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque);
+void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque);
+const char *vmx_check_input_name(unsigned input);
+u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_failure *x, unsigned input);
+// All rows as a page of documentation (docs/entry-checks.md).
+void vmx_check_document(vmx_put put, void *opaque);
+
+#endif
