@@ -51,6 +51,9 @@ static void update(struct i8042 *k)
         if (s->own.n) {
             s->out = take(&s->own);
             s->status = (u8)((s->status & ~STATUS_AUX) | STATUS_OBF);
+        } else if (s->own_aux.n) {
+            s->out = take(&s->own_aux);
+            s->status |= STATUS_OBF | STATUS_AUX;
         } else if (s->kbd.out.n && !(s->ctr & CTR_KBD_OFF)) {
             s->out = take(&s->kbd.out);
             if (s->ctr & CTR_TRANSLATE && s->out == 0x83) s->out = 0x41; // set 2 to set 1
@@ -235,7 +238,7 @@ static void data(struct i8042 *k, u8 v)
     case 0xD1: set_outport(k, v); break;
     case 0xD2: answer(k, v); break;
     case 0xD3: // appears as if the mouse had sent it
-        put(&s->aux.out, v);
+        put(&s->own_aux, v);
         break;
     case 0xD4:
         s->ctr &= (u8)~CTR_AUX_OFF;

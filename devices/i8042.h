@@ -24,7 +24,7 @@ struct i8042_state {
     u8 status;  // OBF, command/data, aux; IBF is never seen
     u8 out;     // the output buffer
     u8 command; // waits for its parameter on port 60h; 0: none
-    struct i8042_queue own;           // the controller's answers
+    struct i8042_queue own, own_aux;  // the controller's answers, and those that look like the mouse's
     struct i8042_device kbd, aux;
 };
 
