@@ -1,0 +1,37 @@
+// Ports for test programs: isa-debug-exit, the debug console at E9h, and pc-testdev.
+#ifndef DEVICES_DEBUG_PORTS_H
+#define DEVICES_DEBUG_PORTS_H
+
+#include "devices/bus.h"
+#include "devices/chardev.h"
+
+struct debug_exit {
+    struct device dev;
+    void (*exit)(void *to, u32 status); // (value << 1) | 1
+    void *to;
+};
+void debug_exit_init(struct debug_exit *e, struct bus *b, struct clock *c, u16 port, unsigned size); // size 1, 2 or 4
+
+struct port_e9 {
+    struct device dev;
+    struct chardev chr;
+};
+void port_e9_init(struct port_e9 *p, struct bus *b, struct clock *c);
+
+#define TESTDEV_MEM_BASE 0xFF000000ull
+#define TESTDEV_MEM_SIZE 0x10000
+
+struct testdev_state {
+    u32 scratch;
+    u8 mem[TESTDEV_MEM_SIZE];
+};
+struct testdev {
+    struct device dev;
+    struct testdev_state st;
+    struct irq_line irq[24];
+    void (*flush)(void *to); // port E4h: QEMU unmaps a page there; here all derived state may be dropped
+    void *to;
+};
+void testdev_init(struct testdev *t, struct bus *b, struct clock *c);
+
+#endif
