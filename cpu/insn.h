@@ -95,7 +95,7 @@ struct block {
     s32 n_check;     // n, or INT32_MAX when the block has been dropped
     u16 n;           // instructions
     u16 bytes;
-    u32 gen_crosses; // the single instruction continues on another page, whose frame is pa2
+    u32 crosses;     // its single instruction goes on at pa2, in another page
     paddr pa2;
     struct block *hash_next, *page_next;
     struct insn in[];

@@ -157,8 +157,10 @@ struct vcpu_derived {
     u32 cpl;             // of the mode word
     struct mmu_ctx mmu;
     struct event event;  // raised and not yet handled
+    struct event delivering; // being delivered through the IDT (a fault now is a nested one)
     jmp_buf landing;
     struct engine *engine; // block cache, jump cache, fast tables
+    u64 slice_deadline;    // the clock's next deadline when the slice began
     u64 deadline_units;    // first value of s.units at which an architectural deadline is due
     u64 host_mxcsr_valid;
 };
@@ -231,5 +233,8 @@ void cpu_code_written(struct vcpu *v, paddr a, u64 size); // bytes of a page wit
 enum run_exit { RUN_BUDGET, RUN_STOP, RUN_HALTED, RUN_SHUTDOWN };
 // Runs until `units` more units are used, the clock's next deadline is due, a stop is asked, or the processor is idle.
 enum run_exit vcpu_run(struct vcpu *v, u64 units);
+// Idle (RUN_HALTED): the vtime of the next thing that can happen by itself (UINT64_MAX: nothing), and going there.
+u64 cpu_idle_deadline(const struct vcpu *v);
+void cpu_skip_to(struct vcpu *v, u64 vtime);
 
 #endif

@@ -1,0 +1,246 @@
+// The block cache: decoded blocks by physical address and mode, dropped when the lines that they were decoded from
+// are written.
+#include <string.h>
+
+#include "cpu/exec.h"
+#include "cpu/access.h"
+#include "cpu/tlbops.h"
+#include "cpu/cpuid.h"
+#include "vmx/intercept.h"
+
+static inline u32 block_hash(paddr pa, u32 mode)
+{
+    u64 h = (pa ^ (u64)mode << 20) * 0x9E3779B97F4A7C15ull;
+    return (u32)(h >> (64 - BLOCK_HASH_BITS));
+}
+
+void block_flush(struct engine *e, const struct phys *phys)
+{
+    memset(e->hash, 0, sizeof e->hash);
+    memset(e->jump, 0, sizeof e->jump);
+    memset(e->pages, 0, phys->pages * sizeof *e->pages);
+    memset(phys->code, 0, phys->pages * sizeof *phys->code);
+    e->arena_used = 0;
+    e->flushes++;
+}
+
+static u64 line_mask(paddr first, u64 size) // lines of one page that [first, first+size) touches
+{
+    unsigned a = (unsigned)(first & ~PAGE_MASK) / 64, b = (unsigned)((first + size - 1) & ~PAGE_MASK) / 64;
+    return (~0ull >> (63 - b)) & (~0ull << a);
+}
+
+static u64 block_lines(const struct block *b) // of the page that it begins in
+{
+    u64 first = PAGE_SIZE - (b->pa & ~PAGE_MASK);
+    return line_mask(b->pa, b->crosses ? first : b->bytes);
+}
+
+static void block_kill(struct vcpu *v, struct block *b)
+{
+    struct engine *e = v->d.engine;
+    b->n_check = INT32_MAX;
+    e->blocks_dropped++;
+    for (struct block **p = &e->hash[block_hash(b->pa, b->mode)]; *p; p = &(*p)->hash_next)
+        if (*p == b) {
+            *p = b->hash_next;
+            break;
+        }
+    if (v->d.in && insn_block(v->d.in) == b) v->d.attention = true; // the running block ends after this instruction
+}
+
+void cpu_code_written(struct vcpu *v, paddr a, u64 size)
+{
+    struct engine *e = v->d.engine;
+    while (size) {
+        u64 n = PAGE_SIZE - (a & ~PAGE_MASK);
+        if (n > size) n = size;
+        u64 page = a >> PAGE_SHIFT;
+        if (page < v->phys->pages && (v->phys->code[page] & line_mask(a, n))) {
+            u64 hit = line_mask(a, n), left = 0;
+            for (struct block **p = &e->pages[page]; *p;) {
+                struct block *b = *p;
+                u64 lines = b->n_check == INT32_MAX ? 0 : block_lines(b);
+                if (b->n_check == INT32_MAX || (lines & hit)) {
+                    if (b->n_check != INT32_MAX) block_kill(v, b);
+                    *p = b->page_next;
+                } else {
+                    left |= lines;
+                    p = &b->page_next;
+                }
+            }
+            v->phys->code[page] = left;
+        }
+        a += n, size -= n;
+    }
+}
+
+// Bytes of code from a physical address that may be no RAM (device memory, ROM that a device serves).
+static void fetch_bytes(struct vcpu *v, paddr pa, u8 *buf, unsigned n)
+{
+    const u8 *h = phys_host(v->phys, pa);
+    if (h)
+        memcpy(buf, h, n);
+    else
+        phys_read(v->phys, v->index, pa, buf, n);
+}
+
+static struct block *arena_block(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    size_t need = sizeof(struct block) + (BLOCK_INSNS_MAX + 2) * sizeof(struct insn);
+    if (e->arena_used + need > BLOCK_ARENA) block_flush(e, v->phys);
+    return (struct block *)(e->arena + e->arena_used);
+}
+
+// Flags that are dead (written again before anything reads them or can look) need not be stored. Whatever may fault, exit or
+// leave the block looks.
+static void mark_dead_flags(struct block *b)
+{
+    bool dead = false; // at the end of the block everything lives
+    for (int i = b->n - 1; i >= 0; i--) {
+        struct insn *in = &b->in[i];
+        const struct row *r = &rows[in->row];
+        bool pure = (r->flags & RF_PURE) && !in->mem && !in->term;
+        if ((r->flags & RF_WRITES) && dead && pure) in->nf = 1;
+        if (!pure || (r->flags & RF_READS))
+            dead = false;
+        else if (r->flags & RF_WRITES)
+            dead = true;
+    }
+}
+
+// Where a crossing block keeps the bytes of its second half.
+static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[2]; }
+
+static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
+{
+    struct engine *e = v->d.engine;
+    u32 mode = v->d.mode;
+    u8 buf[PAGE_SIZE + 16];
+    unsigned room = (unsigned)(PAGE_SIZE - (pa & ~PAGE_MASK));
+    u64 limit = mode_long64(mode) ? UINT64_MAX : v->s.seg[SEG_CS].limit;
+    bool ram = phys_host(v->phys, pa) != NULL;
+    unsigned window = room < 1024 ? room : 1024;
+    if (!ram && window > 16) window = 16;
+    fetch_bytes(v, pa, buf, window);
+
+    struct block *b = arena_block(v);
+    memset(b, 0, sizeof *b);
+    b->pa = pa;
+    b->mode = mode;
+    unsigned n = 0, at = 0, max = ram ? BLOCK_INSNS_MAX : 1;
+    if (mode & MODE_STEP) max = 1;
+    while (n < max) {
+        struct insn *in = &b->in[n];
+        in->off = (u16)at;
+        in->idx = (u8)n;
+        unsigned len = at < window ? decode_insn(v, buf + at, window - at, mode, in) : 0;
+        if (len == 0) {
+            if (n) break;
+            if (window < room) panic("an instruction of over %u bytes at %#lx", window, (unsigned long)pa);
+            // The instruction goes on in the next page: only now is that page fetched from.
+            laddr next = (la & PAGE_MASK) + PAGE_SIZE;
+            if (!cpu_lma(v)) next = (u32)next;
+            if (rip + room - 1 >= limit) raise_gp0(v);
+            paddr pa2 = tlbops_fetch(v, next);
+            fetch_bytes(v, pa2, buf + room, 15);
+            len = decode_insn(v, buf, room + 15, mode, in);
+            if (!len) panic("an instruction that never ends at %#lx", (unsigned long)pa);
+            if (len > room) b->crosses = 1, b->pa2 = pa2;
+            if (rip + len - 1 > limit) raise_gp0(v);
+            at += len;
+            n++;
+            break;
+        }
+        if (rip + at + len - 1 > limit) {
+            if (n) break;
+            raise_gp0(v);
+        }
+        at += len;
+        n++;
+        if (in->term) break;
+    }
+    b->n = (u16)n;
+    b->n_check = (s32)n;
+    b->bytes = (u16)at;
+    mark_dead_flags(b);
+    for (unsigned i = 0; i < n; i++)
+        if (b->in[i].nf) decode_bind(&b->in[i], mode);
+    struct insn *end = &b->in[n];
+    if (!b->in[n - 1].term) {
+        memset(end, 0, sizeof *end);
+        end->exec = exec_fallthrough;
+        end->off = (u16)at;
+        end->idx = (u8)n;
+        end->disp = (s32)at;
+        end++;
+    }
+    memset(end, 0, sizeof(struct link));
+    if (b->crosses) {
+        end = &b->in[2];
+        memcpy(crossing_bytes(b), buf + room, 16);
+    }
+    e->arena_used += (size_t)((u8 *)(end + 1) - (u8 *)b);
+    e->arena_used = (e->arena_used + 31) & ~31ull;
+    e->blocks_built++;
+    if (!ram) return b; // never found again
+
+    u32 h = block_hash(pa, mode);
+    b->hash_next = e->hash[h];
+    e->hash[h] = b;
+    u64 page = pa >> PAGE_SHIFT;
+    b->page_next = e->pages[page];
+    e->pages[page] = b;
+    if (!v->phys->code[page]) tlbops_drop_page(v, page);
+    v->phys->code[page] |= block_lines(b);
+    return b;
+}
+
+// A block whose one instruction goes on in another page is never linked: each time it is found, the second half is
+// compared with what it was decoded from, so a remapped or rewritten second page is seen.
+static bool crossing_valid(struct vcpu *v, struct block *b, laddr la)
+{
+    u8 now[16];
+    laddr next = (la & PAGE_MASK) + PAGE_SIZE;
+    if (!cpu_lma(v)) next = (u32)next;
+    if (tlbops_fetch(v, next) != b->pa2) return false;
+    unsigned n = b->bytes - (unsigned)(PAGE_SIZE - (b->pa & ~PAGE_MASK));
+    fetch_bytes(v, b->pa2, now, n);
+    return memcmp(now, crossing_bytes(b), n) == 0;
+}
+
+struct block *block_find(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    u64 rip = v->s.rip;
+    struct jump_entry *j = &e->jump[jump_hash(rip)];
+    if (j->gen == v->d.fetch_gen && j->rip == rip && j->b->n_check != INT32_MAX) return j->b;
+
+    u32 mode = v->d.mode;
+    laddr la = rip;
+    v->d.in = NULL;
+    if (mode_long64(mode)) {
+        if (!laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48)) raise_gp0(v);
+    } else {
+        la = (u32)(v->s.seg[SEG_CS].base + rip);
+        if (rip > v->s.seg[SEG_CS].limit) raise_gp0(v);
+    }
+    paddr pa = tlbops_fetch(v, la);
+    struct block *b = e->hash[block_hash(pa, mode)];
+    while (b && (b->pa != pa || b->mode != mode)) b = b->hash_next;
+    if (b && b->crosses && !crossing_valid(v, b, la)) {
+        block_kill(v, b);
+        b = NULL;
+    }
+    if (b && !mode_long64(mode) && rip + b->bytes - 1 > v->s.seg[SEG_CS].limit) {
+        block_kill(v, b); // decoded under another limit
+        b = NULL;
+    }
+    if (!b) {
+        b = block_build(v, rip, la, pa);
+        if (!phys_is_ram(v->phys, pa)) return b;
+    }
+    if (!b->crosses && (mode & MODE_FLAT)) *j = (struct jump_entry){rip, b, v->d.fetch_gen, 0, 0};
+    return b;
+}

@@ -1,0 +1,366 @@
+// Decoding: Zydis parses the bytes, the table says what they mean here.
+//
+// Zydis gives prefixes, opcode, ModRM, SIB, displacement, immediates and the length. Which row runs is decided by our
+// table alone, by mode and feature: a feature that is off is not always #UD (ENDBR64, RDSSP, F3 BSF are what they are on
+// a processor without CET or BMI1), and Zydis does not know what this processor has.
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/engine.h"
+#include "cpu/mode.h"
+#include "cpu/cpuid.h"
+#include "cpu/exec.h"
+#include "vmx/intercept.h"
+
+enum { ROW_UD, ROW_NM, ROW_GP0, ROW_FIXED }; // the first rows of rows.def
+
+static unsigned row_span(const struct row *r) { return r->flags & RF_CC ? 16 : r->flags & RF_OPREG ? 8 : 1; }
+
+// Lists of rows by (map, opcode), in table order. False if the host has no memory.
+static bool index_rows(struct engine *e)
+{
+    size_t n = 0;
+    for (unsigned i = ROW_FIXED; i < rows_n; i++) n += row_span(&rows[i]);
+    e->row_list = malloc((n + 4 * 256) * sizeof *e->row_list);
+    if (!e->row_list) return false;
+    u16 at = 0;
+    for (unsigned map = 0; map < 4; map++)
+        for (unsigned op = 0; op < 256; op++) {
+            u16 first = at;
+            for (unsigned i = ROW_FIXED; i < rows_n; i++) {
+                const struct row *r = &rows[i];
+                if (r->map == map && op >= r->opcode && op < r->opcode + row_span(r)) e->row_list[at++] = (u16)i;
+            }
+            if (at == first)
+                e->row_first[map][op] = 0xFFFF;
+            else {
+                e->row_first[map][op] = first;
+                e->row_list[at++] = 0xFFFF;
+            }
+        }
+    return true;
+}
+
+struct engine *engine_new(const struct phys *phys, const struct cpu_features *features)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
+    e->arena = aligned_alloc(4096, BLOCK_ARENA);
+    e->pages = calloc(phys->pages, sizeof *e->pages);
+    if (!e->tables || !e->arena || !e->pages || !index_rows(e)) {
+        engine_free(e);
+        return NULL;
+    }
+    memset(e->tables, 0, FAST_TABLES * sizeof *e->tables);
+    static const ZydisMachineMode machine[3] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
+                                                ZYDIS_MACHINE_MODE_LONG_64};
+    static const ZydisStackWidth width[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};
+    static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX,   ZYDIS_DECODER_MODE_CET,
+                                           ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
+                                           ZYDIS_DECODER_MODE_CLDEMOTE};
+    for (unsigned i = 0; i < 3; i++) {
+        ZydisDecoderInit(&e->decoder[i], machine[i], width[i]);
+        for (unsigned k = 0; k < ARRAY_LEN(off); k++) ZydisDecoderEnableMode(&e->decoder[i], off[k], ZYAN_FALSE);
+    }
+    return e;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) return;
+    free(e->tables);
+    free(e->arena);
+    free(e->pages);
+    free(e->row_list);
+    free(e);
+}
+
+static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
+{
+    switch (pfx) {
+    case PFX_NONE: return !rep && !p66;
+    case PFX_66: return !rep && p66;
+    case PFX_F3: return rep == 3;
+    case PFX_F2: return rep == 2;
+    case PFX_NONE_OR_66: return !rep;
+    default: return true;
+    }
+}
+
+static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, unsigned rep, bool p66, bool modrm,
+                        u8 mrm)
+{
+    if (!prefix_matches(r->pfx, rep, p66)) return false;
+    bool reg_form = modrm && mrm >> 6 == 3;
+    if (r->mod == MOD_MEM && (!modrm || reg_form)) return false;
+    if (r->mod == MOD_REG && !reg_form) return false;
+    if (r->reg != REG_ANY) {
+        if (r->reg & 0x100) {
+            if (mrm != (u8)r->reg) return false;
+        } else if ((mrm >> 3 & 7) != r->reg)
+            return false;
+    }
+    if ((r->flags & RF_I64) && mode_long64(mode)) return false;
+    if ((r->flags & RF_O64) && !mode_long64(mode)) return false;
+    return feature_on(f, r->feature);
+}
+
+// What the mode makes of the row: #UD before #NM before #GP(0).
+static unsigned guard_row(unsigned i, u32 mode, bool lock, bool mem)
+{
+    const struct row *r = &rows[i];
+    u32 f = r->flags;
+    if ((f & RF_PROT) && !mode_protected(mode)) return ROW_UD;
+    if (lock && !((f & RF_LOCK) && mem)) return ROW_UD;
+    if ((f & RF_MEMONLY) && !mem) return ROW_UD;
+    if ((f & RF_REGONLY) && mem) return ROW_UD;
+    if (f & RF_SSE) {
+        if ((mode & MODE_EM) || !(mode & MODE_OSFXSR)) return ROW_UD;
+        if (mode & MODE_TS) return ROW_NM;
+    }
+    if (f & RF_MMX) {
+        if (mode & MODE_EM) return ROW_UD;
+        if (mode & MODE_TS) return ROW_NM;
+    }
+    if ((f & RF_FPU) && (mode & (MODE_EM | MODE_TS))) return ROW_NM;
+    if ((f & RF_CPL0) && mode_cpl(mode) != 0 && r->intercept != ICEPT_MOV_DR) return ROW_GP0;
+    return i;
+}
+
+static u8 byte_reg(unsigned n, bool rex) { return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8); }
+
+// The memory operand of ModRM: base, index, scale, displacement, default segment.
+static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u32 mode)
+{
+    in->mem = 1;
+    in->m = in->x = GPR_ZERO_OFF;
+    in->disp = (s32)z->raw.disp.value;
+    unsigned mod = z->raw.modrm.mod, rm = z->raw.modrm.rm;
+    bool stack = false;
+    if (in->asz == W16) {
+        static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX}, index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
+        if (mod != 0 || rm != 6) {
+            in->m = GPR_OFF(base[rm]);
+            in->x = GPR_OFF(index[rm]);
+            stack = base[rm] == RBP;
+        }
+    } else if (rm == 4) { // SIB
+        unsigned b = z->raw.sib.base, x = z->raw.sib.index | z->raw.rex.X << 3;
+        if (b != 5 || mod != 0) {
+            stack = b == RSP || b == RBP;
+            b |= z->raw.rex.B << 3;
+            if (b >= 8) stack = false;
+            in->m = GPR_OFF(b);
+        }
+        if (x != 4) {
+            in->x = GPR_OFF(x);
+            in->scale = z->raw.sib.scale & 3;
+        }
+    } else if (mod == 0 && rm == 5) {
+        if (mode_long64(mode)) { // relative to the next instruction
+            in->m = GPR_RIP_OFF;
+            in->disp += in->off + in->len;
+        }
+    } else {
+        unsigned b = rm | z->raw.rex.B << 3;
+        in->m = GPR_OFF(b);
+        stack = b == RBP;
+    }
+    if (stack) in->seg = SEG_SS;
+}
+
+static void segment_prefix(const ZydisDecodedInstruction *z, struct insn *in, u32 mode)
+{
+    static const struct { ZydisInstructionAttributes a; u8 seg; } t[] = {
+        {ZYDIS_ATTRIB_HAS_SEGMENT_CS, SEG_CS}, {ZYDIS_ATTRIB_HAS_SEGMENT_SS, SEG_SS}, {ZYDIS_ATTRIB_HAS_SEGMENT_DS, SEG_DS},
+        {ZYDIS_ATTRIB_HAS_SEGMENT_ES, SEG_ES}, {ZYDIS_ATTRIB_HAS_SEGMENT_FS, SEG_FS}, {ZYDIS_ATTRIB_HAS_SEGMENT_GS, SEG_GS}};
+    (void)t;
+    // Taken from the bytes: Zydis sets its attributes only where it deems the prefix effective.
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+        unsigned seg;
+        switch (z->raw.prefixes[i].value) {
+        case 0x26: seg = SEG_ES; break;
+        case 0x2E: seg = SEG_CS; break;
+        case 0x36: seg = SEG_SS; break;
+        case 0x3E: seg = SEG_DS; break;
+        case 0x64: seg = SEG_FS; break;
+        case 0x65: seg = SEG_GS; break;
+        default: continue;
+        }
+        if (mode_long64(mode) && seg < SEG_FS) continue; // ignored, an earlier FS or GS stays
+        in->seg = seg & 7;
+    }
+}
+
+static void choose_exec(struct insn *in, const struct row *r, u32 mode)
+{
+    in->exec = exec_slow;
+    if ((r->intercept && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
+    if ((r->flags & (RF_D64 | RF_F64)) && !mode_long64(mode)) return;
+    if ((r->flags & RF_SSE) && (mode & MODE_FPUNMASK)) return;
+    if (in->lock && !in->mem) return;
+    unsigned form = FORM_REG;
+    if (in->mem) {
+        if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64)
+            form = in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
+        else if (mode_long64(mode) || in->seg < SEG_FS)
+            form = FORM_S;
+        else
+            return;
+    }
+    exec_fn *f = r->body->fast[in->nf][in->osz][form];
+    if (!f) f = r->body->fast[0][in->osz][form];
+    if (f) in->exec = f;
+}
+
+void decode_bind(struct insn *in, u32 mode) { choose_exec(in, &rows[in->row], mode); }
+
+// An instruction that is a fault and nothing else.
+static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
+{
+    in->row = (u16)row;
+    in->len = (u8)len;
+    in->term = 1;
+    in->mem = 0;
+    in->exec = exec_slow;
+    return len ? len : 1;
+}
+
+unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
+{
+    struct engine *e = v->d.engine;
+    ZydisDecodedInstruction z;
+    u16 off = in->off;
+    u8 idx = in->idx;
+    memset(in, 0, sizeof *in);
+    in->off = off, in->idx = idx;
+    in->seg = SEG_DS;
+    in->osz = W32;
+    if (n > 15) n = 15;
+    ZydisDecoderContext ctx;
+    ZyanStatus st = ZydisDecoderDecodeInstruction(&e->decoder[mode & MODE_CODE], &ctx, bytes, n, &z);
+    if (st == ZYDIS_STATUS_NO_MORE_DATA) return n == 15 ? fault_insn(in, ROW_GP0, 15) : 0;
+    if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return fault_insn(in, ROW_GP0, 15);
+    if (!ZYAN_SUCCESS(st)) return decode_without_zydis(v, bytes, n, mode, in);
+    if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
+        in->len = z.length;
+        if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW) return fault_insn(in, ROW_UD, z.length);
+        return fault_insn(in, ROW_UD, z.length); // VEX, EVEX, XOP: no feature that has them
+    }
+
+    unsigned rep = 0;
+    bool p66 = false, p67 = false, lock = false;
+    for (unsigned i = 0; i < z.raw.prefix_count; i++) switch (z.raw.prefixes[i].value) {
+        case 0xF2: rep = 2; break;
+        case 0xF3: rep = 3; break;
+        case 0x66: p66 = true; break;
+        case 0x67: p67 = true; break;
+        case 0xF0: lock = true; break;
+        }
+    unsigned map;
+    switch (z.opcode_map) {
+    case ZYDIS_OPCODE_MAP_DEFAULT: map = MAP_1; break;
+    case ZYDIS_OPCODE_MAP_0F: map = MAP_0F; break;
+    case ZYDIS_OPCODE_MAP_0F38: map = MAP_0F38; break;
+    case ZYDIS_OPCODE_MAP_0F3A: map = MAP_0F3A; break;
+    default: return fault_insn(in, ROW_UD, z.length);
+    }
+    bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
+    u8 mrm = (u8)(z.raw.modrm.mod << 6 | z.raw.modrm.reg << 3 | z.raw.modrm.rm);
+    unsigned row = ROW_UD;
+    u16 at = e->row_first[map][z.opcode];
+    if (at != 0xFFFF)
+        for (; e->row_list[at] != 0xFFFF; at++)
+            if (row_matches(&rows[e->row_list[at]], v->features, mode, rep, p66, modrm, mrm)) {
+                row = e->row_list[at];
+                break;
+            }
+    if (row == ROW_UD) return fault_insn(in, ROW_UD, z.length);
+    const struct row *r = &rows[row];
+    u32 f = r->flags;
+    bool mem = modrm && z.raw.modrm.mod != 3 && !(f & RF_RCR);
+    row = guard_row(row, mode, lock, mem);
+    if (row < ROW_FIXED) return fault_insn(in, row, z.length);
+
+    in->row = (u16)row;
+    in->len = z.length;
+    in->op = z.opcode;
+    in->rep = rep & 3;
+    in->lock = lock;
+    in->rex = z.raw.rex.offset != 0 || (z.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+    in->term = (f & RF_TERM) != 0;
+    bool w = z.raw.rex.W, long64 = mode_long64(mode);
+    bool code32 = (mode & MODE_CODE) == MODE_CODE32;
+    // Operand size.
+    if (f & RF_BYTE)
+        in->osz = W8;
+    else if (long64) {
+        bool p = p66 && r->pfx != PFX_66; // a mandatory prefix is no size prefix
+        if (f & RF_F64)
+            in->osz = W64;
+        else if (w)
+            in->osz = W64;
+        else if (f & RF_D64)
+            in->osz = p ? W16 : W64;
+        else
+            in->osz = p ? W16 : W32;
+    } else
+        in->osz = (code32 != (p66 && r->pfx != PFX_66)) ? W32 : W16;
+    in->asz = long64 ? (p67 ? W32 : W64) : (code32 != p67) ? W32 : W16;
+    // Registers.
+    if (f & RF_OPREG) {
+        unsigned reg = (z.opcode & 7) | z.raw.rex.B << 3;
+        in->r = (f & RF_BYTE) ? byte_reg(reg, in->rex) : GPR_OFF(reg);
+    }
+    segment_prefix(&z, in, mode);
+    u8 prefix_seg = in->seg;
+    bool seg_given = false;
+    for (unsigned i = 0; i < z.raw.prefix_count; i++) {
+        u8 p = z.raw.prefixes[i].value;
+        if (p == 0x64 || p == 0x65 || (!long64 && (p == 0x26 || p == 0x2E || p == 0x36 || p == 0x3E))) seg_given = true;
+    }
+    if (modrm) {
+        unsigned reg = z.raw.modrm.reg | z.raw.rex.R << 3;
+        if (!(f & RF_OPREG)) {
+            if (f & (RF_RX | RF_RCR))
+                in->r = (u8)reg;
+            else if (f & (RF_RM | RF_RSEG))
+                in->r = (u8)(reg & 7);
+            else
+                in->r = (f & RF_BYTE) ? byte_reg(reg, in->rex) : GPR_OFF(reg);
+        }
+        if (mem) {
+            memory_operand(&z, in, mode);
+            if (seg_given) in->seg = prefix_seg & 7;
+        } else {
+            unsigned rm = z.raw.modrm.rm | z.raw.rex.B << 3;
+            if (f & RF_MX)
+                in->m = (u8)rm;
+            else if (f & RF_MM)
+                in->m = (u8)(rm & 7);
+            else
+                in->m = (f & (RF_BYTE | RF_M8)) ? byte_reg(rm, in->rex) : GPR_OFF(rm);
+        }
+    } else
+        in->m = in->x = GPR_ZERO_OFF;
+    // Immediates.
+    if (z.raw.imm[0].size) {
+        if (z.raw.imm[1].size) { // ENTER: level in imm2; far pointer: selector in imm2
+            in->imm1 = (u32)z.raw.imm[0].value.u;
+            in->imm2 = (u32)z.raw.imm[1].value.u;
+        } else {
+            unsigned bits = z.raw.imm[0].size;
+            u64 x = z.raw.imm[0].value.u;
+            if (bits < 64) x = (u64)((s64)(x << (64 - bits)) >> (64 - bits));
+            in->imm = x;
+            if (f & RF_REL) in->disp = (s32)x + in->off + in->len;
+        }
+    } else if (!modrm && z.raw.disp.size) { // moffs
+        in->imm = (u64)z.raw.disp.value;
+        if (in->asz == W32) in->imm = (u32)in->imm;
+        if (in->asz == W16) in->imm = (u16)in->imm;
+    }
+    choose_exec(in, r, mode);
+    return in->len;
+}

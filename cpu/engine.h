@@ -1,0 +1,63 @@
+// Derived state of one processor: fast tables, block cache, jump cache. All of it can be dropped at any instant
+// between instructions.
+#ifndef CPU_ENGINE_H
+#define CPU_ENGINE_H
+
+#include <Zydis/Zydis.h>
+
+#include "cpu/insn.h"
+
+#define BLOCK_HASH_BITS 16
+#define BLOCK_ARENA     (192u << 20)
+#define BLOCK_INSNS_MAX 64
+#define JUMP_BITS       13
+#define GENERATIONS     64
+
+struct jump_entry { // RIP -> block, for one generation
+    u64 rip;
+    struct block *b;
+    u32 gen;
+    u32 pad;
+    u64 pad2;
+};
+
+struct generation { // the fetch generation of a (context, mode): links made under it are good under it
+    u32 serial, global_serial, mode, gen;
+};
+
+struct engine {
+    struct fast_tlb *tables; // FAST_TABLES
+    u32 next_table;
+    u32 next_gen, next_generation;
+    struct generation generations[GENERATIONS];
+    u8 *arena;
+    size_t arena_used;
+    struct block **pages; // by physical page: blocks that begin in it or (page_next2) reach into it
+    struct block *hash[1u << BLOCK_HASH_BITS];
+    struct jump_entry jump[1u << JUMP_BITS];
+    u64 blocks_built, blocks_dropped, flushes;
+    // decoding
+    u16 row_first[4][256]; // index into row_list; 0xFFFF: none
+    u16 *row_list;         // rows by (map, opcode), each list ended by 0xFFFF
+    ZydisDecoder decoder[3];
+};
+
+struct link { // the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
+    struct block *b[2];
+    u32 gen[2];
+    u64 pad;
+};
+_Static_assert(sizeof(struct link) == sizeof(struct insn), "a link takes the place of an instruction");
+
+struct engine *engine_new(const struct phys *phys, const struct cpu_features *features);
+void engine_free(struct engine *e);
+
+// The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on fetch.
+RAISES struct block *block_find(struct vcpu *v);
+void block_flush(struct engine *e, const struct phys *phys); // forgets all blocks
+// Decodes one instruction of at most `n` bytes. `avail` short of the instruction: returns 0 (needs more bytes). Else its length.
+unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
+
+static inline u32 jump_hash(u64 rip) { return (u32)(rip ^ rip >> 13) & ((1u << JUMP_BITS) - 1); }
+
+#endif

@@ -1,0 +1,118 @@
+// Going on: from a slow body to the next instruction, from block to block, and back to the run loop.
+#include "cpu/exec.h"
+#include "cpu/fast.h"
+#include "vmx/intercept.h"
+
+void block_leave(struct vcpu *v, const struct insn *in)
+{
+    const struct block *b = insn_block(in);
+    v->d.budget += b->n - in->idx;
+    v->s.rip += in->off;
+    v->d.in = NULL;
+}
+
+// RIP wraps at the code size outside 64-bit mode.
+static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
+{
+    u64 rip = v->s.rip + in->off + in->len;
+    return mode_long64(v->d.mode) ? rip : (v->d.mode & MODE_CODE) == MODE_CODE32 ? (u32)rip : rip;
+}
+
+void exec_guard(struct vcpu *v, const struct insn *in)
+{
+    const struct row *r = &rows[in->row];
+    vmx_intercept(v, in, r->intercept);
+    if ((r->flags & RF_CPL0) && v->d.cpl != 0) raise_gp0(v); // the intercept came before the privilege check
+}
+
+void exec_slow(struct vcpu *v, const struct insn *in)
+{
+    v->d.in = in;
+    v->d.npc = next_rip(v, in);
+    insn_run(v, in);
+    if (in->term) {
+        v->d.in = NULL;
+        v->s.rip = v->d.npc;
+        TAIL exec_goto(v);
+    }
+    if (unlikely(v->d.attention || v->d.budget < 0)) {
+        block_leave(v, in + 1);
+        return;
+    }
+    v->d.in = NULL;
+    NEXT(v, in);
+}
+
+void exec_goto(struct vcpu *v)
+{
+    if (unlikely(v->d.attention || v->d.budget <= 0)) return;
+    struct block *b = block_find(v);
+    v->d.budget -= b->n_check;
+    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b);
+    TAIL b->in[0].exec(v, b->in);
+}
+
+void exec_block_over(struct vcpu *v, struct block *b)
+{
+    v->d.budget += b->n_check; // back in the run loop at the block's start
+}
+
+void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
+{
+    u64 base = v->s.rip;
+    bool near = !((base + in->off + in->len) >> PAGE_SHIFT != base >> PAGE_SHIFT);
+    (void)near;
+    v->s.rip = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
+    if (!mode_long64(v->d.mode)) v->s.rip = (u32)v->s.rip;
+    if (unlikely(v->d.attention || v->d.budget <= 0)) return;
+    u64 flushes = v->d.engine->flushes;
+    struct block *b = block_find(v);
+    if (!b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes) {
+        struct link *l = (struct link *)(uintptr_t)(in + 1);
+        l->b[k] = b;
+        l->gen[k] = v->d.fetch_gen;
+    }
+    v->d.budget -= b->n_check;
+    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b);
+    TAIL b->in[0].exec(v, b->in);
+}
+
+// The end of a block that ends for its length or at the end of its page.
+void exec_fallthrough(struct vcpu *v, const struct insn *in) { ENTER_LINK(v, in, 1, v->s.rip + in->off); }
+
+void block_run_loop(struct vcpu *v, struct block *b, bool one)
+{
+    v->d.budget -= b->n;
+    const struct insn *in = b->in;
+    for (;;) {
+        v->d.in = in;
+        v->d.npc = next_rip(v, in);
+        insn_run(v, in);
+        if (in->term) {
+            v->d.in = NULL;
+            v->s.rip = v->d.npc;
+            return;
+        }
+        in++;
+        s64 left = v->d.budget + (b->n - in->idx); // what the slice still holds before `in`
+        if (one || v->d.attention || left <= 0 || in->idx == b->n) {
+            block_leave(v, in);
+            return;
+        }
+    }
+}
+
+// ---- rows that are a fault ----
+void op_ud(struct vcpu *v, const struct insn *in) { raise_ud(v); }
+void op_nm(struct vcpu *v, const struct insn *in) { raise_fault(v, VEC_NM); }
+void op_gp0(struct vcpu *v, const struct insn *in) { raise_gp0(v); }
+
+// Nothing yet: what Zydis 4 refuses is #UD here too.
+unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
+{
+    in->row = 0;
+    in->len = 1;
+    in->term = 1;
+    in->exec = exec_slow;
+    return 1;
+}

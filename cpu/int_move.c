@@ -1,0 +1,386 @@
+// Moves: MOV, MOVZX, MOVSX, LEA, XCHG, CMOV, SETcc, BSWAP, CBW and CWD families, MOVBE, XLAT, flag instructions, and the stack.
+#include "cpu/alu.h"
+#include "cpu/bodies.h"
+
+// ---- MOV ----
+ALWAYS_INLINE bool mov_store(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x = imm ? in->imm : reg_get(v, in->r, w);
+    if (fast && form != FORM_REG) {
+        void *p = fast_write(v, fast_ea(v, in, form), W_BYTES(w));
+        if (!p) return false;
+        host_store(p, w, x);
+    } else if (fast)
+        reg_set(v, in->m, w, x);
+    else
+        rm_store(v, in, w, x);
+    return true;
+}
+BODY4(mov_EG, mov_store, false)
+BODY4(mov_EI, mov_store, true)
+
+ALWAYS_INLINE bool mov_load(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x;
+    if (fast && form != FORM_REG) {
+        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
+        if (!p) return false;
+        x = host_load(p, w);
+    } else if (fast)
+        x = reg_get(v, in->m, w);
+    else
+        x = rm_load(v, in, w);
+    reg_set(v, in->r, w, x);
+    return true;
+}
+BODY4(mov_GE, mov_load, 0)
+
+ALWAYS_INLINE bool mov_ri(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    reg_set(v, in->r, w, in->imm);
+    return true;
+}
+BODY4R(mov_RI, mov_ri, 0)
+
+// MOVZX, MOVSX, MOVSXD: source width constant, destination by operand size.
+ALWAYS_INLINE bool mov_extend(struct vcpu *v, const struct insn *in, bool sign, unsigned from, unsigned w, unsigned form, bool nf,
+                              bool fast)
+{
+    u64 x;
+    if (fast && form != FORM_REG) {
+        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(from));
+        if (!p) return false;
+        x = host_load(p, from);
+    } else if (fast)
+        x = reg_get(v, in->m, from);
+    else
+        x = rm_load(v, in, from);
+    if (sign) x = from == W8 ? (u64)(s64)(s8)x : from == W16 ? (u64)(s64)(s16)x : (u64)(s64)(s32)x;
+    reg_set(v, in->r, w, x);
+    return true;
+}
+BODY4(movzx8, mov_extend, false, W8)
+BODY4(movzx16, mov_extend, false, W16)
+BODY4(movsx8, mov_extend, true, W8)
+BODY4(movsx16, mov_extend, true, W16)
+BODY4(movsxd, mov_extend, true, W32)
+
+// LEA: the offset alone; the forms are only address arithmetic, so the slow one serves nowhere.
+ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 a;
+    if (fast && form == FORM_B)
+        a = REG64(v, in->m) + (u64)(s64)in->disp;
+    else if (fast && form == FORM_X)
+        a = REG64(v, in->m) + (REG64(v, in->x) << in->scale) + (u64)(s64)in->disp;
+    else
+        a = insn_ea(v, in);
+    reg_set(v, in->r, w, a);
+    return true;
+}
+BODY4(lea, lea_body, 0)
+
+// MOV with an absolute offset (A0-A3).
+void op_mov_ao(struct vcpu *v, const struct insn *in)
+{
+    unsigned n = W_BYTES(in->osz);
+    reg_set(v, GPR_OFF(RAX), in->osz, lin_load(v, seg_linear(v, in->seg, in->imm, n, ACC_READ), n));
+}
+void op_mov_oa(struct vcpu *v, const struct insn *in)
+{
+    unsigned n = W_BYTES(in->osz);
+    lin_store(v, seg_linear(v, in->seg, in->imm, n, ACC_WRITE), n, reg_get(v, GPR_OFF(RAX), in->osz));
+}
+
+// ---- CMOV: a load that happens whatever the condition; a 32-bit destination is always zero-extended ----
+ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x;
+    if (fast && form != FORM_REG) {
+        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
+        if (!p) return false;
+        x = host_load(p, w);
+    } else if (fast)
+        x = reg_get(v, in->m, w);
+    else
+        x = rm_load(v, in, w);
+    reg_set(v, in->r, w, cond(v->s.fl, in->op & 15) ? x : reg_get(v, in->r, w));
+    return true;
+}
+BODY4(cmov, cmov_body, 0)
+
+ALWAYS_INLINE bool setcc_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x = cond(v->s.fl, in->op & 15);
+    if (fast && form != FORM_REG) {
+        void *p = fast_write(v, fast_ea(v, in, form), 1);
+        if (!p) return false;
+        host_store(p, W8, x);
+    } else if (fast)
+        REG8(v, in->m) = (u8)x;
+    else
+        rm_store(v, in, W8, x);
+    return true;
+}
+BODY4(setcc, setcc_body, 0)
+
+// ---- exchange ----
+void op_xchg_EG(struct vcpu *v, const struct insn *in)
+{
+    struct rmw m;
+    u64 a = rm_open(v, in, in->osz, &m), b = reg_get(v, in->r, in->osz);
+    rm_commit(v, in, in->osz, &m, b);
+    reg_set(v, in->r, in->osz, a);
+}
+// 90h is NOP: it does not even clear the upper half of RAX.
+ALWAYS_INLINE bool xchg_ra_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    if (in->r == GPR_OFF(RAX)) return true;
+    u64 a = reg_get(v, GPR_OFF(RAX), w), b = reg_get(v, in->r, w);
+    reg_set(v, GPR_OFF(RAX), w, b);
+    reg_set(v, in->r, w, a);
+    return true;
+}
+BODY4R(xchg_ra, xchg_ra_body, 0)
+void op_xadd(struct vcpu *v, const struct insn *in)
+{
+    struct rmw m;
+    unsigned w = in->osz;
+    u16 f = v->s.fl;
+    u64 a = rm_open(v, in, w, &m), b = reg_get(v, in->r, w);
+    u64 r = alu(ALU_ADD, w, a, b, &f);
+    if (in->mem) { // the store can fault: it comes first
+        rm_commit(v, in, w, &m, r);
+        reg_set(v, in->r, w, a);
+    } else {
+        reg_set(v, in->r, w, a);
+        reg_set(v, in->m, w, r);
+    }
+    v->s.fl = f;
+}
+void op_cmpxchg(struct vcpu *v, const struct insn *in)
+{
+    struct rmw m;
+    unsigned w = in->osz;
+    u16 f = v->s.fl;
+    u64 a = rm_open(v, in, w, &m), acc = reg_get(v, GPR_OFF(RAX), w);
+    alu(ALU_CMP, w, acc, a, &f);
+    if (f & F_ZF)
+        rm_commit(v, in, w, &m, reg_get(v, in->r, w));
+    else {
+        rm_commit(v, in, w, &m, a); // the destination is written in both cases
+        reg_set(v, GPR_OFF(RAX), w, a);
+    }
+    v->s.fl = f;
+}
+void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
+{
+    u64 *g = v->s.gpr;
+    if (in->osz == W64) { // CMPXCHG16B
+        laddr la = insn_linear(v, in, 16, ACC_WRITE);
+        if (la & 15) raise_gp0(v);
+        u64 x[2];
+        lin_probe_write(v, la, 16);
+        lin_load_n(v, la, x, 16);
+        if (x[0] == g[RAX] && x[1] == g[RDX]) {
+            u64 y[2] = {g[RBX], g[RCX]};
+            lin_store_n(v, la, y, 16);
+            v->s.fl |= F_ZF;
+        } else {
+            lin_store_n(v, la, x, 16);
+            g[RAX] = x[0], g[RDX] = x[1];
+            v->s.fl &= (u16)~F_ZF;
+        }
+        return;
+    }
+    struct rmw m;
+    u64 x = rmw_open(v, insn_linear(v, in, 8, ACC_WRITE), 8, &m);
+    if (x == ((u64)(u32)g[RDX] << 32 | (u32)g[RAX])) {
+        rmw_commit(v, &m, (u64)(u32)g[RCX] << 32 | (u32)g[RBX]);
+        v->s.fl |= F_ZF;
+    } else {
+        rmw_commit(v, &m, x);
+        g[RAX] = (u32)x, g[RDX] = x >> 32;
+        v->s.fl &= (u16)~F_ZF;
+    }
+}
+
+// ---- register-only ----
+ALWAYS_INLINE bool bswap_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x = reg_get(v, in->r, w);
+    reg_set(v, in->r, w, w == W64 ? __builtin_bswap64(x) : w == W32 ? __builtin_bswap32((u32)x) : 0); // 16 bits: undefined, 0
+    return true;
+}
+BODY4R(bswap, bswap_body, 0)
+ALWAYS_INLINE bool cbw_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 a = v->s.gpr[RAX];
+    reg_set(v, GPR_OFF(RAX), w, w == W16 ? (u64)(s64)(s8)a : w == W32 ? (u64)(s64)(s16)a : (u64)(s64)(s32)a);
+    return true;
+}
+BODY4R(cbw, cbw_body, 0)
+ALWAYS_INLINE bool cwd_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 a = v->s.gpr[RAX];
+    reg_set(v, GPR_OFF(RDX), w, (a >> (width_bits(w) - 1) & 1) ? UINT64_MAX : 0);
+    return true;
+}
+BODY4R(cwd, cwd_body, 0)
+ALWAYS_INLINE bool nop_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast) { return true; }
+BODY4(nop, nop_body, 0)
+
+enum { FLAG_CLC, FLAG_STC, FLAG_CMC, FLAG_CLD, FLAG_STD };
+ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, unsigned op, unsigned w, unsigned form, bool nf, bool fast)
+{
+    switch (op) {
+    case FLAG_CLC: v->s.fl &= (u16)~F_CF; break;
+    case FLAG_STC: v->s.fl |= F_CF; break;
+    case FLAG_CMC: v->s.fl ^= F_CF; break;
+    case FLAG_CLD: v->s.rflags &= ~(u64)FL_DF; break;
+    default: v->s.rflags |= FL_DF; break;
+    }
+    return true;
+}
+BODY4R(clc, flag_body, FLAG_CLC)
+BODY4R(stc, flag_body, FLAG_STC)
+BODY4R(cmc, flag_body, FLAG_CMC)
+BODY4R(cld, flag_body, FLAG_CLD)
+BODY4R(std, flag_body, FLAG_STD)
+
+void op_sahf(struct vcpu *v, const struct insn *in)
+{
+    u16 ah = REG8(v, 1);
+    v->s.fl = (u16)((ah & 0xD5) << 8 | 0x200 | (v->s.fl & F_OF));
+}
+void op_lahf(struct vcpu *v, const struct insn *in) { REG8(v, 1) = (u8)(fl_unpack(v->s.fl & (u16)~F_OF) | 2); }
+
+void op_movbe_load(struct vcpu *v, const struct insn *in)
+{
+    u64 x = rm_load(v, in, in->osz);
+    reg_set(v, in->r, in->osz, __builtin_bswap64(x) >> (64 - width_bits(in->osz)));
+}
+void op_movbe_store(struct vcpu *v, const struct insn *in)
+{
+    rm_store(v, in, in->osz, __builtin_bswap64(reg_get(v, in->r, in->osz)) >> (64 - width_bits(in->osz)));
+}
+void op_xlat(struct vcpu *v, const struct insn *in)
+{
+    u64 a = v->s.gpr[RBX] + REG8(v, 0);
+    a = in->asz == W64 ? a : in->asz == W32 ? (u32)a : (u16)a;
+    REG8(v, 0) = (u8)lin_load(v, seg_linear(v, in->seg, a, 1, ACC_READ), 1);
+}
+void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & F_CF ? 0xFF : 0; }
+
+// ---- the stack ----
+ALWAYS_INLINE bool push_body(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x = imm ? in->imm : reg_get(v, in->r, w);
+    if (fast) {
+        u64 sp = v->s.gpr[RSP] - W_BYTES(w);
+        void *p = fast_write(v, sp, W_BYTES(w));
+        if (!p) return false;
+        host_store(p, w, x);
+        v->s.gpr[RSP] = sp;
+    } else
+        stack_push(v, w, x);
+    return true;
+}
+BODY4R(push_r, push_body, false)
+BODY4R(push_i, push_body, true)
+ALWAYS_INLINE bool pop_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x;
+    if (fast) {
+        u64 sp = v->s.gpr[RSP];
+        const void *p = fast_read(v, sp, W_BYTES(w));
+        if (!p) return false;
+        x = host_load(p, w);
+        v->s.gpr[RSP] = sp + W_BYTES(w);
+    } else {
+        x = stack_peek(v, w, 0);
+        stack_add(v, W_BYTES(w));
+    }
+    reg_set(v, in->r, w, x);
+    return true;
+}
+BODY4R(pop_r, pop_body, 0)
+
+void op_push_m(struct vcpu *v, const struct insn *in) { stack_push(v, in->osz, rm_load(v, in, in->osz)); }
+// POP m: the address is computed with RSP already incremented.
+void op_pop_m(struct vcpu *v, const struct insn *in)
+{
+    unsigned w = in->osz;
+    u64 x = stack_peek(v, w, 0), sp = v->s.gpr[RSP];
+    if (!in->mem) {
+        stack_add(v, W_BYTES(w));
+        reg_set(v, in->m, w, x);
+        return;
+    }
+    stack_add(v, W_BYTES(w));
+    u64 after = v->s.gpr[RSP];
+    u64 ea = insn_ea(v, in);
+    v->s.gpr[RSP] = sp; // until the store has succeeded
+    lin_store(v, seg_linear(v, in->seg, ea, W_BYTES(w), ACC_WRITE), W_BYTES(w), x);
+    v->s.gpr[RSP] = after;
+}
+void op_pusha(struct vcpu *v, const struct insn *in)
+{
+    unsigned n = W_BYTES(in->osz);
+    u64 m = stack_mask(v), sp = v->s.gpr[RSP];
+    laddr at[8];
+    for (unsigned i = 0; i < 8; i++) { // all eight must succeed before any is stored
+        at[i] = seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE);
+        lin_probe_write(v, at[i], n);
+    }
+    for (unsigned i = 0; i < 8; i++) lin_store(v, at[i], n, v->s.gpr[i]);
+    stack_add(v, -(s64)(8 * n));
+}
+void op_popa(struct vcpu *v, const struct insn *in)
+{
+    unsigned n = W_BYTES(in->osz);
+    u64 x[8];
+    for (unsigned i = 0; i < 8; i++) x[i] = stack_peek(v, in->osz, i * n);
+    for (unsigned i = 0; i < 8; i++)
+        if (7 - i != RSP) reg_set(v, GPR_OFF(7 - i), in->osz, x[i]);
+    stack_add(v, 8 * n);
+}
+void op_enter(struct vcpu *v, const struct insn *in)
+{
+    unsigned w = in->osz, n = W_BYTES(w), level = in->imm2 & 31, size = in->imm1 & 0xFFFF;
+    u64 m = stack_mask(v), sp = v->s.gpr[RSP], bp = v->s.gpr[RBP], frame = (sp - n) & m;
+    u64 word[33];
+    unsigned count = 0;
+    word[count++] = reg_get(v, GPR_OFF(RBP), w);
+    for (unsigned i = 1; i < level; i++)
+        word[count++] = lin_load(v, seg_linear(v, SEG_SS, (bp - i * n) & m, n, ACC_READ), n);
+    if (level) word[count++] = frame;
+    u64 end = (sp - count * n - size) & m;
+    for (unsigned i = 0; i < count; i++)
+        lin_probe_write(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n);
+    lin_probe_write(v, seg_linear(v, SEG_SS, end, n, ACC_WRITE), n); // the new top must be writable
+    for (unsigned i = 0; i < count; i++)
+        lin_store(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n, word[i]);
+    reg_set(v, GPR_OFF(RBP), w, (v->s.gpr[RBP] & ~m) | frame);
+    stack_add(v, -(s64)(count * n + size));
+}
+ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    u64 x;
+    if (fast) {
+        u64 bp = v->s.gpr[RBP];
+        const void *p = fast_read(v, bp, W_BYTES(w));
+        if (!p) return false;
+        x = host_load(p, w);
+        v->s.gpr[RSP] = bp + W_BYTES(w);
+    } else {
+        u64 m = stack_mask(v), bp = v->s.gpr[RBP];
+        unsigned n = W_BYTES(w);
+        x = lin_load(v, seg_linear(v, SEG_SS, bp & m, n, ACC_READ), n);
+        u64 sp = (v->s.gpr[RSP] & ~m) | ((bp + n) & m);
+        v->s.gpr[RSP] = m == 0xFFFFFFFF ? (u32)sp : sp;
+    }
+    reg_set(v, GPR_OFF(RBP), w, x);
+    return true;
+}
+BODY4R(leave, leave_body, 0)
