@@ -138,8 +138,9 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
         *r = ept_event(c, &s2, e->gpa, EPT_R | EPT_W, EPT_Q_LINEAR);
         return false;
     }
-    if (size == 8) phys_write64(p, c->cpu, e->pa, e->value | flags);
-    else phys_write32(p, c->cpu, e->pa, (u32)(e->value | flags));
+    // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at another level.
+    if (size == 8) phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
+    else phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
     return true;
 }
 

@@ -83,7 +83,8 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
         for (unsigned i = 0; i < count; i++) {
             u64 flags = i + 1 == count && (need & EPT_W) ? EPTE_A | EPTE_D : EPTE_A;
 
-            if ((value[i] & flags) != flags) phys_write64(p, c->cpu, used[i], value[i] | flags);
+            if ((value[i] & flags) != flags) // read again: one entry may serve two levels
+                phys_write64(p, c->cpu, used[i], phys_read64(p, c->cpu, used[i]) | flags);
         }
     }
     offset = BIT(12 + 9 * level) - 1;

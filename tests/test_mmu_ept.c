@@ -488,6 +488,31 @@ static void test_structures_moved_by_ept(void **state)
     assert_int_equal(get64(t, real + (t->entry[0] & 0xFFF)) & 0x60, 0x60);
 }
 
+static void test_an_entry_of_both_stages(void **state)
+{
+    struct tables *t = *state;
+    struct walk_result r;
+    paddr root, table, ept_pt, pt;
+    laddr la;
+
+    // The guest's page directory is the EPT page table: its entry for the guest's page table is the EPT leaf of that very
+    // page. The flags of both stages end up in it.
+    start(t, PAGING_4LEVEL);
+    root = new_page(t), table = new_page(t), pt = new_page(t);
+    for (gpaddr a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7); // type 0, so that bit 5 is clear
+    ept_pt = t->ept_entry[0] & ~0xFFFull;
+    la = (pt >> 12) << 21;
+    t->c.cr3 = root;
+    put64(t, root, table | 7);
+    put64(t, table, ept_pt | 7);
+    put64(t, pt, 0x9000 | 7);
+    t->c.ept_ad = true;
+    r = walk_linear(&t->p, &t->c, la, ACC_READ);
+    assert_int_equal(r.status, WALK_OK);
+    assert_int_equal(r.pa, 0x9000);
+    assert_int_equal(get64(t, ept_pt + (pt >> 12) * 8), pt | 7 | 0x20 | A | D);
+}
+
 static void test_large_guest_page_in_small_ept_pages(void **state)
 {
     struct tables *t = *state;
@@ -594,6 +619,7 @@ int main(void)
         T(test_final_access),
         T(test_order_of_stages),
         T(test_structures_moved_by_ept),
+        T(test_an_entry_of_both_stages),
         T(test_large_guest_page_in_small_ept_pages),
         T(test_mode_based_execute),
         T(test_pdpte_loads),
