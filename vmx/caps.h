@@ -12,6 +12,7 @@ struct vmx_caps {
     u32 allowed0[GROUP_COUNT];      // as the older MSR says: default1 controls must be 1
     u32 true_allowed0[GROUP_COUNT]; // as the TRUE MSR says; this is what VM entry checks
     u64 allowed1[GROUP_COUNT];      // may be 1
+    bool exists[VMCS_FIELD_COUNT];
 };
 enum { // IA32_VMX_BASIC and IA32_VMX_MISC, bits that checks ask for
     VMX_BASIC_ANY_ERROR_CODE = 56, VMX_BASIC_NESTED_EXCEPTION = 58,
@@ -32,6 +33,5 @@ static inline bool vmx_caps_control(const struct vmx_caps *c, enum vmx_control_i
     const struct vmx_control_row *r = &vmx_control_rows[id];
     return c->allowed1[r->group] >> r->bit & 1;
 }
-bool vmx_caps_field(const struct vmx_caps *c, enum vmcs_field field); // the field exists
 
 #endif

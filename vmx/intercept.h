@@ -63,14 +63,25 @@ u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
 
 // The world switch; runs only from the run loop. Consumes an EVENT_VMEXIT.
 void vmx_exit(struct vcpu *v, const struct event *e);
-// INIT, SIPI, shutdown in non-root.
+// INIT, SIPI (enum cpu_signal), triple fault (VMX_SIGNAL_SHUTDOWN) in non-root. False: the signal is dropped (SIPI), held
+// (INIT in root operation), or acts as usual (outside VMX operation).
+#define VMX_SIGNAL_SHUTDOWN 100
 bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *exit);
 // Fills the EPT and VPID parts of the translation context.
 void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
 // A WALK_EPT_* result becomes a VM exit (also sets "NMI unblocking due to IRET" and vectoring as the manual says).
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid);
+// IRET (not the task return) calls this once its privilege and mode checks are done, before it pops: ends NMI blocking or
+// virtual-NMI blocking as the controls say, and notes it, so that a VM exit from one of its accesses reports "NMI
+// unblocking due to IRET". The end clears the note: after commit.
+void vmx_iret_begin(struct vcpu *v);
+void vmx_iret_end(struct vcpu *v);
+// An NMI has been delivered through the IDT: NMIs, or virtual NMIs, are blocked from here on.
+void vmx_nmi_delivered(struct vcpu *v);
 // Reset, and any write to guest memory that holds the current VMCS (drops decoded controls).
-void vmx_reset(struct vcpu *v);
+void vmx_reset(struct vcpu *v); // allocates v->vmx the first time
+void vmx_free(struct vcpu *v);
+void vmx_drop(struct vcpu *v);  // drops decoded controls
 void vmx_memory_written(struct vcpu *v, paddr a, u64 size);
 bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value); // 480h-493h and 3Ah belong here; false: not a VMX MSR or #GP
 

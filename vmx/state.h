@@ -16,7 +16,12 @@ struct vmx_state { // architectural
     u64 timer_deadline;    // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
     // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring information
     u32 vectoring_info, vectoring_error, vectoring_insn_len;
-    u32 pad;
+    bool tpr_pending;      // a TPR-below-threshold exit is pending for the next boundary
+    bool iret_blocked;     // the IRET in progress began with (virtual-)NMI blocking in effect, and has ended it
+    u16 vpid;              // of the running guest, 0 without VPIDs
+    u64 eptp;              // of the running guest, 0 without EPT
+    u64 mtf_retired;       // instructions retired at VM entry: the monitor trap flag traps after one more
+    u64 ple_first, ple_last; // PAUSE-loop exiting: vtime of the loop's first PAUSE at CPL 0 and of the last; 0: none
 };
 
 #endif

@@ -1,0 +1,70 @@
+// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): MTF, TPR below
+// threshold, preemption timer, NMI window, interrupt window.
+#include "vmx/insn.h"
+#include "vmx/intercept.h"
+
+static bool due(struct event *x, u32 reason)
+{
+    *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = reason};
+    return true;
+}
+
+static bool shadowed(const struct vcpu *v) { return v->s.block & (BLOCK_STI | BLOCK_MOV_SS); }
+
+static bool mtf_due(const struct vcpu *v)
+{
+    const struct vmx_state *x = &v->s.vmx;
+    if (v->s.activity == ACTIVITY_SHUTDOWN || v->s.activity == ACTIVITY_WAIT_SIPI) return false;
+    return x->mtf_pending || (vmx_proc(v, PROC_MONITOR_TRAP_FLAG) && cpu_retired(v) > x->mtf_retired);
+}
+
+bool vmx_boundary_mtf(struct vcpu *v, struct event *exit)
+{
+    struct vmx_state *x = &v->s.vmx;
+    if (!x->guest) return false;
+    if (x->tpr_pending) return due(exit, EXIT_REASON_TPR_BELOW_THRESHOLD);
+    return mtf_due(v) && due(exit, EXIT_REASON_MONITOR_TRAP_FLAG);
+}
+
+bool vmx_boundary_timer(struct vcpu *v, struct event *exit)
+{
+    const struct vmx_state *x = &v->s.vmx;
+    if (!x->guest || !x->timer_active || v->s.activity == ACTIVITY_WAIT_SIPI) return false;
+    return cpu_vtime(v) >= x->timer_deadline && due(exit, EXIT_REASON_PREEMPTION_TIMER);
+}
+
+static bool nmi_window(const struct vcpu *v)
+{
+    return vmx_proc(v, PROC_NMI_WINDOW_EXITING) && !v->s.virtual_nmi_blocked && !shadowed(v) &&
+           v->s.activity != ACTIVITY_WAIT_SIPI;
+}
+
+static bool interrupt_window(const struct vcpu *v)
+{
+    return vmx_proc(v, PROC_INTERRUPT_WINDOW_EXITING) && v->s.rflags & FL_IF && !shadowed(v) &&
+           v->s.activity != ACTIVITY_SHUTDOWN && v->s.activity != ACTIVITY_WAIT_SIPI;
+}
+
+bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit)
+{
+    return v->s.vmx.guest && nmi_window(v) && due(exit, EXIT_REASON_NMI_WINDOW);
+}
+
+bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit)
+{
+    return v->s.vmx.guest && interrupt_window(v) && due(exit, EXIT_REASON_INTERRUPT_WINDOW);
+}
+
+bool vmx_boundary_wanted(const struct vcpu *v)
+{
+    const struct vmx_state *x = &v->s.vmx;
+    if (!x->guest) return false;
+    return x->mtf_pending || x->tpr_pending || vmx_proc(v, PROC_MONITOR_TRAP_FLAG) || nmi_window(v) ||
+           interrupt_window(v) || (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
+}
+
+u64 vmx_timer_deadline(const struct vcpu *v)
+{
+    if (!v->s.vmx.timer_active || v->s.activity == ACTIVITY_WAIT_SIPI) return UINT64_MAX;
+    return v->s.vmx.timer_deadline;
+}

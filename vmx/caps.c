@@ -1,0 +1,104 @@
+// The capability MSRs, computed: a control is reported if its row says that it is offered and the CPUID feature it goes
+// with is on; a field exists if a control that gives it meaning may be set.
+//
+// Not offered yet, so not reported: APIC-access page, x2APIC and APIC-register virtualization, virtual-interrupt
+// delivery, posted interrupts, VMCS shadowing, PML, #VE, mode-based execute control, sub-page permissions, TSC scaling,
+// tertiary and secondary exit controls, PERF_GLOBAL_CTRL, 5-level EPT, advanced EPT-violation information.
+#include "vmx/caps.h"
+#include "vmx/vmcs.h"
+
+#include <string.h>
+
+#define TIMER_RATE     5 // the preemption timer counts when bit 5 of the TSC changes
+#define CR3_TARGETS    4
+#define ACTIVITY_KINDS 7 // HLT, shutdown, wait-for-SIPI
+
+// Reserved bits that must be 1 in either half.
+#define CONTROL(group, bit, name, text, class, offered)
+#define DEFAULT1(group, bit) {GROUP_##group, bit},
+static const struct { u8 group, bit; } reserved_ones[] = {
+#include "vmx/controls.def"
+};
+#undef DEFAULT1
+#undef CONTROL
+
+static bool field_exists(const struct vmx_caps *c, enum vmcs_field field)
+{
+    const struct vmcs_field_row *r = &vmcs_field_rows[field];
+    if (r->if1 == FIELD_ALWAYS) return true;
+    if (r->if1 == FIELD_NEVER) return false;
+    return vmx_caps_control(c, (enum vmx_control_id)r->if1) ||
+           (r->if2 >= 0 && vmx_caps_control(c, (enum vmx_control_id)r->if2));
+}
+
+void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 cr4_valid)
+{
+    memset(c, 0, sizeof *c);
+    for (unsigned i = 0; i < ARRAY_LEN(reserved_ones); i++) {
+        u32 bit = 1u << reserved_ones[i].bit;
+        c->allowed0[reserved_ones[i].group] |= bit;
+        c->true_allowed0[reserved_ones[i].group] |= bit;
+        c->allowed1[reserved_ones[i].group] |= bit;
+    }
+    for (unsigned i = 0; i < CONTROL_COUNT; i++) {
+        const struct vmx_control_row *r = &vmx_control_rows[i];
+        if (r->offered == 0 || (r->offered > 1 && !feature_on(features, (enum feature)(r->offered - 2)))) continue;
+        c->allowed1[r->group] |= BIT(r->bit);
+        if (r->class == CONTROL_DEFAULT1) c->allowed0[r->group] |= 1u << r->bit;
+    }
+
+    c->basic = VMCS_REVISION | PAGE_SIZE << 32 | 6ull << 50 /* write-back */ | BIT(54) /* INS/OUTS information */ |
+               BIT(55) /* TRUE MSRs */;
+    c->misc = TIMER_RATE | BIT(VMX_MISC_STORE_LMA) | ACTIVITY_KINDS << VMX_MISC_ACTIVITY_SHIFT |
+              CR3_TARGETS << VMX_MISC_CR3_TARGETS_SHIFT | BIT(VMX_MISC_VMWRITE_ANY) | BIT(VMX_MISC_LENGTH_0);
+    c->cr0_fixed0 = CR0_PE | CR0_NE | CR0_PG;
+    c->cr0_fixed1 = 0xFFFFFFFF;
+    c->cr4_fixed0 = CR4_VMXE;
+    c->cr4_fixed1 = cr4_valid;
+    if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT))
+        c->ept_vpid |= BIT(EPT_CAP_EXECUTE_ONLY) | BIT(EPT_CAP_WALK_4) | BIT(EPT_CAP_UC) | BIT(EPT_CAP_WB) |
+                       BIT(EPT_CAP_2M) | BIT(EPT_CAP_1G) | BIT(EPT_CAP_INVEPT) | BIT(EPT_CAP_AD) |
+                       BIT(EPT_CAP_INVEPT_SINGLE) | BIT(EPT_CAP_INVEPT_ALL);
+    if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID))
+        c->ept_vpid |= BIT(EPT_CAP_INVVPID) | 15ull << EPT_CAP_INVVPID_TYPES;
+
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
+        u64 index = vmcs_field_rows[i].encoding & 0x3FE;
+        c->exists[i] = field_exists(c, (enum vmcs_field)i);
+        if (c->exists[i] && index > c->vmcs_enum) c->vmcs_enum = index;
+    }
+}
+
+static u64 pair(const struct vmx_caps *c, unsigned group, bool true_msr)
+{
+    return (true_msr ? c->true_allowed0[group] : c->allowed0[group]) | c->allowed1[group] << 32;
+}
+
+bool vmx_caps_msr(const struct vmx_caps *c, u32 msr, u64 *value)
+{
+    switch (msr) {
+    case 0x480: *value = c->basic; return true;
+    case 0x481: *value = pair(c, GROUP_PIN, false); return true;
+    case 0x482: *value = pair(c, GROUP_PROC, false); return true;
+    case 0x483: *value = pair(c, GROUP_EXIT, false); return true;
+    case 0x484: *value = pair(c, GROUP_ENTRY, false); return true;
+    case 0x485: *value = c->misc; return true;
+    case 0x486: *value = c->cr0_fixed0; return true;
+    case 0x487: *value = c->cr0_fixed1; return true;
+    case 0x488: *value = c->cr4_fixed0; return true;
+    case 0x489: *value = c->cr4_fixed1; return true;
+    case 0x48A: *value = c->vmcs_enum; return true;
+    case 0x48B: *value = pair(c, GROUP_PROC2, false); return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_SECONDARY_CONTROLS);
+    case 0x48C:
+        *value = c->ept_vpid;
+        return vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT) || vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID);
+    case 0x48D: *value = pair(c, GROUP_PIN, true); return true;
+    case 0x48E: *value = pair(c, GROUP_PROC, true); return true;
+    case 0x48F: *value = pair(c, GROUP_EXIT, true); return true;
+    case 0x490: *value = pair(c, GROUP_ENTRY, true); return true;
+    case 0x491: *value = c->allowed1[GROUP_VMFUNC]; return vmx_caps_control(c, CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
+    case 0x492: *value = c->allowed1[GROUP_PROC3]; return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_TERTIARY_CONTROLS);
+    case 0x493: *value = c->allowed1[GROUP_EXIT2]; return vmx_caps_control(c, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
+    default: return false;
+    }
+}

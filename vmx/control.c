@@ -1,0 +1,141 @@
+// Decoding the current VMCS, and what the rest of the processor asks about VT-x outside of instructions: capability
+// MSRs, the EPT and VPID part of the translation context, writes into the region.
+#include "vmx/control.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/system.h"
+#include "vmx/intercept.h"
+
+void tlbops_drop_page(struct vcpu *v, paddr page); // cpu/tlbops.h: no direct stores to the page from now on
+
+const struct vmx_caps *vmx_capabilities(const struct vcpu *v) { return &v->vmx->caps; }
+
+void vmx_reset(struct vcpu *v)
+{
+    if (!v->vmx) {
+        v->vmx = calloc(1, sizeof *v->vmx);
+        if (!v->vmx) panic("out of memory");
+        vmx_caps_init(&v->vmx->caps, v->features, cr4_valid_mask(v));
+    }
+    v->vmx->region = NULL;
+    v->s.vmx = (struct vmx_state){
+        .vmxon_pointer = VMX_NO_POINTER, .vmcs_pointer = VMX_NO_POINTER, .timer_deadline = UINT64_MAX};
+}
+
+void vmx_free(struct vcpu *v)
+{
+    free(v->vmx);
+    v->vmx = NULL;
+}
+
+void vmx_drop(struct vcpu *v) { v->vmx->region = NULL; }
+
+static void watch(struct phys *p, paddr a, bool on)
+{
+    u64 page = a >> PAGE_SHIFT, bit = BIT(page % 64);
+    if (on)
+        p->watch[page / 64] |= bit;
+    else
+        p->watch[page / 64] &= ~bit;
+}
+
+void vmx_control_decode(struct vcpu *v)
+{
+    struct vmx_control *c = v->vmx;
+    struct vmcs_region *r = vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer);
+    if (!r) panic("no current VMCS to decode");
+    const struct vmcs_fields *f = &r->f;
+
+    if (!(v->phys->watch[v->s.vmx.vmcs_pointer >> PAGE_SHIFT >> 6] >> (v->s.vmx.vmcs_pointer >> PAGE_SHIFT & 63) & 1)) {
+        watch(v->phys, v->s.vmx.vmcs_pointer, true);
+        tlbops_drop_page(v, v->s.vmx.vmcs_pointer >> PAGE_SHIFT);
+    }
+    c->region = r;
+    c->pin = f->PIN_BASED_CONTROLS;
+    c->proc = f->PRIMARY_PROC_BASED_CONTROLS;
+    c->proc2 = c->proc & PROC_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_PROC_BASED_CONTROLS : 0;
+    c->exit = f->PRIMARY_VM_EXIT_CONTROLS;
+    c->entry = f->VM_ENTRY_CONTROLS;
+    c->vmfunc = c->proc2 & PROC2_ENABLE_VM_FUNCTIONS ? f->VM_FUNCTION_CONTROLS : 0;
+    c->exception_bitmap = f->EXCEPTION_BITMAP;
+    c->pfec_mask = f->PAGE_FAULT_ERROR_CODE_MASK;
+    c->pfec_match = f->PAGE_FAULT_ERROR_CODE_MATCH;
+    c->cr3_targets = f->CR3_TARGET_COUNT < ARRAY_LEN(c->cr3_target) ? f->CR3_TARGET_COUNT : ARRAY_LEN(c->cr3_target);
+    c->cr3_target[0] = f->CR3_TARGET_VALUE_0;
+    c->cr3_target[1] = f->CR3_TARGET_VALUE_1;
+    c->cr3_target[2] = f->CR3_TARGET_VALUE_2;
+    c->cr3_target[3] = f->CR3_TARGET_VALUE_3;
+    c->cr0_mask = f->CR0_GUEST_HOST_MASK;
+    c->cr0_shadow = f->CR0_READ_SHADOW;
+    c->cr4_mask = f->CR4_GUEST_HOST_MASK;
+    c->cr4_shadow = f->CR4_READ_SHADOW;
+    c->tsc_offset = c->proc & PROC_USE_TSC_OFFSETTING ? f->TSC_OFFSET : 0;
+    c->io_bitmap[0] = f->ADDRESS_OF_IO_BITMAP_A;
+    c->io_bitmap[1] = f->ADDRESS_OF_IO_BITMAP_B;
+    c->msr_bitmap = f->ADDRESS_OF_MSR_BITMAPS;
+    c->virtual_apic = f->VIRTUAL_APIC_ADDRESS;
+    c->tpr_threshold = f->TPR_THRESHOLD & 15;
+    c->ple_gap = f->PLE_GAP;
+    c->ple_window = f->PLE_WINDOW;
+    c->xss_bitmap = f->XSS_EXITING_BITMAP;
+}
+
+void vmx_set_current(struct vcpu *v, paddr vmcs)
+{
+    paddr old = v->s.vmx.vmcs_pointer;
+    if (old != VMX_NO_POINTER && old != vmcs) watch(v->phys, old, false);
+    v->s.vmx.vmcs_pointer = vmcs;
+    v->vmx->region = NULL;
+    if (vmcs != VMX_NO_POINTER) vmx_control_decode(v);
+}
+
+void vmx_region_written(struct vcpu *v)
+{
+    paddr a = v->s.vmx.vmcs_pointer;
+    phys_mark_dirty(v->phys, a);
+    if (unlikely(v->phys->code[a >> PAGE_SHIFT])) cpu_code_written(v, a, PAGE_SIZE);
+}
+
+void vmx_memory_written(struct vcpu *v, paddr a, u64 size)
+{
+    paddr r = v->s.vmx.vmcs_pointer;
+    if (r != VMX_NO_POINTER && a < r + PAGE_SIZE && a + size > r) v->vmx->region = NULL;
+}
+
+void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
+{
+    const struct vmx_caps *caps = &v->vmx->caps;
+    u64 eptp = v->s.vmx.eptp;
+    m->vpid = v->s.vmx.vpid;
+    m->ept = eptp != 0;
+    if (!m->ept) return;
+    m->eptp = eptp;
+    m->ept_view = (eptp & (BIT(52) - BIT(12))) | 1;
+    m->ept_ad = eptp >> 6 & 1;
+    m->ept_mbec = false;
+    m->ept_gib = caps->ept_vpid >> EPT_CAP_1G & 1;
+    m->ept_exec_only = caps->ept_vpid >> EPT_CAP_EXECUTE_ONLY & 1;
+}
+
+bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
+{
+    unsigned type = eptp & 7, length = eptp >> 3 & 7;
+    if (!(type == 0 && c->ept_vpid >> EPT_CAP_UC & 1) && !(type == 6 && c->ept_vpid >> EPT_CAP_WB & 1)) return false;
+    if (!(length == 3 && c->ept_vpid >> EPT_CAP_WALK_4 & 1) && !(length == 4 && c->ept_vpid >> EPT_CAP_WALK_5 & 1))
+        return false;
+    if (eptp >> 6 & 1 && !(c->ept_vpid >> EPT_CAP_AD & 1)) return false;
+    if (eptp >> 7 & 1 && !(c->ept_vpid >> EPT_CAP_SHADOW_STACK & 1)) return false;
+    return !(eptp & 0xF00) && !(eptp >> maxphyaddr);
+}
+
+bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value)
+{
+    if (!feature_on(v->features, FEATURE_VMX)) return false;
+    if (msr == 0x3A) {
+        *value = v->s.msr.feature_control;
+        return true;
+    }
+    return vmx_caps_msr(&v->vmx->caps, msr, value);
+}

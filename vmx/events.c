@@ -1,0 +1,126 @@
+// Events in non-root operation: which exit instead of being delivered, what a VM exit on the way of a delivery reports,
+// NMI blocking, signals, and EPT events (SDM 28.2, 28.3, 30.2.4).
+#include "vmx/insn.h"
+#include "vmx/intercept.h"
+#include "vmx/world.h"
+
+static bool exception_exits(const struct vmx_control *c, const struct event *e)
+{
+    bool bit = c->exception_bitmap >> (e->vector & 31) & 1;
+    if (e->vector == VEC_PF && (e->error & c->pfec_mask) != c->pfec_match) bit = !bit;
+    return bit;
+}
+
+bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
+{
+    if (!v->s.vmx.guest) return false;
+    const struct vmx_control *c = vmx_controls(v);
+    bool exits = false;
+
+    *x = *e;
+    x->kind = EVENT_VMEXIT;
+    x->exit_reason = EXIT_REASON_EXCEPTION_NMI;
+    x->exit_qualification = 0;
+    x->exit_valid = 0;
+    switch (e->type) {
+    case EVT_EXTERNAL:
+        exits = c->pin & PIN_EXTERNAL_INTERRUPT_EXITING;
+        x->exit_reason = EXIT_REASON_EXTERNAL_INTERRUPT;
+        break;
+    case EVT_NMI: exits = c->pin & PIN_NMI_EXITING; break;
+    case EVT_HW_EXCEPTION:
+        exits = exception_exits(c, e);
+        if (e->vector == VEC_PF) x->exit_qualification = e->cr2;
+        if (e->vector == VEC_DB) x->exit_qualification = e->dr6 & 0x600F;
+        break;
+    case EVT_PRIV_SW_EXCEPTION: case EVT_SW_EXCEPTION:
+        exits = exception_exits(c, e);
+        x->exit_valid = EXIT_HAS_INSN_LEN;
+        break;
+    default: break; // INT n does not consult the bitmap
+    }
+    return exits;
+}
+
+bool vmx_interrupt_exits(const struct vcpu *v) { return v->s.vmx.guest && vmx_pin(v, PIN_EXTERNAL_INTERRUPT_EXITING); }
+
+void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
+{
+    struct vmx_state *x = &v->s.vmx;
+    if (!x->guest) return;
+    x->iret_blocked = false;
+    x->vectoring_info = EVENT_VALID | (u32)e->type << 8 | e->vector | (e->has_error ? EVENT_ERROR_CODE : 0);
+    x->vectoring_error = e->error;
+    x->vectoring_insn_len = e->insn_len;
+}
+
+void vmx_vectoring_end(struct vcpu *v)
+{
+    struct vmx_state *x = &v->s.vmx;
+    if (!x->guest) return;
+    x->vectoring_info = 0;
+    if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true; // before the handler's first instruction (SDM 28.5.2)
+}
+
+void vmx_nmi_delivered(struct vcpu *v)
+{
+    if (v->s.vmx.guest && vmx_pin(v, PIN_VIRTUAL_NMIS))
+        v->s.virtual_nmi_blocked = true;
+    else
+        v->s.block |= BLOCK_NMI;
+}
+
+void vmx_iret_begin(struct vcpu *v)
+{
+    bool nmi_exiting = false, virtual_nmis = false;
+    if (v->s.vmx.guest) {
+        nmi_exiting = vmx_pin(v, PIN_NMI_EXITING);
+        virtual_nmis = vmx_pin(v, PIN_VIRTUAL_NMIS);
+        v->s.vmx.iret_blocked = virtual_nmis ? v->s.virtual_nmi_blocked : !nmi_exiting && v->s.block & BLOCK_NMI;
+    }
+    if (virtual_nmis)
+        v->s.virtual_nmi_blocked = false;
+    else if (!nmi_exiting)
+        v->s.block &= ~(u32)BLOCK_NMI;
+}
+
+void vmx_iret_end(struct vcpu *v)
+{
+    v->s.vmx.iret_blocked = false;
+    if (v->s.nmi_pending || v->s.vmx.guest) cpu_attention(v);
+}
+
+bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *x)
+{
+    if (!v->s.vmx.guest) return false;
+    *x = (struct event){.kind = EVENT_VMEXIT};
+    switch (what) {
+    case CPU_SIGNAL_INIT:
+        x->exit_reason = EXIT_REASON_INIT;
+        return v->s.activity != ACTIVITY_WAIT_SIPI;
+    case CPU_SIGNAL_SIPI:
+        x->exit_reason = EXIT_REASON_SIPI;
+        x->exit_qualification = vector;
+        return v->s.activity == ACTIVITY_WAIT_SIPI;
+    case VMX_SIGNAL_SHUTDOWN: x->exit_reason = EXIT_REASON_TRIPLE_FAULT; return true;
+    default: return false;
+    }
+}
+
+_Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
+{
+    // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
+    struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = EXIT_HAS_GPA | EXIT_HAS_INSN_LEN};
+    if (v->d.in) e.insn_len = v->d.in->len;
+    if (r->status == WALK_EPT_MISCONFIG)
+        e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION;
+    else {
+        e.exit_reason = EXIT_REASON_EPT_VIOLATION;
+        e.exit_qualification = r->qualification;
+        if (la_valid && r->qualification & EPT_Q_LINEAR) {
+            e.exit_gla = la;
+            e.exit_valid |= EXIT_HAS_GLA;
+        }
+    }
+    raise_event(v, &e);
+}

@@ -1,0 +1,106 @@
+// VM exit (SDM chapter 30): information fields, guest state, MSR-store area, host state. Runs from the run loop only.
+#include "vmx/insn.h"
+#include "cpu/trace.h"
+#include "vmx/intercept.h"
+#include "vmx/world.h"
+
+// The exiting event (SDM 30.2.2): exceptions, NMIs, acknowledged external interrupts.
+static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
+{
+    f->EXITING_EVENT_IDENTIFICATION = 0;
+    switch (e->exit_reason) {
+    case EXIT_REASON_EXTERNAL_INTERRUPT:
+        if (vmx_controls(v)->exit & EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT) {
+            board_sync(v);
+            int vector = v->board->intr_ack(v->board_opaque, v->index);
+            if (vector >= 0) f->EXITING_EVENT_IDENTIFICATION = EVENT_VALID | EVT_EXTERNAL << 8 | (u32)vector;
+        }
+        break;
+    case EXIT_REASON_EXCEPTION_NMI: {
+        u32 info = EVENT_VALID | (u32)e->type << 8 | e->vector;
+        if (e->has_error) {
+            info |= EVENT_ERROR_CODE;
+            f->EXITING_EVENT_ERROR_CODE = e->error;
+        }
+        // Not defined during delivery and for #DF: 0 there.
+        if (v->s.vmx.iret_blocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF) info |= EVENT_NMI_UNBLOCKING;
+        f->EXITING_EVENT_IDENTIFICATION = info;
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+// The original event (SDM 30.2.4): what was being delivered. A #DF that exits itself, and a triple fault, have none.
+static void save_original_event(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
+{
+    u32 info = v->s.vmx.vectoring_info;
+    if (e->exit_reason == EXIT_REASON_TRIPLE_FAULT ||
+        (e->exit_reason == EXIT_REASON_EXCEPTION_NMI && e->type == EVT_HW_EXCEPTION && e->vector == VEC_DF))
+        info = 0;
+    f->ORIGINAL_EVENT_IDENTIFICATION = info;
+    if (info & EVENT_ERROR_CODE) f->ORIGINAL_EVENT_ERROR_CODE = v->s.vmx.vectoring_error;
+}
+
+static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
+{
+    u64 qualification = e->exit_qualification;
+    u32 vectoring = v->s.vmx.vectoring_info;
+
+    f->EXIT_REASON = e->exit_reason;
+    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->s.vmx.iret_blocked && !vectoring) qualification |= BIT(12);
+    f->EXIT_QUALIFICATION = qualification;
+    save_exiting_event(v, f, e);
+    save_original_event(v, f, e);
+    if (e->exit_valid & EXIT_HAS_INSN_INFO) f->VM_EXIT_INSTRUCTION_INFORMATION = e->exit_insn_info;
+    if (e->exit_valid & EXIT_HAS_GLA) f->GUEST_LINEAR_ADDRESS = e->exit_gla;
+    if (e->exit_valid & EXIT_HAS_GPA) f->GUEST_PHYSICAL_ADDRESS = e->exit_gpa;
+    if (vectoring & EVENT_VALID && event_type(vectoring) >= EVT_SW_INTERRUPT && event_type(vectoring) <= EVT_SW_EXCEPTION)
+        f->VM_EXIT_INSTRUCTION_LENGTH = v->s.vmx.vectoring_insn_len;
+    else if (e->exit_valid & EXIT_HAS_INSN_LEN)
+        f->VM_EXIT_INSTRUCTION_LENGTH = e->insn_len;
+    f->INJECTED_EVENT_IDENTIFICATION &= ~EVENT_VALID;
+}
+
+static void trace_exit(const struct vcpu *v, const struct vmcs_fields *f, const struct event *e)
+{
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_EXIT);
+    t.reason = f->EXIT_REASON;
+    t.qualification = f->EXIT_QUALIFICATION;
+    t.intr_info = f->EXITING_EVENT_IDENTIFICATION;
+    t.error = f->EXITING_EVENT_ERROR_CODE;
+    t.has_error = t.intr_info & EVENT_ERROR_CODE;
+    t.vectoring_info = f->ORIGINAL_EVENT_IDENTIFICATION;
+    t.insn_len_valid = e->exit_valid & EXIT_HAS_INSN_LEN;
+    t.insn_len = (u8)f->VM_EXIT_INSTRUCTION_LENGTH;
+    t.gpa_valid = e->exit_valid & EXIT_HAS_GPA;
+    t.gpa = f->GUEST_PHYSICAL_ADDRESS;
+    t.gla_valid = e->exit_valid & EXIT_HAS_GLA;
+    t.gla = f->GUEST_LINEAR_ADDRESS;
+    trace_emit(v, &t);
+}
+
+void vmx_exit(struct vcpu *v, const struct event *e)
+{
+    vmx_controls(v); // decoded
+    struct vmcs_region *r = v->vmx->region;
+    const bool by_nmi = e->exit_reason == EXIT_REASON_EXCEPTION_NMI && e->type == EVT_NMI;
+
+    save_information(v, &r->f, e);
+    vmx_save_guest(v, &r->f, e);
+    if (e->exit_reason < EXIT_REASON_COUNT) v->vmx->exits[e->exit_reason]++;
+    if (trace_wants(v, TRACE_EXIT)) trace_exit(v, &r->f, e);
+    vmx_region_written(v);
+    cpu_charge(v, VMX_EXIT_UNITS);
+
+    v->s.vmx.guest = false; // RDMSR and WRMSR from here on are those of root operation
+    if (vmx_msr_area_store(v, r->f.VM_EXIT_MSR_STORE_ADDRESS, r->f.VM_EXIT_MSR_STORE_COUNT)) {
+        vmx_abort(v, r, VMX_ABORT_SAVE_MSR, "VMX abort 1: saving a guest MSR failed");
+        return;
+    }
+    if (!vmx_load_host(v, r)) return;
+    if (by_nmi) v->s.block |= BLOCK_NMI;
+    v->vmx->region = NULL; // the entry controls have changed
+}

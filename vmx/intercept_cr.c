@@ -1,0 +1,136 @@
+// Control and debug registers in non-root operation: guest/host masks and read shadows, CR3 targets, CR8 and the virtual
+// TPR, MOV DR; and the bits that VMX operation fixes.
+#include "vmx/insn.h"
+#include "vmx/intercept.h"
+#include "vmx/intercept_parts.h"
+#include "vmx/operand.h"
+
+enum { CR_TO = 0, CR_FROM = 1, CR_CLTS = 2, CR_LMSW = 3 }; // exit qualification bits 5:4
+
+static _Noreturn void exit_cr(struct vcpu *v, unsigned cr, unsigned access, unsigned gpr)
+{
+    raise_vmexit(v, EXIT_REASON_CR_ACCESS, cr | access << 4 | gpr << 8, 0, EXIT_HAS_INSN_LEN);
+}
+
+void intercept_mov_to_cr(struct vcpu *v, const struct insn *in)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    u64 x = cpu_long64(v) ? REG64(v, in->m) : REG32(v, in->m);
+    bool exits = false;
+
+    switch (in->r) {
+    case 0: exits = (x ^ c->cr0_shadow) & c->cr0_mask; break;
+    case 4: exits = (x ^ c->cr4_shadow) & c->cr4_mask; break;
+    case 8: exits = c->proc & PROC_CR8_LOAD_EXITING; break;
+    case 3:
+        exits = c->proc & PROC_CR3_LOAD_EXITING;
+        for (u32 i = 0; i < c->cr3_targets; i++)
+            if (x == c->cr3_target[i]) exits = false;
+        break;
+    default: break;
+    }
+    if (exits) exit_cr(v, in->r, CR_TO, vmx_gpr_number(in->m));
+}
+
+void intercept_mov_from_cr(struct vcpu *v, const struct insn *in)
+{
+    if ((in->r == 3 && vmx_proc(v, PROC_CR3_STORE_EXITING)) || (in->r == 8 && vmx_proc(v, PROC_CR8_STORE_EXITING)))
+        exit_cr(v, in->r, CR_FROM, vmx_gpr_number(in->m));
+}
+
+void intercept_clts(struct vcpu *v)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    if (c->cr0_mask & c->cr0_shadow & CR0_TS) exit_cr(v, 0, CR_CLTS, 0);
+}
+
+void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool memory, laddr la)
+{
+    if (!v->s.vmx.guest) return;
+    const struct vmx_control *c = vmx_controls(v);
+    u64 differs = (source ^ c->cr0_shadow) & c->cr0_mask;
+    bool exits = differs & (CR0_MP | CR0_EM | CR0_TS) || (differs & CR0_PE && source & CR0_PE);
+    if (!exits) return;
+    struct event e = {.kind = EVENT_VMEXIT,
+                      .insn_len = in->len,
+                      .exit_reason = EXIT_REASON_CR_ACCESS,
+                      .exit_qualification = CR_LMSW << 4 | (memory ? BIT(6) : 0) | (u64)source << 16,
+                      .exit_gla = la,
+                      .exit_valid = EXIT_HAS_INSN_LEN | (memory ? EXIT_HAS_GLA : 0)};
+    raise_event(v, &e);
+}
+
+void intercept_mov_dr(struct vcpu *v, const struct insn *in)
+{
+    if (!vmx_proc(v, PROC_MOV_DR_EXITING)) return;
+    bool from = rows[in->row].opcode == 0x21;
+    raise_vmexit(v, EXIT_REASON_MOV_DR, (in->r & 7) | (from ? BIT(4) : 0) | vmx_gpr_number(in->m) << 8, 0,
+                 EXIT_HAS_INSN_LEN);
+}
+
+// ---- modified bodies ----
+
+static u64 shadowed(u64 real, u64 mask, u64 shadow) { return (real & ~mask) | (shadow & mask); }
+
+u64 vmx_read_cr0(const struct vcpu *v)
+{
+    if (!v->s.vmx.guest) return v->s.cr0;
+    const struct vmx_control *c = vmx_controls(v);
+    return shadowed(v->s.cr0, c->cr0_mask, c->cr0_shadow);
+}
+
+u64 vmx_read_cr4(const struct vcpu *v)
+{
+    if (!v->s.vmx.guest) return v->s.cr4;
+    const struct vmx_control *c = vmx_controls(v);
+    return shadowed(v->s.cr4, c->cr4_mask, c->cr4_shadow);
+}
+
+u64 vmx_merge_cr0(const struct vcpu *v, u64 value)
+{
+    return v->s.vmx.guest ? shadowed(value, vmx_controls(v)->cr0_mask, v->s.cr0) : value;
+}
+
+u64 vmx_merge_cr4(const struct vcpu *v, u64 value)
+{
+    return v->s.vmx.guest ? shadowed(value, vmx_controls(v)->cr4_mask, v->s.cr4) : value;
+}
+
+bool vmx_cr0_allowed(const struct vcpu *v, u64 value)
+{
+    if (!v->s.vmx.on) return true;
+    u64 fixed = v->vmx->caps.cr0_fixed0;
+    if (v->s.vmx.guest && vmx_proc2(v, PROC2_UNRESTRICTED_GUEST)) fixed &= ~(u64)(CR0_PE | CR0_PG);
+    return (value & fixed) == fixed;
+}
+
+bool vmx_cr4_allowed(const struct vcpu *v, u64 value)
+{
+    u64 fixed = v->vmx->caps.cr4_fixed0;
+    return !v->s.vmx.on || (value & fixed) == fixed;
+}
+
+#define VTPR_OFFSET 0x80
+
+bool vmx_read_cr8(struct vcpu *v, u64 *value)
+{
+    if (!v->s.vmx.guest || !vmx_proc(v, PROC_USE_TPR_SHADOW)) return false;
+    *value = phys_read8(v->phys, v->index, vmx_controls(v)->virtual_apic + VTPR_OFFSET) >> 4;
+    return true;
+}
+
+bool vmx_write_cr8(struct vcpu *v, u64 value)
+{
+    if (!v->s.vmx.guest || !vmx_proc(v, PROC_USE_TPR_SHADOW)) return false;
+    const struct vmx_control *c = vmx_controls(v);
+    phys_write32(v->phys, v->index, c->virtual_apic + VTPR_OFFSET, (u32)(value & 15) << 4);
+    if ((value & 15) < c->tpr_threshold) { // TPR virtualization (SDM 32.1.2): exit after this instruction
+        v->s.vmx.tpr_pending = true;
+        cpu_attention(v);
+    }
+    return true;
+}
+
+u64 vmx_tsc(const struct vcpu *v, u64 tsc) { return v->s.vmx.guest ? tsc + vmx_controls(v)->tsc_offset : tsc; }
+
+bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value) { return false; } // x2APIC mode is not offered

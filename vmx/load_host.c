@@ -1,0 +1,120 @@
+// VM exit: loading host state (SDM 30.5), also after a VM-entry failure; VMX aborts.
+#include "cpu/system.h"
+#include "cpu/trace.h"
+#include "vmx/world.h"
+
+void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char *why)
+{
+    r->abort = indicator;
+    vmx_region_written(v);
+    v->s.vmx.guest = false;
+    v->s.activity = ACTIVITY_SHUTDOWN; // nothing but RESET ends it
+    cpu_mode_changed(v);
+    v->board->shutdown(v->board_opaque, v->index, why);
+}
+
+void vmx_flush_vpid0(struct vcpu *v)
+{
+    tlb_invvpid(&v->s.itlb, 0, false);
+    tlb_invvpid(&v->s.dtlb, 0, false);
+    cpu_tlb_flushed(v);
+}
+
+static u64 extend(u64 a, unsigned bits) { return (u64)((s64)(a << (64 - bits)) >> (64 - bits)); }
+
+static void load_segment(struct segment *s, u16 sel, u64 base, u32 ar)
+{
+    *s = (struct segment){.sel = sel, .base = base, .limit = 0xFFFFFFFF, .ar = ar};
+    if (sel == 0) s->ar |= AR_UNUSABLE;
+}
+
+static void load_segments(struct vcpu *v, const struct vmcs_fields *f, bool host64, unsigned bits)
+{
+    const u32 data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G;
+    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED | AR_G;
+    struct segment *s = v->s.seg;
+
+    s[SEG_CS] = (struct segment){
+        .sel = f->HOST_CS_SELECTOR, .limit = 0xFFFFFFFF, .ar = code | (host64 ? AR_L : AR_DB)};
+    load_segment(&s[SEG_SS], f->HOST_SS_SELECTOR, 0, data);
+    load_segment(&s[SEG_DS], f->HOST_DS_SELECTOR, 0, data);
+    load_segment(&s[SEG_ES], f->HOST_ES_SELECTOR, 0, data);
+    load_segment(&s[SEG_FS], f->HOST_FS_SELECTOR, extend(f->HOST_FS_BASE, bits), data);
+    load_segment(&s[SEG_GS], f->HOST_GS_SELECTOR, extend(f->HOST_GS_BASE, bits), data);
+    s[SEG_TR] = (struct segment){.sel = f->HOST_TR_SELECTOR, .base = extend(f->HOST_TR_BASE, bits), .limit = 0x67,
+                                 .ar = AR_P | 11};
+    s[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
+}
+
+bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
+{
+    const struct vmcs_fields *f = &r->f;
+    struct vcpu_state *s = &v->s;
+    const u32 ctl = f->PRIMARY_VM_EXIT_CONTROLS;
+    const bool host64 = ctl & EXIT_HOST_ADDRESS_SPACE_SIZE;
+    const unsigned bits = feature_on(v->features, FEATURE_LA57) ? 57 : 48;
+    const bool vpid = f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_SECONDARY_CONTROLS &&
+                      f->SECONDARY_PROC_BASED_CONTROLS & PROC2_ENABLE_VPID;
+
+    if ((s->msr.efer & EFER_LMA) && !host64) {
+        vmx_abort(v, r, VMX_ABORT_HOST_MODE, "VMX abort 6: VM exit from IA-32e mode to a 32-bit host");
+        return false;
+    }
+    s->vmx.guest = false;
+    s->vmx.vpid = 0;
+    s->vmx.eptp = 0;
+    s->vmx.timer_active = false;
+    s->vmx.timer_deadline = UINT64_MAX;
+    s->vmx.mtf_pending = s->vmx.tpr_pending = s->vmx.iret_blocked = s->virtual_nmi_blocked = false;
+    s->vmx.vectoring_info = 0;
+    s->vmx.mtf_retired = s->vmx.ple_first = s->vmx.ple_last = 0;
+    s->inject.kind = EVENT_NONE;
+
+    s->cr0 = (f->HOST_CR0 & ~(u64)CR0_WORLD_KEEPS & 0xFFFFFFFF) | (s->cr0 & CR0_WORLD_KEEPS);
+    s->cr3 = f->HOST_CR3;
+    s->cr4 = f->HOST_CR4;
+    if (host64)
+        s->cr4 |= CR4_PAE;
+    else
+        s->cr4 &= ~(u64)CR4_PCIDE;
+    s->dr[7] = 0x400;
+    s->msr.debugctl = 0;
+    s->msr.sysenter_cs = f->HOST_IA32_SYSENTER_CS;
+    s->msr.sysenter_esp = extend(f->HOST_IA32_SYSENTER_ESP, bits);
+    s->msr.sysenter_eip = extend(f->HOST_IA32_SYSENTER_EIP, bits);
+    if (ctl & EXIT_LOAD_IA32_EFER) s->msr.efer = f->HOST_IA32_EFER;
+    s->msr.efer = (s->msr.efer & ~(u64)(EFER_LMA | EFER_LME)) | (host64 ? EFER_LMA | EFER_LME : 0);
+    if (ctl & EXIT_LOAD_IA32_PAT) s->msr.pat = f->HOST_IA32_PAT;
+    load_segments(v, f, host64, bits);
+    s->gdtr = (struct dtable){.base = extend(f->HOST_GDTR_BASE, bits), .limit = 0xFFFF};
+    s->idtr = (struct dtable){.base = extend(f->HOST_IDTR_BASE, bits), .limit = 0xFFFF};
+    s->gpr[RSP] = f->HOST_RSP;
+    s->rip = f->HOST_RIP;
+    cpu_set_rflags(v, 2);
+    s->activity = ACTIVITY_ACTIVE;
+    s->block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
+    s->shadow_one = false;
+    s->pending_dbg = 0;
+    s->monitor_addr = 0;
+    if (!vpid) vmx_flush_vpid0(v);
+
+    if (!host64 && s->cr4 & CR4_PAE) { // the registers hold the guest's
+        struct walk_result w = {.status = WALK_OK};
+        cpu_mode_changed(v);
+        if (!walk_load_pdptes(v->phys, &v->d.mmu, s->cr3, s->pdpte, &w) || w.status != WALK_OK) {
+            vmx_abort(v, r, VMX_ABORT_HOST_PDPTE, "VMX abort 2: a reserved bit is set in a PDPTE of the host");
+            return false;
+        }
+    }
+    cpu_mode_changed(v);
+
+    struct vmx_check_failure why;
+    if (vmx_msr_area_load(v, f->VM_EXIT_MSR_LOAD_ADDRESS, f->VM_EXIT_MSR_LOAD_COUNT, &why)) {
+        vmx_abort(v, r, VMX_ABORT_LOAD_MSR, "VMX abort 4: loading a host MSR failed");
+        return false;
+    }
+    cpu_mode_changed(v);
+    cpu_context_changed(v);
+    cpu_attention(v);
+    return true;
+}

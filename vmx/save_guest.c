@@ -1,0 +1,98 @@
+// VM exit: saving guest state (SDM 30.3).
+#include "cpu/system.h"
+#include "vmx/world.h"
+
+static void save_segments(const struct vcpu *v, struct vmcs_fields *f)
+{
+    const struct segment *s = v->s.seg;
+#define SAVE(seg)                                                                                                      \
+    f->GUEST_##seg##_SELECTOR = s[SEG_##seg].sel, f->GUEST_##seg##_BASE = s[SEG_##seg].base,                           \
+    f->GUEST_##seg##_LIMIT = s[SEG_##seg].limit, f->GUEST_##seg##_ACCESS_RIGHTS = s[SEG_##seg].ar & 0x1F0FF
+    SAVE(ES);
+    SAVE(CS);
+    SAVE(SS);
+    SAVE(DS);
+    SAVE(FS);
+    SAVE(GS);
+    SAVE(LDTR);
+    SAVE(TR);
+#undef SAVE
+}
+
+// RFLAGS.RF as saved (SDM 30.3.3): set where the instruction will be restarted after a fault.
+static u64 saved_rf(const struct vcpu *v, const struct event *e)
+{
+    u32 vectoring = v->s.vmx.vectoring_info;
+    u64 current = v->s.rflags & FL_RF;
+
+    switch (e->exit_reason) {
+    case EXIT_REASON_EXCEPTION_NMI:
+        if (e->type == EVT_HW_EXCEPTION) return e->trap ? current : FL_RF;
+        return current;
+    case EXIT_REASON_EPT_VIOLATION: case EXIT_REASON_EPT_MISCONFIGURATION:
+        if (!(vectoring & EVENT_VALID)) return FL_RF;
+        return event_type(vectoring) == EVT_HW_EXCEPTION ? FL_RF : current;
+    default:
+        return e->exit_valid & EXIT_HAS_INSN_LEN ? 0 : current;
+    }
+}
+
+// Exits that leave pending debug exceptions for the next entry (SDM 30.3.4).
+static bool keeps_pending_debug(const struct vcpu *v, const struct event *e)
+{
+    switch (e->exit_reason) {
+    case EXIT_REASON_INIT: case EXIT_REASON_MONITOR_TRAP_FLAG: case EXIT_REASON_TPR_BELOW_THRESHOLD:
+        return true;
+    case EXIT_REASON_EXCEPTION_NMI:
+        if (e->type == EVT_HW_EXCEPTION && e->vector == VEC_MC) return true;
+        if (e->vector == VEC_DB) return false;
+        return v->s.block & BLOCK_MOV_SS;
+    default:
+        return v->s.block & BLOCK_MOV_SS;
+    }
+}
+
+void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    const struct vcpu_state *s = &v->s;
+    bool virtual_nmis = c->pin & PIN_VIRTUAL_NMIS;
+
+    f->GUEST_CR0 = s->cr0;
+    f->GUEST_CR3 = s->cr3;
+    f->GUEST_CR4 = s->cr4;
+    if (c->exit & EXIT_SAVE_DEBUG_CONTROLS) {
+        f->GUEST_DR7 = s->dr[7];
+        f->GUEST_IA32_DEBUGCTL = s->msr.debugctl;
+    }
+    f->GUEST_IA32_SYSENTER_CS = (u32)s->msr.sysenter_cs;
+    f->GUEST_IA32_SYSENTER_ESP = s->msr.sysenter_esp;
+    f->GUEST_IA32_SYSENTER_EIP = s->msr.sysenter_eip;
+    if (c->exit & EXIT_SAVE_IA32_PAT) f->GUEST_IA32_PAT = s->msr.pat;
+    if (c->exit & EXIT_SAVE_IA32_EFER) f->GUEST_IA32_EFER = s->msr.efer;
+    save_segments(v, f);
+    f->GUEST_GDTR_BASE = s->gdtr.base;
+    f->GUEST_GDTR_LIMIT = s->gdtr.limit;
+    f->GUEST_IDTR_BASE = s->idtr.base;
+    f->GUEST_IDTR_LIMIT = s->idtr.limit;
+    f->GUEST_RIP = s->rip;
+    f->GUEST_RSP = s->gpr[RSP];
+    f->GUEST_RFLAGS = (cpu_rflags(v) & ~(u64)FL_RF) | saved_rf(v, e);
+    f->GUEST_ACTIVITY_STATE = s->activity;
+    bool nmi = virtual_nmis ? s->virtual_nmi_blocked : s->block & BLOCK_NMI;
+    f->GUEST_INTERRUPTIBILITY_STATE = (s->block & (BLOCK_STI | BLOCK_MOV_SS)) | (nmi ? BLOCK_NMI : 0);
+    f->GUEST_PENDING_DEBUG_EXCEPTIONS = keeps_pending_debug(v, e) ? s->pending_dbg : 0;
+    if (c->exit & EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE) {
+        u64 now = cpu_vtime(v), left = s->vmx.timer_deadline > now ? s->vmx.timer_deadline - now : 0;
+        unsigned rate = c->caps.misc & 31;
+        f->VMX_PREEMPTION_TIMER_VALUE = (u32)((left + BIT(rate) - 1) >> rate);
+    }
+    if (c->proc2 & PROC2_ENABLE_EPT && s->cr0 & CR0_PG && s->cr4 & CR4_PAE && !(s->msr.efer & EFER_LMA)) {
+        f->GUEST_PDPTE0 = s->pdpte[0];
+        f->GUEST_PDPTE1 = s->pdpte[1];
+        f->GUEST_PDPTE2 = s->pdpte[2];
+        f->GUEST_PDPTE3 = s->pdpte[3];
+    }
+    f->VM_ENTRY_CONTROLS = (c->entry & ~(u32)ENTRY_IA32E_MODE_GUEST) |
+                           (s->msr.efer & EFER_LMA ? ENTRY_IA32E_MODE_GUEST : 0);
+}
