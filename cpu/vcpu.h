@@ -126,6 +126,7 @@ struct cpu_board_ops {
     bool (*msr_read)(void *opaque, unsigned cpu, u32 msr, u64 *value);
     bool (*msr_write)(void *opaque, unsigned cpu, u32 msr, u64 value);
     void (*shutdown)(void *opaque, unsigned cpu, const char *why); // triple fault or VMX abort: v->s still holds the state
+    void (*init_taken)(void *opaque, unsigned cpu); // an INIT was taken: the local APIC resets with the processor
 };
 
 // Notices from the board to a processor (any time between instructions or during an access of that processor).

@@ -11,7 +11,7 @@
 
 #define CLOCK_HZ       2000000000ull
 #define CLOCK_NEVER    UINT64_MAX
-#define CLOCK_TIMERS   32
+#define CLOCK_TIMERS   64
 
 struct device;
 

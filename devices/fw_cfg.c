@@ -97,8 +97,10 @@ static void fw_cfg_write(struct device *d, unsigned region, u64 offset, unsigned
 
 static struct fw_cfg_item *new_item(struct fw_cfg *f, u16 key, const void *data, u32 size)
 {
-    if (f->items_n == FW_CFG_ITEMS) panic("fw_cfg: more than %d items", FW_CFG_ITEMS);
-    struct fw_cfg_item *i = &f->item[f->items_n++];
+    struct fw_cfg_item *i = f->item;
+    while (i < f->item + f->items_n && i->key != key) i++; // a loader that runs again replaces its items
+    if (i == f->item + f->items_n && f->items_n++ == FW_CFG_ITEMS)
+        panic("fw_cfg: more than %d items", FW_CFG_ITEMS);
     *i = (struct fw_cfg_item){.key = key, .size = size, .data = data};
     return i;
 }

@@ -1,0 +1,127 @@
+// The machine: processors and the board around them, wired. What the frontend, the tests and other programs create.
+//
+//   machine_init    gives memory, wires the board, makes the processors
+//   machine_reset   power-up state, and what firmware leaves behind (ACPI tables, routing, virtual wire); the loader
+//                   then puts a program into memory and sets processor 0
+//   machine_run     runs until a budget is used, something asks for an end, or nothing can happen any more
+#ifndef DEVICES_MACHINE_H
+#define DEVICES_MACHINE_H
+
+#include "cpu/cpuid.h"
+#include "cpu/vcpu.h"
+#include "devices/acpi_pm.h"
+#include "devices/acpi_tables.h"
+#include "devices/cmos.h"
+#include "devices/debug_ports.h"
+#include "devices/dma.h"
+#include "devices/fw_cfg.h"
+#include "devices/hpet.h"
+#include "devices/i8042.h"
+#include "devices/ioapic.h"
+#include "devices/lapic.h"
+#include "devices/pci.h"
+#include "devices/pic.h"
+#include "devices/pit.h"
+#include "devices/port92.h"
+#include "devices/uart.h"
+#include "mmu/phys.h"
+
+#define MACHINE_CPUS_MAX    16
+#define MACHINE_SERIAL      2
+#define MACHINE_RAM_MIN     (1ull << 20)
+
+struct machine_config {
+    u64 ram_size;
+    unsigned cpus;
+    struct cpu_features features;
+    s64 rtc_start; // seconds since 1970
+    struct chardev serial[MACHINE_SERIAL];
+    struct chardev debug_console; // port E9h
+    u16 debug_exit_port;          // isa-debug-exit; 0: not there
+    unsigned debug_exit_size;
+    bool testdev; // pc-testdev
+};
+
+enum machine_end {
+    MACHINE_RUN,       // nothing asked for an end: the budget is used
+    MACHINE_POWER_OFF, // ACPI soft-off
+    MACHINE_RESET,     // a reset line
+    MACHINE_EXIT,      // isa-debug-exit, with a status
+    MACHINE_SHUTDOWN,  // triple fault or VMX abort; the processor's state is as before it
+    MACHINE_IDLE,      // all processors halted, and no deadline or input can wake them
+};
+
+struct machine_request {
+    enum machine_end what;
+    u32 status;      // MACHINE_EXIT
+    unsigned cpu;    // MACHINE_SHUTDOWN
+    const char *why; // who asked
+};
+
+struct machine_cpu { // what the board keeps for a processor
+    struct machine *m;
+    unsigned index;
+    u64 now; // the processor's own time at its last access to the board
+};
+
+enum machine_irq_source { IRQ_FROM_ISA, IRQ_FROM_PCI, IRQ_FROM_HPET, IRQ_FROM_TEST, IRQ_SOURCES };
+
+struct machine {
+    struct machine_config config;
+    struct phys phys;
+    struct bus bus;
+    struct clock clock;
+    struct device *devices; // in wiring order
+    struct device_host host;
+
+    struct vcpu *cpu[MACHINE_CPUS_MAX];
+    struct machine_cpu cpu_side[MACHINE_CPUS_MAX];
+    unsigned cpus_n;
+
+    struct apic_bus apics;
+    struct lapic lapic[MACHINE_CPUS_MAX];
+    struct ioapic ioapic;
+    struct pic pic;
+    struct pit pit;
+    struct cmos cmos;
+    struct hpet hpet;
+    struct uart uart[MACHINE_SERIAL];
+    struct i8042 i8042;
+    struct port92 port92;
+    struct dma dma;
+    struct pci_bus pci;
+    struct piix piix;
+    struct acpi_pm pm;
+    struct fw_cfg fw_cfg;
+    struct debug_exit debug_exit;
+    struct port_e9 port_e9;
+    struct testdev testdev;
+
+    u32 irq_levels[IRQ_SOURCES]; // a bit an interrupt; the controllers' inputs are the OR
+    struct e820_entry e820[E820_MAX];
+    unsigned e820_n;
+    struct acpi_layout acpi;
+
+    struct machine_request request;
+    // Asked before idle time is skipped: how many of these ticks may pass (a frontend may wait in host time, and return
+    // early when input came). NULL: all.
+    u64 (*idle)(void *opaque, u64 ticks);
+    void *idle_opaque;
+};
+
+// False, and *why is a line for the user, if the host cannot give what is asked for.
+bool machine_init(struct machine *m, const struct machine_config *c, const char **why);
+void machine_free(struct machine *m);
+void machine_reset(struct machine *m);
+// Runs until processor 0 has used about `units` more, or an end. The request stays set until machine_reset.
+enum machine_end machine_run(struct machine *m, u64 units);
+void machine_request_end(struct machine *m, enum machine_end what, u32 status, const char *why);
+
+// Bytes arrive on a serial line now. Returns how many were taken.
+u32 machine_serial_input(struct machine *m, unsigned port, const u8 *bytes, u32 n);
+void machine_power_button(struct machine *m);
+
+// After RAM and the state structs were restored: re-derives lines and deadlines.
+void machine_loaded(struct machine *m);
+
+#endif
