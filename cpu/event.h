@@ -33,6 +33,7 @@ struct event {
     u8 type;        // enum event_type
     bool has_error;
     u8 insn_len;    // length of the instruction, for software interrupts/exceptions and for exits that report it
+    bool injected;  // by VM entry: delivery leaves CR2, DR6 and DR7 as they are
     bool trap;      // state is after the instruction (#DB trap, INT n): RIP to push is the next one
     u32 error;
     u64 cr2;        // #PF

@@ -112,12 +112,10 @@ static bool boundary(struct vcpu *v)
         }
         s->sipi_pending = false; // lost in any other state
     }
-    if (s->activity == ACTIVITY_WAIT_SIPI || s->activity == ACTIVITY_SHUTDOWN) {
-        if (s->activity == ACTIVITY_SHUTDOWN && s->nmi_pending && guest) goto nmi;
-        return false;
-    }
+    if (s->activity == ACTIVITY_WAIT_SIPI || (s->activity == ACTIVITY_SHUTDOWN && !guest)) return false;
+    bool shut = s->activity == ACTIVITY_SHUTDOWN; // a guest's: only NMIs, the timer and the NMI window get through
     if (guest && vmx_boundary_mtf(v, &exit)) return take_exit(v, &exit);
-    if (s->pending_dbg && !(s->block & BLOCK_MOV_SS)) {
+    if (s->pending_dbg && !(s->block & BLOCK_MOV_SS) && !shut) {
         u64 p = s->pending_dbg;
         s->pending_dbg = 0;
         if (p & (BIT(14) | BIT(12))) {
@@ -130,7 +128,6 @@ static bool boundary(struct vcpu *v)
     }
     if (guest && vmx_boundary_timer(v, &exit)) return take_exit(v, &exit);
     if (guest && vmx_boundary_nmi_window(v, &exit)) return take_exit(v, &exit);
-nmi:
     if (s->nmi_pending && !(s->block & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_NMI, .type = EVT_NMI};
         s->nmi_pending = false;
@@ -141,7 +138,7 @@ nmi:
         return true;
     }
     if (guest && vmx_boundary_interrupt_window(v, &exit)) return take_exit(v, &exit);
-    if (v->d.intr_line && !(s->block & (BLOCK_STI | BLOCK_MOV_SS))) {
+    if (v->d.intr_line && !shut && !(s->block & (BLOCK_STI | BLOCK_MOV_SS))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
         if (guest && vmx_interrupt_exits(v)) {
             if (vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
@@ -257,7 +254,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
             break;
         }
-        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP))) {
+        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) || vmx_single_steps(v))) {
             step_one(v);
             continue;
         }

@@ -43,6 +43,7 @@ void vcpu_free(struct vcpu *v)
     if (!v) return;
     if (v->phys->written_opaque == v) v->phys->written = NULL;
     engine_free(v->d.engine);
+    vmx_free(v);
     free(v);
 }
 
@@ -138,6 +139,7 @@ u64 cpu_retired(const struct vcpu *v) { return cpu_units(v) - v->s.extra; }
 
 void cpu_drop_derived(struct vcpu *v)
 {
+    vmx_drop(v);
     block_flush(v->d.engine, v->phys);
     cpu_drop_fast(v);
     v->d.mode = mode_compute(v);

@@ -155,6 +155,7 @@ struct vcpu_derived {
     bool intr_line;      // level of INTR from the board
     bool stop;           // leave the run loop
     bool restart_walk;   // derived context (mmu) must be rebuilt
+    bool iret_unblocked; // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
     u32 cpl;             // of the mode word
     struct mmu_ctx mmu;
     struct event event;  // raised and not yet handled

@@ -55,6 +55,8 @@ bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit)
     return v->s.vmx.guest && interrupt_window(v) && due(exit, EXIT_REASON_INTERRUPT_WINDOW);
 }
 
+bool vmx_single_steps(const struct vcpu *v) { return v->s.vmx.guest && vmx_proc(v, PROC_MONITOR_TRAP_FLAG); }
+
 bool vmx_boundary_wanted(const struct vcpu *v)
 {
     const struct vmx_state *x = &v->s.vmx;

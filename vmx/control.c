@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "cpu/system.h"
+#include "cpu/tlbops.h"
 #include "vmx/intercept.h"
-
-void tlbops_drop_page(struct vcpu *v, paddr page); // cpu/tlbops.h: no direct stores to the page from now on
 
 const struct vmx_caps *vmx_capabilities(const struct vcpu *v) { return &v->vmx->caps; }
 

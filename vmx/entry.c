@@ -72,7 +72,7 @@ static void fail_by_exit(struct vcpu *v, struct vmcs_region *r, const struct vmx
     r->f.EXIT_REASON = reason;
     r->f.EXIT_QUALIFICATION = qualification;
     vmx_region_written(v);
-    cpu_charge(v, VMX_EXIT_UNITS);
+    cpu_charge(v, VMX_ENTRY_UNITS);
 
     u64 block_rip = v->s.rip; // the slice still counts from it
     if (vmx_load_host(v, r)) {
@@ -124,9 +124,14 @@ static void inject(struct vcpu *v, const struct vmx_entry *e, bool vectored)
         .has_error = info & EVENT_ERROR_CODE,
         .error = f->INJECTED_EVENT_ERROR_CODE,
         .insn_len = (u8)f->VM_ENTRY_INSTRUCTION_LENGTH,
-        .cr2 = v->s.cr2, // injection does not load CR2
-        .trap = true,
+        .injected = true,
     };
+    if (v->s.inject.type == EVT_NMI) {
+        if (e->pin & PIN_VIRTUAL_NMIS)
+            v->s.virtual_nmi_blocked = true;
+        else
+            v->s.block |= BLOCK_NMI;
+    }
 }
 
 static void start_timer(struct vcpu *v, const struct vmx_entry *e)
@@ -178,6 +183,7 @@ static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry
     }
     cpu_mode_changed(v);
     cpu_attention(v);
+    v->d.attention = true; // the slice may end sooner now
 }
 
 static void enter(struct vcpu *v, bool launch)

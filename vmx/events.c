@@ -48,7 +48,6 @@ void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
 {
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
-    x->iret_blocked = false;
     x->vectoring_info = EVENT_VALID | (u32)e->type << 8 | e->vector | (e->has_error ? EVENT_ERROR_CODE : 0);
     x->vectoring_error = e->error;
     x->vectoring_insn_len = e->insn_len;
@@ -62,32 +61,17 @@ void vmx_vectoring_end(struct vcpu *v)
     if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true; // before the handler's first instruction (SDM 28.5.2)
 }
 
-void vmx_nmi_delivered(struct vcpu *v)
+bool vmx_iret_unblocks(struct vcpu *v)
 {
-    if (v->s.vmx.guest && vmx_pin(v, PIN_VIRTUAL_NMIS))
-        v->s.virtual_nmi_blocked = true;
-    else
-        v->s.block |= BLOCK_NMI;
-}
-
-void vmx_iret_begin(struct vcpu *v)
-{
-    bool nmi_exiting = false, virtual_nmis = false;
-    if (v->s.vmx.guest) {
-        nmi_exiting = vmx_pin(v, PIN_NMI_EXITING);
-        virtual_nmis = vmx_pin(v, PIN_VIRTUAL_NMIS);
-        v->s.vmx.iret_blocked = virtual_nmis ? v->s.virtual_nmi_blocked : !nmi_exiting && v->s.block & BLOCK_NMI;
-    }
-    if (virtual_nmis)
+    bool blocked = false;
+    if (vmx_pin(v, PIN_VIRTUAL_NMIS)) {
+        blocked = v->s.virtual_nmi_blocked;
         v->s.virtual_nmi_blocked = false;
-    else if (!nmi_exiting)
+    } else if (!vmx_pin(v, PIN_NMI_EXITING)) {
+        blocked = v->s.block & BLOCK_NMI;
         v->s.block &= ~(u32)BLOCK_NMI;
-}
-
-void vmx_iret_end(struct vcpu *v)
-{
-    v->s.vmx.iret_blocked = false;
-    if (v->s.nmi_pending || v->s.vmx.guest) cpu_attention(v);
+    }
+    return blocked;
 }
 
 bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *x)

@@ -23,7 +23,7 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
             f->EXITING_EVENT_ERROR_CODE = e->error;
         }
         // Not defined during delivery and for #DF: 0 there.
-        if (v->s.vmx.iret_blocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF) info |= EVENT_NMI_UNBLOCKING;
+        if (v->d.iret_unblocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF) info |= EVENT_NMI_UNBLOCKING;
         f->EXITING_EVENT_IDENTIFICATION = info;
         break;
     }
@@ -49,7 +49,7 @@ static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct
     u32 vectoring = v->s.vmx.vectoring_info;
 
     f->EXIT_REASON = e->exit_reason;
-    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->s.vmx.iret_blocked && !vectoring) qualification |= BIT(12);
+    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->d.iret_unblocked && !vectoring) qualification |= BIT(12);
     f->EXIT_QUALIFICATION = qualification;
     save_exiting_event(v, f, e);
     save_original_event(v, f, e);
@@ -93,7 +93,7 @@ void vmx_exit(struct vcpu *v, const struct event *e)
     if (e->exit_reason < EXIT_REASON_COUNT) v->vmx->exits[e->exit_reason]++;
     if (trace_wants(v, TRACE_EXIT)) trace_exit(v, &r->f, e);
     vmx_region_written(v);
-    cpu_charge(v, VMX_EXIT_UNITS);
+    v->d.iret_unblocked = false;
 
     v->s.vmx.guest = false; // RDMSR and WRMSR from here on are those of root operation
     if (vmx_msr_area_store(v, r->f.VM_EXIT_MSR_STORE_ADDRESS, r->f.VM_EXIT_MSR_STORE_COUNT)) {

@@ -51,12 +51,17 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *exit);
 void vmx_vectoring_begin(struct vcpu *v, const struct event *e);
 void vmx_vectoring_end(struct vcpu *v);
 
+// IRET begins in non-root operation: removes blocking by NMI, or by virtual NMI, or neither, as "NMI exiting" and "virtual
+// NMIs" say (SDM 27.3). True if there was blocking that it removed ("NMI unblocking due to IRET").
+bool vmx_iret_unblocks(struct vcpu *v);
+
 // The boundary between instructions, in the order of SDM table "Priority Among Simultaneous Events": what VMX adds.
 // Each returns true and fills *exit if a VM exit is due now.
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit);        // MTF; also TPR below threshold, virtualized EOI, APIC write
 bool vmx_boundary_timer(struct vcpu *v, struct event *exit);      // preemption timer
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit);
 bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit);
+bool vmx_single_steps(const struct vcpu *v);    // monitor trap flag: one instruction (or REP iteration) at a time
 bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be due: run the boundary now
 bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
 u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
@@ -71,13 +76,6 @@ bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *exit);
 void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
 // A WALK_EPT_* result becomes a VM exit (also sets "NMI unblocking due to IRET" and vectoring as the manual says).
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid);
-// IRET (not the task return) calls this once its privilege and mode checks are done, before it pops: ends NMI blocking or
-// virtual-NMI blocking as the controls say, and notes it, so that a VM exit from one of its accesses reports "NMI
-// unblocking due to IRET". The end clears the note: after commit.
-void vmx_iret_begin(struct vcpu *v);
-void vmx_iret_end(struct vcpu *v);
-// An NMI has been delivered through the IDT: NMIs, or virtual NMIs, are blocked from here on.
-void vmx_nmi_delivered(struct vcpu *v);
 // Reset, and any write to guest memory that holds the current VMCS (drops decoded controls).
 void vmx_reset(struct vcpu *v); // allocates v->vmx the first time
 void vmx_free(struct vcpu *v);

@@ -65,7 +65,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->vmx.eptp = 0;
     s->vmx.timer_active = false;
     s->vmx.timer_deadline = UINT64_MAX;
-    s->vmx.mtf_pending = s->vmx.tpr_pending = s->vmx.iret_blocked = s->virtual_nmi_blocked = false;
+    s->vmx.mtf_pending = s->vmx.tpr_pending = s->virtual_nmi_blocked = false;
     s->vmx.vectoring_info = 0;
     s->vmx.mtf_retired = s->vmx.ple_first = s->vmx.ple_last = 0;
     s->inject.kind = EVENT_NONE;

@@ -17,7 +17,6 @@ struct vmx_state { // architectural
     // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring information
     u32 vectoring_info, vectoring_error, vectoring_insn_len;
     bool tpr_pending;      // a TPR-below-threshold exit is pending for the next boundary
-    bool iret_blocked;     // the IRET in progress began with (virtual-)NMI blocking in effect, and has ended it
     u16 vpid;              // of the running guest, 0 without VPIDs
     u64 eptp;              // of the running guest, 0 without EPT
     u64 mtf_retired;       // instructions retired at VM entry: the monitor trap flag traps after one more
