@@ -33,7 +33,7 @@ enum vmx_check_input {
     VMX_INPUT_MSR_NUMBER, VMX_INPUT_MSR_INDEX, VMX_INPUT_MSR_RESERVED, VMX_INPUT_MSR_DATA, // an MSR-load entry
     VMX_INPUT_END,
 };
-#define VMX_CHECK_INPUTS_MAX 6
+#define VMX_CHECK_INPUTS_MAX 10
 
 struct vmx_check { // a row
     const char *id, *section, *words;

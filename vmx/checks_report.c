@@ -66,8 +66,8 @@ void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque)
         put(opaque, "No rule of VM entry is violated.\n");
         return;
     }
-    say(put, opaque, "%u rule%s of VM entry violated; the first one decides what the processor does.\n", total,
-        total == 1 ? " is" : "s are");
+    say(put, opaque, "%u rule%s of VM entry %s violated; the first one decides what the processor does.\n", total,
+        total == 1 ? "" : "s", total == 1 ? "is" : "are");
     for (unsigned i = 0; i < n; i++) {
         const struct vmx_check *c = found[i].check;
         say(put, opaque, "%u. %s, SDM %s: %s.\n   gives ", i + 1, c->id, c->section, c->words);
@@ -122,7 +122,7 @@ void vmx_check_document(vmx_put put, void *opaque)
         "Every rule that VMLAUNCH and VMRESUME check once the instruction itself is allowed, in the order in which "
         "Matryoshka checks them.\n"
         "Sections are those of the Intel SDM, 326019-092. "
-        "`build/entry-checks` prints this page from the rows in `vmx/checks*.def`.\n\n");
+        "`build/test_vmx_doctor --page` prints this page from the rows in `vmx/checks*.def`.\n\n");
     say(put, opaque, "%u checks. VMfailValid(n): the instruction fails with VM-instruction error n. ", vmx_check_row_count);
     put(opaque, "Exit 33 and 34: the entry fails with that exit reason, bit 31 set, and host state is loaded.\n");
     const char *section = "";
