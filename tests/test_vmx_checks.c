@@ -13,8 +13,10 @@ struct suite {
     bool tested[512]; // by index of the row
 };
 
-enum outcome { FAIL7, FAIL8, EXIT33, EXIT33_PDPTE, EXIT33_NMI, EXIT33_LINK };
+enum outcome { INVALID, FAIL4, FAIL5, FAIL26, FAIL7, FAIL8, EXIT33, EXIT33_PDPTE, EXIT33_NMI, EXIT33_LINK };
 static const struct { u8 outcome; u32 number; u64 qualification; } outcomes[] = {
+    [INVALID] = {VMX_OUTCOME_FAIL_INVALID, 0, 0}, [FAIL4] = {VMX_OUTCOME_FAIL_VALID, 4, 0},
+    [FAIL5] = {VMX_OUTCOME_FAIL_VALID, 5, 0},    [FAIL26] = {VMX_OUTCOME_FAIL_VALID, 26, 0},
     [FAIL7] = {VMX_OUTCOME_FAIL_VALID, 7, 0},    [FAIL8] = {VMX_OUTCOME_FAIL_VALID, 8, 0},
     [EXIT33] = {VMX_OUTCOME_EXIT, 33, 0},        [EXIT33_PDPTE] = {VMX_OUTCOME_EXIT, 33, 2},
     [EXIT33_NMI] = {VMX_OUTCOME_EXIT, 33, 3},    [EXIT33_LINK] = {VMX_OUTCOME_EXIT, 33, 4},
@@ -90,6 +92,21 @@ static void passing_guests(void **state)
     GOOD(host32, );
     GOOD(real, );
     GOOD(v86, );
+}
+
+static void basic(void **state)
+{
+    struct suite *t = *state;
+    struct vmx_entry *e = &t->s.e;
+    ONLY("BASIC-007", long, INVALID, e->revision |= 0x80000000);
+    ONLY("BASIC-008", long, FAIL26, e->block = 2);
+    GOOD(long, e->block = 1 | 8); // blocking by STI and by NMI do not matter
+    ONLY("BASIC-009", long, FAIL4, e->launch_state = 1);
+    ONLY("BASIC-010", long, FAIL5, e->launch = false);
+    GOOD(long, e->launch = false; e->launch_state = 1);
+    // MOV SS comes before the launch state; a wrong VMCS before both.
+    BAD("BASIC-008", long, FAIL26, "BASIC-008 BASIC-009", e->block = 2; e->launch_state = 1);
+    BAD("BASIC-007", long, INVALID, "BASIC-007 BASIC-008", e->block = 2; e->revision |= 0x80000000);
 }
 
 static void execution_controls(void **state)
@@ -746,6 +763,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passing_guests),
+        cmocka_unit_test(basic),
         cmocka_unit_test(execution_controls),
         cmocka_unit_test(exit_controls),
         cmocka_unit_test(entry_controls),

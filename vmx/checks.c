@@ -109,12 +109,13 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
 }
 
 // ---- the rows as data ----
-#define IN(field)   VMCS_##field
-#define ALSO(input) VMX_INPUT_##input
-#define FAIL(n)     VMX_OUTCOME_FAIL_VALID, n, 0
-#define EXIT_33(q)  VMX_OUTCOME_EXIT, 33, q
-#define EXIT_34     VMX_OUTCOME_EXIT, 34, 0
-#define BARE(...)   __VA_ARGS__
+#define IN(field)    VMCS_##field
+#define ALSO(input)  VMX_INPUT_##input
+#define FAIL_INVALID VMX_OUTCOME_FAIL_INVALID, 0, 0
+#define FAIL(n)      VMX_OUTCOME_FAIL_VALID, n, 0
+#define EXIT_33(q)   VMX_OUTCOME_EXIT, 33, q
+#define EXIT_34      VMX_OUTCOME_EXIT, 34, 0
+#define BARE(...)    __VA_ARGS__
 #define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
     {id, section, words, VMX_CHECK_##area, outcome, {BARE inputs, VMX_INPUT_END}},
 const struct vmx_check vmx_check_rows[] = {
@@ -276,6 +277,9 @@ u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_fail
     case VMX_INPUT_LINEAR_BITS: return e->linear_bits;
     case VMX_INPUT_EFER: return e->efer;
     case VMX_INPUT_EFER_VALID: return k.efer_valid;
+    case VMX_INPUT_VMCS_DWORD: return e->revision;
+    case VMX_INPUT_LAUNCH_STATE: return e->launch_state;
+    case VMX_INPUT_BLOCKING: return e->block;
     case VMX_INPUT_VMCS_POINTER: return e->vmcs_pointer;
     case VMX_INPUT_IA32_VMX_BASIC: return e->caps->basic;
     case VMX_INPUT_IA32_VMX_MISC: return e->caps->misc;

@@ -21,7 +21,9 @@ enum vmx_check_input {
     VMX_INPUT_LINEAR_BITS,
     VMX_INPUT_EFER,       // of the processor at the entry
     VMX_INPUT_EFER_VALID, // the bits of IA32_EFER that this processor has
-    VMX_INPUT_VMCS_POINTER,
+    VMX_INPUT_VMCS_POINTER, VMX_INPUT_VMCS_DWORD, // the current VMCS: its address, its first doubleword
+    VMX_INPUT_LAUNCH_STATE,
+    VMX_INPUT_BLOCKING,   // of the processor at the entry, in the bits of the interruptibility state
     VMX_INPUT_IA32_VMX_BASIC, VMX_INPUT_IA32_VMX_MISC, VMX_INPUT_IA32_VMX_EPT_VPID_CAP,
     VMX_INPUT_IA32_VMX_CR0_FIXED0, VMX_INPUT_IA32_VMX_CR0_FIXED1,
     VMX_INPUT_IA32_VMX_CR4_FIXED0, VMX_INPUT_IA32_VMX_CR4_FIXED1,
@@ -45,7 +47,7 @@ struct vmx_check { // a row
 };
 extern const struct vmx_check vmx_check_rows[]; // in architectural order, the MSR-load rows last
 extern const unsigned vmx_check_row_count;
-const char *vmx_check_group(const struct vmx_check *c); // "controls", "host", "guest", "msr-load"
+const char *vmx_check_group(const struct vmx_check *c); // "basic", "controls", "host", "guest", "msr-load"
 
 // As vmx_check_entry(), but only the rows of `areas`.
 bool vmx_check_areas(const struct vmx_entry *e, u32 areas, struct vmx_check_failure *first);

@@ -20,6 +20,7 @@ const char *vmx_check_group(const struct vmx_check *c)
 {
     if (c->area == VMX_CHECK_MSR_LOAD) return "msr-load";
     if (c->outcome == VMX_OUTCOME_EXIT) return "guest";
+    if (c->number != 7 && c->number != 8) return "basic";
     return c->number == 8 ? "host" : "controls";
 }
 
@@ -27,7 +28,8 @@ const char *vmx_check_input_name(unsigned input)
 {
 #define NAME(x) [VMX_INPUT_##x - VMCS_FIELD_COUNT] = #x
     static const char *const names[] = {
-        NAME(MAXPHYADDR), NAME(LINEAR_BITS), NAME(EFER), NAME(EFER_VALID), NAME(VMCS_POINTER), NAME(IA32_VMX_BASIC),
+        NAME(MAXPHYADDR), NAME(LINEAR_BITS), NAME(EFER), NAME(EFER_VALID), NAME(VMCS_POINTER), NAME(VMCS_DWORD),
+        NAME(LAUNCH_STATE), NAME(BLOCKING), NAME(IA32_VMX_BASIC),
         NAME(IA32_VMX_MISC), NAME(IA32_VMX_EPT_VPID_CAP), NAME(IA32_VMX_CR0_FIXED0), NAME(IA32_VMX_CR0_FIXED1),
         NAME(IA32_VMX_CR4_FIXED0), NAME(IA32_VMX_CR4_FIXED1), NAME(IA32_VMX_TRUE_PINBASED_CTLS),
         NAME(IA32_VMX_TRUE_PROCBASED_CTLS), NAME(IA32_VMX_PROCBASED_CTLS2), NAME(IA32_VMX_TRUE_EXIT_CTLS),
@@ -41,6 +43,7 @@ const char *vmx_check_input_name(unsigned input)
 static void say_outcome(const struct vmx_check_failure *x, vmx_put put, void *opaque)
 {
     if (x->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "VMfailValid(%u)", x->number);
+    else if (x->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "VMfailInvalid");
     else say(put, opaque, "exit %u, qualification %llu", x->number, (unsigned long long)x->qualification);
 }
 
@@ -99,7 +102,8 @@ void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque)
         const struct vmx_check_failure *x = &found[i];
         say(put, opaque, "%s\n  {\"id\": \"%s\", \"section\": \"%s\", \"group\": \"%s\", ", i ? "," : "", x->check->id,
             x->check->section, vmx_check_group(x->check));
-        if (x->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "\"outcome\": \"VMfailValid\", \"number\": %u, ", x->number);
+        if (x->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "\"outcome\": \"VMfailInvalid\", ");
+        else if (x->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "\"outcome\": \"VMfailValid\", \"number\": %u, ", x->number);
         else
             say(put, opaque, "\"outcome\": \"exit\", \"number\": %u, \"qualification\": %llu, ", x->number,
                 (unsigned long long)x->qualification);
@@ -119,7 +123,7 @@ void vmx_check_document(vmx_put put, void *opaque)
 {
     say(put, opaque,
         "# VM-entry checks\n\n"
-        "Every rule that VMLAUNCH and VMRESUME check once the instruction itself is allowed, in the order in which "
+        "Every rule that VMLAUNCH and VMRESUME check once the instruction is allowed and there is a current VMCS, in the order in which "
         "Matryoshka checks them.\n"
         "Sections are those of the Intel SDM, 326019-092. "
         "`build/test_vmx_doctor --page` prints this page from the rows in `vmx/checks*.def`.\n\n");
@@ -133,7 +137,8 @@ void vmx_check_document(vmx_put put, void *opaque)
             say(put, opaque, "\n## SDM %s (%s)\n\n| id | rule | otherwise |\n| --- | --- | --- |\n", section, vmx_check_group(c));
         }
         say(put, opaque, "| %s | %s | ", c->id, c->words);
-        if (c->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "VMfailValid(%u) |\n", c->number);
+        if (c->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "VMfailInvalid |\n");
+        else if (c->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "VMfailValid(%u) |\n", c->number);
         else if (c->number == 33) say(put, opaque, "exit 33, qualification %u |\n", c->qualification);
         else put(opaque, "exit 34, qualification: number of the entry |\n");
     }
