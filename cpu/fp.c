@@ -1,6 +1,7 @@
 // The host's MXCSR on loan to the guest, and SIMD floating-point exceptions with a mask clear.
 //
-// Missing: portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
+// Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded exponent; it
+// says what the masked response says (counted). DPPS and DPPD report the flags of all their steps at once. Portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
 #include "cpu/fp.h"
 
 #if FP_HOST_X86
@@ -106,6 +107,7 @@ void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes)
     if (bad & PRE) flags &= PRE; // the operation did not run: nothing of its result is reported (SDM Vol. 1, 11.5.3)
     v->s.mxcsr |= flags;
     if (!bad) return;
+    if (bad & (MXCSR_OE | MXCSR_UE)) unimplemented(v, "SSE: PE of an unmasked overflow or underflow", flags);
     if (v->s.cr4 & CR4_OSXMMEXCPT) raise_fault(v, VEC_XM);
     raise_ud(v);
 }

@@ -26,6 +26,7 @@
     MMX_CORE(name)                                                                                                     \
     void op_mmx_##name(struct vcpu *v, const struct insn *in)                                                          \
     {                                                                                                                  \
+        mmx_wait(v);                                                                                                   \
         u64 t, d = *mmx_reg(v, in->r);                                                                                 \
         const void *s = mmx_source(v, in, &t, size);                                                                   \
         core_##name(&d, s);                                                                                            \
@@ -109,6 +110,7 @@ MMX(pabsd)
 #define MMX_SHIFT_IMM(name)                                                                                            \
     void op_mmx_##name##_imm(struct vcpu *v, const struct insn *in)                                                    \
     {                                                                                                                  \
+        mmx_wait(v);                                                                                                   \
         u64 count = (u8)in->imm, d = *mmx_reg(v, in->m);                                                               \
         core_##name(&d, &count);                                                                                       \
         mmx_enter(v);                                                                                                  \
@@ -127,6 +129,7 @@ MMX_SHIFT_IMM(psllq)
     IMM_TABLE(mmx_##name, __VA_ARGS__)                                                                                 \
     void op_mmx_##name(struct vcpu *v, const struct insn *in)                                                          \
     {                                                                                                                  \
+        mmx_wait(v);                                                                                                   \
         u64 t, d = *mmx_reg(v, in->r);                                                                                 \
         const void *s = mmx_source(v, in, &t, 8);                                                                      \
         MMX_IMM_CALL(mmx_##name, in->imm, &d, s);                                                                      \
@@ -139,12 +142,14 @@ MMX_IMM(palignr, "0x0F, 0x3A, 0x0F, 0xC1")
 // ---- moves ----
 void op_mmx_movq_load(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 t, x = *(const u64 *)mmx_source(v, in, &t, 8);
     mmx_enter(v);
     mmx_write(v, in->r, x);
 }
 void op_mmx_movq_store(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 x = *mmx_reg(v, in->r);
     if (in->mem) lin_store(v, insn_linear(v, in, 8, ACC_WRITE), 8, x);
     mmx_enter(v);
@@ -152,28 +157,33 @@ void op_mmx_movq_store(struct vcpu *v, const struct insn *in)
 }
 void op_mmx_movd_load(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 x = rm_load(v, in, in->osz == W64 ? W64 : W32);
     mmx_enter(v);
     mmx_write(v, in->r, x);
 }
 void op_mmx_movd_store(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 x = *mmx_reg(v, in->r);
     rm_store(v, in, in->osz == W64 ? W64 : W32, in->osz == W64 ? x : (u32)x);
     mmx_enter(v);
 }
 void op_movq2dq(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     *sse_reg(v, in->r) = (struct x128){{*mmx_reg(v, in->m), 0}};
     mmx_enter(v);
 }
 void op_movdq2q(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     mmx_enter(v);
     mmx_write(v, in->r, sse_reg(v, in->m)->q[0]);
 }
 void op_mmx_pmovmskb(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     const u8 *s = (const u8 *)mmx_reg(v, in->m);
     u32 x = 0;
     for (unsigned i = 0; i < 8; i++) x |= (u32)(s[i] >> 7) << i;
@@ -182,6 +192,7 @@ void op_mmx_pmovmskb(struct vcpu *v, const struct insn *in)
 }
 void op_mmx_pinsrw(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 x = in->mem ? rm_load(v, in, W16) : REG64(v, in->m), d = *mmx_reg(v, in->r);
     ((u16 *)&d)[in->imm & 3] = (u16)x;
     mmx_enter(v);
@@ -189,12 +200,14 @@ void op_mmx_pinsrw(struct vcpu *v, const struct insn *in)
 }
 void op_mmx_pextrw(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     u64 x = ((u16 *)mmx_reg(v, in->m))[in->imm & 3];
     mmx_enter(v);
     reg_set(v, in->r, W32, x);
 }
 void op_emms(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     v->s.fpu.fsw &= (u16)~0x3800;
     v->s.fpu.ftw = 0xFFFF;
 }
@@ -224,14 +237,16 @@ void op_emms(struct vcpu *v, const struct insn *in)
     FROM_MMX_CORE(name)                                                                                                \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
     {                                                                                                                  \
+        if (rows[in->row].flags & RF_MMX) mmx_wait(v);                                                                 \
         u64 t;                                                                                                         \
         struct x128 d = *sse_reg(v, in->r);                                                                            \
         const void *s = mmx_source(v, in, &t, 8);                                                                      \
         bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
+        u64 from = *(const u64 *)s;                                                                                    \
+        if (rows[in->row].flags & RF_MMX) mmx_enter(v); /* stays even if #XM follows */                                \
         if (unmasked) fp_begin(v);                                                                                     \
-        core_##name(&d, s);                                                                                            \
+        core_##name(&d, &from);                                                                                        \
         if (unmasked) fp_end(v, NULL, FP_NONE);                                                                        \
-        if (rows[in->row].flags & RF_MMX) mmx_enter(v);                                                                \
         *sse_reg(v, in->r) = d;                                                                                        \
     }
 FROM_MMX(cvtpi2ps)
@@ -240,13 +255,14 @@ FROM_MMX(cvtpi2pd)
     TO_MMX_CORE(name)                                                                                                  \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
     {                                                                                                                  \
+        mmx_wait(v);                                                                                                   \
         struct x128 t, s = {{0, 0}};                                                                                   \
         memcpy(&s, sse_source(v, in, &t, size), size);                                                                 \
         bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
+        mmx_enter(v); /* stays even if #XM follows */                                                                  \
         if (unmasked) fp_begin(v);                                                                                     \
         u64 d = core_##name(&s);                                                                                       \
         if (unmasked) fp_end(v, NULL, FP_NONE);                                                                        \
-        mmx_enter(v);                                                                                                  \
         mmx_write(v, in->r, d);                                                                                        \
     }
 TO_MMX(cvtps2pi, 8)

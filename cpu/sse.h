@@ -10,6 +10,7 @@
 
 #include "cpu/access.h"
 #include "cpu/fp.h"
+#include "cpu/x87.h"
 
 struct x128 {
     u64 q[2];
@@ -38,6 +39,11 @@ static inline void mmx_enter(struct vcpu *v)
 {
     v->s.fpu.fsw &= (u16)~0x3800;
     v->s.fpu.ftw = 0;
+}
+// An x87 exception that is pending comes before anything else.
+RAISES static inline void mmx_wait(struct vcpu *v)
+{
+    if (unlikely(v->s.fpu.fsw & FSW_ES)) x87_wait(v);
 }
 static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
 {

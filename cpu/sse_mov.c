@@ -192,6 +192,7 @@ void op_maskmovdqu(struct vcpu *v, const struct insn *in)
 }
 void op_maskmovq(struct vcpu *v, const struct insn *in)
 {
+    mmx_wait(v);
     masked_store(v, in, (const u8 *)mmx_reg(v, in->r), (const u8 *)mmx_reg(v, in->m), 8);
     mmx_enter(v);
 }
