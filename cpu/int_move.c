@@ -168,7 +168,7 @@ void op_cmpxchg(struct vcpu *v, const struct insn *in)
     if (f & F_ZF)
         rm_commit(v, in, w, &m, reg_get(v, in->r, w));
     else {
-        rm_commit(v, in, w, &m, a); // the destination is written in both cases
+        if (in->mem) rm_commit(v, in, w, &m, a); // memory is written in both cases; a register keeps even its upper half
         reg_set(v, GPR_OFF(RAX), w, a);
     }
     v->s.fl = f;
@@ -351,13 +351,25 @@ void op_enter(struct vcpu *v, const struct insn *in)
     u64 m = stack_mask(v), sp = v->s.gpr[RSP], bp = v->s.gpr[RBP], frame = (sp - n) & m;
     u64 word[33];
     unsigned count = 0;
+    // Pushes and reads alternate: a read sees what was pushed before it. Nothing is stored until all may be.
+    lin_probe_write(v, seg_linear(v, SEG_SS, (sp - n) & m, n, ACC_WRITE), n);
     word[count++] = reg_get(v, GPR_OFF(RBP), w);
-    for (unsigned i = 1; i < level; i++)
-        word[count++] = lin_load(v, seg_linear(v, SEG_SS, (bp - i * n) & m, n, ACC_READ), n);
-    if (level) word[count++] = frame;
-    u64 end = (sp - count * n - size) & m;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 1; i < level; i++) {
+        u64 from = (bp - i * n) & m, x = lin_load(v, seg_linear(v, SEG_SS, from, n, ACC_READ), n);
+        for (unsigned k = 0; k < count; k++) {
+            for (unsigned byte = 0; byte < n; byte++) {
+                u64 at = (from + byte - (sp - (k + 1) * n)) & m; // position within the pushed word
+                if (at < n) x = (x & ~(0xFFull << 8 * byte)) | (word[k] >> 8 * at & 0xFF) << 8 * byte;
+            }
+        }
         lin_probe_write(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n);
+        word[count++] = x;
+    }
+    if (level) {
+        lin_probe_write(v, seg_linear(v, SEG_SS, (sp - (count + 1) * n) & m, n, ACC_WRITE), n);
+        word[count++] = frame;
+    }
+    u64 end = (sp - count * n - size) & m;
     lin_probe_write(v, seg_linear(v, SEG_SS, end, n, ACC_WRITE), n); // the new top must be writable
     for (unsigned i = 0; i < count; i++)
         lin_store(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n, word[i]);
