@@ -59,9 +59,10 @@ void op_movs(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
     if (!in->rep) {
-        laddr to = destination(v, in, ACC_WRITE);
-        laddr from = source(v, in);
-        lin_probe_write(v, to, n); // the destination is translated first
+        laddr from = source(v, in), to = destination(v, in, ACC_WRITE);
+        lin_probe_read(v, from, n); // both are translated before the source is read; its fault comes first
+        lin_probe_read(v, from, n);
+        lin_probe_write(v, to, n);
         lin_store(v, to, n, lin_load(v, from, n));
         s64 s = step_of(v, in);
         index_add(v, in, RSI, s);
@@ -71,7 +72,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
     for (;;) {
         u64 count = index_get(v, in, RCX);
         if (count == 0) return;
-        laddr to = destination(v, in, ACC_WRITE), from = source(v, in);
+        laddr from = source(v, in), to = destination(v, in, ACC_WRITE);
         u64 k = 0;
         if (chunks(v)) {
             u64 a = min3(fit(to, n), fit(from, n), count), b = min3(fit_index(v, in, RSI, n), fit_index(v, in, RDI, n), units_left(v) * 16 / n);
@@ -79,8 +80,8 @@ void op_movs(struct vcpu *v, const struct insn *in)
         }
         if (k > 1) {
             paddr pt, pf;
-            u8 *t = lin_host(v, to, ACC_WRITE, &pt);
             const u8 *f = lin_host(v, from, ACC_READ, &pf);
+            u8 *t = lin_host(v, to, ACC_WRITE, &pt);
             u64 bytes = k * n;
             if (t && f && pt > pf && pt < pf + bytes) { // overlap: bytes already written are read again
                 u64 gap = (pt - pf) / n;
@@ -98,6 +99,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
                 continue;
             }
         }
+        lin_probe_read(v, from, n);
         lin_probe_write(v, to, n);
         lin_store(v, to, n, lin_load(v, from, n));
         s64 s = step_of(v, in);
