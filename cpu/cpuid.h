@@ -21,7 +21,8 @@
     X(ERMS, "erms", 7, 0, 1, 9) X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18)                   \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                \
     X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16) X(RDPID, "rdpid", 7, 0, 2, 22) \
-    X(FSRM, "fsrm", 7, 0, 3, 4)                                                                                       \
+    X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26)                                                \
+    X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, 3, 29)                                                            \
     X(XSAVEOPT, "xsaveopt", 0xD, 1, 0, 0) X(XSAVEC, "xsavec", 0xD, 1, 0, 1) X(XGETBV1, "xgetbv1", 0xD, 1, 0, 2)       \
     X(XSAVES, "xsaves", 0xD, 1, 0, 3) X(ARAT, "arat", 6, 0, 0, 2)                                                     \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                     \
@@ -40,6 +41,7 @@ enum feature {
 struct cpu_features {
     u64 bits[2];         // bit n: enum feature n is on
     u8 maxphyaddr;       // default 40
+    u8 cpus;             // logical processors in the package, as leaves 1 and 0Bh tell (0 means 1)
     u64 feature_control; // reset value of IA32_FEATURE_CONTROL: 5, or 0 by option
     u64 rng_seed;
 };
@@ -51,6 +53,7 @@ void cpu_features_max(struct cpu_features *f); // everything that is implemented
 // Parses "max,+x,-y,phys-bits=40" (also "host", "qemu64", model names of QEMU that a script may pass). On an error false,
 // and *why is a line that names the word and suggests the nearest name (static or in buf).
 bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size, const char **why);
+u64 cpuid_xcr0_mask(const struct cpu_features *f); // state components that XCR0 can enable
 void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]); // eax ebx ecx edx, live (OSXSAVE, APIC id ...)
 
 #endif

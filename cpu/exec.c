@@ -1,6 +1,7 @@
 // Going on: from a slow body to the next instruction, from block to block, and back to the run loop.
 #include "cpu/exec.h"
 #include "cpu/fast.h"
+#include "cpu/system.h"
 #include "vmx/intercept.h"
 
 void block_leave(struct vcpu *v, const struct insn *in)
@@ -21,6 +22,7 @@ static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
 void exec_guard(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
+    sys_guard(v, in, r->intercept); // privilege that is more than CPL 0 comes before a VM exit
     vmx_intercept(v, in, r->intercept);
     if ((r->flags & RF_CPL0) && v->d.cpl != 0) raise_gp0(v); // the intercept came before the privilege check
 }

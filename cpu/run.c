@@ -54,6 +54,7 @@ static bool handle_event(struct vcpu *v)
                 vmx_exit(v, &exit);
                 return false;
             }
+            if (e.vector == VEC_PF) v->s.cr2 = e.cr2; // seen even when a double fault or shutdown comes of it
             if (!deliver_combine(&first, &e, &both)) return shut_down(v, "triple fault");
             e = both;
         }

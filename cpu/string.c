@@ -9,7 +9,6 @@
 #include "cpu/system.h"
 #include "vmx/intercept.h"
 
-RAISES void io_permission(struct vcpu *v, u16 port, unsigned size); // cpu/system.h
 
 static u64 index_get(const struct vcpu *v, const struct insn *in, unsigned r) { return reg_get(v, GPR_OFF(r), in->asz); }
 static void index_add(struct vcpu *v, const struct insn *in, unsigned r, s64 n)

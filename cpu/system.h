@@ -15,16 +15,37 @@ RAISES void far_jump(struct vcpu *v, u16 sel, u64 offset, unsigned w);
 RAISES void far_call(struct vcpu *v, u16 sel, u64 offset, unsigned w);
 RAISES void far_return(struct vcpu *v, unsigned w, unsigned pop_bytes);
 
+// The same with the EXT bit for error codes (0 or 1), and the next steps of using one; for far.c, iret.c and deliver.c.
+RAISES void seg_read_descriptor_ext(struct vcpu *v, u16 sel, struct descriptor *d, u8 vector, u32 ext);
+RAISES void seg_mark_accessed(struct vcpu *v, u16 sel, struct descriptor *d); // sets the accessed bit in memory and in d
+laddr seg_descriptor_address(const struct vcpu *v, u16 sel);
+void seg_set_null(struct vcpu *v, unsigned seg, u16 sel); // SS keeps DPL = CPL: give it the new one in sel's RPL
+// Offset in an arbitrary stack segment -> linear, as seg_linear does for SS; false: beyond the limit or not canonical.
+bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long64, u64 offset, u64 size, laddr *la);
+bool cpu_canonical(const struct vcpu *v, laddr a);     // as the paging in use has it: addresses that are used
+bool cpu_canonical_max(const struct vcpu *v, laddr a); // as the processor's widest: bases, MSRs, TLB invalidation
+
+// Checks that come before a VM exit but depend on more than CPL = 0 (TSD, PCE, UMIP, OSXSAVE, register numbers, MONITOR
+// at CPL 3): called by the guard of an intercepted row, and by the bodies themselves.
+RAISES void sys_guard(struct vcpu *v, const struct insn *in, unsigned intercept);
+// I/O permission: IOPL, then the bitmap in the TSS. #GP(0). IN, OUT, and the string forms before their intercept.
+RAISES void io_permission(struct vcpu *v, u16 port, unsigned size);
+
 // ---- control registers and MSRs (cpu/control.c, cpu/msr.c) ----
 RAISES void cr0_write(struct vcpu *v, u64 value);
 RAISES void cr3_write(struct vcpu *v, u64 value);
 RAISES void cr4_write(struct vcpu *v, u64 value);
+u64 xsave_in_use(struct vcpu *v); // cpu/xsave.c: XINUSE
 RAISES void xcr0_write(struct vcpu *v, u64 value);
 // True if the write is allowed and done. MSR rows with masks; unknown ones are counted, named, and refused (#GP by the caller).
 bool msr_read(struct vcpu *v, u32 msr, u64 *value);
 bool msr_write(struct vcpu *v, u32 msr, u64 value);
 u64 cr4_valid_mask(const struct vcpu *v); // bits of CR4 that this processor has
 u64 efer_valid_mask(const struct vcpu *v);
+bool msr_valid_pat(u64 value); // every entry is a memory type of the PAT
+void msr_reset(struct vcpu *v, bool init); // power-up/RESET values; INIT changes EFER and the segment bases only
+// What firmware leaves behind and no firmware is there to do: MTRRs on, RAM write-back. For the loaders.
+void msr_firmware_defaults(struct vcpu *v);
 
 // ---- delivery (cpu/deliver.c), from the run loop only, under its landing pad ----
 // Delivers through the IVT or IDT: real, protected, IA-32e; CPL changes, IST; error codes. Faults on the way raise.

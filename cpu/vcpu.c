@@ -5,6 +5,7 @@
 #include "cpu/engine.h"
 #include "cpu/mode.h"
 #include "cpu/cpuid.h"
+#include "cpu/system.h"
 #include "vmx/intercept.h"
 
 static void memory_written(void *opaque, paddr a, u64 size)
@@ -93,10 +94,7 @@ void vcpu_reset(struct vcpu *v, bool init)
         s->mxcsr = 0x1F80;
         s->xcr0 = 1;
         s->rng_state = v->features->rng_seed;
-        s->msr.pat = 0x0007040600070406ull;
-        s->msr.misc_enable = 0x801; // fast strings, BTS unavailable
-        s->msr.feature_control = v->features->feature_control;
-        s->msr.apic_base = 0xFEE00000 | BIT(11) | (v->index == 0 ? BIT(8) : 0);
+        msr_reset(v, false);
     }
     tlb_reset(&s->itlb);
     tlb_reset(&s->dtlb);

@@ -92,6 +92,13 @@ static bool xmm_in_use(const struct vcpu *v)
     return any;
 }
 
+u64 xsave_in_use(struct vcpu *v) // XINUSE as XGETBV with ECX = 1 shows it
+{
+    fp_sync(v);
+    bool sse = xmm_in_use(v) || v->s.mxcsr != MXCSR_RESET;
+    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0);
+}
+
 static void mxcsr_fill(struct vcpu *v, u8 *b)
 {
     u32 mask = MXCSR_VALID;
