@@ -1,0 +1,207 @@
+// What the loaders share: files, copying into RAM, ELF segments, entry states, and the choice of protocol.
+#include <elf.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frontend/load.h"
+
+bool file_read(struct file *f, const char *path, char *why, size_t n)
+{
+    *f = (struct file){.path = path};
+    FILE *in = fopen(path, "rb");
+    if (!in) {
+        snprintf(why, n, "cannot open %s: %s", path, strerror(errno));
+        return false;
+    }
+    size_t room = 1 << 20;
+    f->data = malloc(room);
+    while (f->data) {
+        size_t got = fread(f->data + f->size, 1, room - f->size, in);
+        f->size += got;
+        if (f->size < room) break;
+        u8 *more = realloc(f->data, room *= 2);
+        if (!more) free(f->data);
+        f->data = more;
+    }
+    bool bad = !f->data || ferror(in);
+    if (bad) snprintf(why, n, "cannot read %s: %s", path, f->data ? strerror(errno) : "the host has no memory for it");
+    fclose(in);
+    if (bad) file_free(f);
+    return !bad;
+}
+
+void file_free(struct file *f)
+{
+    free(f->data);
+    f->data = NULL;
+    f->size = 0;
+}
+
+int load_fail(struct load_request *r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(r->why, r->why_size, fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+static bool all_ram(const struct phys *p, paddr a, u64 size)
+{
+    if (size == 0) return true;
+    if (a + size < a) return false;
+    if (a < PHYS_HOLE_FIRST) return a + size <= p->low_size;
+    return phys_is_ram(p, a) && phys_is_ram(p, a + size - 1);
+}
+
+bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what)
+{
+    if (!all_ram(r->phys, a, size)) {
+        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM (give more with -m)", r->kernel->path,
+                  what, (unsigned long long)size, (unsigned long long)a);
+        return false;
+    }
+    phys_write(r->phys, 0, a, data, size);
+    return true;
+}
+
+bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what)
+{
+    static const u8 zeros[4096];
+    if (!all_ram(r->phys, a, size)) return load_bytes(r, a, NULL, size, what);
+    while (size) {
+        u64 n = size < sizeof zeros ? size : sizeof zeros;
+        phys_write(r->phys, 0, a, zeros, n);
+        a += n, size -= n;
+    }
+    return true;
+}
+
+paddr load_low_top(const struct load_request *r) { return r->acpi.tables ? r->acpi.tables : r->phys->low_size; }
+
+bool elf_magic(const struct file *f) { return f->size >= sizeof(Elf32_Ehdr) && memcmp(f->data, ELFMAG, SELFMAG) == 0; }
+
+struct segment_view { u64 offset, filesz, memsz, paddr, vaddr; };
+
+static bool segment_at(const struct file *f, bool is64, unsigned i, struct segment_view *s)
+{
+    if (is64) {
+        const Elf64_Ehdr *h = (const void *)f->data;
+        u64 at = h->e_phoff + (u64)i * h->e_phentsize;
+        if (h->e_phentsize < sizeof(Elf64_Phdr) || at + sizeof(Elf64_Phdr) > f->size || at < h->e_phoff) return false;
+        const Elf64_Phdr *p = (const void *)(f->data + at);
+        *s = (struct segment_view){p->p_offset, p->p_filesz, p->p_memsz, p->p_paddr, p->p_vaddr};
+        if (p->p_type != PT_LOAD) s->memsz = s->filesz = 0;
+    } else {
+        const Elf32_Ehdr *h = (const void *)f->data;
+        u64 at = (u64)h->e_phoff + (u64)i * h->e_phentsize;
+        if (h->e_phentsize < sizeof(Elf32_Phdr) || at + sizeof(Elf32_Phdr) > f->size) return false;
+        const Elf32_Phdr *p = (const void *)(f->data + at);
+        *s = (struct segment_view){p->p_offset, p->p_filesz, p->p_memsz, p->p_paddr, p->p_vaddr};
+        if (p->p_type != PT_LOAD) s->memsz = s->filesz = 0;
+    }
+    return true;
+}
+
+bool load_elf_segments(struct load_request *r, paddr *top, u64 *entry, bool *is64)
+{
+    const struct file *f = r->kernel;
+    *is64 = f->data[EI_CLASS] == ELFCLASS64;
+    if (*is64 && f->size < sizeof(Elf64_Ehdr)) {
+        load_fail(r, "%s is cut off within its ELF header", f->path);
+        return false;
+    }
+    u16 machine = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_machine : ((const Elf32_Ehdr *)(const void *)f->data)->e_machine;
+    unsigned n = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_phnum : ((const Elf32_Ehdr *)(const void *)f->data)->e_phnum;
+    u64 start = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_entry : ((const Elf32_Ehdr *)(const void *)f->data)->e_entry;
+    if (machine != EM_X86_64 && machine != EM_386) {
+        load_fail(r, "%s is an ELF file for another processor (machine %u)", f->path, machine);
+        return false;
+    }
+    *top = 0;
+    *entry = start;
+    bool any = false, entry_found = false;
+    for (unsigned i = 0; i < n; i++) {
+        struct segment_view s;
+        if (!segment_at(f, *is64, i, &s)) {
+            load_fail(r, "%s is cut off: program header %u lies past its end", f->path, i);
+            return false;
+        }
+        if (s.memsz == 0) continue;
+        if (s.filesz > s.memsz || s.offset + s.filesz > f->size || s.offset + s.filesz < s.offset) {
+            load_fail(r, "%s is cut off: segment %u lies past its end", f->path, i);
+            return false;
+        }
+        if (!load_bytes(r, s.paddr, f->data + s.offset, s.filesz, "a segment") ||
+            !load_zeros(r, s.paddr + s.filesz, s.memsz - s.filesz, "a segment"))
+            return false;
+        if (s.paddr + s.memsz > *top) *top = s.paddr + s.memsz;
+        if (!entry_found && start >= s.vaddr && start < s.vaddr + s.memsz) {
+            entry_found = true;
+            *entry = start - s.vaddr + s.paddr;
+        }
+        any = true;
+    }
+    if (!any) load_fail(r, "%s has no segment to load", f->path);
+    return any;
+}
+
+// ---- entry states ----
+
+static struct segment flat(u16 sel, u32 ar) { return (struct segment){0, 0xFFFFFFFF, ar, sel, {0}}; }
+
+static void flat_segments(struct vcpu *v, bool long64)
+{
+    u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED | AR_G | (long64 ? AR_L : AR_DB);
+    u32 data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_G | AR_DB;
+    v->s.seg[SEG_CS] = flat(0x10, code);
+    for (unsigned i = 0; i < 6; i++)
+        if (i != SEG_CS) v->s.seg[i] = flat(0x18, data);
+    v->s.seg[SEG_TR] = (struct segment){0, 0x67, AR_P | 11, 0, {0}};
+    v->s.seg[SEG_LDTR] = (struct segment){0, 0, AR_UNUSABLE, 0, {0}};
+    v->s.rflags = 2;
+}
+
+void boot_flat32(struct vcpu *v, u32 entry)
+{
+    flat_segments(v, false);
+    v->s.cr0 = CR0_PE | CR0_ET;
+    v->s.rip = entry;
+    cpu_mode_changed(v);
+    cpu_attention(v);
+}
+
+void boot_long64(struct vcpu *v, u64 entry, paddr t)
+{
+    struct phys *p = v->phys;
+    u8 zero[4096] = {0};
+    for (unsigned i = 0; i < 6; i++) phys_write(p, 0, t + i * PAGE_SIZE, zero, PAGE_SIZE);
+    phys_write64(p, 0, t, (t + PAGE_SIZE) | 3);
+    for (u64 i = 0; i < 4; i++) {
+        phys_write64(p, 0, t + PAGE_SIZE + i * 8, (t + (2 + i) * PAGE_SIZE) | 3);
+        for (u64 k = 0; k < 512; k++) phys_write64(p, 0, t + (2 + i) * PAGE_SIZE + k * 8, (i << 30 | k << 21) | 0x83);
+    }
+    flat_segments(v, true);
+    v->s.cr3 = t;
+    v->s.cr4 = CR4_PAE;
+    v->s.msr.efer = EFER_LME | EFER_LMA;
+    v->s.cr0 = CR0_PE | CR0_ET | CR0_PG;
+    v->s.rip = entry;
+    cpu_mode_changed(v);
+    cpu_attention(v);
+}
+
+const char *load_kernel(struct load_request *r)
+{
+    static int (*const protocol[])(struct load_request *, const char **) = {load_linux, load_multiboot, load_pvh, load_elf64};
+    for (unsigned i = 0; i < ARRAY_LEN(protocol); i++) {
+        const char *kind = NULL;
+        int got = protocol[i](r, &kind);
+        if (got > 0) return kind;
+        if (got < 0) return NULL;
+    }
+    load_fail(r, "%s is no kernel image that is known here (Linux bzImage, multiboot 1, PVH or ELF64 for x86)", r->kernel->path);
+    return NULL;
+}

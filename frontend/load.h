@@ -1,0 +1,57 @@
+// Loading a kernel: which boot protocol the file speaks, its bytes into guest memory, the processor at its entry point.
+#ifndef FRONTEND_LOAD_H
+#define FRONTEND_LOAD_H
+
+#include <stdio.h>
+
+#include "cpu/vcpu.h"
+#include "devices/acpi_tables.h"
+
+struct file { // a file of the host, whole in memory
+    u8 *data;
+    u64 size;
+    const char *path;
+};
+// False, and one line in `why`, if it cannot be read.
+bool file_read(struct file *f, const char *path, char *why, size_t why_size);
+void file_free(struct file *f);
+
+struct load_request {
+    struct phys *phys;
+    struct vcpu *cpu;      // reset; the loader sets its entry state
+    const struct file *kernel;
+    const char *initrd;    // as given by -initrd: a path, or for multiboot "file args,file2 args"; NULL: none
+    const char *append;    // command line, "" if none
+    struct acpi_layout acpi;
+    struct e820_entry e820[E820_MAX];
+    unsigned e820_n;
+    char *why;             // on failure: one line
+    size_t why_size;
+};
+
+// Loads and returns the name of the protocol it took ("Linux bzImage, 64-bit boot protocol 2.15"), or NULL with *why set.
+const char *load_kernel(struct load_request *r);
+
+// One protocol each: 1 loaded, 0 not this kind of file, -1 failed with a reason.
+int load_linux(struct load_request *r, const char **kind);
+int load_multiboot(struct load_request *r, const char **kind);
+int load_pvh(struct load_request *r, const char **kind);
+int load_elf64(struct load_request *r, const char **kind);
+
+// ---- shared ----
+int load_fail(struct load_request *r, const char *fmt, ...) __attribute__((format(printf, 2, 3))); // returns -1
+// Checks that [a, a+size) is RAM and copies. False with a reason if it is not.
+bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what);
+bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what);
+// The segments of an ELF file by physical address. *top receives the end of the highest, *phys_entry e_entry as a physical
+// address (through the segment that holds it, when e_entry is a virtual address).
+bool load_elf_segments(struct load_request *r, paddr *top, u64 *entry, bool *is64);
+bool elf_magic(const struct file *f);
+// The top of usable low memory (below the ACPI tables).
+paddr load_low_top(const struct load_request *r);
+
+// Entry states.
+void boot_flat32(struct vcpu *v, u32 entry); // protected mode, paging off, flat segments
+void boot_long64(struct vcpu *v, u64 entry, paddr tables); // 64-bit, identity map of 4 GiB built in 6 pages at `tables`
+
+#endif
