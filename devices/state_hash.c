@@ -1,0 +1,94 @@
+// The state hash.
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/tlbops.h"
+#include "devices/state_hash.h"
+
+static u64 mix(u64 a, u64 b)
+{
+    unsigned __int128 p = (unsigned __int128)(a ^ 0x9E3779B97F4A7C15ull) * (b ^ 0xD6E8FEB86659FD93ull);
+    return (u64)p ^ (u64)(p >> 64);
+}
+
+static u64 hash_bytes(const void *data, u64 n, u64 seed)
+{
+    const u8 *p = data;
+    u64 h = seed ^ n;
+    while (n >= 16) {
+        u64 a, b;
+        memcpy(&a, p, 8);
+        memcpy(&b, p + 8, 8);
+        h = mix(a ^ h, b + h);
+        p += 16, n -= 16;
+    }
+    u64 tail[2] = {0, 0};
+    memcpy(tail, p, n);
+    return mix(tail[0] ^ h, tail[1] + h + 1);
+}
+
+u64 state_hash_cpu(const struct vcpu *v)
+{
+    // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is named).
+    struct vcpu_state *s = malloc(sizeof *s);
+    if (!s) panic("no memory to hash a processor");
+    memcpy(s, &v->s, sizeof *s);
+    s->rflags = cpu_rflags(v);
+    s->fl = 0;
+    u64 h = hash_bytes(s, sizeof *s, v->index);
+    free(s);
+    return h;
+}
+
+static bool all_zero(const u8 *p)
+{
+    u64 any = 0;
+    for (u64 i = 0; i < PAGE_SIZE; i += 8) {
+        u64 x;
+        memcpy(&x, p + i, 8);
+        any |= x;
+    }
+    return any == 0;
+}
+
+static void ram_update(struct state_hash *h, struct machine *m)
+{
+    struct phys *p = &m->phys;
+    bool first = !h->page;
+    if (first) {
+        h->pages = p->pages;
+        h->page = calloc(h->pages, sizeof *h->page);
+        if (!h->page) panic("no memory for page hashes");
+    }
+    for (u64 n = 0; n < h->pages; n++) {
+        if (!first && !(n % 64) && !p->dirty[n / 64]) {
+            n += 63;
+            continue;
+        }
+        if (!first && !(p->dirty[n / 64] >> (n % 64) & 1)) continue;
+        const u8 *host = phys_host(p, n << PAGE_SHIFT);
+        if (!host) continue;
+        u64 x = all_zero(host) ? 0 : hash_bytes(host, PAGE_SIZE, 1) | 1;
+        if (h->page[n]) h->sum -= mix(h->page[n], n);
+        if (x) h->sum += mix(x, n);
+        h->page[n] = x;
+    }
+    phys_dirty_clear(p);
+    for (unsigned i = 0; i < m->cpus_n; i++) tlbops_drop_writes(m->cpu[i]);
+}
+
+u64 state_hash(struct state_hash *h, struct machine *m)
+{
+    ram_update(h, m);
+    u64 x = h->sum;
+    for (unsigned i = 0; i < m->cpus_n; i++) x = mix(x, state_hash_cpu(m->cpu[i]));
+    for (const struct device *d = m->devices; d; d = d->next)
+        if (d->state_size) x = mix(x, hash_bytes(d->state, d->state_size, 2));
+    return x;
+}
+
+void state_hash_free(struct state_hash *h)
+{
+    free(h->page);
+    h->page = NULL;
+}

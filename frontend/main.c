@@ -1,0 +1,231 @@
+// The command line: makes a machine of the options, loads, runs, and says how it ended.
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "devices/machine.h"
+#include "devices/state_hash.h"
+#include "frontend/load.h"
+#include "frontend/log.h"
+#include "frontend/options.h"
+#include "frontend/terminal.h"
+
+struct session {
+    struct options o;
+    struct machine *m;
+    struct terminal terminal;
+    bool interactive;
+    FILE *serial_file[MACHINE_SERIAL];
+    struct file kernel;
+    struct log log;
+    struct state_hash hash;
+    u64 next_hash, next_drop;
+};
+
+static volatile sig_atomic_t interrupted; // by a signal of the host
+static void on_signal(int n) { interrupted = n; }
+
+static int usage(const char *why)
+{
+    fprintf(stderr, "matryoshka: %s\n", why);
+    return EXIT_USAGE;
+}
+
+static void to_stdout(void *opaque, const u8 *bytes, u32 n) { terminal_write(bytes, n); }
+static void to_file(void *opaque, const u8 *bytes, u32 n)
+{
+    fwrite(bytes, 1, n, opaque);
+    fflush(opaque);
+}
+
+static double host_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// Bytes that wait on standard input go to COM1.
+static void take_input(struct session *s, int ms)
+{
+    u8 buf[64];
+    u32 room = uart_input_room(&s->m->uart[0]);
+    if (!room) return;
+    unsigned n = terminal_read(&s->terminal, buf, room < sizeof buf ? room : sizeof buf, ms);
+    if (n) machine_serial_input(s->m, 0, buf, n);
+}
+
+// Idle: with somebody at the keyboard, virtual time passes no faster than the host's.
+static u64 idle(void *opaque, u64 ticks)
+{
+    struct session *s = opaque;
+    if (!s->interactive) return ticks;
+    const u64 per_ms = CPU_TSC_HZ / 1000;
+    u64 ms = ticks / per_ms;
+    if (ms > 50) ms = 50, ticks = 50 * per_ms;
+    if (ms == 0) return ticks;
+    double before = host_seconds();
+    take_input(s, (int)ms);
+    u64 passed = (u64)((host_seconds() - before) * (double)CPU_TSC_HZ);
+    return passed < ticks ? passed : ticks;
+}
+
+static bool load(struct session *s, char *why, size_t n)
+{
+    struct machine *m = s->m;
+    machine_reset(m);
+    struct load_request r = {.phys = &m->phys, .cpu = m->cpu[0], .kernel = &s->kernel, .initrd = s->o.initrd, .append = s->o.append,
+                             .acpi = m->acpi, .e820_n = m->e820_n, .why = why, .why_size = n};
+    memcpy(r.e820, m->e820, sizeof r.e820);
+    const char *kind = load_kernel(&r);
+    if (kind && s->o.stats) fprintf(stderr, "matryoshka: %s: %s\n", s->o.kernel, kind);
+    return kind != NULL;
+}
+
+static void print_hash(struct session *s)
+{
+    u64 h = state_hash(&s->hash, s->m);
+    fprintf(stderr, "hash retired=%" PRIu64 " %016" PRIx64 "\n", cpu_retired(s->m->cpu[0]), h);
+}
+
+// Runs until an end. Returns the exit status.
+static int run(struct session *s)
+{
+    struct machine *m = s->m;
+    struct vcpu *v = m->cpu[0];
+    char why[512];
+    for (;;) {
+        if (interrupted) return 128 + interrupted;
+        if (s->interactive) {
+            take_input(s, 0);
+            if (s->terminal.quit) return EXIT_POWER_OFF;
+        } else if (s->o.serial[0] == SERIAL_STDIO)
+            take_input(s, 0);
+        u64 retired = cpu_retired(v), until = s->o.stop_after;
+        if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
+        if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
+        u64 slice = until - retired < 2000000 ? until - retired : 2000000;
+        switch (machine_run(m, slice)) {
+        case MACHINE_RUN: break;
+        case MACHINE_POWER_OFF: return EXIT_POWER_OFF;
+        case MACHINE_EXIT: return (int)(m->request.status & 0xFF);
+        case MACHINE_IDLE:
+            if (s->interactive && !s->terminal.eof) {
+                take_input(s, 50);
+                break;
+            }
+            fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it (no deadline, no input)\n");
+            return EXIT_DEAD;
+        case MACHINE_SHUTDOWN:
+            fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", m->request.why, cpu_retired(v));
+            log_registers(stderr, v);
+            if (s->o.no_reboot) return EXIT_TRIPLE_FAULT;
+            if (!load(s, why, sizeof why)) goto bad_image;
+            break;
+        case MACHINE_RESET:
+            if (s->o.no_reboot) return EXIT_RESET;
+            if (!load(s, why, sizeof why)) goto bad_image;
+            break;
+        }
+        retired = cpu_retired(v);
+        if (s->o.drop_every && retired >= s->next_drop) {
+            cpu_drop_derived(v);
+            s->next_drop = retired + s->o.drop_every;
+        }
+        if (s->o.hash_every && retired >= s->next_hash) {
+            print_hash(s);
+            s->next_hash = retired + s->o.hash_every;
+        }
+        if (retired >= s->o.stop_after) return EXIT_LIMIT;
+    }
+bad_image:
+    fprintf(stderr, "matryoshka: %s\n", why);
+    return EXIT_BAD_IMAGE;
+}
+
+static int open_serial(struct session *s, struct machine_config *c)
+{
+    for (unsigned i = 0; i < MACHINE_SERIAL; i++) {
+        switch (s->o.serial[i]) {
+        case SERIAL_STDIO: c->serial[i] = (struct chardev){to_stdout, NULL}; break;
+        case SERIAL_FILE:
+            s->serial_file[i] = fopen(s->o.serial_file[i], "wb");
+            if (!s->serial_file[i]) {
+                fprintf(stderr, "matryoshka: cannot write %s: %s\n", s->o.serial_file[i], strerror(errno));
+                return EXIT_HOST;
+            }
+            c->serial[i] = (struct chardev){to_file, s->serial_file[i]};
+            break;
+        default: break;
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct session session; // one a process: this is the program, not the library
+    struct session *s = &session;
+    char why[512];
+    const char *line;
+    if (!options_parse(&s->o, argc, argv, why, sizeof why)) return usage(why);
+    if (s->o.help) {
+        options_help(stdout);
+        return 0;
+    }
+    if (s->o.version) {
+        printf("matryoshka %s\n", MATRYOSHKA_VERSION);
+        return 0;
+    }
+    if (!file_read(&s->kernel, s->o.kernel, why, sizeof why)) {
+        fprintf(stderr, "matryoshka: %s\n", why);
+        return EXIT_BAD_IMAGE;
+    }
+    struct machine_config c = {.ram_size = s->o.memory, .cpus = s->o.cpus, .features = s->o.features, .rtc_start = s->o.rtc_start,
+                               .testdev = s->o.testdev};
+    if (s->o.debug_exit) c.debug_exit_port = s->o.debug_exit_port, c.debug_exit_size = s->o.debug_exit_size;
+    if (s->o.debugcon) c.debug_console = (struct chardev){to_stdout, NULL};
+    int status = open_serial(s, &c);
+    if (status) return status;
+    s->m = calloc(1, sizeof *s->m);
+    if (!s->m || !machine_init(s->m, &c, &line)) {
+        fprintf(stderr, "matryoshka: %s\n", s->m ? line : "the host has no memory for the machine");
+        return EXIT_HOST;
+    }
+    if (s->o.loop_engine) s->m->cpu[0]->loop_engine = true;
+    if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) {
+        fprintf(stderr, "matryoshka: %s\n", why);
+        return EXIT_HOST;
+    }
+    if (!load(s, why, sizeof why)) {
+        fprintf(stderr, "matryoshka: %s\n", why);
+        return EXIT_BAD_IMAGE;
+    }
+    if (s->o.serial[0] == SERIAL_STDIO) {
+        terminal_open(&s->terminal);
+        s->interactive = s->terminal.is_tty;
+    }
+    s->m->idle = idle;
+    s->m->idle_opaque = s;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    s->next_hash = s->o.hash_every;
+    s->next_drop = s->o.drop_every;
+
+    double start = host_seconds();
+    status = run(s);
+    terminal_close(&s->terminal);
+    if (s->o.hash_every) print_hash(s);
+    if (s->o.stats) log_statistics(stderr, s->m->cpu[0], host_seconds() - start);
+    log_close(&s->log);
+    for (unsigned i = 0; i < MACHINE_SERIAL; i++)
+        if (s->serial_file[i]) fclose(s->serial_file[i]);
+    state_hash_free(&s->hash);
+    machine_free(s->m);
+    free(s->m);
+    file_free(&s->kernel);
+    return status;
+}
