@@ -1,0 +1,255 @@
+// The world switches: what VM entry loads, what VM exit saves and loads, MSR areas, failed entries, aborts.
+#include "vmx_machine.h"
+
+static void poison(struct machine *m)
+{
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++)
+        if (vmcs_field_rows[i].area == AREA_GUEST) m_write(m, (enum vmcs_field)i, 0x5A5A5A5A5A5A5A5Aull);
+}
+
+static void poison_on_entry(void *o, const struct trace_event *e)
+{
+    if (e->kind == TRACE_ENTRY) poison(o);
+}
+
+static const struct { enum vmcs_field field; u64 value; } guest_values[] = {
+    {VMCS_GUEST_CR0, 0x80010033}, {VMCS_GUEST_CR4, CR4_PAE | CR4_VMXE | CR4_PGE}, {VMCS_GUEST_DR7, 0x700},
+    {VMCS_GUEST_RSP, 0x8888}, {VMCS_GUEST_RFLAGS, 0x40AD7}, {VMCS_GUEST_IA32_SYSENTER_CS, 0x12345678},
+    {VMCS_GUEST_IA32_SYSENTER_ESP, 0xFFFF800012345678}, {VMCS_GUEST_IA32_SYSENTER_EIP, 0x7FFF12345678},
+    {VMCS_GUEST_IA32_PAT, 0x0105040600070106}, {VMCS_GUEST_IA32_EFER, 0xD01}, {VMCS_GUEST_IA32_DEBUGCTL, 1},
+    {VMCS_GUEST_GDTR_BASE, 0xFFFF800000001000}, {VMCS_GUEST_GDTR_LIMIT, 0x123}, {VMCS_GUEST_IDTR_BASE, M_IDT},
+    {VMCS_GUEST_IDTR_LIMIT, 0xFFE},
+    {VMCS_GUEST_ES_SELECTOR, 0x1B}, {VMCS_GUEST_ES_BASE, 0x1000}, {VMCS_GUEST_ES_LIMIT, 0x12FFF}, {VMCS_GUEST_ES_ACCESS_RIGHTS, 0x40F3},
+    {VMCS_GUEST_CS_SELECTOR, 0x28}, {VMCS_GUEST_CS_LIMIT, 0xFFFFFFFF}, {VMCS_GUEST_CS_ACCESS_RIGHTS, 0xB09B},
+    {VMCS_GUEST_SS_SELECTOR, 0x30}, {VMCS_GUEST_SS_LIMIT, 0x7FFF}, {VMCS_GUEST_SS_ACCESS_RIGHTS, 0x4093},
+    {VMCS_GUEST_DS_SELECTOR, 0x3B}, {VMCS_GUEST_DS_BASE, 0x2000}, {VMCS_GUEST_DS_LIMIT, 0x45FFF}, {VMCS_GUEST_DS_ACCESS_RIGHTS, 0xC0F7},
+    {VMCS_GUEST_FS_SELECTOR, 0x43}, {VMCS_GUEST_FS_BASE, 0xFFFF812345678000}, {VMCS_GUEST_FS_LIMIT, 0x46FFF}, {VMCS_GUEST_FS_ACCESS_RIGHTS, 0x40F3},
+    {VMCS_GUEST_GS_SELECTOR, 0x4B}, {VMCS_GUEST_GS_BASE, 0x7FFF87654000}, {VMCS_GUEST_GS_LIMIT, 0xFFFFFFFF}, {VMCS_GUEST_GS_ACCESS_RIGHTS, 0x80F1},
+    {VMCS_GUEST_LDTR_SELECTOR, 0x50}, {VMCS_GUEST_LDTR_BASE, 0xFFFF800000056000}, {VMCS_GUEST_LDTR_LIMIT, 0x77}, {VMCS_GUEST_LDTR_ACCESS_RIGHTS, 0x82},
+    {VMCS_GUEST_TR_SELECTOR, 0x58}, {VMCS_GUEST_TR_BASE, 0xFFFF800000078000}, {VMCS_GUEST_TR_LIMIT, 0x99}, {VMCS_GUEST_TR_ACCESS_RIGHTS, 0x8B},
+};
+
+static void check_segment(const struct segment *s, const u64 *value) // selector, base, limit, rights
+{
+    assert_int_equal(s->sel, value[0]);
+    assert_true(s->base == value[1]);
+    assert_int_equal(s->limit, value[2]);
+    assert_int_equal(s->ar, value[3]);
+}
+
+static void entry_loads_exit_saves(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    for (unsigned i = 0; i < ARRAY_LEN(guest_values); i++) m_write(m, guest_values[i].field, guest_values[i].value);
+    u64 before[VMCS_FIELD_COUNT];
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++) before[i] = m_read(m, (enum vmcs_field)i);
+    trace_add(&m->trace, &(struct trace_sink){poison_on_entry, m, 1 << TRACE_ENTRY});
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+
+    const struct vcpu_state *s = &m->entered;
+    assert_true(s->vmx.guest);
+    assert_int_equal(s->cr0, 0x80010033);
+    assert_int_equal(s->cr3, M_PML4);
+    assert_int_equal(s->cr4, CR4_PAE | CR4_VMXE | CR4_PGE);
+    assert_int_equal(s->dr[7], 0x700);
+    assert_int_equal(s->gpr[RSP], 0x8888);
+    assert_int_equal(s->rflags | fl_unpack(s->fl), 0x40AD7);
+    assert_int_equal(s->msr.sysenter_cs, 0x12345678);
+    assert_true(s->msr.sysenter_esp == 0xFFFF800012345678 && s->msr.sysenter_eip == 0x7FFF12345678);
+    assert_true(s->msr.pat == 0x0105040600070106 && s->msr.efer == 0xD01 && s->msr.debugctl == 1);
+    assert_true(s->gdtr.base == 0xFFFF800000001000 && s->gdtr.limit == 0x123 && s->idtr.limit == 0xFFE);
+    check_segment(&s->seg[SEG_ES], (u64[]){0x1B, 0x1000, 0x12FFF, 0x40F3});
+    check_segment(&s->seg[SEG_CS], (u64[]){0x28, 0, 0xFFFFFFFF, 0xB09B});
+    check_segment(&s->seg[SEG_SS], (u64[]){0x30, 0, 0x7FFF, 0x4093});
+    check_segment(&s->seg[SEG_DS], (u64[]){0x3B, 0x2000, 0x45FFF, 0xC0F7});
+    check_segment(&s->seg[SEG_FS], (u64[]){0x43, 0xFFFF812345678000, 0x46FFF, 0x40F3});
+    check_segment(&s->seg[SEG_GS], (u64[]){0x4B, 0x7FFF87654000, 0xFFFFFFFF, 0x80F1});
+    check_segment(&s->seg[SEG_LDTR], (u64[]){0x50, 0xFFFF800000056000, 0x77, 0x82});
+    check_segment(&s->seg[SEG_TR], (u64[]){0x58, 0xFFFF800000078000, 0x99, 0x8B});
+
+    // The guest did nothing but HLT: what is saved is what was loaded.
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
+        enum vmcs_field f = (enum vmcs_field)i;
+        if (vmcs_field_rows[i].area != AREA_GUEST || !m->v->vmx->caps.exists[i]) continue;
+        bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE || f == VMCS_VMX_PREEMPTION_TIMER_VALUE ||
+                         (f >= VMCS_GUEST_PDPTE0 && f <= VMCS_GUEST_PDPTE3);
+        u64 x = m_read(m, f), want = untouched ? 0x5A5A5A5A5A5A5A5A : before[i];
+        if (untouched && vmcs_field_rows[i].size == 4) want = (u32)want;
+        if (x != want) fail_msg("%s: %llx, not %llx", vmcs_field_rows[i].name, (unsigned long long)x, (unsigned long long)want);
+    }
+    assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 1);
+
+    // And the host's state is back.
+    s = &m->v->s;
+    assert_false(s->vmx.guest);
+    assert_int_equal(s->cr0, 0x80010031);
+    assert_int_equal(s->cr4, CR4_PAE | CR4_VMXE);
+    assert_int_equal(s->dr[7], 0x400);
+    assert_true(s->msr.debugctl == 0 && s->msr.efer == (EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE));
+    assert_true(s->gpr[RSP] == M_STACK - 0x100);
+    assert_int_equal(cpu_rflags(m->v), 2);
+    check_segment(&s->seg[SEG_CS], (u64[]){8, 0, 0xFFFFFFFF, 0xA09B});
+    check_segment(&s->seg[SEG_SS], (u64[]){16, 0, 0xFFFFFFFF, 0xC093});
+    check_segment(&s->seg[SEG_DS], (u64[]){16, 0, 0xFFFFFFFF, 0xC093});
+    check_segment(&s->seg[SEG_TR], (u64[]){24, M_TSS, 0x67, 0x8B});
+    assert_true(s->seg[SEG_LDTR].ar & AR_UNUSABLE);
+    assert_true(s->gdtr.base == M_GDT && s->gdtr.limit == 0xFFFF && s->idtr.base == M_IDT && s->idtr.limit == 0xFFFF);
+    m_free(m);
+}
+
+static void host_null_selectors_and_bases(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_write(m, VMCS_HOST_SS_SELECTOR, 0), m_write(m, VMCS_HOST_DS_SELECTOR, 0), m_write(m, VMCS_HOST_FS_SELECTOR, 0);
+    m_write(m, VMCS_HOST_FS_BASE, 0xFFFF800000123000), m_write(m, VMCS_HOST_GS_BASE, 0x7FFF00000000);
+    m_write(m, VMCS_HOST_IA32_SYSENTER_CS, 0x33), m_write(m, VMCS_HOST_IA32_SYSENTER_ESP, 0xFFFF800000000010);
+    m_write(m, VMCS_HOST_IA32_PAT, 0x0606060606060606);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    const struct vcpu_state *s = &m->v->s;
+    assert_true(s->seg[SEG_SS].ar & AR_UNUSABLE && s->seg[SEG_DS].ar & AR_UNUSABLE && s->seg[SEG_FS].ar & AR_UNUSABLE);
+    assert_true(s->seg[SEG_SS].ar & AR_DB);
+    assert_true(s->seg[SEG_FS].base == 0xFFFF800000123000 && s->seg[SEG_GS].base == 0x7FFF00000000);
+    assert_true(s->msr.sysenter_cs == 0x33 && s->msr.sysenter_esp == 0xFFFF800000000010);
+    assert_true(s->msr.pat == 0x0606060606060606);
+    m_free(m);
+}
+
+static void launch_state(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_poke(m, M_GUEST, "\xF4", 1);
+    assert_int_equal(M_VMX(m, I_VMRESUME, 0), 5);
+    assert_int_equal(m->entries, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT); // VMLAUNCH
+    m_root_state(m);
+    assert_int_equal(M_VMX(m, I_VMLAUNCH, 0), 4);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT); // VMRESUME, from where it was
+    assert_int_equal(m->entries, 2);
+    m_free(m);
+}
+
+static void failed_checks(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_write(m, VMCS_HOST_CR4, 0);
+    assert_int_equal(M_VMX(m, I_VMLAUNCH, 0), 8);
+    assert_string_equal(m->failed_id, "HOST-CR-003");
+    m_write(m, VMCS_HOST_CR4, CR4_PAE | CR4_VMXE);
+    m_write(m, VMCS_PIN_BASED_CONTROLS, 0);
+    assert_int_equal(M_VMX(m, I_VMLAUNCH, 0), 7);
+    assert_string_equal(m->failed_id, "CTL-PIN-001");
+    m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16);
+    // Guest state: exit 33. Only reason and qualification are written, and the host's state is loaded.
+    m_write(m, VMCS_GUEST_RFLAGS, 0);
+    m_write(m, VMCS_EXITING_EVENT_IDENTIFICATION, 0x12345678);
+    m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0x80000300);
+    m_write(m, VMCS_EXIT_QUALIFICATION, 77);
+    assert_int_equal(M_ENTER(m, ""), 0x80000021);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x12345678);
+    assert_int_equal(m_read(m, VMCS_INJECTED_EVENT_IDENTIFICATION), 0x80000300);
+    assert_int_equal(phys_read32(&m->phys, 0, M_VMCS + 8), VMCS_LAUNCH_CLEAR);
+    assert_int_equal(m->v->s.gpr[RSP], M_STACK - 0x100);
+    assert_int_equal(m->entries, 0);
+    m_write(m, VMCS_GUEST_RFLAGS, 2);
+    m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0);
+    m_write(m, VMCS_VMCS_LINK_POINTER, 8);
+    assert_int_equal(M_ENTER(m, ""), 0x80000021);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 4);
+    m_free(m);
+}
+
+static void msr_entry(struct machine *m, unsigned n, u32 msr, u64 data)
+{
+    m_poke64(m, M_MSR_AREA + 16 * n, msr);
+    m_poke64(m, M_MSR_AREA + 16 * n + 8, data);
+}
+
+static void msr_areas(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_write(m, VMCS_VM_ENTRY_MSR_LOAD_ADDRESS, M_MSR_AREA), m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 2);
+    m_write(m, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA + 0x100), m_write(m, VMCS_VM_EXIT_MSR_STORE_COUNT, 2);
+    m_write(m, VMCS_VM_EXIT_MSR_LOAD_ADDRESS, M_MSR_AREA + 0x200), m_write(m, VMCS_VM_EXIT_MSR_LOAD_COUNT, 1);
+    msr_entry(m, 0, 0xC0000102, 0xFFFF800000111000); // KERNEL_GS_BASE
+    msr_entry(m, 1, 0xC0000082, 0xFFFF800000222000); // LSTAR
+    msr_entry(m, 16, 0xC0000102, 0);
+    msr_entry(m, 17, 0xC0000082, 0);
+    msr_entry(m, 32, 0xC0000102, 0x7F0000);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    assert_true(m->entered.msr.kernel_gs_base == 0xFFFF800000111000 && m->entered.msr.lstar == 0xFFFF800000222000);
+    assert_true(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108) == 0xFFFF800000111000);
+    assert_true(phys_read64(&m->phys, 0, M_MSR_AREA + 0x118) == 0xFFFF800000222000);
+    assert_true(m->v->s.msr.kernel_gs_base == 0x7F0000 && m->v->s.msr.lstar == 0xFFFF800000222000);
+
+    // Failures: exit 34 with the number of the entry; the exit's load area is processed, its store area is not.
+    static const struct { u32 index, reserved; u64 data; } bad[] = {
+        {0xC0000100, 0, 0}, {0xC0000101, 0, 0}, {0x808, 0, 0}, {0xC0000082, 1, 0}, {0xC0000082, 0, 0x800000000000},
+        {0x480, 0, 0}, {0x12345, 0, 0}, {0x9E, 0, 0},
+    };
+    m_poke64(m, M_MSR_AREA + 0x108, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        m_root_state(m);
+        m->v->s.msr.kernel_gs_base = 0;
+        msr_entry(m, 1, bad[i].index, bad[i].data);
+        phys_write32(&m->phys, 0, M_MSR_AREA + 20, bad[i].reserved);
+        assert_int_equal(M_ENTER(m, ""), 0x80000022);
+        assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 2);
+        assert_true(m->v->s.msr.kernel_gs_base == 0x7F0000);
+        assert_int_equal(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108), 0);
+    }
+    assert_int_equal(m->shutdowns, 0);
+    // A failure on the way out is a VMX abort.
+    m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 0);
+    m_write(m, VMCS_VM_EXIT_MSR_LOAD_COUNT, 0);
+    msr_entry(m, 17, 0x12345, 0);
+    m_root_state(m);
+    m_poke(m, M_CODE, I_VMRESUME "\xF4", 4);
+    assert_int_equal(m_go(m, M_CODE), -2);
+    assert_int_equal(m->shutdowns, 1);
+    assert_int_equal(phys_read32(&m->phys, 0, M_VMCS + 4), VMX_ABORT_SAVE_MSR);
+    m_free(m);
+}
+
+static void nonregister_state(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    assert_true(m->entered.virtual_nmi_blocked && m->entered.block == BLOCK_MOV_SS);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI | BLOCK_MOV_SS); // HLT itself exits
+    assert_int_equal(m->v->s.block, 0);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_true(!m->entered.virtual_nmi_blocked && m->entered.block == BLOCK_NMI);
+    assert_int_equal(m->v->s.block, BLOCK_NMI); // unchanged by the exit
+    // A guest in HLT, woken by the preemption timer.
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_PREEMPTION_TIMER);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    m_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(host_null_selectors_and_bases),
+        cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
+        cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
