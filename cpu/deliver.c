@@ -33,7 +33,7 @@ static u64 return_flags(const struct vcpu *v, const struct event *e)
 // What the event leaves in registers before its handler is looked for.
 static void note_cause(struct vcpu *v, const struct event *e)
 {
-    if (e->type != EVT_HW_EXCEPTION) return;
+    if (e->type != EVT_HW_EXCEPTION || e->injected) return;
     if (e->vector == VEC_PF) v->s.cr2 = e->cr2;
     if (e->vector == VEC_DB) {
         v->s.dr[6] = (v->s.dr[6] & ~0xFull) | (e->dr6 & 0xE00F);

@@ -22,9 +22,12 @@ static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
 void exec_guard(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
+    bool user = (r->flags & RF_CPL0) && v->d.cpl != 0;
+    if (vmx_hides(v, r->intercept)) raise_ud(v);
+    if (user && r->intercept != ICEPT_MOV_DR) raise_gp0(v);
     sys_guard(v, in, r->intercept); // privilege that is more than CPL 0 comes before a VM exit
     vmx_intercept(v, in, r->intercept);
-    if ((r->flags & RF_CPL0) && v->d.cpl != 0) raise_gp0(v); // the intercept came before the privilege check
+    if (user) raise_gp0(v); // MOV DR: the intercept came before the privilege check
 }
 
 void exec_slow(struct vcpu *v, const struct insn *in)

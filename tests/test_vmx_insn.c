@@ -148,13 +148,13 @@ static void invept_invvpid(void **state)
     assert_int_equal(INV(I_INVEPT, 2, 0xFFF, 0), 0);
     assert_int_equal(INV(I_INVVPID, 4, 1, 0), 28);
     assert_int_equal(INV(I_INVVPID, 0, 1, 0x1000), 0);
-    assert_int_equal(INV(I_INVVPID, 0, 1, 0x800000000000), 28);
+    assert_int_equal(INV(I_INVVPID, 0, 1, 0x100000000000000), 28);
     assert_int_equal(INV(I_INVVPID, 0, 0, 0x1000), 28);
     assert_int_equal(INV(I_INVVPID, 1, 0, 0), 28);
     assert_int_equal(INV(I_INVVPID, 1, 0x10001, 0), 28);
     assert_int_equal(INV(I_INVVPID, 1, 0xFFFF, 0), 0);
     assert_int_equal(INV(I_INVVPID, 2, 0, 0), 0);
-    assert_int_equal(INV(I_INVVPID, 3, 7, 0x800000000000), 0);
+    assert_int_equal(INV(I_INVVPID, 3, 7, 0x100000000000000), 0);
     assert_int_equal(INV(I_INVVPID, 3, 0, 0), 28);
 #undef INV
     *rcx = 5, m->v->s.gpr[RDI] = 0x5000000000; // the type is judged before the operand is read

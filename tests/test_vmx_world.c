@@ -189,7 +189,7 @@ static void msr_areas(void **state)
 
     // Failures: exit 34 with the number of the entry; the exit's load area is processed, its store area is not.
     static const struct { u32 index, reserved; u64 data; } bad[] = {
-        {0xC0000100, 0, 0}, {0xC0000101, 0, 0}, {0x808, 0, 0}, {0xC0000082, 1, 0}, {0xC0000082, 0, 0x800000000000},
+        {0xC0000100, 0, 0}, {0xC0000101, 0, 0}, {0x808, 0, 0}, {0xC0000082, 1, 0}, {0xC0000082, 0, 0x100000000000000},
         {0x480, 0, 0}, {0x12345, 0, 0}, {0x9E, 0, 0},
     };
     m_poke64(m, M_MSR_AREA + 0x108, 0);

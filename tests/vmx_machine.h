@@ -14,6 +14,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/system.h"
 #include "cpu/trace.h"
+#include "vmx/checks.h"
 #include "vmx/control.h"
 #include "vmx/intercept.h"
 
@@ -218,10 +219,10 @@ static inline void m_vmcs_64(struct machine *m)
     m_poke(m, M_HOST, "\xF4", 1);
     m_write(m, VMCS_PIN_BASED_CONTROLS, c->true_allowed0[GROUP_PIN]);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, c->true_allowed0[GROUP_PROC] | PROC_HLT_EXITING);
-    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, c->true_allowed0[GROUP_EXIT] | EXIT_HOST_ADDRESS_SPACE_SIZE |
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, c->allowed0[GROUP_EXIT] | EXIT_HOST_ADDRESS_SPACE_SIZE |
                                                   EXIT_SAVE_IA32_EFER | EXIT_LOAD_IA32_EFER | EXIT_SAVE_IA32_PAT |
                                                   EXIT_LOAD_IA32_PAT);
-    m_write(m, VMCS_VM_ENTRY_CONTROLS, c->true_allowed0[GROUP_ENTRY] | ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_EFER |
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, c->allowed0[GROUP_ENTRY] | ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_EFER |
                                            ENTRY_LOAD_IA32_PAT);
     m_write(m, VMCS_VMCS_LINK_POINTER, UINT64_MAX);
     m_write(m, VMCS_HOST_CR0, s->cr0), m_write(m, VMCS_GUEST_CR0, s->cr0);

@@ -54,8 +54,7 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
         return;
     }
     load_descriptor(v, in, d);
-    unsigned bits = v->s.cr4 & CR4_LA57 ? 57 : 48;
-    if (d[0] >> 16 || (type != ALL && d[0] == 0) || (type == ADDRESS && !laddr_canonical(d[1], bits))) {
+    if (d[0] >> 16 || (type != ALL && d[0] == 0) || (type == ADDRESS && !cpu_canonical_max(v, d[1]))) {
         vmx_fail(v, 28);
         return;
     }

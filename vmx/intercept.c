@@ -63,7 +63,6 @@ static void invlpg(struct vcpu *v, const struct insn *in)
 
 static void invpcid(struct vcpu *v, const struct insn *in)
 {
-    if (!vmx_proc2(v, PROC2_ENABLE_INVPCID)) raise_ud(v);
     if (vmx_proc(v, PROC_INVLPG_EXITING))
         exit_info(v, in, EXIT_REASON_INVPCID, vmx_memory_info(in) | vmx_gpr_number(in->r) << INFO_REG2_SHIFT);
 }
@@ -94,7 +93,6 @@ static void random_number(struct vcpu *v, const struct insn *in, u32 control, u3
 static void xsaves(struct vcpu *v, const struct insn *in, u32 reason)
 {
     const struct vmx_control *c = vmx_controls(v);
-    if (!(c->proc2 & PROC2_ENABLE_XSAVES_XRSTORS)) raise_ud(v);
     u64 mask = (u32)v->s.gpr[RAX] | v->s.gpr[RDX] << 32;
     if (mask & v->s.msr.xss & c->xss_bitmap) exit_info(v, in, reason, vmx_memory_info(in));
 }
@@ -118,6 +116,16 @@ static void vmfunc(struct vcpu *v)
     if (!(c->vmfunc >> function & 1) || function != 0) exit_plain(v, EXIT_REASON_VMFUNC, 0);
 }
 
+bool vmx_hides(const struct vcpu *v, enum intercept what)
+{
+    switch (what) {
+    case ICEPT_INVPCID: return !vmx_proc2(v, PROC2_ENABLE_INVPCID);
+    case ICEPT_RDTSCP: case ICEPT_RDPID: return !vmx_proc2(v, PROC2_ENABLE_RDTSCP);
+    case ICEPT_XSAVES: case ICEPT_XRSTORS: return !vmx_proc2(v, PROC2_ENABLE_XSAVES_XRSTORS);
+    default: return false;
+    }
+}
+
 void vmx_intercept(struct vcpu *v, const struct insn *in, enum intercept what)
 {
     switch (what) {
@@ -136,13 +144,8 @@ void vmx_intercept(struct vcpu *v, const struct insn *in, enum intercept what)
     case ICEPT_PAUSE: pause(v); break;
     case ICEPT_RDPMC: exit_if(v, vmx_proc(v, PROC_RDPMC_EXITING), EXIT_REASON_RDPMC); break;
     case ICEPT_RDTSC: exit_if(v, vmx_proc(v, PROC_RDTSC_EXITING), EXIT_REASON_RDTSC); break;
-    case ICEPT_RDTSCP:
-        if (!vmx_proc2(v, PROC2_ENABLE_RDTSCP)) raise_ud(v);
-        exit_if(v, vmx_proc(v, PROC_RDTSC_EXITING), EXIT_REASON_RDTSCP);
-        break;
-    case ICEPT_RDPID:
-        if (!vmx_proc2(v, PROC2_ENABLE_RDTSCP)) raise_ud(v);
-        break;
+    case ICEPT_RDTSCP: exit_if(v, vmx_proc(v, PROC_RDTSC_EXITING), EXIT_REASON_RDTSCP); break;
+    case ICEPT_RDPID: break; // hidden or not, never exits
     case ICEPT_WBINVD: // F3: WBNOINVD
         if (vmx_proc2(v, PROC2_WBINVD_EXITING)) exit_plain(v, EXIT_REASON_WBINVD, in->rep == 3);
         break;

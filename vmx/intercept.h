@@ -24,6 +24,9 @@ enum intercept {
 // The hook of the guard. v->s.vmx.guest is true. Returns if the instruction is to run; else raises a VM exit or #UD.
 RAISES void vmx_intercept(struct vcpu *v, const struct insn *in, enum intercept what);
 
+// Whether secondary controls hide an instruction of this kind: #UD, before any other check.
+bool vmx_hides(const struct vcpu *v, enum intercept what);
+
 // Hooks at other stages; bodies call them always, they return at once outside non-root operation.
 RAISES void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned size, bool input, bool string,
                              bool rep, bool immediate, laddr string_address); // after IOPL and the TSS bitmap
