@@ -99,6 +99,7 @@ static bool boundary(struct vcpu *v)
         s->init_pending = false;
         if (guest && vmx_signal_exits(v, CPU_SIGNAL_INIT, 0, &exit)) return take_exit(v, &exit);
         vcpu_reset(v, true);
+        if (v->board && v->board->init_taken) v->board->init_taken(v->board_opaque, v->index);
         return true;
     }
     if (s->sipi_pending) {
