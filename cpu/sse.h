@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "cpu/access.h"
+#include "cpu/fast.h"
 #include "cpu/fp.h"
 #include "cpu/x87.h"
 
@@ -16,6 +16,12 @@ struct x128 {
     u64 q[2];
 };
 
+// A register is always written whole: a 16-byte load after two narrower stores would wait for them (no store forwarding).
+typedef u64 whole128 __attribute__((vector_size(16), aligned(8), may_alias));
+static inline __attribute__((always_inline)) void sse_put(void *d, u64 low, u64 high)
+{
+    *(whole128 *)d = (whole128){low, high};
+}
 static inline struct x128 *sse_reg(struct vcpu *v, unsigned n)
 {
     return (struct x128 *)v->s.xmm[n];
@@ -100,6 +106,45 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
         }                                                                                                              \
         *sse_reg(v, in->r) = d;                                                                                        \
     }
+
+// ---- tail-threaded wrappers from cores (cpu/fast.h); with MODE_FPUNMASK decoding does not choose them ----
+ALWAYS_INLINE void *sse_fast_source(struct vcpu *v, const struct insn *in, unsigned form, unsigned size, bool align)
+{
+    if (form == FORM_REG) return sse_reg(v, in->m);
+    u64 a = fast_ea(v, in, form);
+    if (align && unlikely(a & 15)) return NULL;
+    return fast_read(v, a, size);
+}
+ALWAYS_INLINE void *sse_fast_target(struct vcpu *v, const struct insn *in, unsigned form, unsigned size, bool align)
+{
+    u64 a = fast_ea(v, in, form);
+    if (align && unlikely(a & 15)) return NULL;
+    return fast_write(v, a, size);
+}
+// FN(v, in, form, ...) in all forms, and the body that joins them with the loop function.
+#define FORMS(name, FN, ...)                                                                                           \
+    FAST(name##_r, FN(v, in, FORM_REG, __VA_ARGS__))                                                                   \
+    FAST(name##_b, FN(v, in, FORM_B, __VA_ARGS__))                                                                     \
+    FAST(name##_x, FN(v, in, FORM_X, __VA_ARGS__))                                                                     \
+    FAST(name##_s, FN(v, in, FORM_S, __VA_ARGS__))
+#define FORMS_OF(name) {name##_r, name##_b, name##_x, name##_s}
+#define BODY_OF(name, loopfn)                                                                                          \
+    const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
+                                     .fast = {{{NULL}, FORMS_OF(name), FORMS_OF(name), FORMS_OF(name)}}};
+// Where the operand width counts: one set for 64 bits, one for everything else.
+#define BODY_OF_WIDTHS(name, loopfn)                                                                                   \
+    const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
+                                     .fast = {{{NULL}, FORMS_OF(name##_32), FORMS_OF(name##_32), FORMS_OF(name##_64)}}};
+#define FAST_CORE(name, size, align)                                                                                   \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, int unused)                   \
+    {                                                                                                                  \
+        const void *s = sse_fast_source(v, in, form, size, align);                                                     \
+        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
+        core_##name(sse_reg(v, in->r), s);                                                                             \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name, fast_##name, 0)                                                                                        \
+    BODY_OF(name, op_##name)
 
 // ---- instructions with an immediate: a table of 256 eight-byte stubs on xmm0 and xmm1, one an immediate ----
 #if FP_HOST_X86

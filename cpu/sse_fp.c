@@ -4,8 +4,8 @@
 // RCPPS, RCPSS, RSQRTPS and RSQRTSS give what the host gives: vendors differ in the low bits.
 #include "cpu/sse.h"
 
-#define FP(name, lanes) CORE_X(name) LOOP_FP(name, 16, lanes)
-#define FP_M(name, size, lanes) CORE_M(name, S##size) LOOP_FP(name, size / 8, lanes)
+#define FP(name, lanes) CORE_X(name) LOOP_FP(name, 16, lanes) FAST_CORE(name, 16, true)
+#define FP_M(name, size, lanes) CORE_M(name, S##size) LOOP_FP(name, size / 8, lanes) FAST_CORE(name, size / 8, false)
 #define ARITH(name, l1, l2) FP(name##ps, l1##PS) FP(name##pd, l2##PD) FP_M(name##ss, 32, l1##SS) FP_M(name##sd, 64, l2##SD)
 #define FP_NONEPS FP_NONE
 #define FP_NONEPD FP_NONE
@@ -38,8 +38,8 @@ FP(cvtpd2dq, FP_NONE)
 FP(cvttpd2dq, FP_NONE)
 
 // No exceptions, so no difference between the masks.
-#define PLAIN(name) CORE_X(name) LOOP_INT(name, 16)
-#define PLAIN_M(name, size) CORE_M(name, S##size) LOOP_INT(name, size / 8)
+#define PLAIN(name) CORE_X(name) LOOP_INT(name, 16) FAST_CORE(name, 16, true)
+#define PLAIN_M(name, size) CORE_M(name, S##size) LOOP_INT(name, size / 8) FAST_CORE(name, size / 8, false)
 PLAIN_M(cvtdq2pd, 64)
 PLAIN(rcpps)
 PLAIN(rsqrtps)
@@ -121,10 +121,24 @@ FP_IMM(dppd, 16, FP_PD, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
             v->s.fl = core_##name(sse_reg(v, in->r), s);                                                               \
         }                                                                                                              \
     }
+#define COMI_FAST(name, bits)                                                                                          \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, int unused)                   \
+    {                                                                                                                  \
+        const void *s = sse_fast_source(v, in, form, bits / 8, false);                                                 \
+        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
+        v->s.fl = core_##name(sse_reg(v, in->r), s);                                                                   \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name, fast_##name, 0)                                                                                        \
+    BODY_OF(name, op_##name)
 COMI(ucomiss, 32)
 COMI(ucomisd, 64)
 COMI(comiss, 32)
 COMI(comisd, 64)
+COMI_FAST(ucomiss, 32)
+COMI_FAST(ucomisd, 64)
+COMI_FAST(comiss, 32)
+COMI_FAST(comisd, 64)
 
 // ---- conversions between XMM and general registers ----
 // From an integer in a register or memory; s points to eight bytes, of which the width says how many count.
@@ -143,27 +157,44 @@ COMI(comisd, 64)
         if (unmasked) fp_end(v, &d, lanes);                                                                            \
         *sse_reg(v, in->r) = d;                                                                                        \
     }
+#define FROM_INT_FAST(name)                                                                                            \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, unsigned w)                   \
+    {                                                                                                                  \
+        const void *s = form == FORM_REG ? (const void *)&REG64(v, in->m)                                              \
+                                         : sse_fast_source(v, in, form, W_BYTES(w), false);                            \
+        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
+        if (w == W64) core_##name##q(sse_reg(v, in->r), s);                                                            \
+        else core_##name##l(sse_reg(v, in->r), s);                                                                     \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name##_32, fast_##name, W32)                                                                                 \
+    FORMS(name##_64, fast_##name, W64)                                                                                 \
+    BODY_OF_WIDTHS(name, op_##name)
 FROM_INT(cvtsi2ss, FP_NONE)
 FROM_INT(cvtsi2sd, FP_NONE)
+FROM_INT_FAST(cvtsi2ss)
+FROM_INT_FAST(cvtsi2sd)
 
 #if FP_HOST_X86
-#define TO_INT_CORE(name)                                                                                              \
+#define TO_INT_CORE(name, src)                                                                                         \
     static inline __attribute__((always_inline)) u64 core_##name(const void *s, bool wide)                             \
     {                                                                                                                  \
         u64 x;                                                                                                         \
-        if (wide) asm volatile("movq %1, %%xmm0\n\t" #name " %%xmm0, %q0" : "=r"(x) : S64 : "xmm0");                   \
-        else asm volatile("movq %1, %%xmm0\n\t" #name " %%xmm0, %k0" : "=r"(x) : S64 : "xmm0");                        \
+        if (wide) asm volatile(#name " %1, %q0" : "=r"(x) : src);                                                      \
+        else asm volatile(#name " %1, %k0" : "=r"(x) : src);                                                           \
         return x;                                                                                                      \
     }
 #else
-#define TO_INT_CORE(name)                                                                                              \
+#define TO_INT_CORE(name, src)                                                                                         \
     static inline u64 core_##name(const void *s, bool wide)                                                            \
     {                                                                                                                  \
         panic("no host instruction for " #name);                                                                       \
     }
 #endif
+#define TO_INT_S4 S32
+#define TO_INT_S8 S64
 #define TO_INT(name, size)                                                                                             \
-    TO_INT_CORE(name)                                                                                                  \
+    TO_INT_CORE(name, TO_INT_S##size)                                                                                  \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
     {                                                                                                                  \
         struct x128 t;                                                                                                 \
@@ -178,3 +209,19 @@ TO_INT(cvtss2si, 4)
 TO_INT(cvttss2si, 4)
 TO_INT(cvtsd2si, 8)
 TO_INT(cvttsd2si, 8)
+#define TO_INT_FAST(name, size)                                                                                        \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, unsigned w)                   \
+    {                                                                                                                  \
+        const void *s = sse_fast_source(v, in, form, size, false);                                                     \
+        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
+        u64 x = core_##name(s, w == W64);                                                                              \
+        REG64(v, in->r) = w == W64 ? x : (u32)x;                                                                       \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name##_32, fast_##name, W32)                                                                                 \
+    FORMS(name##_64, fast_##name, W64)                                                                                 \
+    BODY_OF_WIDTHS(name, op_##name)
+TO_INT_FAST(cvtss2si, 4)
+TO_INT_FAST(cvttss2si, 4)
+TO_INT_FAST(cvtsd2si, 8)
+TO_INT_FAST(cvttsd2si, 8)

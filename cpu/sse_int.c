@@ -1,8 +1,12 @@
 // Packed integer arithmetic on XMM registers: SSE2, SSSE3, SSE4.1, SSE4.2. One line an instruction.
 #include "cpu/sse.h"
 
-#define INT(name) CORE_X(name) LOOP_INT(name, 16)
-#define EXT(name, size, src) CORE_M(name, src) LOOP_INT(name, size)
+#define BODY_REG(name)                                                                                                 \
+    const struct body body_##name = {.loop = {op_##name, op_##name, op_##name, op_##name},                             \
+                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}};
+
+#define INT(name) CORE_X(name) LOOP_INT(name, 16) FAST_CORE(name, 16, true)
+#define EXT(name, size, src) CORE_M(name, src) LOOP_INT(name, size) FAST_CORE(name, size, false)
 
 // SSE2
 INT(punpcklbw)
@@ -108,12 +112,30 @@ EXT(pmovzxwq, 4, S32)
 EXT(pmovzxdq, 8, S64)
 
 // ---- shifts of a group by an immediate: the same as by a register that holds it ----
-#define SHIFT_IMM(name)                                                                                                \
-    void op_##name##_imm(struct vcpu *v, const struct insn *in)                                                        \
+#if FP_HOST_X86
+#define SHIFT_CORE(name)                                                                                               \
+    static inline __attribute__((always_inline)) void shift_##name(void *d, u64 count)                                 \
     {                                                                                                                  \
-        struct x128 count = {{(u8)in->imm, 0}};                                                                        \
-        core_##name(sse_reg(v, in->m), &count);                                                                        \
+        asm volatile("movups %0, %%xmm0\n\tmovq %1, %%xmm1\n\t" #name " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"          \
+                     : D128 : "r"(count) : "xmm0", "xmm1");                                                            \
     }
+#else
+#define SHIFT_CORE(name)                                                                                               \
+    static inline void shift_##name(void *d, u64 count)                                                                \
+    {                                                                                                                  \
+        panic("no host instruction for " #name);                                                                       \
+    }
+#endif
+#define SHIFT_IMM(name)                                                                                                \
+    SHIFT_CORE(name)                                                                                                   \
+    ALWAYS_INLINE bool fast_##name##_imm(struct vcpu *v, const struct insn *in)                                        \
+    {                                                                                                                  \
+        shift_##name(sse_reg(v, in->m), (u8)in->imm);                                                                  \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    LOOP(op_##name##_imm, fast_##name##_imm(v, in))                                                                    \
+    FAST(name##_imm_r, fast_##name##_imm(v, in))                                                                       \
+    BODY_REG(name##_imm)
 SHIFT_IMM(psrlw)
 SHIFT_IMM(psraw)
 SHIFT_IMM(psllw)
@@ -124,16 +146,21 @@ SHIFT_IMM(psrlq)
 SHIFT_IMM(psllq)
 
 // ---- whole-register byte shifts ----
-IMM_TABLE(psrldq, "0x66, 0x0F, 0x73, 0xD8")
-IMM_TABLE(pslldq, "0x66, 0x0F, 0x73, 0xF8")
-void op_psrldq(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool byte_shift(struct vcpu *v, const struct insn *in, bool left)
 {
-    IMM_CALL(psrldq, in->imm, sse_reg(v, in->m), sse_reg(v, in->m));
+    unsigned __int128 x;
+    unsigned n = (u8)in->imm;
+    memcpy(&x, sse_reg(v, in->m), 16);
+    x = n > 15 ? 0 : left ? x << 8 * n : x >> 8 * n;
+    memcpy(sse_reg(v, in->m), &x, 16);
+    return true;
 }
-void op_pslldq(struct vcpu *v, const struct insn *in)
-{
-    IMM_CALL(pslldq, in->imm, sse_reg(v, in->m), sse_reg(v, in->m));
-}
+LOOP(op_psrldq, byte_shift(v, in, false))
+LOOP(op_pslldq, byte_shift(v, in, true))
+FAST(psrldq_r, byte_shift(v, in, false))
+FAST(pslldq_r, byte_shift(v, in, true))
+BODY_REG(psrldq)
+BODY_REG(pslldq)
 
 // ---- blends whose mask is XMM0 ----
 #define BLENDV(name)                                                                                                   \
@@ -170,13 +197,50 @@ void op_ptest(struct vcpu *v, const struct insn *in)
         const void *s = sse_source(v, in, &t, 16);                                                                     \
         IMM_CALL(name, in->imm, sse_reg(v, in->r), s);                                                                 \
     }
-SHUFFLE(pshufd, "0x66, 0x0F, 0x70, 0xC1")
 SHUFFLE(pshufhw, "0xF3, 0x0F, 0x70, 0xC1")
 SHUFFLE(pshuflw, "0xF2, 0x0F, 0x70, 0xC1")
-SHUFFLE(shufps, "0x0F, 0xC6, 0xC1")
-SHUFFLE(shufpd, "0x66, 0x0F, 0xC6, 0xC1")
 SHUFFLE(blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
 SHUFFLE(blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")
 SHUFFLE(pblendw, "0x66, 0x0F, 0x3A, 0x0E, 0xC1")
 SHUFFLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
 SHUFFLE(mpsadbw, "0x66, 0x0F, 0x3A, 0x42, 0xC1")
+
+// The common ones pick their elements without a call. Two elements of *a, then two of *b.
+ALWAYS_INLINE void shuffle32(void *d, const void *first, const void *second, u8 imm)
+{
+    const u32 *a = first, *b = second;
+    u64 low = a[imm & 3] | (u64)a[imm >> 2 & 3] << 32, high = b[imm >> 4 & 3] | (u64)b[imm >> 6] << 32;
+    sse_put(d, low, high);
+}
+ALWAYS_INLINE void core_pshufd(void *d, const void *s, u8 imm)
+{
+    shuffle32(d, s, s, imm);
+}
+ALWAYS_INLINE void core_shufps(void *d, const void *s, u8 imm)
+{
+    shuffle32(d, d, s, imm);
+}
+ALWAYS_INLINE void core_shufpd(void *d, const void *s, u8 imm)
+{
+    u64 low = ((const u64 *)d)[imm & 1], high = ((const u64 *)s)[imm >> 1 & 1];
+    sse_put(d, low, high);
+}
+#define PICK(name)                                                                                                     \
+    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    {                                                                                                                  \
+        struct x128 t;                                                                                                 \
+        const void *s = sse_source(v, in, &t, 16);                                                                     \
+        core_##name(sse_reg(v, in->r), s, (u8)in->imm);                                                                \
+    }                                                                                                                  \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, int unused)                   \
+    {                                                                                                                  \
+        const void *s = sse_fast_source(v, in, form, 16, true);                                                        \
+        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
+        core_##name(sse_reg(v, in->r), s, (u8)in->imm);                                                                \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name, fast_##name, 0)                                                                                        \
+    BODY_OF(name, op_##name)
+PICK(pshufd)
+PICK(shufps)
+PICK(shufpd)
