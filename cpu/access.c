@@ -3,6 +3,7 @@
 
 #include "cpu/access.h"
 #include "cpu/tlbops.h"
+#include "cpu/trace.h"
 #include "vmx/intercept.h"
 
 // ---- segmentation ----
@@ -264,16 +265,29 @@ void board_done(struct vcpu *v)
     if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->d.stop)) v->d.attention = true;
 }
 
+static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, bool write)
+{
+    if (likely(!trace_wants(v, TRACE_IO))) return;
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_IO);
+    t.rip = insn_rip(v, v->d.in);
+    t.addr = port, t.size = (u8)size, t.value = x, t.write = write;
+    trace_emit(v, &t);
+}
+
 u64 port_in(struct vcpu *v, u16 port, unsigned size)
 {
     board_sync(v);
     u64 x = v->board ? v->board->port_read(v->board_opaque, v->index, port, size) : UINT64_MAX;
     board_done(v);
-    return size == 4 ? (u32)x : size == 2 ? (u16)x : (u8)x;
+    x = size == 4 ? (u32)x : size == 2 ? (u16)x : (u8)x;
+    trace_port(v, port, size, x, false);
+    return x;
 }
 
 void port_out(struct vcpu *v, u16 port, unsigned size, u64 x)
 {
+    trace_port(v, port, size, x, true);
     board_sync(v);
     if (v->board) v->board->port_write(v->board_opaque, v->index, port, size, x);
     board_done(v);

@@ -2,10 +2,22 @@
 #include "cpu/exec.h"
 #include "cpu/system.h"
 #include "cpu/fp.h"
+#include "cpu/trace.h"
 #include "vmx/intercept.h"
 
 // What events cost beyond the instruction, in units. Guest state alone decides them.
 enum { COST_EXCEPTION = 20, COST_INTERRUPT = 30, COST_VMEXIT = 40 };
+
+static void trace_interruption(const struct vcpu *v, const struct event *e)
+{
+    bool fault = e->type == EVT_HW_EXCEPTION || e->type == EVT_SW_EXCEPTION || e->type == EVT_PRIV_SW_EXCEPTION;
+    if (!trace_wants(v, fault ? TRACE_FAULT : TRACE_INTERRUPT)) return;
+    struct trace_event t;
+    trace_begin(v, &t, fault ? TRACE_FAULT : TRACE_INTERRUPT);
+    t.vector = e->vector, t.type = e->type, t.has_error = e->has_error, t.error = e->error;
+    t.addr = e->cr2;
+    trace_emit(v, &t);
+}
 
 // A VM exit or an interruption that is due: delivers it. May unwind to the landing pad, which comes back with what
 // was raised on the way.
@@ -17,6 +29,7 @@ static void handle_interruption(struct vcpu *v, const struct event *e)
         vmx_exit(v, &exit);
         return;
     }
+    trace_interruption(v, e);
     cpu_charge(v, e->type == EVT_EXTERNAL || e->type == EVT_NMI ? COST_INTERRUPT : COST_EXCEPTION);
     vmx_vectoring_begin(v, e);
     v->d.delivering = *e;
@@ -32,6 +45,12 @@ static bool shut_down(struct vcpu *v, const char *why)
         struct event e = {.kind = EVENT_VMEXIT, .exit_reason = 2}; // triple fault
         vmx_exit(v, &e);
         return false;
+    }
+    if (trace_wants(v, TRACE_SHUTDOWN)) {
+        struct trace_event t;
+        trace_begin(v, &t, TRACE_SHUTDOWN);
+        t.name = why;
+        trace_emit(v, &t);
     }
     if (v->board && v->board->shutdown) v->board->shutdown(v->board_opaque, v->index, why);
     v->s.activity = ACTIVITY_SHUTDOWN;
@@ -87,6 +106,7 @@ static bool boundary(struct vcpu *v)
         struct event e = s->inject;
         s->inject.kind = EVENT_NONE;
         if (e.kind == EVENT_VMEXIT) return take_exit(v, &e); // pending MTF and the like
+        trace_interruption(v, &e);
         cpu_charge(v, COST_INTERRUPT);
         vmx_vectoring_begin(v, &e);
         v->d.delivering = e;

@@ -5,6 +5,7 @@
 #include "cpu/engine.h"
 #include "cpu/mode.h"
 #include "cpu/cpuid.h"
+#include "cpu/trace.h"
 #include "cpu/system.h"
 #include "vmx/intercept.h"
 
@@ -156,4 +157,11 @@ void unimplemented(struct vcpu *v, const char *name, u64 detail)
     }
     v->unimplemented[i].count++;
     v->unimplemented[i].detail = detail;
+    if (trace_wants(v, TRACE_UNIMPLEMENTED)) {
+        struct trace_event t;
+        trace_begin(v, &t, TRACE_UNIMPLEMENTED);
+        t.name = name;
+        t.addr = detail;
+        trace_emit(v, &t);
+    }
 }
