@@ -130,10 +130,6 @@ int rom_main(void)
     slice_length = cmdline_number("slice", 100000);
     tick_period = cmdline_number("tick", 250000);
 
-    /* The machine's own interrupts: none are wanted. */
-    outb(0x21, 0xff);
-    outb(0xa1, 0xff);
-
     if (!vmx_on()) panic("VMXON failed");
     print("[hypervisor] VMXON: in VMX root operation; VMCS revision %x\n",
           (uint32_t)rdmsr(IA32_VMX_BASIC) & 0x7fffffff);

@@ -19,8 +19,6 @@ void apic_write(uint32_t offset, uint32_t value)
 
 void apic_enable(void)
 {
-    outb(0x21, 0xff);
-    outb(0xa1, 0xff);
     if (!(rdmsr(IA32_APIC_BASE) & APIC_BASE_ENABLE)) wrmsr(IA32_APIC_BASE, rdmsr(IA32_APIC_BASE) | APIC_BASE_ENABLE);
     apic_write(APIC_SPURIOUS, 0x100 | APIC_SPURIOUS_VECTOR);
     apic_write(APIC_TPR, 0);

@@ -35,7 +35,7 @@ bool apic_is_x2(void);
 /* Registers by their xAPIC offsets; the MSR is 800h + offset / 16. */
 uint32_t apic_read(uint32_t offset);
 void apic_write(uint32_t offset, uint32_t value);
-/* Software-enables it; masks both 8259s. */
+/* Software-enables it. */
 void apic_enable(void);
 void apic_eoi(void);
 /* A fixed interrupt to this processor; returns when it has been accepted. */

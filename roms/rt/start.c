@@ -18,6 +18,9 @@ _Noreturn void rt_start(uint32_t magic, const struct multiboot_info *info);
 
 _Noreturn void rt_start(uint32_t magic, const struct multiboot_info *info)
 {
+    /* Firmware leaves the timer running; its interrupts are not for us until we ask for them. */
+    outb(0x21, 0xff);
+    outb(0xa1, 0xff);
     console_init();
     trap_init();
     if (magic == MULTIBOOT_LOADER_MAGIC && (info->flags & MULTIBOOT_INFO_CMDLINE))

@@ -4,9 +4,9 @@
  * areas, which live here because they too are memory that the processor touches at entry and exit
  * (SDM 29.3, 29.4, 27.4, 28.4).
  *
- * Bochs 2.7 fails at: RF in the saved flags of an EPT violation (SDM 28.3.3), writes of the guest's accessed and dirty
- * flags through read-only EPT (it lets them pass), bit 0 of the qualification of a guest walk with EPTP[6]=1 (SDM 28.2.1:
- * bits 0 and 1), and PML entries (it logs the address, not the page).
+ * Bochs 2.7 fails at: RF in the saved flags of an EPT violation (SDM 28.3.3), writes of the guest's accessed
+ * and dirty flags through read-only EPT (it lets them pass), bit 0 of the qualification of a guest walk with
+ * EPTP[6]=1 (SDM 28.2.1: bits 0 and 1), and PML entries (it logs the address, not the page).
  *
  * Missing: sub-page permissions, #VE, mode-based execute control, 1 GiB EPT pages.
  */
