@@ -48,7 +48,7 @@ void trap_init(void)
     rt_gdt[SEL_TSS / 8] =
         (limit & 0xffff) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
     rt_gdt[SEL_TSS / 8 + 1] = base >> 32;
-    asm volatile("ltr %w0" ::"r"(SEL_TSS));
+    asm volatile("ltr %w0; lldt %w1" ::"r"(SEL_TSS), "r"(0)); /* after RESET the LDTR is usable */
 
     for (unsigned v = 0; v < 256; v++) {
         unsigned ist = v == VECTOR_DF ? 2 : v == VECTOR_NMI ? 3 : v < 32 ? 1 : 0;

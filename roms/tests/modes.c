@@ -2,8 +2,8 @@
  * The processor's modes: real, "unreal", 16- and 32-bit protected, compatibility and 64-bit, and the ways
  * between them (SDM volume 1 chapter 3, volume 3 chapters 2, 9, 20).
  *
- * Bochs 2.7 passes all of it. QEMU's TCG checks neither segment limits nor the rules of CR0 in 64-bit mode, and does not
- * get to the end.
+ * Bochs 2.7 passes all of it. QEMU's TCG checks neither segment limits nor the rules of CR0 in 64-bit mode,
+ * and does not get to the end.
  *
  * Missing: virtual-8086 mode, task switches, SMM.
  */
