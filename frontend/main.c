@@ -118,6 +118,7 @@ static int run(struct session *s)
                 break;
             }
             fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it (no deadline, no input)\n");
+            log_registers(stderr, v);
             return EXIT_DEAD;
         case MACHINE_SHUTDOWN:
             fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", m->request.why, cpu_retired(v));
