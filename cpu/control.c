@@ -70,10 +70,7 @@ void cr0_write(struct vcpu *v, u64 value)
     if (load) set_pdptes(v, pdpte);
     if (changed & CR0_PG) flush_all(v);
     cpu_mode_changed(v);
-    if (changed & CR0_PG)
-        cpu_tlb_flushed(v);
-    else if (changed & (CR0_WP | CR0_CD))
-        cpu_drop_fast(v);
+    if (changed & CR0_PG) cpu_tlb_flushed(v);
 }
 
 void cr3_write(struct vcpu *v, u64 value)
@@ -135,10 +132,7 @@ void cr4_write(struct vcpu *v, u64 value)
     if (flush) flush_all(v);
     s->cr4 = value;
     cpu_mode_changed(v);
-    if (flush)
-        cpu_tlb_flushed(v);
-    else if (changed & (CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE))
-        cpu_drop_fast(v);
+    if (flush) cpu_tlb_flushed(v);
 }
 
 void xcr0_write(struct vcpu *v, u64 value)

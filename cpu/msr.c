@@ -10,6 +10,7 @@
 
 #include "cpu/system.h"
 #include "cpu/cpuid.h"
+#include "mmu/mtype.h"
 #include "vmx/intercept.h"
 
 struct msr_row {
@@ -26,7 +27,7 @@ struct msr_row {
 #define NONE 0xFFFFFFFFu
 #define FIELD(f) ((u32)offsetof(struct msr_state, f))
 
-enum { MTRR_VARIABLE = 10 };
+enum { MTRR_VARIABLE = MTYPE_VARIABLE };
 
 // ---- special reads and writes: false is #GP(0) ----
 
@@ -140,14 +141,7 @@ static bool arch_capabilities_read(struct vcpu *v, u32 msr, u64 *value)
 
 // ---- memory types ----
 
-static bool mtrr_type(u8 t) { return t == 0 || t == 1 || t == 4 || t == 5 || t == 6; } // UC WC WT WP WB
-
-bool msr_valid_pat(u64 value)
-{
-    for (unsigned i = 0; i < 8; i++, value >>= 8)
-        if (!mtrr_type((u8)value) && (u8)value != 7) return false; // and UC-
-    return true;
-}
+bool msr_valid_pat(u64 value) { return mtype_pat_valid(value); }
 static bool pat_write(struct vcpu *v, u32 msr, u64 value)
 {
     if (!msr_valid_pat(value)) return false;
@@ -167,8 +161,7 @@ static bool mtrr_fixed_read(struct vcpu *v, u32 msr, u64 *value)
 }
 static bool mtrr_fixed_write(struct vcpu *v, u32 msr, u64 value)
 {
-    for (unsigned i = 0; i < 8; i++)
-        if (!mtrr_type((u8)(value >> 8 * i))) return false;
+    if (!mtype_fixed_valid(value)) return false;
     v->s.msr.mtrr_fix[mtrr_fixed_index(msr)] = value;
     cpu_drop_fast(v);
     return true;
@@ -182,12 +175,11 @@ static bool mtrr_variable_read(struct vcpu *v, u32 msr, u64 *value)
 static bool mtrr_variable_write(struct vcpu *v, u32 msr, u64 value)
 {
     unsigned i = (msr - 0x200) / 2;
-    if (value >> v->features->maxphyaddr) return false;
     if (msr & 1) {
-        if (value & 0x7FF) return false;
+        if (!mtype_mask_valid(value, v->features->maxphyaddr)) return false;
         v->s.msr.mtrr_phys_mask[i] = value;
     } else {
-        if ((value & 0xF00) || !mtrr_type((u8)value)) return false;
+        if (!mtype_base_valid(value, v->features->maxphyaddr)) return false;
         v->s.msr.mtrr_phys_base[i] = value;
     }
     cpu_drop_fast(v);
@@ -195,7 +187,7 @@ static bool mtrr_variable_write(struct vcpu *v, u32 msr, u64 value)
 }
 static bool mtrr_def_type_write(struct vcpu *v, u32 msr, u64 value)
 {
-    if ((value & ~0xCFFull) || !mtrr_type((u8)value)) return false;
+    if (!mtype_def_type_valid(value)) return false;
     v->s.msr.mtrr_def_type = value;
     cpu_drop_fast(v);
     return true;
@@ -219,7 +211,6 @@ static bool efer_write(struct vcpu *v, u32 msr, u64 value)
     if (((value ^ old) & EFER_LME) && (v->s.cr0 & CR0_PG)) return false;
     value = (value & ~(u64)EFER_LMA) | (old & EFER_LMA); // LMA is the processor's: a write of it is ignored
     v->s.msr.efer = value;
-    if ((value ^ old) & EFER_NXE) cpu_drop_fast(v);
     cpu_mode_changed(v);
     return true;
 }

@@ -170,7 +170,6 @@ void op_wrpkru(struct vcpu *v, const struct insn *in)
     if ((u32)v->s.gpr[RCX] || (u32)v->s.gpr[RDX]) raise_gp0(v);
     v->s.pkru = (u32)v->s.gpr[RAX];
     cpu_context_changed(v);
-    cpu_drop_fast(v);
 }
 
 void op_xgetbv(struct vcpu *v, const struct insn *in)

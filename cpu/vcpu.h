@@ -226,8 +226,10 @@ static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit 
 // ---- consequences of a change of state: call after writing the fields ----
 void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, DR7, MXCSR masks, non-root
 void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
-void cpu_drop_fast(struct vcpu *v);       // fast tables only (WP, SMEP, SMAP, PKE, PKRU, NXE, MTRR, A20, APIC base, watch)
-void cpu_tlb_flushed(struct vcpu *v);     // after any invalidation of the architectural TLBs: fast tables and fetch links go
+                                          // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
+void cpu_drop_fast(struct vcpu *v);       // fast tables and fetch links of all contexts (APIC base, watched pages)
+void cpu_tlb_flushed(struct vcpu *v);     // after any invalidation of the architectural TLBs: what mirrored it goes
+void cpu_a20_changed(struct vcpu *v);     // after phys->a20_masked changed
 void cpu_attention(struct vcpu *v);       // recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)
 void cpu_drop_derived(struct vcpu *v);    // everything derived
 void cpu_code_written(struct vcpu *v, paddr a, u64 size); // bytes of a page with code lines changed

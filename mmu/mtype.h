@@ -14,7 +14,7 @@ enum mtype { // the encodings of MTRRs, PAT entries and EPT leaf entries
     MTYPE_UC_MINUS = 7, // PAT only
 };
 
-#define MTYPE_VARIABLE 8
+#define MTYPE_VARIABLE 10
 #define MTYPE_FIXED    11
 #define MTYPE_PAT_RESET 0x0007040600070406ull
 
