@@ -22,12 +22,14 @@ struct jump_entry { // RIP -> block, for one generation
 };
 
 struct generation { // the fetch generation of a (context, mode): links made under it are good under it
-    u32 serial, global_serial, mode, gen;
+    u32 serial, global_serial, mode, rights, gen;
 };
 
 struct engine {
     struct fast_tlb *tables; // FAST_TABLES
-    u32 next_table;
+    struct fast_key keys[FAST_TABLES];
+    u32 next_table, table; // round-robin replacement; the one in use
+    u32 drops[2], restarts[2]; // what the instruction and data TLB said of themselves when their mirrors were last right
     u32 next_gen, next_generation;
     struct generation generations[GENERATIONS];
     u8 *arena;

@@ -12,45 +12,82 @@ static void fast_clear(struct fast_tlb *t)
     for (u32 i = 0; i < FAST_SIZE; i++) t->e[i].read = t->e[i].write = FAST_NONE;
 }
 
-// Chooses the fast table of (context, view), clearing the least recently allocated one if there is none.
-static void fast_select(struct vcpu *v, u32 view)
+// Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit, or a write of
+// CR0, CR4, EFER or PKRU, can change it while the context stays.
+static u32 fast_view(const struct vcpu *v)
+{
+    const struct mmu_ctx *c = &v->d.mmu;
+    u32 view = v->d.cpl == 3 ? VIEW_USER : (c->smap && !(v->s.rflags & FL_AC)) ? VIEW_SUPER : VIEW_SUPER_AC;
+    return view | c->wp << 2 | c->smap << 3 | c->pke << 4 | c->paging << 5;
+}
+
+static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 | c->paging << 2; }
+
+static bool key_is(const struct fast_key *k, const struct fast_key *want)
+{
+    return k->serial == want->serial && k->global_serial == want->global_serial && k->view == want->view &&
+           k->pkru == want->pkru;
+}
+
+// Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if there is none.
+static void fast_select(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    u32 serial = v->s.dtlb.serial, global = v->s.dtlb.global_serial;
-    for (u32 i = 0; i < FAST_TABLES; i++) {
-        struct fast_tlb *t = &e->tables[i];
-        if (t->live && t->serial == serial && t->global_serial == global && t->view == view) {
-            v->d.ft = t;
-            return;
-        }
+    struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v), v->d.mmu.pke ? v->d.mmu.pkru : 0};
+    u32 i, unused = FAST_TABLES;
+    if (key_is(&e->keys[e->table], &want)) {
+        v->d.ft = &e->tables[e->table];
+        return;
     }
-    struct fast_tlb *t = &e->tables[e->next_table++ % FAST_TABLES];
-    fast_clear(t);
-    t->serial = serial, t->global_serial = global, t->view = view, t->live = 1;
-    v->d.ft = t;
+    for (i = 0; i < FAST_TABLES; i++) {
+        if (key_is(&e->keys[i], &want)) break;
+        if (!e->keys[i].serial) unused = i;
+    }
+    if (i == FAST_TABLES) {
+        i = unused < FAST_TABLES ? unused : e->next_table++ % FAST_TABLES;
+        fast_clear(&e->tables[i]);
+        e->keys[i] = want;
+    }
+    e->table = i;
+    v->d.ft = &e->tables[i];
 }
 
 static void generation_select(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    u32 serial = v->s.itlb.serial, global = v->s.itlb.global_serial;
+    u32 serial = v->s.itlb.serial, global = v->s.itlb.global_serial, rights = fetch_rights(&v->d.mmu);
     for (u32 i = 0; i < GENERATIONS; i++) {
         struct generation *g = &e->generations[i];
-        if (g->gen && g->serial == serial && g->global_serial == global && g->mode == v->d.mode) {
+        if (g->gen && g->serial == serial && g->global_serial == global && g->mode == v->d.mode && g->rights == rights) {
             v->d.fetch_gen = g->gen;
             return;
         }
     }
     struct generation *g = &e->generations[e->next_generation++ % GENERATIONS];
-    *g = (struct generation){serial, global, v->d.mode, ++e->next_gen};
+    *g = (struct generation){serial, global, v->d.mode, rights, ++e->next_gen};
     v->d.fetch_gen = g->gen;
 }
 
-// Links and jump-cache entries of every context are void: forget which generation belonged to whom.
-static void generations_drop(struct vcpu *v)
+// An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced entries are of
+// contexts that were flushed; nobody links by those.)
+static void generations_forget(struct vcpu *v, u32 serial)
 {
-    memset(v->d.engine->generations, 0, sizeof v->d.engine->generations);
-    generation_select(v);
+    struct engine *e = v->d.engine;
+    bool any = false;
+    for (u32 i = 0; i < GENERATIONS; i++) {
+        struct generation *g = &e->generations[i];
+        if (g->gen && (g->serial == serial || g->global_serial == serial)) g->gen = 0, any = true;
+    }
+    if (any) generation_select(v);
+}
+
+// True if the TLBs began their serials anew, after which old ones mean nothing.
+static bool serials_restarted(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    if (likely(e->restarts[0] == v->s.itlb.restarts && e->restarts[1] == v->s.dtlb.restarts)) return false;
+    e->restarts[0] = v->s.itlb.restarts, e->restarts[1] = v->s.dtlb.restarts;
+    return true;
 }
 
 void cpu_context_changed(struct vcpu *v)
@@ -80,19 +117,58 @@ void cpu_context_changed(struct vcpu *v)
     if (s->vmx.guest) vmx_fill_mmu(v, c);
     tlb_select(&v->s.itlb, c);
     tlb_select(&v->s.dtlb, c);
-    fast_select(v, v->d.cpl == 3 ? VIEW_USER : (c->smap && !(s->rflags & FL_AC)) ? VIEW_SUPER : VIEW_SUPER_AC);
+    if (unlikely(serials_restarted(v))) {
+        memset(v->d.engine->keys, 0, sizeof v->d.engine->keys);
+        memset(v->d.engine->generations, 0, sizeof v->d.engine->generations);
+    }
+    fast_select(v);
     generation_select(v);
 }
 
 void cpu_drop_fast(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    for (u32 i = 0; i < FAST_TABLES; i++) e->tables[i].live = 0;
+    memset(e->keys, 0, sizeof e->keys);
+    memset(e->generations, 0, sizeof e->generations);
+    e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
     cpu_context_changed(v);
-    generations_drop(v);
 }
 
-void cpu_tlb_flushed(struct vcpu *v) { cpu_drop_fast(v); }
+// Forgets a page in every table.
+static void fast_forget_page(struct vcpu *v, u64 lpage)
+{
+    struct engine *e = v->d.engine;
+    u64 la = lpage << PAGE_SHIFT;
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
+        if (f->read == la) f->read = FAST_NONE;
+        if (f->write == la) f->write = FAST_NONE;
+    }
+}
+
+// A flushed context has a new serial, so its tables and links are not found again. What was dropped by address is to be
+// forgotten by address.
+void cpu_tlb_flushed(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    u32 data = v->s.dtlb.drops - e->drops[1];
+    if (e->drops[0] != v->s.itlb.drops) memset(e->generations, 0, sizeof e->generations);
+    if (data == 1) fast_forget_page(v, v->s.dtlb.drop_page);
+    else if (data) memset(e->keys, 0, sizeof e->keys);
+    e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
+    // The table in use is free for another if its context was among the flushed ones.
+    struct fast_key *k = &e->keys[e->table];
+    if (k->serial != v->s.dtlb.serial || k->global_serial != v->s.dtlb.global_serial) k->serial = 0;
+    cpu_context_changed(v);
+}
+
+// Translations pass the gate when they are made.
+void cpu_a20_changed(struct vcpu *v)
+{
+    tlb_reset(&v->s.itlb);
+    tlb_reset(&v->s.dtlb);
+    cpu_drop_fast(v);
+}
 
 void tlbops_drop_page(struct vcpu *v, paddr page)
 {
@@ -100,7 +176,7 @@ void tlbops_drop_page(struct vcpu *v, paddr page)
     struct engine *e = v->d.engine;
     u8 *host = v->phys->ram + (page << PAGE_SHIFT);
     for (u32 i = 0; i < FAST_TABLES; i++) {
-        if (!e->tables[i].live) continue;
+        if (!e->keys[i].serial) continue;
         for (u32 k = 0; k < FAST_SIZE; k++) {
             struct fast_entry *f = &e->tables[i].e[k];
             if (f->write != FAST_NONE && f->host + f->write == host) f->write = FAST_NONE;
@@ -121,17 +197,11 @@ static void fast_forget(struct vcpu *v, const struct tlb_entry *gone)
     struct engine *e = v->d.engine;
     u64 la = gone->lpage << PAGE_SHIFT;
     for (u32 i = 0; i < FAST_TABLES; i++) {
-        struct fast_tlb *t = &e->tables[i];
-        if (!t->live || (t->serial != gone->serial && t->global_serial != gone->serial)) continue;
-        struct fast_entry *f = &t->e[fast_index(la)];
+        if (e->keys[i].serial != gone->serial && e->keys[i].global_serial != gone->serial) continue;
+        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
         if (f->read == la) f->read = FAST_NONE;
         if (f->write == la) f->write = FAST_NONE;
     }
-}
-
-static inline bool dirty_enough(u32 rights, u32 acc)
-{
-    return (acc & ACC_KIND) != ACC_WRITE || (rights & (TLB_DIRTY | TLB_S2_DIRTY)) == (TLB_DIRTY | TLB_S2_DIRTY);
 }
 
 _Noreturn static void raise_walk(struct vcpu *v, laddr la, const struct walk_result *r)
@@ -145,18 +215,18 @@ _Noreturn static void raise_walk(struct vcpu *v, laddr la, const struct walk_res
     vmx_raise_ept(v, r, la, true);
 }
 
-// A page fault invalidates the entries of its address (SDM 5.10.4.1).
+// A page fault invalidates the entries of its address (SDM 5.10.4.1): the context's own and the global one.
 static void forget_on_fault(struct vcpu *v, laddr la)
 {
-    struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
-    if (e) {
+    struct tlb_entry *e;
+    while ((e = tlb_find(&v->s.dtlb, la))) {
         fast_forget(v, e);
         tlb_drop(e);
     }
-    e = tlb_find(&v->s.itlb, la);
-    if (e) {
+    while ((e = tlb_find(&v->s.itlb, la))) {
+        u32 serial = e->serial;
         tlb_drop(e);
-        generations_drop(v);
+        generations_forget(v, serial);
     }
 }
 
@@ -164,7 +234,7 @@ const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
 {
     struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
     if (e) {
-        if (walk_rights_permit(&v->d.mmu, e->rights, acc) && dirty_enough(e->rights, acc)) return e;
+        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) return e;
         fast_forget(v, e);
         tlb_drop(e);
     }
@@ -185,8 +255,9 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry *e = tlb_find(&v->s.itlb, la);
     if (e) {
         if (walk_rights_permit(&v->d.mmu, e->rights, acc)) return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+        u32 serial = e->serial;
         tlb_drop(e);
-        generations_drop(v);
+        generations_forget(v, serial);
     }
     struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
     if (r.status != WALK_OK) {
@@ -195,7 +266,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     }
     struct tlb_entry evicted;
     tlb_fill(&v->s.itlb, la, &r, &evicted);
-    if (evicted.serial) generations_drop(v);
+    if (evicted.serial) generations_forget(v, evicted.serial);
     return r.pa;
 }
 

@@ -42,7 +42,7 @@ static inline bool phys_is_ram(const struct phys *p, paddr a)
 static inline u8 *phys_host(const struct phys *p, paddr a) { return phys_is_ram(p, a) ? p->ram + a : NULL; }
 
 // The address that leaves the processor for `a`: the A20 gate masks bit 20 when closed. Page walks apply it to their own
-// accesses; translations are returned and cached unmasked, so whoever uses one applies it (DMA never does).
+// accesses and to the translation, so a change of the gate empties the TLBs (cpu_a20_changed). DMA never passes it.
 static inline paddr phys_a20(const struct phys *p, paddr a) { return p->a20_masked ? a & ~BIT(20) : a; }
 
 // The one way to read and write guest-physical memory for everything that is not a fast load or store (DMA,

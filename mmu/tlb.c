@@ -165,6 +165,13 @@ static bool entry_in(const struct tlb *t, const struct tlb_entry *e, u64 context
     return false;
 }
 
+static void drop(struct tlb *t, struct tlb_entry *e)
+{
+    t->drops++;
+    t->drop_page = e->lpage;
+    tlb_drop(e);
+}
+
 static bool entry_covers(const struct tlb_entry *e, u64 lpage)
 {
     return e->serial && ((e->lpage ^ lpage) >> (e->page_shift - PAGE_SHIFT)) == 0;
@@ -179,14 +186,14 @@ static void drop_address(struct tlb *t, laddr la, u64 contexts)
 
     if (likely(!(t->large[large_bit(lpage) / 64] >> (large_bit(lpage) % 64) & 1))) {
         for (unsigned way = 0; way < TLB_WAYS; way++, e++) {
-            if (e->lpage == lpage && e->serial && entry_in(t, e, contexts)) tlb_drop(e);
+            if (e->lpage == lpage && e->serial && entry_in(t, e, contexts)) drop(t, e);
         }
         return;
     }
     memset(t->large, 0, sizeof(t->large));
     e = t->set[0];
     for (unsigned i = 0; i < TLB_SETS * TLB_WAYS; i++, e++) {
-        if (entry_covers(e, lpage) && entry_in(t, e, contexts)) tlb_drop(e);
+        if (entry_covers(e, lpage) && entry_in(t, e, contexts)) drop(t, e);
         else if (e->serial && e->page_shift > PAGE_SHIFT) note_large(t, e->lpage);
     }
 }
@@ -213,7 +220,7 @@ void tlb_drop_page(struct tlb *t, laddr la, gpaddr gpa)
     struct tlb_entry *e;
 
     (void)gpa;
-    while ((e = tlb_find(t, la))) tlb_drop(e); // the context's own and the global one may both be there
+    while ((e = tlb_find(t, la))) drop(t, e); // the context's own and the global one may both be there
 }
 
 // ---- invalidation of whole contexts ----

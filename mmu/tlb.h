@@ -49,6 +49,8 @@ struct tlb {
     u8 pad[2];
     u32 restarts;                             // times next_serial ran out and began at 1 again with everything dropped:
                                               // whoever remembers serials (fast tables) forgets them when this moves
+    u32 drops;     // entries dropped by address so far, and the page of the last one, so that whoever mirrors entries (fast
+    u64 drop_page; // tables, links of code) need not forget everything when one or none went
     u64 large[4]; // a bit for each hashed GiB of linear addresses that may hold entries of large pages
 };
 
@@ -92,9 +94,10 @@ struct fast_entry {
 };
 struct fast_tlb {
     struct fast_entry e[FAST_SIZE];
-    u32 serial, global_serial; // the data TLB's context it belongs to
-    u32 view;                  // view word it belongs to (cpu/tlbops.c)
-    u32 live;                  // 0: unused
+};
+struct fast_key { // whose a fast table is
+    u32 serial, global_serial; // the data TLB's context; serial 0: nobody's
+    u32 view, pkru;            // with which rights its entries were judged (cpu/tlbops.c)
 };
 static inline u32 fast_index(laddr la) { return (u32)(la >> PAGE_SHIFT) & (FAST_SIZE - 1); }
 

@@ -291,6 +291,7 @@ struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la
     r = walk_ept(p, c, w.gpa, (acc & ACC_KIND) | (w.rights & TLB_USER ? ACC_USER : 0), EPT_Q_LINEAR | EPT_Q_FINAL);
     r.rights |= w.rights;
     r.page_shift = w.page_shift;
+    r.pa = phys_a20(p, r.pa);
     return r;
 }
 
