@@ -4,6 +4,7 @@
 // Not here: firmware. machine_reset leaves what a BIOS would have set up for an operating system; option ROMs, BIOS
 // calls and the reset vector's code do not exist.
 #include "devices/machine.h"
+#include "cpu/system.h"
 
 #include <string.h>
 
@@ -371,6 +372,7 @@ static void firmware(struct machine *m)
     piix_firmware(&m->piix);
     acpi_pm_firmware(&m->pm);
     lapic_virtual_wire(&m->lapic[0]);
+    for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
     m->acpi = acpi_build(p, m->cpus_n);
     // BIOS data area: serial ports, memory below 640 KiB, segment of the extended area.
     phys_write16(p, 0, 0x400, 0x3F8);
