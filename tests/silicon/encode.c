@@ -1,0 +1,325 @@
+// From a row of the instruction table to bytes and to inputs that make sense for them.
+//
+// Zydis parses each candidate, for its length and for whether there is a ModRM byte; what the bytes do is for the silicon to say.
+#include <string.h>
+
+#include <Zydis/Zydis.h>
+
+#include "cpu/cpuid.h"
+#include "cpu/fp.h"
+#include "tests/silicon/silicon.h"
+
+u64 rng_next(struct rng *r) // xorshift64*
+{
+    r->x ^= r->x >> 12;
+    r->x ^= r->x << 25;
+    r->x ^= r->x >> 27;
+    return r->x * 0x2545F4914F6CDD1Dull;
+}
+
+// ---- which rows ----
+static bool one_of(const char *name, const char *const *list)
+{
+    for (; *list; list++) {
+        size_t n = strlen(*list);
+        bool prefix = n && (*list)[n - 1] == '*';
+        if (prefix ? !strncmp(name, *list, n - 1) : !strcmp(name, *list)) return true;
+    }
+    return false;
+}
+
+bool encode_eligible(const struct row *r)
+{
+    // They leave the test's code, ask the kernel, see the host's processor or kernel, or touch segments the host needs.
+    static const char *const no[] = {
+        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int*", "into", "icebp", "syscall", "sysret*",
+        "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed", "rdpid", "xgetbv", "xsetbv", "rdfsbase",
+        "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss", "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str",
+        "smsw", "monitor*", "mwait*", "vm*", "inv*", "xsave*", "xrstor*", "fxsave", "fxrstor", "wrpkru", "rdpkru", "enclu",
+        "xabort", "xbegin", "xend", "nop", "hint_nop", "endbr*", "rdssp*", "fnsave", "frstor", "fnstenv", "fldenv", "nm", "gp0",
+        "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs", "rsm", "getsec", "bound", "les", "lds", "prefetch*",
+        // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT and friends too.
+        NULL};
+    if (one_of(r->name, no)) return false;
+    if (r->flags & (RF_I64 | RF_RSEG | RF_RCR | RF_CPL0)) return false;
+    // PUSH and POP of segment registers.
+    if (r->map == MAP_0F && (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9)) return false;
+    return true;
+}
+
+// ---- values ----
+static u64 value(struct rng *g)
+{
+    static const u64 edge[] = {0, 1, 2, ~0ull, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
+                               0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0x100000000};
+    switch (rng_below(g, 6)) {
+    case 0: return edge[rng_below(g, ARRAY_LEN(edge))];
+    case 1: return rng_below(g, 256);
+    case 2: return (u64)-(s64)rng_below(g, 256);
+    case 3: return (u32)rng_next(g);
+    default: return rng_next(g);
+    }
+}
+
+static u64 float64(struct rng *g)
+{
+    static const u64 edge[] = {0, 1ull << 63, 0x3FF0000000000000, 0xBFF0000000000000, 0x7FF0000000000000, 0xFFF0000000000000,
+                               0x7FF8000000000000, 0x7FF0000000000001, 0xFFF8000000000123, 1, 0x000FFFFFFFFFFFFF,
+                               0x0010000000000000, 0x7FEFFFFFFFFFFFFF, 0x43E0000000000000, 0x41DFFFFFFFC00000,
+                               0x3FE0000000000000, 0x4000000000000000};
+    if (rng_one_in(g, 2)) return edge[rng_below(g, ARRAY_LEN(edge))];
+    return (rng_next(g) & 0x800FFFFFFFFFFFFF) | (u64)(1023 - 40 + rng_below(g, 80)) << 52;
+}
+static u32 float32(struct rng *g)
+{
+    static const u32 edge[] = {0, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001,
+                               0xFFC00123, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x4F000000, 0x5F000000, 0x3F000000};
+    if (rng_one_in(g, 2)) return edge[rng_below(g, ARRAY_LEN(edge))];
+    return ((u32)rng_next(g) & 0x807FFFFF) | (u32)(127 - 30 + rng_below(g, 60)) << 23;
+}
+static void vector(struct rng *g, u64 x[2])
+{
+    for (unsigned i = 0; i < 2; i++) {
+        switch (rng_below(g, 4)) {
+        case 0: x[i] = float64(g); break;
+        case 1: x[i] = float32(g) | (u64)float32(g) << 32; break;
+        case 2: x[i] = value(g); break;
+        default: x[i] = rng_next(g); break;
+        }
+    }
+}
+static void extended(struct rng *g, u8 st[10])
+{
+    u64 m;
+    u16 se = (u16)((rng_next(g) & 0x8000) | (16383 - 40 + rng_below(g, 80)));
+    m = rng_next(g) | 1ull << 63;
+    switch (rng_below(g, 12)) {
+    case 0: se &= 0x8000, m = 0; break;
+    case 1: se |= 0x7FFF, m = 1ull << 63; break;
+    case 2: se |= 0x7FFF, m |= 1ull << 62; break;
+    case 3: se |= 0x7FFF, m &= ~(1ull << 62); break;
+    case 4: se &= 0x8000, m &= ~(1ull << 63); break; // denormal
+    case 5: m &= ~(1ull << 63); break;               // unnormal: unsupported
+    case 6: m &= 0xFFFF000000000000; break;
+    case 7: se = 0xFFFF; break; // as after MMX
+    }
+    memcpy(st, &m, 8);
+    memcpy(st + 8, &se, 2);
+}
+
+void inputs_random(struct rng *g, struct side_state *in)
+{
+    memset(in, 0, sizeof *in);
+    for (unsigned i = 0; i < 16; i++) in->gpr[i] = value(g);
+    for (unsigned i = 0; i < 16; i++) vector(g, in->xmm[i]);
+    in->rflags = 0x202 | (rng_next(g) & (FL_ARITH)) | (rng_one_in(g, 4) ? FL_DF : 0);
+    in->mxcsr = 0x1F80 | (u32)(rng_next(g) & 0x603F);
+    if (rng_one_in(g, 4)) in->mxcsr |= MXCSR_DAZ;
+    if (rng_one_in(g, 4)) in->mxcsr |= MXCSR_FTZ;
+    if (rng_one_in(g, 5)) in->mxcsr &= ~((u32)rng_next(g) & 0x1F80);
+    in->fcw = (u16)(0x7F | (rng_next(g) & 0x0C00) | (rng_below(g, 4) == 1 ? 0x300 : (rng_next(g) & 0x300)));
+    if (rng_one_in(g, 4)) in->fcw &= (u16)~(rng_next(g) & 0x3F);
+    in->fsw = (u16)(rng_next(g) & 0x7F7F);
+    if (!rng_one_in(g, 16)) in->fsw &= (u16)~(0x3F & ~in->fcw); // mostly no pending exception
+    if (in->fsw & 0x3F & ~in->fcw) in->fsw |= 0x8080;
+    in->tags = rng_one_in(g, 3) ? (u8)rng_next(g) : 0xFF;
+    for (unsigned i = 0; i < 8; i++) extended(g, in->st[i]);
+}
+
+// ---- addresses ----
+// A data address: mostly well inside, sometimes at an edge or across the pages' border, sometimes aligned.
+static u64 address(struct rng *g)
+{
+    switch (rng_below(g, 16)) {
+    case 0: return DATA_BASE + DATA_SIZE - rng_below(g, 40);     // may run into the guard
+    case 1: return DATA_BASE - 8 + rng_below(g, 16);             // may begin in the other guard
+    case 2: return DATA_BASE + PAGE_SIZE - rng_below(g, 40);     // across the border
+    case 3:
+    case 4:
+    case 5:
+    case 6: return DATA_BASE + 256 + rng_below(g, DATA_SIZE - 1024);
+    default: return DATA_BASE + 256 + (rng_below(g, DATA_SIZE - 1024) & ~63ull);
+    }
+}
+
+struct modrm { // a memory operand to be
+    u8 bytes[6];
+    unsigned n;
+    bool rip_relative;
+};
+
+// Chooses a form, and registers in `in` that make its address the target.
+static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in, u64 target, u32 pinned)
+{
+    unsigned base, index, scale = (unsigned)rng_below(g, 4);
+    s32 disp = 0;
+    memset(m, 0, sizeof *m);
+    if (rng_one_in(g, 8)) { // RIP-relative: the displacement is patched when the length is known
+        m->bytes[0] = (u8)(reg << 3 | 5);
+        m->n = 5;
+        m->rip_relative = true;
+        return;
+    }
+    if (rng_one_in(g, 16)) { // absolute, by SIB
+        m->bytes[0] = (u8)(reg << 3 | 4);
+        m->bytes[1] = 0x25;
+        disp = (s32)target;
+        memcpy(m->bytes + 2, &disp, 4);
+        m->n = 6;
+        return;
+    }
+    do base = (unsigned)rng_below(g, 16);
+    while (pinned >> base & 1);
+    unsigned mod = (unsigned)rng_below(g, 3);
+    if ((base & 7) == 5 && mod == 0) mod = 1;
+    if (mod == 1) disp = (s8)rng_next(g);
+    if (mod == 2) disp = (s32)rng_next(g) >> (rng_next(g) & 15);
+    bool sib = (base & 7) == 4 || rng_one_in(g, 2);
+    u64 offset = (u64)(s64)disp;
+    index = 4;
+    if (sib && !rng_one_in(g, 3)) {
+        do index = (unsigned)rng_below(g, 16);
+        while (index == base);
+        if (index != 4) offset += in->gpr[index] << scale;
+    }
+    in->gpr[base] = target - offset;
+    if (base >= 8) *rex |= 0x41;
+    if (index >= 8) *rex |= 0x42;
+    m->bytes[m->n++] = (u8)(mod << 6 | reg << 3 | (sib ? 4 : base & 7));
+    if (sib) m->bytes[m->n++] = (u8)(scale << 6 | (index & 7) << 3 | (base & 7));
+    if (mod == 1) m->bytes[m->n++] = (u8)disp;
+    if (mod == 2) {
+        memcpy(m->bytes + m->n, &disp, 4);
+        m->n += 4;
+    }
+}
+
+// ---- inputs that an instruction has outside its ModRM byte ----
+static bool stack_row(const struct row *r)
+{
+    return !strncmp(r->name, "push", 4) || !strncmp(r->name, "pop", 3) || !strcmp(r->name, "enter") || !strcmp(r->name, "leave");
+}
+static bool is(const struct row *r, const char *name)
+{
+    return !strcmp(r->name, name);
+}
+
+static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state *in)
+{
+    u32 pinned = 1u << RSP;
+    in->gpr[RSP] = DATA_BASE + 1024 + (rng_below(g, DATA_SIZE - 2048) & ~7ull);
+    if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g);
+    if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g), pinned |= 1u << RBP;
+    if ((r->flags & RF_REP) || !strncmp(r->name, "maskmov", 7)) {
+        in->gpr[RSI] = address(g);
+        in->gpr[RDI] = address(g);
+        if (!rng_one_in(g, 16)) in->gpr[RCX] = rng_below(g, 40);
+        pinned |= 1u << RSI | 1u << RDI | 1u << RCX;
+        if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
+        // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is the processor's choice.
+        if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE + rng_below(g, DATA_SIZE - 64);
+        if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
+    }
+    if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE + 300, pinned |= 1u << RBX;
+    if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4)) in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
+    if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4)) in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
+    return pinned;
+}
+
+// Results that the manual leaves undefined beyond flags.
+static bool undefined_result(const struct row *r, const u8 *code, const ZydisDecodedInstruction *z, const struct side_state *in)
+{
+    bool word = z->operand_width == 16;
+    if ((is(r, "shld") || is(r, "shrd")) && word) {
+        unsigned count = strchr(r->operands, 'C') ? (unsigned)in->gpr[RCX] : code[z->length - 1];
+        return (count & 31) > 16;
+    }
+    return is(r, "bswap") && word;
+}
+
+static ZyanStatus parse(const u8 *code, unsigned n, ZydisDecodedInstruction *z)
+{
+    ZydisDecoder d;
+    ZydisDecoderContext ctx;
+    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
+    ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
+    return ZydisDecoderDecodeInstruction(&d, &ctx, code, n, z);
+}
+
+unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags)
+{
+    unsigned n = 0;
+    u8 rex = 0;
+    inputs_random(g, in);
+    in->rip = CODE_BASE + rng_below(g, 64) * 32;
+    u32 pinned = implicit_inputs(r, g, in);
+
+    // Prefixes. FS is the host's thread pointer: never.
+    static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
+    if (rng_one_in(g, 12)) code[n++] = segments[rng_below(g, ARRAY_LEN(segments))];
+    if (rng_one_in(g, 16)) code[n++] = 0x67;
+    bool free66 = r->pfx == PFX_ANY || r->pfx == PFX_NONE_OR_66;
+    if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
+    if (r->pfx == PFX_66) code[n++] = 0x66;
+    if (r->pfx == PFX_F2) code[n++] = 0xF2;
+    if (r->pfx == PFX_F3) code[n++] = 0xF3;
+    if ((r->flags & RF_REP) && rng_one_in(g, 2)) code[n++] = rng_one_in(g, 2) ? 0xF2 : 0xF3;
+    bool mem = r->mod == MOD_MEM || (r->mod == MOD_ANY && rng_one_in(g, 2));
+    if (r->reg != REG_ANY && (r->reg & 0x100)) mem = false;
+    if (((r->flags & RF_LOCK) && mem && rng_one_in(g, 6)) || rng_one_in(g, 200)) code[n++] = 0xF0;
+    if (rng_one_in(g, 2)) rex = (u8)(0x40 | (rng_next(g) & (rng_one_in(g, 2) ? 0xC : 4)));
+
+    unsigned reg = (unsigned)rng_below(g, 8);
+    if (r->reg != REG_ANY) {
+        reg = r->reg & 0x100 ? r->reg >> 3 & 7 : r->reg;
+        rex &= 0xFB;
+    }
+    struct modrm m = {.n = 1};
+    u64 target = address(g);
+    if (mem) {
+        memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0));
+    } else {
+        unsigned rm = r->reg != REG_ANY && (r->reg & 0x100) ? r->reg & 7 : (unsigned)rng_below(g, 8);
+        if (rex && rng_one_in(g, 2) && !(r->flags & RF_FPU)) rex |= 1;
+        m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
+    }
+    if (rex) code[n++] = rex;
+    if (r->map != MAP_1) code[n++] = 0x0F;
+    if (r->map == MAP_0F38) code[n++] = 0x38;
+    if (r->map == MAP_0F3A) code[n++] = 0x3A;
+    code[n++] = (u8)(r->opcode + (r->flags & RF_CC ? rng_below(g, 16) : r->flags & RF_OPREG ? rng_below(g, 8) : 0));
+    unsigned modrm_at = n;
+    memcpy(code + n, m.bytes, m.n);
+    n += m.n;
+    for (unsigned i = 0; i < 8; i++) code[n++] = (u8)(rng_one_in(g, 2) ? rng_next(g) : rng_below(g, 8));
+
+    // MOV with an absolute address in the instruction.
+    if (r->map == MAP_1 && r->opcode >= 0xA0 && r->opcode <= 0xA3) memcpy(code + modrm_at, &target, 8);
+
+    ZydisDecodedInstruction z;
+    if (!ZYAN_SUCCESS(parse(code, n, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return 0;
+    bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
+    if (modrm && m.rip_relative) {
+        s32 disp = (s32)(target - (in->rip + z.length));
+        memcpy(code + modrm_at + 1, &disp, 4);
+    }
+    // A bit offset in a register reaches far from the operand: keep it near.
+    if (modrm && mem && r->map == MAP_0F && (r->opcode & 0xC7) == 0x83 && r->opcode >= 0xA3 && r->opcode <= 0xBB) {
+        unsigned q = z.raw.modrm.reg | z.raw.rex.R << 3, b = z.raw.modrm.rm | z.raw.rex.B << 3;
+        bool sib = z.raw.modrm.rm == 4;
+        unsigned sb = z.raw.sib.base | z.raw.rex.B << 3, sx = z.raw.sib.index | z.raw.rex.X << 3;
+        if (q == RSP || (sib ? q == sb || q == sx : q == b)) return 0;
+        in->gpr[q] = (u64)(s64)(s16)(rng_next(g) & 0x83FF);
+        if (z.operand_width == 16) in->gpr[q] = (in->gpr[q] & 0xFFFF) | (rng_next(g) & ~0xFFFFull);
+        if (z.operand_width == 32) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
+    }
+    if (undefined_result(r, code, &z, in)) return 0;
+    // A NOP's operand is no access; a 67h prefix on an address beyond 4 GiB cannot be meant. POPF must not set TF or AC.
+    // CVTPI2PS from memory: AMD leaves the x87 state alone, the SDM does not.
+    if (is(r, "cvtpi2ps") && mem) return 0;
+    u64 undefined = r->undefined & ~2u;
+    if (r->undefined & 2) undefined |= FL_OF;
+    *undefined_flags = undefined;
+    return z.length;
+}

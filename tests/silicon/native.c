@@ -1,0 +1,134 @@
+// The native side: signals carry state in and out. INT3 in native_run traps; the handler swaps the interrupted context
+// for the test's; the test's own exception traps again, the handler records it and puts native_run's context back.
+#define _GNU_SOURCE
+#include "tests/silicon/silicon.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+const bool native_possible = true;
+
+static const int reg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                               REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+// A signal handler has no argument of ours: the one place of the test where something is global.
+static struct {
+    bool inside; // a test is running
+    bool wanted; // the next trap starts one
+    const struct side_state *in;
+    struct outcome *out;
+    greg_t saved[NGREG];
+    u8 saved_fp[512];
+} run;
+
+static void legacy_put(u8 *b, const struct side_state *s)
+{
+    memcpy(b, &s->fcw, 2);
+    memcpy(b + 2, &s->fsw, 2);
+    b[4] = s->tags;
+    memcpy(b + 24, &s->mxcsr, 4);
+    for (unsigned i = 0; i < 8; i++) memcpy(b + 32 + 16 * i, s->st[i], 10);
+    memcpy(b + 160, s->xmm, sizeof s->xmm);
+    u64 bv;
+    memcpy(&bv, b + 512, 8); // the signal frame's XSAVE header: both components are in use
+    bv |= 3;
+    memcpy(b + 512, &bv, 8);
+}
+
+static void legacy_get(const u8 *b, struct side_state *s)
+{
+    memcpy(&s->fcw, b, 2);
+    memcpy(&s->fsw, b + 2, 2);
+    s->tags = b[4];
+    memcpy(&s->mxcsr, b + 24, 4);
+    for (unsigned i = 0; i < 8; i++) memcpy(s->st[i], b + 32 + 16 * i, 10);
+    memcpy(s->xmm, b + 160, sizeof s->xmm);
+}
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    greg_t *g = uc->uc_mcontext.gregs;
+    u8 *fp = (u8 *)uc->uc_mcontext.fpregs;
+    if (!run.inside) {
+        if (!run.wanted) abort();
+        memcpy(run.saved, g, sizeof run.saved);
+        memcpy(run.saved_fp, fp, 512);
+        for (unsigned i = 0; i < 16; i++) g[reg_of[i]] = (greg_t)run.in->gpr[i];
+        g[REG_RIP] = (greg_t)run.in->rip;
+        g[REG_EFL] = (greg_t)run.in->rflags;
+        legacy_put(fp, run.in);
+        run.inside = true;
+        return;
+    }
+    struct outcome *o = run.out;
+    for (unsigned i = 0; i < 16; i++) o->s.gpr[i] = (u64)g[reg_of[i]];
+    o->s.rip = (u64)g[REG_RIP];
+    o->s.rflags = (u64)g[REG_EFL];
+    legacy_get(fp, &o->s);
+    o->vector = (u32)g[REG_TRAPNO];
+    o->error = (u32)g[REG_ERR];
+    o->cr2 = o->vector == 14 ? (u64)g[REG_CR2] : 0;
+    memcpy(g, run.saved, sizeof run.saved);
+    memcpy(fp, run.saved_fp, 512);
+    u64 bv;
+    memcpy(&bv, fp + 512, 8);
+    bv |= 3;
+    memcpy(fp + 512, &bv, 8);
+    run.inside = run.wanted = false;
+}
+
+bool native_init(const char **why)
+{
+    int fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    if (mmap((void *)CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, fixed, -1, 0) != (void *)CODE_BASE ||
+        mmap((void *)DATA_BASE, DATA_SIZE, PROT_READ | PROT_WRITE, fixed, -1, 0) != (void *)DATA_BASE) {
+        *why = "the host does not map memory at the addresses of the test";
+        return false;
+    }
+    static u8 stack[1 << 16];
+    stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
+    struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
+    *why = "sigaction";
+    if (sigaltstack(&alt, NULL)) return false;
+    for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
+        if (sigaction(signals[i], &sa, NULL)) return false;
+    }
+    return true;
+}
+
+void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out)
+{
+    memcpy((void *)in->rip, code, n);
+    ((u8 *)in->rip)[n] = 0xCC;
+    run.in = in;
+    run.out = out;
+    run.wanted = true;
+    asm volatile("int3" : : : "memory");
+    // POPF may have set ID, which Linux does not bring back with the context.
+    asm volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl $0xFFDFFFFF, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" : : : "cc", "memory");
+}
+
+u8 *native_data(void)
+{
+    return (u8 *)DATA_BASE;
+}
+
+#else
+const bool native_possible = false;
+bool native_init(const char **why)
+{
+    *why = "the host is not x86-64 Linux";
+    return false;
+}
+void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
+u8 *native_data(void)
+{
+    return NULL;
+}
+#endif

@@ -1,0 +1,65 @@
+// The silicon test: the same bytes with the same inputs run natively on the host and in Matryoshka; every output is compared.
+//
+// Both sides see code and data at the same linear addresses. A test is a short run of code that ends in INT3; what stops
+// it is an exception in either world, with its vector, error code and address.
+#ifndef TESTS_SILICON_H
+#define TESTS_SILICON_H
+
+#include "cpu/insn.h"
+#include "mmu/types.h"
+
+#define CODE_BASE  0x10000000ull
+#define CODE_SIZE  0x1000ull
+#define DATA_BASE  0x20000000ull
+#define DATA_SIZE  0x2000ull // two pages between guards
+
+struct side_state { // what goes in and comes out, x87 in stack order
+    u64 gpr[16], rip, rflags;
+    u64 xmm[16][2];
+    u32 mxcsr;
+    u16 fcw, fsw;
+    u8 tags; // abridged: a bit a physical register
+    u8 st[8][10];
+};
+
+struct outcome {
+    struct side_state s;
+    u32 vector, error;
+    u64 cr2;
+};
+
+struct rng {
+    u64 x;
+};
+u64 rng_next(struct rng *r);
+static inline u64 rng_below(struct rng *r, u64 n)
+{
+    return rng_next(r) % n;
+}
+static inline bool rng_one_in(struct rng *r, unsigned n)
+{
+    return rng_below(r, n) == 0;
+}
+
+// ---- native.c ----
+bool native_init(const char **why); // false: not possible on this host
+extern const bool native_possible;
+void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
+u8 *native_data(void);
+
+// ---- guest.c ----
+struct guest;
+struct guest *guest_new(bool loop_engine);
+void guest_free(struct guest *g);
+void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
+u8 *guest_data(struct guest *g); // the data pages; guest_data_changed after writing them
+void guest_data_changed(struct guest *g);
+
+// ---- encode.c ----
+// Whether a row can be run as it is in user mode on both sides with the same meaning.
+bool encode_eligible(const struct row *r);
+// A random encoding of the row and inputs that go with it. Returns its length, 0 if this choice cannot be encoded.
+unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags);
+void inputs_random(struct rng *g, struct side_state *in);
+
+#endif
