@@ -24,7 +24,7 @@ void frame_prepare(struct vcpu *v, const struct frame *f)
     }
     if (f->n == 0) return;
     if (one_page) {
-        acc_probe(v, low, (unsigned)(high - low) + 1, f->acc);
+        acc_probe(v, high + 1 - W_BYTES(f->w), W_BYTES(f->w), f->acc); // a fault names the first push
         return;
     }
     for (unsigned i = 0; i < f->n; i++) acc_probe(v, item_linear(v, f, i), W_BYTES(f->w), f->acc);

@@ -1,0 +1,620 @@
+// Control registers, MSRs, CPUID, privileged and system-call instructions. Expected values: SDM volume 2 (exceptions of
+// each instruction), volume 3 chapters 2, 5, 11 (CR rules), volume 4 (MSRs).
+#include "cpu_machine.h"
+
+static struct tm *t;
+static int real_setup(void **s) { return t = tm_new(TM_REAL), 0; }
+static int prot_setup(void **s) { return t = tm_new(TM_PROTECTED), 0; }
+static int long_setup(void **s) { return t = tm_new(TM_LONG), 0; }
+static int teardown(void **s) { return tm_free(t), 0; }
+#define S (t->v->s)
+
+static int mov_to_cr(unsigned cr, u64 value) // mov crN,rax
+{
+    S.gpr[RAX] = value;
+    S.gpr[RSP] = STACK;
+    if (cr == 8) return TM_RUN(t, 0x44, 0x0F, 0x22, 0xC0);
+    return TM_RUN(t, 0x0F, 0x22, (u8)(0xC0 | cr << 3));
+}
+
+static void cr0_rules(void **state)
+{
+    u64 cr0 = S.cr0;
+    assert_int_equal(mov_to_cr(0, cr0 | CR0_NW), VEC_GP);               // NW without CD
+    assert_int_equal(mov_to_cr(0, cr0 | 1ull << 32), VEC_GP);           // upper half
+    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PE), VEC_GP);         // PG without PE
+    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PG), VEC_GP);         // paging off in 64-bit mode
+    assert_int_equal(mov_to_cr(0, (cr0 & ~(u64)CR0_ET) | 1 << 6), NOTHING); // ET stays 1, reserved bits are ignored
+    assert_int_equal(S.cr0, cr0);
+    assert_int_equal(mov_to_cr(0, cr0 | CR0_NW | CR0_CD), NOTHING);
+    assert_int_equal(S.cr0, cr0 | CR0_NW | CR0_CD);
+}
+
+static void cr0_activating_ia32e(void **state)
+{
+    tm_write64(t, PML4, 0x41007);
+    tm_write64(t, 0x41000, 0x42007);
+    for (unsigned i = 0; i < 8; i++) tm_write64(t, 0x42000 + 8 * i, (u64)i << 21 | 0xE7);
+    S.cr3 = PML4;
+    S.msr.efer = EFER_LME;
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), VEC_GP); // LME without PAE
+    S.cr4 = CR4_PAE;
+    S.seg[SEG_TR].ar = AR_P | 3;
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), VEC_GP); // a 16-bit TSS
+    S.seg[SEG_TR].ar = AR_P | 11;
+    u32 cs = S.seg[SEG_CS].ar;
+    S.seg[SEG_CS].ar |= AR_L;
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), VEC_GP); // CS.L already
+    S.seg[SEG_CS].ar = cs;
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), NOTHING);
+    assert_true(S.msr.efer & EFER_LMA);
+    assert_false(cpu_long64(t->v)); // compatibility mode until CS.L
+    assert_int_equal(mov_to_cr(0, S.cr0 & ~(u64)CR0_PG), NOTHING);
+    assert_false(S.msr.efer & EFER_LMA);
+}
+
+static void pae_loads_pdptes(void **state)
+{
+    tm_write64(t, 0x40000, 0x42001);
+    tm_write64(t, 0x40008, 0x42001 | 2); // bit 1 is reserved in a PDPTE
+    for (unsigned i = 0; i < 8; i++) tm_write64(t, 0x42000 + 8 * i, (u64)i << 21 | 0xE7);
+    S.cr4 = CR4_PAE;
+    S.cr3 = 0x40000;
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), VEC_GP);
+    assert_false(S.cr0 & CR0_PG);
+    tm_write64(t, 0x40008, 0);
+    assert_int_equal(mov_to_cr(0, S.cr0 | CR0_PG), NOTHING);
+    assert_int_equal(S.pdpte[0], 0x42001);
+    tm_write64(t, 0x40018, 1ull << 50 | 1); // beyond MAXPHYADDR: seen at the next MOV CR3
+    assert_int_equal(mov_to_cr(3, 0x40000), VEC_GP);
+    assert_int_equal(S.pdpte[3], 0);
+}
+
+static void cr3_rules(void **state)
+{
+    assert_int_equal(mov_to_cr(3, PML4 | 1ull << t->f.maxphyaddr), VEC_GP);
+    assert_int_equal(mov_to_cr(3, PML4 | 1ull << 63), VEC_GP); // reserved without PCIDE
+    assert_int_equal(mov_to_cr(3, PML4 | 0x18), NOTHING);
+    assert_int_equal(S.cr3, PML4 | 0x18);
+    assert_int_equal(mov_to_cr(4, S.cr4 | CR4_PCIDE), VEC_GP); // CR3[11:0] is not 0
+    assert_int_equal(mov_to_cr(3, PML4), NOTHING);
+    assert_int_equal(mov_to_cr(4, S.cr4 | CR4_PCIDE), NOTHING);
+    assert_int_equal(mov_to_cr(3, PML4 | 7 | 1ull << 63), NOTHING);
+    assert_int_equal(S.cr3, PML4 | 7); // bit 63 is not kept
+}
+
+static void cr4_rules(void **state)
+{
+    assert_int_equal(mov_to_cr(4, S.cr4 | 1 << 15), VEC_GP);
+    assert_int_equal(mov_to_cr(4, S.cr4 | 1ull << 40), VEC_GP);
+    assert_int_equal(mov_to_cr(4, S.cr4 & ~(u64)CR4_PAE), VEC_GP);  // in IA-32e mode
+    assert_int_equal(mov_to_cr(4, S.cr4 ^ CR4_LA57), VEC_GP);       // likewise
+    assert_int_equal(mov_to_cr(4, S.cr4 | CR4_VMXE), NOTHING);
+    assert_int_equal(mov_to_cr(4, S.cr4 | CR4_PGE | CR4_UMIP | CR4_OSXSAVE), NOTHING);
+    t->f.bits[0] = t->f.bits[1] = 0; // a processor that has nothing
+    assert_int_equal(cr4_valid_mask(t->v), CR4_PCE);
+}
+
+static void cr_numbers_and_privilege(void **state)
+{
+    for (unsigned n = 0; n < 16; n++) {
+        bool exists = n == 0 || n == 2 || n == 3 || n == 4 || n == 8;
+        S.gpr[RSP] = STACK;
+        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3), exists ? NOTHING : VEC_UD);
+        tm_user(t);
+        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3), exists ? VEC_GP : VEC_UD);
+        for (unsigned i = SEG_ES; i <= SEG_GS; i++) tm_load(t, i, SEL_DATA);
+        tm_load(t, SEG_CS, SEL_CODE64);
+        cpu_mode_changed(t->v);
+    }
+    assert_int_equal(mov_to_cr(8, 16), VEC_GP);
+}
+
+static void lmsw_cannot_clear_pe(void **state)
+{
+    S.gpr[RAX] = 0xFFFE;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xF0), NOTHING); // lmsw ax
+    assert_int_equal(S.cr0 & 0x3F, CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE);
+    S.gpr[RAX] = 0xFFFFFFFFFFFFFFFF;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x06, 0x0F, 0x01, 0xE0), NOTHING); // clts; smsw eax
+    assert_int_equal(S.gpr[RAX], S.cr0);
+    assert_false(S.cr0 & CR0_TS);
+}
+
+static void debug_registers(void **state)
+{
+    S.gpr[RAX] = 0xFFFFFFFF;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xF0), NOTHING); // mov dr6,rax
+    assert_int_equal(S.dr[6], 0xFFFFEFFF);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE0, 0x0F, 0x21, 0xE3), NOTHING); // DR4 is DR6 while DE is 0
+    assert_int_equal(S.gpr[RBX], 0xFFFFEFFF);
+    S.gpr[RAX] = 0xFFFFDF00; // GD stays 0
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xF8), NOTHING); // mov dr7,rax
+    assert_int_equal(S.dr[7], 0xFFFF0700);
+    S.gpr[RAX] = 1ull << 32;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xF0), VEC_GP);
+    assert_int_equal(mov_to_cr(4, S.cr4 | CR4_DE), NOTHING);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE3), VEC_UD);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xC3), VEC_GP);
+}
+
+// ---- MSRs ----
+
+static int wrmsr(u32 msr, u64 value)
+{
+    S.gpr[RCX] = msr, S.gpr[RAX] = (u32)value, S.gpr[RDX] = value >> 32;
+    S.gpr[RSP] = STACK;
+    return TM_RUN(t, 0x0F, 0x30);
+}
+static u64 rdmsr(u32 msr, int expected)
+{
+    S.gpr[RCX] = msr;
+    S.gpr[RSP] = STACK;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x32), expected);
+    return S.gpr[RDX] << 32 | S.gpr[RAX];
+}
+
+static void msr_values_and_masks(void **state)
+{
+    struct { u32 msr; u64 good, bad; } c[] = {
+        {0x277, 0x0606060606060606, 0x0606060606060602}, // PAT: type 2 is reserved
+        {0x277, 0x0007040600070406, 0x0306060606060606},
+        {0x2FF, 0xC06, 0x1C06}, {0x2FF, 0x806, 0x807},   // MTRR_DEF_TYPE
+        {0x200, 0x80000006, 0x80000107}, {0x200, 0x80000000, 0x80000002}, {0x201, 0xFF80000800, 0xFF80000801},
+        {0x201, 0, 1ull << 40}, {0x250, 0x0606060606060606, 0x0606060606060607}, {0x26F, 0x0505050505050505, 2},
+        {0xC0000082, 0xFFFF800000000000, 0x7F00000000000000}, {0x176, 0x7FFFFFFFFFFF, 1ull << 60},
+        {0xC0000103, 0xFFFFFFFF, 1ull << 32}, {0x17A, 7, 8}, {0x48, 1, 4},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        assert_int_equal(wrmsr(c[i].msr, c[i].good), NOTHING);
+        assert_int_equal(rdmsr(c[i].msr, NOTHING), c[i].good);
+        assert_int_equal(wrmsr(c[i].msr, c[i].bad), VEC_GP);
+        assert_int_equal(rdmsr(c[i].msr, NOTHING), c[i].good);
+    }
+}
+
+static void msr_reset_values(void **state)
+{
+    vcpu_reset(t->v, false);
+    u64 x;
+    struct { u32 msr; u64 value; } c[] = {{0x277, 0x0007040600070406}, {0x3A, 5}, {0x3B, 0}, {0x1D9, 0}, {0xC0000080, 0},
+                                          {0xFE, 0x50A}, {0x179, 0}, {0xCE, 20 << 8}, {0x2FF, 0}};
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        assert_true(msr_read(t->v, c[i].msr, &x));
+        assert_int_equal(x, c[i].value);
+    }
+    assert_true(msr_read(t->v, 0x1A0, &x));
+    assert_true(x & 1); // fast strings
+}
+
+static void unknown_msrs_are_gp_and_named(void **state)
+{
+    static const u32 absent[] = {0x122, 0xC4, 0x4E, 0x38D, 0x186, 0x189, 0xC0010015, 0x600};
+    for (unsigned i = 0; i < ARRAY_LEN(absent); i++) {
+        rdmsr(absent[i], VEC_GP);
+        assert_int_equal(wrmsr(absent[i], 0), VEC_GP);
+    }
+    assert_string_equal(t->v->unimplemented[0].name, "rdmsr");
+    assert_int_equal(t->v->unimplemented[0].count, ARRAY_LEN(absent));
+    assert_string_equal(t->v->unimplemented[1].name, "wrmsr");
+    static const u32 read_only[] = {0xFE, 0x17, 0xCE, 0x179, 0x10A, 0x480};
+    for (unsigned i = 0; i < ARRAY_LEN(read_only); i++) {
+        rdmsr(read_only[i], NOTHING);
+        assert_int_equal(wrmsr(read_only[i], 0), VEC_GP);
+    }
+    rdmsr(0x49, VEC_GP); // write-only
+    assert_int_equal(wrmsr(0x49, 1), NOTHING);
+    tm_user(t);
+    S.gpr[RCX] = 0x277;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x32), VEC_GP);
+}
+
+static void efer_rules(void **state)
+{
+    u64 efer = S.msr.efer;
+    assert_int_equal(wrmsr(0xC0000080, efer & ~(u64)EFER_LME), VEC_GP); // while paging is on
+    assert_int_equal(wrmsr(0xC0000080, efer | 1 << 12), VEC_GP);        // SVME: not this processor
+    assert_int_equal(wrmsr(0xC0000080, efer & ~(u64)(EFER_LMA | EFER_SCE)), NOTHING);
+    assert_int_equal(S.msr.efer, efer & ~(u64)EFER_SCE); // LMA is the processor's
+}
+
+static void feature_control_locks(void **state)
+{
+    assert_int_equal(wrmsr(0x3A, 5), VEC_GP); // locked from reset
+    S.msr.feature_control = 0;
+    assert_int_equal(wrmsr(0x3A, 0x100), VEC_GP);
+    assert_int_equal(wrmsr(0x3A, 4), NOTHING);
+    assert_int_equal(wrmsr(0x3A, 5), NOTHING);
+    assert_int_equal(wrmsr(0x3A, 4), VEC_GP);
+}
+
+static void tsc_and_its_adjustment(void **state)
+{
+    assert_int_equal(wrmsr(0x3B, 1000), NOTHING);
+    u64 a = rdmsr(0x10, NOTHING);
+    assert_true(a >= 1000 && a < 1000000);
+    assert_int_equal(wrmsr(0x10, 1ull << 40), NOTHING);
+    u64 b = rdmsr(0x10, NOTHING);
+    assert_true(b >= 1ull << 40 && b < (1ull << 40) + 1000000);
+    u64 adjust = rdmsr(0x3B, NOTHING); // SDM 18.17.3: a write of the TSC moves TSC_ADJUST by as much
+    assert_true(adjust > (1ull << 40) - 1000000 && adjust <= (1ull << 40) + 1000);
+    S.gpr[RCX] = 5;
+    S.msr.tsc_aux = 77;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xF9), NOTHING); // rdtscp
+    assert_int_equal(S.gpr[RCX], 77);
+    assert_int_equal(TM_RUN(t, 0xF3, 0x0F, 0xC7, 0xFB), NOTHING); // rdpid rbx
+    assert_int_equal(S.gpr[RBX], 77);
+    S.cr4 |= CR4_TSD;
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x31), VEC_GP);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xF9), VEC_GP);
+}
+
+// ---- CPUID ----
+
+static void cpuid_live_bits(void **state)
+{
+    u32 r[4];
+    cpuid_query(t->v, 0, 0, r);
+    assert_memory_equal(&r[1], "Genu", 4);
+    assert_memory_equal(&r[3], "ineI", 4);
+    assert_memory_equal(&r[2], "ntel", 4);
+    assert_int_equal(r[0], 0x16);
+    cpuid_query(t->v, 1, 0, r);
+    assert_false(r[2] & BIT(27));
+    assert_false(r[2] & BIT(31));
+    S.cr4 |= CR4_OSXSAVE;
+    cpuid_query(t->v, 1, 0, r);
+    assert_true(r[2] & BIT(27)); // OSXSAVE follows CR4
+    assert_true(r[3] & BIT(9));
+    S.msr.apic_base &= ~BIT(11);
+    cpuid_query(t->v, 1, 0, r);
+    assert_false(r[3] & BIT(9)); // APIC follows its enable
+    cpuid_query(t->v, 7, 0, r);
+    assert_false(r[2] & BIT(4));
+    S.cr4 |= CR4_PKE;
+    cpuid_query(t->v, 7, 0, r);
+    assert_true(r[2] & BIT(4)); // OSPKE
+    cpuid_query(t->v, 7, 1, r);
+    assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
+    cpuid_query(t->v, 0x80000001, 0, r);
+    assert_true(r[3] & BIT(11)); // SYSCALL in 64-bit mode
+    tm_load(t, SEG_CS, SEL_CODE32);
+    cpu_mode_changed(t->v);
+    cpuid_query(t->v, 0x80000001, 0, r);
+    assert_false(r[3] & BIT(11));
+    cpuid_query(t->v, 0x15, 0, r);
+    assert_int_equal((u64)r[2] * r[1] / r[0], CPU_TSC_HZ);
+    cpuid_query(t->v, 0xA, 0, r);
+    assert_int_equal(r[0], 0);
+    u32 beyond[4];
+    cpuid_query(t->v, 0x16, 0, r);
+    cpuid_query(t->v, 0x40000000, 0, beyond); // no hypervisor: the highest basic leaf
+    assert_memory_equal(r, beyond, sizeof r);
+    cpuid_query(t->v, 0x80000008, 0, r);
+    assert_int_equal(r[0] & 0xFF, 40);
+}
+
+static bool parse(const char *text, struct cpu_features *f, const char **why)
+{
+    static char buf[200];
+    return cpu_features_parse(f, text, buf, sizeof buf, why);
+}
+
+static void cpuid_option(void **state)
+{
+    struct cpu_features f;
+    const char *why = NULL;
+    assert_true(parse("max", &f, &why));
+    assert_true(feature_on(&f, FEATURE_VMX) && feature_on(&f, FEATURE_SSE42) && !feature_on(&f, FEATURE_HYPERVISOR));
+    assert_true(parse("host,-vmx,+hypervisor,phys-bits=36,smap=off,sse4_2=off", &f, &why));
+    assert_false(feature_on(&f, FEATURE_VMX) || feature_on(&f, FEATURE_SMAP) || feature_on(&f, FEATURE_SSE42));
+    assert_true(feature_on(&f, FEATURE_HYPERVISOR));
+    assert_int_equal(f.maxphyaddr, 36);
+    assert_true(parse("qemu64,-sse2,migratable=no,-avx", &f, &why)); // what is built on it goes too
+    assert_false(feature_on(&f, FEATURE_SSE3) || feature_on(&f, FEATURE_SSE41));
+    assert_true(feature_on(&f, FEATURE_SSE));
+    assert_false(parse("max,+smapp", &f, &why));
+    assert_non_null(strstr(why, "'smap'"));
+    assert_false(parse("max,+avx2", &f, &why));
+    assert_non_null(strstr(why, "avx2"));
+    assert_false(parse("max,phys-bits=60", &f, &why));
+    assert_false(parse("", &f, &why));
+    assert_false(parse("max,vmx=maybe", &f, &why));
+}
+
+static void feature_off_is_ud(void **state)
+{
+    struct { u8 op[4]; unsigned feature; } c[] = {
+        {{0x0F, 0x01, 0xCB, 0x90}, FEATURE_SMAP}, {{0x0F, 0x01, 0xF9, 0x90}, FEATURE_RDTSCP}, {{0x0F, 0xC7, 0xF0, 0x90}, FEATURE_RDRAND},
+        {{0x0F, 0xC7, 0xF8, 0x90}, FEATURE_RDSEED}, {{0xF3, 0x0F, 0xC7, 0xF8}, FEATURE_RDPID},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        assert_int_equal(tm_run(t, c[i].op, 4), NOTHING);
+        cpu_features_max(&t->f);
+        t->f.bits[c[i].feature / 64] &= ~(1ull << c[i].feature % 64);
+        assert_int_equal(tm_run(t, c[i].op, 4), VEC_UD);
+        cpu_features_max(&t->f);
+        S.rflags = 2;
+    }
+    // What is a NOP without its feature: ENDBR64, RDSSPQ, BNDMK, PREFETCHW, and NOP with any ModRM.
+    u8 nops[][5] = {{0xF3, 0x0F, 0x1E, 0xFA, 0x90}, {0xF3, 0x48, 0x0F, 0x1E, 0xC8}, {0xF3, 0x0F, 0x1B, 0x00, 0x90},
+                    {0x0F, 0x0D, 0x08, 0x90, 0x90}, {0x0F, 0x19, 0x00, 0x90, 0x90}, {0x66, 0x0F, 0x1A, 0xC1, 0x90},
+                    {0x0F, 0x1D, 0xC0, 0x90, 0x90}, {0x0F, 0x18, 0x20, 0x90, 0x90}, {0xF3, 0x0F, 0x09, 0x90, 0x90}};
+    S.gpr[RAX] = 0x7F0000000000; // unmapped: none of them reads it
+    for (unsigned i = 0; i < ARRAY_LEN(nops); i++) {
+        S.gpr[RCX] = 0x1234;
+        assert_int_equal(tm_run(t, nops[i], 5), NOTHING);
+        assert_int_equal(S.rip, CODE + 6);
+        assert_int_equal(S.gpr[RAX], 0x7F0000000000);
+    }
+}
+
+// ---- system calls ----
+
+static void syscall_and_sysret(void **state)
+{
+    t->p.ram[0x7800] = 0xF4;
+    S.msr.star = (u64)0x1B << 48 | (u64)SEL_CODE64 << 32, S.msr.lstar = 0x7800, S.msr.fmask = FL_IF | FL_TF;
+    tm_user(t);
+    S.rflags = 2 | FL_IF;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x05), NOTHING);
+    assert_int_equal(S.rip, 0x7801);
+    assert_int_equal(S.gpr[RCX], CODE + 2);
+    assert_int_equal(S.gpr[R11], 2 | FL_IF);
+    assert_int_equal(cpu_rflags(t->v), 2);
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE64);
+    assert_int_equal(S.seg[SEG_SS].sel, SEL_CODE64 + 8);
+    assert_int_equal(cpu_cpl(t->v), 0);
+    t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    S.gpr[RCX] = 0x7800, S.gpr[R11] = 0xFFFFFFFF & ~(u64)FL_TF & ~(u64)FL_NT;
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), 0x1B + 16);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 32, 8), 0x1B + 8);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), (0x3C7FD7 & ~FL_TF & ~FL_NT) | 2); // RF and VM are not taken
+    S.gpr[RCX] = 1ull << 50;
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), VEC_GP);
+    S.msr.efer &= ~(u64)EFER_SCE;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x05), VEC_UD);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), VEC_UD); // #UD before #GP
+    S.msr.efer |= EFER_SCE;
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), VEC_GP);
+}
+
+static void sysenter_and_sysexit(void **state)
+{
+    assert_int_equal(TM_RUN(t, 0x0F, 0x34), VEC_GP); // SYSENTER_CS is 0
+    t->p.ram[0x7800] = 0xF4;
+    S.msr.sysenter_cs = SEL_CODE32, S.msr.sysenter_esp = 0x31000, S.msr.sysenter_eip = 0x7800;
+    tm_user(t);
+    S.rflags |= FL_IF;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x34), NOTHING);
+    assert_int_equal(S.rip, 0x7801);
+    assert_int_equal(S.gpr[RSP], 0x31000);
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32);
+    assert_int_equal(S.seg[SEG_SS].sel, SEL_CODE32 + 8);
+    assert_false(S.rflags & FL_IF);
+    t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    S.gpr[RDX] = 0x7800, S.gpr[RCX] = USER_STACK;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x35), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), (SEL_CODE32 + 16) | 3);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 12, 4), USER_STACK);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x35), VEC_GP);
+}
+
+static void bases(void **state)
+{
+    assert_int_equal(TM_RUN(t, 0xF3, 0x48, 0x0F, 0xAE, 0xC0), VEC_UD); // CR4.FSGSBASE is 0
+    S.cr4 |= CR4_FSGSBASE;
+    cpu_mode_changed(t->v);
+    S.gpr[RAX] = 0x123456789000, S.msr.kernel_gs_base = 0x777;
+    assert_int_equal(TM_RUN(t, 0xF3, 0x48, 0x0F, 0xAE, 0xD8, 0x0F, 0x01, 0xF8), NOTHING); // wrgsbase rax; swapgs
+    assert_int_equal(S.seg[SEG_GS].base, 0x777);
+    assert_int_equal(S.msr.kernel_gs_base, 0x123456789000);
+    assert_int_equal(TM_RUN(t, 0xF3, 0x0F, 0xAE, 0xCB), NOTHING); // rdgsbase ebx
+    assert_int_equal(S.gpr[RBX], 0x777);
+    S.gpr[RAX] = 1ull << 62;
+    assert_int_equal(TM_RUN(t, 0xF3, 0x48, 0x0F, 0xAE, 0xD0), VEC_GP);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xF8), VEC_GP);
+}
+
+// ---- flags, tables, ports ----
+
+static void cli_sti_by_iopl(void **state)
+{
+    tm_user(t);
+    S.rflags = 2;
+    assert_int_equal(TM_RUN(t, 0xFA), VEC_GP);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0xFB), VEC_GP);
+    tm_user(t);
+    S.rflags = 2 | FL_IOPL;
+    assert_int_equal(TM_RUN(t, 0xFB, 0xFA, 0xFB, 0xCD, 0x80), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8) & FL_IF, FL_IF);
+}
+
+static void popf_by_privilege(void **state)
+{
+    u64 image = 0x3000 | FL_IF | FL_CF | FL_ID | FL_AC | FL_VIF | FL_VIP | FL_VM | 2;
+    tm_write64(t, STACK - 8, image);
+    S.gpr[RSP] = STACK - 8;
+    assert_int_equal(TM_RUN(t, 0x9D), NOTHING);
+    assert_int_equal(cpu_rflags(t->v), 0x3000 | FL_IF | FL_CF | FL_ID | FL_AC | 2);
+    S.rflags = 2 | 0x1000;
+    tm_user(t);
+    S.gpr[RSP] = STACK - 8;
+    tm_write64(t, STACK - 8, image);
+    assert_int_equal(TM_RUN(t, 0x9D, 0xCD, 0x80), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), 0x1000 | FL_CF | FL_ID | FL_AC | 2);
+}
+
+static void umip(void **state)
+{
+    u8 op[][4] = {{0x0F, 0x01, 0x03, 0x90}, {0x0F, 0x01, 0x0B, 0x90}, {0x0F, 0x00, 0xC0, 0x90}, {0x0F, 0x00, 0xC8, 0x90}, {0x0F, 0x01, 0xE0, 0x90}};
+    for (unsigned i = 0; i < ARRAY_LEN(op); i++) {
+        u8 code[6] = {op[i][0], op[i][1], op[i][2], op[i][3], 0xCD, 0x80};
+        tm_user(t);
+        S.gpr[RBX] = DATA;
+        S.cr4 &= ~(u64)CR4_UMIP;
+        assert_int_equal(tm_run(t, code, 6), 0x80);
+        tm_user(t);
+        S.cr4 |= CR4_UMIP;
+        assert_int_equal(tm_run(t, code, 6), VEC_GP);
+    }
+}
+
+static void table_registers(void **state)
+{
+    S.gpr[RBX] = DATA;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0x03), NOTHING); // sgdt [rbx]
+    assert_int_equal(tm_read(t, DATA, 2), GDT_END - 1);
+    assert_int_equal(tm_read(t, DATA + 2, 8), GDT);
+    tm_write64(t, DATA + 2, 1ull << 60);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0x1B), VEC_GP); // lidt: not canonical
+    tm_write64(t, DATA + 2, 0xFFFF800000001000);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0x13), NOTHING);
+    assert_int_equal(S.gdtr.base, 0xFFFF800000001000);
+}
+
+static void lgdt_with_16bit_operand_takes_24_bits(void **state)
+{
+    S.gpr[RBX] = DATA;
+    tm_write64(t, DATA, 0xFF12345600DFull);
+    assert_int_equal(TM_RUN(t, 0x66, 0x0F, 0x01, 0x13), NOTHING);
+    assert_int_equal(S.gdtr.base, 0x00123456);
+    assert_int_equal(S.gdtr.limit, 0xDF);
+}
+
+static void io_permission_bitmap(void **state)
+{
+    tm_user(t);
+    S.rflags = 2;
+    assert_int_equal(TM_RUN(t, 0xE4, 0x80), VEC_GP);
+    t->p.ram[TSS + 0x68 + 0x80 / 8] = 0xFE; // port 80h alone
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0xCD, 0x80), 0x80);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x66, 0xE5, 0x80, 0xCD, 0x80), VEC_GP); // 81h is not allowed
+    t->p.ram[TSS + 0x68 + 0x80 / 8] = 0x7F, t->p.ram[TSS + 0x68 + 0x80 / 8 + 1] = 0xFE; // 87h and 88h: two bytes of the map
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x66, 0xE5, 0x87, 0xCD, 0x80), 0x80);
+    S.seg[SEG_TR].limit = 0x68 + 0x88 / 8 - 1; // the second byte of the pair is beyond the limit, whatever the size
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0xE4, 0x87, 0xCD, 0x80), VEC_GP);
+    S.seg[SEG_TR].limit = 0x167;
+    tm_user(t);
+    S.rflags = 2 | FL_IOPL;
+    assert_int_equal(TM_RUN(t, 0xE4, 0xF0, 0xCD, 0x80), 0x80);
+}
+
+static void clac_stac_and_monitor_at_level_3(void **state)
+{
+    u8 op[][3] = {{0x0F, 0x01, 0xCA}, {0x0F, 0x01, 0xCB}, {0x0F, 0x01, 0xC8}, {0x0F, 0x01, 0xC9}};
+    for (unsigned i = 0; i < ARRAY_LEN(op); i++) {
+        tm_user(t);
+        assert_int_equal(tm_run(t, op[i], 3), VEC_UD);
+    }
+}
+
+static void monitor_and_mwait(void **state)
+{
+    // MWAIT without MONITOR, or after a store to the line, goes on; armed, it waits.
+    S.gpr[RAX] = DATA, S.gpr[RCX] = 0;
+    u8 unarmed[] = {0x0F, 0x01, 0xC9, 0x90}, armed[] = {0x0F, 0x01, 0xC8, 0x0F, 0x01, 0xC9, 0x90};
+    u8 stored[] = {0x0F, 0x01, 0xC8, 0x48, 0xFF, 0x00, 0x0F, 0x01, 0xC9, 0x90}; // monitor; inc qword [rax]; mwait; nop
+    assert_int_equal(tm_run(t, unarmed, 4), NOTHING);
+    assert_int_equal(S.rip, CODE + 5);
+    assert_int_equal(tm_run(t, armed, 7), NOTHING);
+    assert_int_equal(S.rip, CODE + 6);
+    assert_int_equal(tm_run(t, stored, 10), NOTHING);
+    assert_int_equal(S.rip, CODE + 11);
+    S.gpr[RCX] = 1; // no extensions
+    assert_int_equal(tm_run(t, armed, 7), VEC_GP);
+}
+
+static void bound_range(void **state)
+{
+    tm_write64(t, DATA, 0x0000000AFFFFFFF6ull); // -10 to 10
+    S.gpr[RBX] = DATA;
+    struct { u32 index; int vector; } c[] = {{0, NOTHING}, {10, NOTHING}, {11, VEC_BR}, {(u32)-10, NOTHING}, {(u32)-11, VEC_BR}};
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        S.gpr[RAX] = c[i].index;
+        assert_int_equal(TM_RUN(t, 0x62, 0x03), c[i].vector);
+        if (c[i].vector == VEC_BR) assert_int_equal(tm_read(t, S.gpr[RSP], 4), CODE);
+    }
+}
+
+static void invpcid_checks(void **state)
+{
+    struct { u64 type, d0, d1; int vector; } c[] = {
+        {4, 0, 0, VEC_GP}, {0, 0, 0, NOTHING}, {0, 1, 0, VEC_GP}, {1, 1, 0, VEC_GP}, {2, 1, 0, NOTHING}, {0, 1 << 12, 0, VEC_GP},
+        {3, 1ull << 63, 0, VEC_GP}, {0, 0, 1ull << 60, VEC_GP}, {2, 0, 1ull << 60, NOTHING},
+    };
+    S.gpr[RBX] = DATA;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        tm_write64(t, DATA, c[i].d0);
+        tm_write64(t, DATA + 8, c[i].d1);
+        S.gpr[RAX] = c[i].type;
+        assert_int_equal(TM_RUN(t, 0x66, 0x0F, 0x38, 0x82, 0x03), c[i].vector);
+    }
+}
+
+static void invlpg_after_a_change(void **state)
+{
+    // Two loads of 200000h around a change of its entry: stale without INVLPG, new with it.
+    *(u64 *)(t->p.ram + 0x200000) = 1, *(u64 *)(t->p.ram + 0x400000) = 2;
+    u8 code[] = {0x48, 0x8B, 0x1B, 0x48, 0x89, 0x07, 0x48, 0x8B, 0x0E, 0x0F, 0x01, 0x3E, 0x48, 0x8B, 0x16};
+    S.gpr[RBX] = S.gpr[RSI] = 0x200000, S.gpr[RDI] = 0x42000 + 8, S.gpr[RAX] = 0x4000E7;
+    assert_int_equal(tm_run(t, code, sizeof code), NOTHING);
+    assert_int_equal(S.gpr[RBX], 1);
+    assert_int_equal(S.gpr[RCX], 1);
+    assert_int_equal(S.gpr[RDX], 2);
+}
+
+static void sti_shadow_covers_one_instruction(void **state)
+{
+    // With an interrupt waiting and no board to acknowledge it, what can be seen is the blocking itself.
+    S.rflags = 2;
+    assert_int_equal(TM_RUN(t, 0xFB), NOTHING); // sti; hlt: the shadow ends with the HLT
+    assert_int_equal(S.block & BLOCK_STI, 0);
+    S.gpr[RAX] = SEL_DATA;
+    assert_int_equal(TM_RUN(t, 0x8E, 0xD0), NOTHING);
+    assert_int_equal(S.block & BLOCK_MOV_SS, 0);
+}
+
+static void rdrand_is_deterministic(void **state)
+{
+    S.rng_state = 1;
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0xC7, 0xF0, 0x48, 0x0F, 0xC7, 0xFB), NOTHING); // rdrand rax; rdseed rbx
+    assert_int_equal(cpu_rflags(t->v) & 0x8D5, FL_CF);
+    u64 a = S.gpr[RAX], b = S.gpr[RBX];
+    assert_int_not_equal(a, b);
+    S.rng_state = 1;
+    S.gpr[RAX] = 0;
+    assert_int_equal(TM_RUN(t, 0x66, 0x0F, 0xC7, 0xF0), NOTHING);
+    assert_int_equal(S.gpr[RAX], a & 0xFFFF);
+}
+
+int main(void)
+{
+#define R(f) cmocka_unit_test_setup_teardown(f, real_setup, teardown)
+#define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
+#define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
+    (void)real_setup;
+    const struct CMUnitTest tests[] = {
+        L(cr0_rules), P(cr0_activating_ia32e), P(pae_loads_pdptes), L(cr3_rules), L(cr4_rules), L(cr_numbers_and_privilege),
+        P(lmsw_cannot_clear_pe), L(debug_registers), L(msr_values_and_masks), L(msr_reset_values),
+        L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
+        cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
+        L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
+        L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
+        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,450 @@
+// Segment loads, system descriptors, far transfers, IRET. Expected values: SDM volume 2, the "Exceptions" and "Operation"
+// sections of each instruction.
+#include "cpu_machine.h"
+
+static struct tm *t;
+static int real_setup(void **s) { return t = tm_new(TM_REAL), 0; }
+static int prot_setup(void **s) { return t = tm_new(TM_PROTECTED), 0; }
+static int long_setup(void **s) { return t = tm_new(TM_LONG), 0; }
+static int teardown(void **s) { return tm_free(t), 0; }
+#define S (t->v->s)
+
+static void expect(int got, int vector, u32 error)
+{
+    assert_int_equal(got, vector);
+    if (vector == NOTHING) return;
+    bool lng = S.msr.efer & EFER_LMA;
+    assert_int_equal(tm_read(t, S.gpr[RSP], lng ? 8 : 4), error);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + (lng ? 8 : 4), lng ? 8 : 4), CODE);
+}
+static void kernel(void)
+{
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++) tm_load(t, i, SEL_DATA);
+    tm_load(t, SEG_CS, S.msr.efer & EFER_LMA ? SEL_CODE64 : SEL_CODE32);
+    S.gpr[RSP] = STACK;
+    S.rflags = 2;
+    cpu_mode_changed(t->v);
+}
+
+// mov ds,ax at CPL 0 and 3.
+static void load_ds(void **state)
+{
+    struct { u16 sel; int at0, at3; u32 error; } c[] = {
+        {SEL_DATA, NOTHING, VEC_GP, SEL_DATA}, {SEL_UDATA | 3, NOTHING, NOTHING, 0}, {0, NOTHING, NOTHING, 0}, {3, NOTHING, NOTHING, 0},
+        {SEL_DATA | 3, VEC_GP, VEC_GP, SEL_DATA}, {SEL_DATA_RO, NOTHING, VEC_GP, SEL_DATA_RO},
+        {SEL_DATA_NP, VEC_NP, VEC_GP, SEL_DATA_NP}, {SEL_CODE32, NOTHING, VEC_GP, SEL_CODE32},
+        {SEL_CODE_XO, VEC_GP, VEC_GP, SEL_CODE_XO}, {SEL_CONFORMING | 3, NOTHING, NOTHING, 0},
+        {GDT_END, VEC_GP, VEC_GP, GDT_END}, {SEL_TSS, VEC_GP, VEC_GP, SEL_TSS}, {SEL_DATA | 4, VEC_GP, VEC_GP, SEL_DATA | 4},
+    };
+    for (unsigned cpl = 0; cpl < 4; cpl += 3)
+        for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+            if (cpl)
+                tm_user(t);
+            else
+                kernel();
+            S.gpr[RAX] = c[i].sel;
+            int vector = cpl ? c[i].at3 : c[i].at0;
+            // At CPL 3 a HLT of its own is a #GP: end with INT 80h.
+            int got = cpl ? TM_RUN(t, 0x8E, 0xD8, 0xCD, 0x80) : TM_RUN(t, 0x8E, 0xD8);
+            if (cpl && vector == NOTHING)
+                assert_int_equal(got, 0x80);
+            else
+                expect(got, vector, c[i].error);
+            if (vector == NOTHING) {
+                assert_int_equal(S.seg[SEG_DS].sel, c[i].sel);
+                assert_int_equal(!!(S.seg[SEG_DS].ar & AR_UNUSABLE), c[i].sel < 4);
+                if (c[i].sel >= 4) assert_true(t->p.ram[GDT + (c[i].sel & ~7) + 5] & 1); // accessed, in memory too
+            }
+        }
+}
+
+static void load_ss(void **state)
+{
+    struct { u16 sel; int vector; u32 error; } c[] = {
+        {SEL_DATA, NOTHING, 0}, {0, VEC_GP, 0}, {3, VEC_GP, 0}, {SEL_DATA | 1, VEC_GP, SEL_DATA}, {SEL_DATA_RO, VEC_GP, SEL_DATA_RO},
+        {SEL_UDATA | 3, VEC_GP, SEL_UDATA}, {SEL_UDATA, VEC_GP, SEL_UDATA}, {SEL_DATA_NP, VEC_SS, SEL_DATA_NP},
+        {SEL_CODE32, VEC_GP, SEL_CODE32}, {GDT_END + 8, VEC_GP, GDT_END + 8},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        S.gpr[RAX] = c[i].sel;
+        expect(TM_RUN(t, 0x8E, 0xD0, 0x90), c[i].vector, c[i].error);
+    }
+    kernel();
+    assert_int_equal(TM_RUN(t, 0x8E, 0xC8), VEC_UD); // mov cs,ax
+}
+
+static void load_ss_null_in_64bit_mode(void **state)
+{
+    S.gpr[RAX] = 0;
+    expect(TM_RUN(t, 0x8E, 0xD0, 0x90), NOTHING, 0);
+    assert_true(S.seg[SEG_SS].ar & AR_UNUSABLE);
+    S.gpr[RAX] = 3; // RPL must be CPL
+    expect(TM_RUN(t, 0x8E, 0xD0, 0x90), VEC_GP, 0);
+    tm_user(t);
+    S.gpr[RAX] = 3; // and CPL must not be 3
+    expect(TM_RUN(t, 0x8E, 0xD0, 0x90), VEC_GP, 0);
+}
+
+static void accessed_bit_and_hidden_part(void **state)
+{
+    tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0x12345678, 0x00012, AR_P | AR_S | AR_WRITABLE | AR_G | AR_DB));
+    S.gpr[RAX] = SEL_DATA16;
+    expect(TM_RUN(t, 0x8E, 0xE0), NOTHING, 0); // fs
+    assert_int_equal(S.seg[SEG_FS].base, 0x12345678);
+    assert_int_equal(S.seg[SEG_FS].limit, 0x12FFF);
+    assert_int_equal(S.seg[SEG_FS].ar, AR_P | AR_S | AR_WRITABLE | AR_G | AR_DB | AR_ACCESSED);
+    S.gpr[RAX] = 0;
+    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x64, 0xA1, 0, 0, 0, 0), VEC_GP); // mov fs,ax; mov eax,fs:[0]
+    assert_int_equal(tm_read(t, S.gpr[RSP], 4), 0);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), CODE + 2);
+}
+
+static void unreal_mode(void **state)
+{
+    // Enter with a 4 GiB FS from protected mode: the limit outlives the load of a selector in real mode.
+    S.seg[SEG_FS].limit = 0xFFFFFFFF;
+    S.seg[SEG_FS].ar |= AR_G;
+    t->p.ram[0x123450 + 5] = 0x5A;
+    S.gpr[RAX] = 0x12, S.gpr[RBX] = 0x123330 + 5;
+    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x67, 0x64, 0x8A, 0x0B), NOTHING); // mov fs,ax; mov cl,fs:[ebx]
+    assert_int_equal(S.seg[SEG_FS].base, 0x120);
+    assert_int_equal(S.seg[SEG_FS].limit, 0xFFFFFFFF);
+    assert_int_equal(S.gpr[RCX] & 0xFF, t->p.ram[0x123330 + 5 + 0x120]);
+    assert_int_equal(S.gpr[RCX] & 0xFF, 0x5A);
+}
+
+static void ltr_and_lldt(void **state)
+{
+    struct { u16 sel; int ltr, lldt; u32 error; } c[] = {
+        {0, VEC_GP, NOTHING, 0}, {SEL_TSS2, NOTHING, VEC_GP, SEL_TSS2}, {SEL_LDT, VEC_GP, NOTHING, SEL_LDT},
+        {SEL_DATA, VEC_GP, VEC_GP, SEL_DATA}, {SEL_TSS2 | 4, VEC_GP, VEC_GP, SEL_TSS2 | 4}, {GDT_END, VEC_GP, VEC_GP, GDT_END},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        S.gpr[RAX] = c[i].sel;
+        expect(TM_RUN(t, 0x0F, 0x00, 0xD8), c[i].ltr, c[i].error);
+        kernel();
+        S.gpr[RAX] = c[i].sel;
+        expect(TM_RUN(t, 0x0F, 0x00, 0xD0), c[i].lldt, c[i].error);
+    }
+    assert_int_equal(t->p.ram[GDT + SEL_TSS2 + 5] & 0x1F, 11); // busy in memory
+    kernel();
+    S.gpr[RAX] = SEL_TSS2;
+    expect(TM_RUN(t, 0x0F, 0x00, 0xD8), VEC_GP, SEL_TSS2); // a busy TSS
+    t->p.ram[GDT + SEL_TSS2 + 5] = 9;                     // not present
+    kernel();
+    S.gpr[RAX] = SEL_TSS2;
+    expect(TM_RUN(t, 0x0F, 0x00, 0xD8), VEC_NP, SEL_TSS2);
+}
+
+static void ldt_selectors(void **state)
+{
+    tm_write64(t, LDT + 8, tm_descriptor(0x1000, 0xFF, AR_P | AR_S | AR_WRITABLE));
+    S.gpr[RAX] = SEL_LDT, S.gpr[RBX] = 8 | 4, S.gpr[RCX] = 0x20 | 4;
+    expect(TM_RUN(t, 0x0F, 0x00, 0xD0, 0x8E, 0xE3), NOTHING, 0); // lldt ax; mov fs,bx
+    assert_int_equal(S.seg[SEG_FS].base, 0x1000);
+    expect(TM_RUN(t, 0x8E, 0xE1), VEC_GP, 0x20 | 4); // beyond its limit
+}
+
+static u64 inspect(u8 op, u16 sel, bool *zf)
+{
+    kernel();
+    S.gpr[RAX] = sel, S.gpr[RBX] = 0x1111111111111111ull;
+    assert_int_equal(op >= 4 ? TM_RUN(t, 0x0F, 0x00, 0xC0 | (u8)(op << 3)) : TM_RUN(t, 0x0F, op, 0xD8), NOTHING);
+    *zf = cpu_rflags(t->v) & FL_ZF;
+    return S.gpr[RBX];
+}
+
+static void verify_and_inspect(void **state)
+{
+    struct { u16 sel; bool verr, verw, lar, lsl; } c[] = {
+        {SEL_DATA, true, true, true, true}, {SEL_DATA_RO, true, false, true, true}, {SEL_CODE32, true, false, true, true},
+        {SEL_CODE_XO, false, false, true, true}, {0, false, false, false, false}, {GDT_END, false, false, false, false},
+        {SEL_TSS, false, false, true, true}, {SEL_LDT, false, false, true, true}, {SEL_GATE, false, false, true, false},
+        {SEL_DATA | 3, false, false, false, false}, {SEL_CONFORMING | 3, true, false, true, true},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        bool zf;
+        inspect(4, c[i].sel, &zf), assert_int_equal(zf, c[i].verr);
+        inspect(5, c[i].sel, &zf), assert_int_equal(zf, c[i].verw);
+        u64 lar = inspect(2, c[i].sel, &zf);
+        assert_int_equal(zf, c[i].lar);
+        if (!zf) assert_int_equal(lar, 0x1111111111111111ull);
+        u64 lsl = inspect(3, c[i].sel, &zf);
+        assert_int_equal(zf, c[i].lsl);
+        if (!zf) assert_int_equal(lsl, 0x1111111111111111ull);
+    }
+    bool zf;
+    assert_int_equal(inspect(2, SEL_TSS2, &zf), 0x8900);
+    assert_int_equal(inspect(3, SEL_DATA, &zf), 0xFFFFFFFF);
+    assert_int_equal(inspect(3, SEL_TSS2, &zf), 0x67);
+}
+
+static void arpl_raises_the_rpl(void **state)
+{
+    S.gpr[RAX] = 0x11230, S.gpr[RBX] = 2;
+    assert_int_equal(TM_RUN(t, 0x63, 0xD8), NOTHING); // arpl ax,bx
+    assert_int_equal(S.gpr[RAX], 0x11232);
+    assert_true(cpu_rflags(t->v) & FL_ZF);
+    assert_int_equal(TM_RUN(t, 0x63, 0xD8), NOTHING);
+    assert_false(cpu_rflags(t->v) & FL_ZF);
+}
+
+// jmp sel:off through memory at DATA
+static int jump(u16 sel, u32 offset, u8 digit)
+{
+    tm_write(t, DATA, &offset, 4);
+    tm_write(t, DATA + 4, &sel, 2);
+    if (S.msr.efer & EFER_LMA) return TM_RUN(t, 0xFF, 0x04 | (u8)(digit << 3), 0x25, 0, DATA >> 8, 0, 0);
+    return TM_RUN(t, 0xFF, 0x05 | (u8)(digit << 3), 0, DATA >> 8, 0, 0);
+}
+
+static void far_jump_checks(void **state)
+{
+    t->p.ram[0x7800] = 0xF4;
+    struct { u16 sel; u32 offset; int vector; u32 error; } c[] = {
+        {SEL_CODE32, 0x7800, NOTHING, 0}, {SEL_CODE32 | 1, 0x7800, VEC_GP, SEL_CODE32}, {0, 0x7800, VEC_GP, 0},
+        {GDT_END, 0, VEC_GP, GDT_END}, {SEL_DATA, 0x7800, VEC_GP, SEL_DATA}, {SEL_CODE_NP, 0x7800, VEC_NP, SEL_CODE_NP},
+        {SEL_UCODE32 | 3, 0x7800, VEC_GP, SEL_UCODE32}, {SEL_CONFORMING | 3, 0x7800, NOTHING, 0}, {SEL_SMALL, 0x1000, VEC_GP, 0},
+        {SEL_LDT, 0, VEC_GP, SEL_LDT}, {SEL_GATE, 0, NOTHING, 0}, {SEL_GATE_NP, 0, VEC_NP, SEL_GATE_NP},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        expect(jump(c[i].sel, c[i].offset, 5), c[i].vector, c[i].error);
+        if (c[i].vector != NOTHING) continue;
+        assert_int_equal(S.rip - 1, (c[i].sel & ~3) == SEL_GATE ? 0x7700 : c[i].offset);
+        assert_int_equal(S.seg[SEG_CS].sel & 3, 0);
+        kernel();
+        assert_int_equal(jump(c[i].sel, c[i].offset, 3), NOTHING); // CALL leaves CS:EIP
+        assert_int_equal(S.gpr[RSP], STACK - 8);
+        assert_int_equal(tm_read(t, STACK - 8, 4), CODE + 6);
+        assert_int_equal(tm_read(t, STACK - 4, 4) & 0xFFFF, SEL_CODE32);
+    }
+}
+
+static void far_jump_task_is_counted(void **state)
+{
+    kernel();
+    expect(jump(SEL_TSS2, 0, 5), VEC_GP, SEL_TSS2);
+    assert_int_equal(t->v->unimplemented_n, 1);
+    assert_string_equal(t->v->unimplemented[0].name, "task switch");
+}
+
+static void long_and_default_size_conflict(void **state)
+{
+    expect(jump(SEL_LD, 0x7800, 5), VEC_GP, SEL_LD); // L and D in IA-32e mode
+}
+
+static void call_gate_to_inner_level(void **state)
+{
+    tm_user(t);
+    assert_int_equal(jump(SEL_GATE | 3, 0x99999999, 3), NOTHING);
+    assert_int_equal(S.rip - 1, 0x7700);
+    assert_int_equal(cpu_cpl(t->v), 0);
+    assert_int_equal(S.gpr[RSP], KERNEL_STACK - 16);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 16, 4), CODE + 6);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 12, 4) & 0xFFFF, SEL_UCODE32 | 3);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 8, 4), USER_STACK);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 4, 4) & 0xFFFF, SEL_UDATA | 3);
+}
+
+static void call_gate_copies_parameters(void **state)
+{
+    t->p.ram[GDT + SEL_GATE + 4] = 2;
+    tm_user(t);
+    u64 args = 0x2222222211111111ull;
+    tm_write64(t, USER_STACK, args);
+    assert_int_equal(jump(SEL_GATE | 3, 0, 3), NOTHING);
+    assert_int_equal(S.gpr[RSP], KERNEL_STACK - 24);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 16, 8), args);
+}
+
+static void long_call_gate(void **state)
+{
+    tm_user(t);
+    assert_int_equal(jump(SEL_GATE | 3, 0, 3), NOTHING);
+    assert_int_equal(S.rip - 1, 0x7700);
+    assert_int_equal(S.gpr[RSP], KERNEL_STACK - 32);
+    assert_true(S.seg[SEG_SS].ar & AR_UNUSABLE);
+    assert_int_equal(tm_read(t, KERNEL_STACK - 8, 8), SEL_UDATA | 3);
+}
+
+static void push_frame(const u64 *items, unsigned n, unsigned size) // items[0] at the lowest address
+{
+    S.gpr[RSP] = STACK - n * size;
+    for (unsigned i = 0; i < n; i++) tm_write(t, S.gpr[RSP] + i * size, &items[i], size);
+}
+
+static void retf_to_user_and_its_checks(void **state)
+{
+    t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    struct { u16 cs, ss; int vector; u32 error; } c[] = {
+        {SEL_UCODE32 | 3, SEL_UDATA | 3, 0x80, 0}, {SEL_UCODE32 | 3, SEL_DATA | 3, VEC_GP, SEL_DATA},
+        {SEL_UCODE32 | 3, SEL_UDATA, VEC_GP, SEL_UDATA}, {SEL_UCODE32 | 3, 0, VEC_GP, 0}, {0, SEL_UDATA | 3, VEC_GP, 0},
+        {SEL_UCODE32, 0, VEC_GP, SEL_UCODE32}, {SEL_CODE32 | 3, SEL_UDATA | 3, VEC_GP, SEL_CODE32}, {SEL_DATA, 0, VEC_GP, SEL_DATA},
+        {SEL_CODE_NP, 0, VEC_NP, SEL_CODE_NP},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        push_frame((u64[]){0x7800, c[i].cs, 0x11, 0x22, USER_STACK, c[i].ss}, 6, 4);
+        u64 sp = S.gpr[RSP];
+        int got = TM_RUN(t, 0xCA, 8, 0); // retf 8
+        if (c[i].vector == 0x80) {
+            assert_int_equal(got, 0x80);
+            assert_int_equal(tm_read(t, S.gpr[RSP], 4), 0x7802);
+            assert_int_equal(tm_read(t, S.gpr[RSP] + 12, 4), USER_STACK + 8); // the parameters go on both stacks
+            assert_true(S.seg[SEG_DS].ar & AR_UNUSABLE);                      // level 0 data is not for level 3
+        } else {
+            expect(got, c[i].vector, c[i].error);
+            assert_int_equal(S.gpr[RSP], sp - 16); // nothing was popped
+        }
+    }
+}
+
+static void iret_flags_by_privilege(void **state)
+{
+    t->p.ram[0x7800] = 0x9C, t->p.ram[0x7801] = 0xF4; // pushf; hlt
+    push_frame((u64[]){0x7800, SEL_CODE32, 0x3000 | FL_IF | FL_CF | FL_ID | 2}, 3, 4);
+    assert_int_equal(TM_RUN(t, 0xCF), NOTHING);
+    assert_int_equal(tm_read(t, STACK - 4, 4), 0x3000 | FL_IF | FL_CF | FL_ID | 2);
+    // From level 3 with IOPL 0: IF and IOPL stay.
+    tm_user(t);
+    S.rflags = 2;
+    t->p.ram[0x7801] = 0xCD, t->p.ram[0x7802] = 0x80;
+    push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 0x3000 | FL_IF | FL_CF | 2}, 3, 4);
+    assert_int_equal(TM_RUN(t, 0xCF), 0x80);
+    assert_int_equal(tm_read(t, STACK - 4, 4), FL_CF | 2);
+}
+
+static void iret_checks(void **state)
+{
+    struct { u16 cs; u32 eip; int vector; u32 error; } c[] = {
+        {0, 0, VEC_GP, 0}, {SEL_DATA, 0, VEC_GP, SEL_DATA}, {SEL_CODE_NP, 0, VEC_NP, SEL_CODE_NP}, {SEL_SMALL, 0x1000, VEC_GP, 0},
+        {GDT_END, 0, VEC_GP, GDT_END},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        push_frame((u64[]){c[i].eip, c[i].cs, 2}, 3, 4);
+        expect(TM_RUN(t, 0xCF), c[i].vector, c[i].error);
+    }
+    kernel();
+    S.rflags |= FL_NT;
+    push_frame((u64[]){0x7800, SEL_CODE32, 2}, 3, 4);
+    expect(TM_RUN(t, 0xCF), VEC_GP, 0); // task return: missing, and named
+    assert_string_equal(t->v->unimplemented[0].name, "task return");
+}
+
+static void long_iret(void **state)
+{
+    t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    push_frame((u64[]){0x7800, SEL_UCODE64 | 3, 0x202, USER_STACK, SEL_UDATA | 3}, 5, 8);
+    assert_int_equal(TM_RUN(t, 0x48, 0xCF), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), 0x7802);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), SEL_UCODE64 | 3);
+    // To 32-bit code.
+    kernel();
+    push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 0x202, USER_STACK, SEL_UDATA | 3}, 5, 8);
+    assert_int_equal(TM_RUN(t, 0x48, 0xCF), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), SEL_UCODE32 | 3);
+    // Same level, NULL SS: allowed to 64-bit code below level 3; RSP is popped.
+    kernel();
+    t->p.ram[0x7810] = 0xF4;
+    push_frame((u64[]){0x7810, SEL_CODE64, 2, 0x31000, 0}, 5, 8);
+    assert_int_equal(TM_RUN(t, 0x48, 0xCF), NOTHING);
+    assert_int_equal(S.gpr[RSP], 0x31000);
+    assert_true(S.seg[SEG_SS].ar & AR_UNUSABLE);
+    // Level 3 with a NULL SS, a RIP that is not canonical, NT.
+    kernel();
+    push_frame((u64[]){0x7800, SEL_UCODE64 | 3, 0x202, USER_STACK, 3}, 5, 8);
+    expect(TM_RUN(t, 0x48, 0xCF), VEC_GP, 0);
+    kernel();
+    push_frame((u64[]){1ull << 47, SEL_UCODE64 | 3, 0x202, USER_STACK, SEL_UDATA | 3}, 5, 8);
+    expect(TM_RUN(t, 0x48, 0xCF), VEC_GP, 0);
+    kernel();
+    S.rflags |= FL_NT;
+    push_frame((u64[]){0x7800, SEL_UCODE64 | 3, 0x202, USER_STACK, SEL_UDATA | 3}, 5, 8);
+    expect(TM_RUN(t, 0x48, 0xCF), VEC_GP, 0);
+}
+
+static void iret_to_a_16bit_stack_keeps_the_upper_half(void **state)
+{
+    tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0, 0xFFFF, AR_P | AR_S | AR_WRITABLE | AR_DPL));
+    t->p.ram[0x7800] = 0x89, t->p.ram[0x7801] = 0xE0, t->p.ram[0x7802] = 0xCD, t->p.ram[0x7803] = 0x80; // mov eax,esp; int 80h
+    push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 2, 0x5555F000, SEL_DATA16 | 3}, 5, 4);
+    assert_int_equal(TM_RUN(t, 0xCF), 0x80);
+    assert_int_equal(S.gpr[RAX], ((STACK - 20) & 0xFFFF0000) | 0xF000); // SDM IRET: only SP is loaded
+}
+
+static void real_iret_and_far(void **state)
+{
+    t->p.ram[0x7800] = 0xF4;
+    S.gpr[RSP] = 0x6000;
+    u16 f[3] = {0x0800, 0x0700, 0x0203}; // 0700:0800 = 7800h
+    tm_write(t, 0x6000, f, 6);
+    assert_int_equal(TM_RUN(t, 0xCF), NOTHING);
+    assert_int_equal(S.seg[SEG_CS].sel, 0x700);
+    assert_int_equal(S.seg[SEG_CS].base, 0x7000);
+    assert_int_equal(S.gpr[RSP], 0x6006);
+    assert_int_equal(cpu_rflags(t->v), 0x203);
+    seg_load_real(t->v, SEG_CS, 0);
+    S.rflags = 2;
+    assert_int_equal(TM_RUN(t, 0x9A, 0, 8, 0, 7), NOTHING); // call 0700:0800
+    assert_int_equal(tm_read(t, 0x6002, 2), CODE + 5);
+    assert_int_equal(tm_read(t, 0x6004, 2), 0);
+    seg_load_real(t->v, SEG_CS, 0);
+    // A 32-bit far jump beyond the limit of 64 KiB.
+    assert_int_equal(TM_RUN(t, 0x66, 0xEA, 0, 0, 1, 0, 0, 0), VEC_GP);
+}
+
+static void protected_only_instructions_are_ud_in_real_mode(void **state)
+{
+    u8 op[][3] = {{0x0F, 0x00, 0xC0}, {0x0F, 0x00, 0xC8}, {0x0F, 0x00, 0xD0}, {0x0F, 0x00, 0xD8}, {0x0F, 0x00, 0xE0}, {0x0F, 0x00, 0xE8},
+                  {0x0F, 0x02, 0xC0}, {0x0F, 0x03, 0xC0}, {0x63, 0xC0, 0x90}};
+    for (unsigned i = 0; i < ARRAY_LEN(op); i++) assert_int_equal(tm_run(t, op[i], 3), VEC_UD);
+}
+
+static void pop_and_push_of_segment_registers(void **state)
+{
+    u64 fill = 0xAAAAAAAAAAAAAAAAull;
+    tm_write64(t, STACK - 8, fill);
+    expect(TM_RUN(t, 0x1E), NOTHING, 0); // push ds: 32-bit slot, 16 bits written
+    assert_int_equal(S.gpr[RSP], STACK - 4);
+    assert_int_equal(tm_read(t, STACK - 4, 4), 0xAAAA0000 | SEL_DATA);
+    expect(TM_RUN(t, 0x66, 0x1E), NOTHING, 0);
+    assert_int_equal(S.gpr[RSP], STACK - 6);
+    u64 x = SEL_UDATA | 3;
+    S.gpr[RSP] = STACK - 4;
+    tm_write(t, STACK - 4, &x, 4);
+    expect(TM_RUN(t, 0x0F, 0xA1), NOTHING, 0); // pop fs
+    assert_int_equal(S.seg[SEG_FS].sel, SEL_UDATA | 3);
+    assert_int_equal(S.gpr[RSP], STACK);
+}
+
+static void lss_loads_both_or_nothing(void **state)
+{
+    u64 far = (u64)SEL_DATA << 32 | 0x31000;
+    tm_write64(t, DATA, far);
+    S.gpr[RBX] = DATA;
+    expect(TM_RUN(t, 0x0F, 0xB2, 0x23), NOTHING, 0); // lss esp,[ebx]
+    assert_int_equal(S.gpr[RSP], 0x31000);
+    tm_write64(t, DATA, (u64)SEL_DATA_RO << 32 | 0x32000);
+    expect(TM_RUN(t, 0x0F, 0xB2, 0x23), VEC_GP, SEL_DATA_RO);
+    assert_int_equal(S.gpr[RSP], 0x31000 - 16);
+}
+
+int main(void)
+{
+#define R(f) cmocka_unit_test_setup_teardown(f, real_setup, teardown)
+#define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
+#define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
+    const struct CMUnitTest tests[] = {
+        P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode), P(ltr_and_lldt),
+        L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
+        P(far_jump_task_is_counted), L(long_and_default_size_conflict), P(call_gate_to_inner_level), P(call_gate_copies_parameters),
+        L(long_call_gate), P(retf_to_user_and_its_checks), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
+        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(protected_only_instructions_are_ud_in_real_mode),
+        P(pop_and_push_of_segment_registers), P(lss_loads_both_or_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
