@@ -22,11 +22,12 @@ static u64 return_rip(const struct vcpu *v, const struct event *e)
 }
 
 // RFLAGS as pushed: RF is 1 for faults, so that an instruction breakpoint does not strike again on return (SDM 19.3.1.1);
-// a #DB that is a fault is such a breakpoint or a general-detect and leaves RF as it is.
+// a #DB that is a fault is such a breakpoint or a general-detect and leaves RF as it is. What VM entry injects is pushed with
+// RFLAGS as the entry loaded it (SDM 29.6.1.1).
 static u64 return_flags(const struct vcpu *v, const struct event *e)
 {
     u64 f = cpu_rflags(v);
-    if (e->type == EVT_HW_EXCEPTION && !e->trap && e->vector != VEC_DB) f |= FL_RF;
+    if (e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected && e->vector != VEC_DB) f |= FL_RF;
     return f;
 }
 
@@ -163,6 +164,7 @@ void deliver_event(struct vcpu *v, const struct event *e)
 {
     v->d.iret_unblocked = false;
     v->s.monitor_addr = 0;
+    v->s.block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS); // an event ends the shadow, also when its delivery leads elsewhere
     note_cause(v, e);
     if (v->s.cr0 & CR0_PE)
         deliver_protected(v, e);

@@ -48,9 +48,11 @@ void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
 {
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
-    x->vectoring_info = EVENT_VALID | (u32)e->type << 8 | e->vector | (e->has_error ? EVENT_ERROR_CODE : 0);
+    bool error = e->has_error && v->s.cr0 & CR0_PE; // never in real-address mode, not even for #DF
+    x->vectoring_info = EVENT_VALID | (u32)e->type << 8 | e->vector | (error ? EVENT_ERROR_CODE : 0);
     x->vectoring_error = e->error;
     x->vectoring_insn_len = e->insn_len;
+    x->vectoring_rf = e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected && e->vector != VEC_DB;
 }
 
 void vmx_vectoring_end(struct vcpu *v)

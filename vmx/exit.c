@@ -18,7 +18,7 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
         break;
     case EXIT_REASON_EXCEPTION_NMI: {
         u32 info = EVENT_VALID | (u32)e->type << 8 | e->vector;
-        if (e->has_error) {
+        if (e->has_error && v->s.cr0 & CR0_PE) { // none in real-address mode, not even for #DF
             info |= EVENT_ERROR_CODE;
             f->EXITING_EVENT_ERROR_CODE = e->error;
         }

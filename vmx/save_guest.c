@@ -27,11 +27,11 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
 
     switch (e->exit_reason) {
     case EXIT_REASON_EXCEPTION_NMI:
-        if (e->type == EVT_HW_EXCEPTION) return e->trap ? current : FL_RF;
+        if (e->type == EVT_HW_EXCEPTION && e->vector != VEC_DB) return e->trap ? current : FL_RF; // as it would be pushed
         return current;
     case EXIT_REASON_EPT_VIOLATION: case EXIT_REASON_EPT_MISCONFIGURATION:
         if (!(vectoring & EVENT_VALID)) return FL_RF;
-        return event_type(vectoring) == EVT_HW_EXCEPTION ? FL_RF : current;
+        return v->s.vmx.vectoring_rf ? FL_RF : current;
     default:
         return e->exit_valid & EXIT_HAS_INSN_LEN ? 0 : current;
     }

@@ -1,0 +1,438 @@
+// Events across the world switches: what VM entry injects and how it is delivered (SDM 29.6), exceptions that exit and
+// what the exit says (SDM 30.2, 30.3), delivery that leads to an exit, shadows, pending debug exceptions, MTF.
+// The guest's handlers are the machine's stubs: a HLT at M_STUBS + 16 * vector, which exits.
+#include "vmx_machine.h"
+
+#define STUB(vector) (M_STUBS + 16 * (vector))
+enum { RSP0 = M_STACK - 0x800 };
+
+// Where the guest is and its stack's frame after a delivery.
+static void frame(struct machine *m, u64 out[6])
+{
+    u64 sp = m_read(m, VMCS_GUEST_RSP);
+    for (unsigned i = 0; i < 6; i++) out[i] = phys_read64(&m->phys, 0, sp + 8 * i);
+}
+
+static struct machine *guest(void)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    // A gate that is not present: 40h. One whose handler's segment does not exist: 41h.
+    m_poke64(m, M_IDT + 16 * 0x40, 0x00030E0000080000ull);
+    m_poke64(m, M_IDT + 16 * 0x41, 0x00038E0001080000ull);
+    return m;
+}
+
+static void again(struct machine *m) // a fresh guest in the same machine
+{
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    m_write(m, VMCS_GUEST_RSP, RSP0);
+    m_write(m, VMCS_GUEST_RFLAGS, 2);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, 0);
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0);
+    m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0);
+}
+
+static void inject(struct machine *m, u32 event, u32 error, u32 length)
+{
+    m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, event);
+    m_write(m, VMCS_INJECTED_EVENT_ERROR_CODE, error);
+    m_write(m, VMCS_VM_ENTRY_INSTRUCTION_LENGTH, length);
+}
+
+static void injection_delivers(void **state)
+{
+    struct machine *m = guest();
+    static const struct { u32 event, error, length; bool has_error; } cases[] = {
+        {0x80000030, 0, 0, false},        {0x80000202, 0, 0, false}, {0x80000B0D, 0x1230, 0, true}, {0x80000B0E, 7, 0, true},
+        {0x80000301, 0, 0, false},        {0x80000306, 0, 5, false}, {0x80000480, 0, 2, false},     {0x80000501, 0, 1, false},
+        {0x80000603, 0, 1, false},        {0x80000604, 0, 4, false}, {0x80000480, 0, 0, false},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++)
+        for (unsigned rf = 0; rf < 2; rf++) {
+            u64 f[6], flags = 0x202 | (rf ? FL_RF : 0);
+            u32 vector = cases[i].event & 0xFF, type = cases[i].event >> 8 & 7;
+            bool software = type >= 4;
+            again(m);
+            m_write(m, VMCS_GUEST_RFLAGS, flags);
+            inject(m, cases[i].event, cases[i].error, cases[i].length);
+            m->v->s.cr2 = 0x123456;
+            m->v->s.dr[6] = 0xFFFF0FF1;
+            m_write(m, VMCS_GUEST_DR7, 0x2400); // GD: an ordinary #DB would clear it
+            assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+            assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(vector));
+            frame(m, f);
+            u64 *p = f;
+            if (cases[i].has_error) assert_int_equal(*p++, cases[i].error);
+            assert_int_equal(p[0], M_GUEST + (software ? cases[i].length : 0));
+            assert_int_equal(p[1], 8);
+            assert_int_equal(p[2], flags);
+            assert_int_equal(p[3], RSP0);
+            assert_int_equal(p[4], 16);
+            assert_int_equal(m_read(m, VMCS_GUEST_RSP), RSP0 - (cases[i].has_error ? 48 : 40));
+            assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2); // interrupt gate
+            assert_int_equal(m->v->s.cr2, 0x123456);
+            assert_int_equal(m->v->s.dr[6], 0xFFFF0FF1);
+            assert_int_equal(m_read(m, VMCS_GUEST_DR7), 0x2400);
+            // An exit clears only the valid bit, and it did not happen during a delivery.
+            assert_int_equal(m_read(m, VMCS_INJECTED_EVENT_IDENTIFICATION), cases[i].event & 0x7FFFFFFF);
+            assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+            assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION) >> 31, 0);
+            // An injected NMI blocks NMIs.
+            assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), type == EVT_NMI ? BLOCK_NMI : 0);
+            m->v->s.block = 0;
+        }
+    m_free(m);
+}
+
+// The injected event does not exit, whatever the controls say; what it meets on the way does, and names it.
+static void injection_meets_faults(void **state)
+{
+    struct machine *m = guest();
+    u64 f[6];
+    m_write(m, VMCS_EXCEPTION_BITMAP, ~(1u << VEC_NP));
+    again(m);
+    inject(m, 0x80000306, 0, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+
+    static const struct { u32 event, length; bool ext; } cases[] = {
+        {0x80000040, 0, true}, {0x80000440, 2, false}, {0x80000540, 1, true}, {0x80000640, 3, false},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        u32 error = 0x40 * 8 + 2 + cases[i].ext;
+        bool software = (cases[i].event >> 8 & 7) >= 4;
+        again(m);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 0);
+        m_write(m, VMCS_GUEST_RFLAGS, 0x202);
+        inject(m, cases[i].event, 0, cases[i].length);
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT); // #NP is delivered
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_NP));
+        frame(m, f);
+        assert_int_equal(f[0], error);
+        assert_int_equal(f[1], M_GUEST); // of the nested exception: not behind the "instruction"
+        assert_int_equal(f[3], 0x202 | FL_RF);
+
+        again(m);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_NP);
+        m_write(m, VMCS_GUEST_RFLAGS, 0x202);
+        m_write(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH, 0x77);
+        inject(m, cases[i].event, 0, cases[i].length);
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_EXCEPTION_NMI);
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0B);
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_ERROR_CODE), error);
+        assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), cases[i].event);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+        assert_int_equal(m_read(m, VMCS_GUEST_RSP), RSP0);
+        if (software) assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), cases[i].length);
+    }
+    // #GP for the segment behind gate 41h, during a #NP that was injected: both contributory, so #DF.
+    m_poke64(m, M_IDT + 16 * VEC_NP, 0x00038E0001080000ull);
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DF);
+    inject(m, 0x80000B0B, 0x50, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B08);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_ERROR_CODE), 0);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+    // The same #GP, if it exits itself: its error code has EXT, and the #NP is the original event.
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_GP);
+    inject(m, 0x80000B0B, 0x50, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0D);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_ERROR_CODE), 0x109);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), 0x80000B0B);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_ERROR_CODE), 0x50);
+    // A #DF that cannot be delivered: triple fault, which has no original event.
+    m_poke64(m, M_IDT + 16 * VEC_DF, 0x00038E0001080000ull);
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 0);
+    inject(m, 0x80000B0B, 0x50, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_TRIPLE_FAULT);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+    assert_int_equal(m->shutdowns, 0);
+    m_free(m);
+}
+
+static void exceptions_exit(void **state)
+{
+    struct machine *m = guest();
+    m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
+    assert_int_equal(M_ENTER(m, "\x90\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI); // ud2
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000306);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2 | FL_RF); // as its frame would have it
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x90\xCC"), EXIT_REASON_EXCEPTION_NMI); // int3
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000603);
+    assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 1);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\xF1"), EXIT_REASON_EXCEPTION_NMI); // int1
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000501);
+    assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 1);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\xCD\x03"), EXIT_REASON_HLT); // int 3: no exception
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(3));
+
+    // #PF: the linear address is in the qualification, not in CR2. mov [0x7fffffff0000], al
+    again(m);
+    m->v->s.cr2 = 0x5555;
+    assert_int_equal(M_ENTER(m, "\x48\xA2\x00\x00\xFF\xFF\xFF\x7F\x00\x00"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_ERROR_CODE), 2);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x7FFFFFFF0000);
+    assert_int_equal(m->v->s.cr2, 0x5555);
+    // Error-code mask and match turn the bit's meaning around.
+    static const struct { u32 bit, mask, match; bool exits; } pf[] = {
+        {1, 0, 0, true}, {1, 2, 2, true}, {1, 2, 0, false}, {0, 2, 0, true}, {0, 2, 2, false}, {0, 0, 1, true}, {1, 1, 1, false},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(pf); i++) {
+        again(m);
+        m->v->s.cr2 = 0;
+        m_write(m, VMCS_EXCEPTION_BITMAP, pf[i].bit << VEC_PF);
+        m_write(m, VMCS_PAGE_FAULT_ERROR_CODE_MASK, pf[i].mask);
+        m_write(m, VMCS_PAGE_FAULT_ERROR_CODE_MATCH, pf[i].match);
+        s64 reason = M_ENTER(m, "\x48\xA2\x00\x00\xFF\xFF\xFF\x7F\x00\x00");
+        assert_int_equal(reason, pf[i].exits ? EXIT_REASON_EXCEPTION_NMI : EXIT_REASON_HLT);
+        assert_int_equal(m->v->s.cr2, pf[i].exits ? 0 : 0x7FFFFFFF0000);
+    }
+    // Single step: #DB as a trap, DR6 untouched, BS in the qualification.
+    again(m);
+    m->v->s.dr[6] = 0xFFFF0FF0;
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000301);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x4000);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2 | FL_TF);
+    assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+    assert_int_equal(m->v->s.dr[6], 0xFFFF0FF0);
+    // Not intercepted it is an ordinary #DB.
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 0);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_DB));
+    assert_int_equal(m->v->s.dr[6], 0xFFFF4FF0);
+    m_free(m);
+}
+
+// A fault in the shadow of STI or MOV SS ends the shadow: its handler runs without, and so does an exit on the way.
+static void events_end_shadows(void **state)
+{
+    struct machine *m = guest();
+    assert_int_equal(M_ENTER(m, "\xFB\x0F\x0B"), EXIT_REASON_HLT); // sti; ud2
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x8E\xD0\x0F\x0B"), EXIT_REASON_HLT); // mov ss, eax; ud2
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    // An exit of the exception itself keeps it.
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_UD);
+    assert_int_equal(M_ENTER(m, "\xFB\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_STI);
+    assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 0x202 | FL_RF);
+    // An exit on the way of the delivery does not: #UD's gate is not present, #NP exits.
+    again(m);
+    m_poke64(m, M_IDT + 16 * VEC_UD, 0x00030E0000080000ull);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_NP);
+    assert_int_equal(M_ENTER(m, "\xFB\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0B);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), 0x80000306);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 0x202 | FL_RF);
+    m_free(m);
+}
+
+static void pending_debug_exceptions(void **state)
+{
+    struct machine *m = guest();
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
+    // Loaded by the entry: delivered before the first instruction.
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x4000);
+    again(m);
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x1003);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 3);
+    // Bits without 12 or 14 say nothing.
+    again(m);
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 3);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    // Under blocking by MOV SS: after one instruction.
+    again(m);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS);
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    // Dropped by an injected interrupt or exception.
+    again(m);
+    m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
+    inject(m, 0x80000306, 0, 0);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+    // An MTF exit leaves the single step pending.
+    again(m);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), 0x4000);
+    m_free(m);
+}
+
+static void monitor_trap_flag(void **state)
+{
+    struct machine *m = guest();
+    // Injected: before any instruction, with the control off.
+    inject(m, 0x80000700, 0, 0);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+
+    u32 proc = (u32)m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG;
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 2);
+    // After an injected event: before its handler's first instruction.
+    again(m);
+    inject(m, 0x80000306, 0, 0);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+    // An instruction that faults: before the handler. One that is a software interrupt likewise.
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x0F\x0B"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+    again(m);
+    assert_int_equal(M_ENTER(m, "\xCD\x80"), EXIT_REASON_MONITOR_TRAP_FLAG);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(0x80));
+    m_free(m);
+}
+
+static void interrupts_and_nmis(void **state)
+{
+    struct machine *m = guest();
+    u32 pin = (u32)m_read(m, VMCS_PIN_BASED_CONTROLS), exit = (u32)m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS);
+    m->interrupt = 0x51;
+    // Through the guest's IDT without the control.
+    m_write(m, VMCS_GUEST_RFLAGS, 0x202);
+    m->v->d.intr_line = true;
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(0x51));
+    // With it: whatever IF is; acknowledged or not.
+    m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_EXTERNAL_INTERRUPT_EXITING);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXTERNAL_INTERRUPT);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION) >> 31, 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, exit | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+    again(m);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXTERNAL_INTERRUPT);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000051);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    m->v->d.intr_line = false;
+
+    // An NMI exits and blocks NMIs in the host; delivered without the control it blocks them in the guest.
+    m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_NMI_EXITING);
+    again(m);
+    m->v->s.block = BLOCK_NMI; // held until the guest runs
+    m->v->s.nmi_pending = true;
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000202);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    assert_int_equal(m->v->s.block, BLOCK_NMI);
+    m_write(m, VMCS_PIN_BASED_CONTROLS, pin);
+    again(m);
+    m->v->s.block = BLOCK_NMI;
+    m->v->s.nmi_pending = true;
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(2));
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    assert_int_equal(m->v->s.block, BLOCK_NMI);
+    // Virtual NMIs: an injected one blocks virtual NMIs, IRET ends that, the window opens then.
+    m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    again(m);
+    m->v->s.block = 0;
+    inject(m, 0x80000202, 0, 0);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    assert_int_equal(m->v->s.block, 0);
+    u32 proc = (u32)m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc | PROC_NMI_WINDOW_EXITING);
+    m_poke(m, STUB(2), "\x48\xCF\xF4", 3); // iretq
+    again(m);
+    inject(m, 0x80000202, 0, 0);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_NMI_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    // The interrupt window: after the shadow of STI.
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc | PROC_INTERRUPT_WINDOW_EXITING);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x90\xFB\x90\x90"), EXIT_REASON_INTERRUPT_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 3);
+    again(m);
+    m_write(m, VMCS_GUEST_RFLAGS, 0x202);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_INTERRUPT_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    m_free(m);
+}
+
+// Real-address mode has no error codes, not even that of #DF.
+static void real_mode_double_fault(void **state)
+{
+    struct machine *m = guest();
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
+    m_poke64(m, M_EPT + 0x1000, 0xB7); // 1 GiB, write-back
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
+    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+    m_write(m, VMCS_GUEST_CR0, 0x30);
+    m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
+    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
+    m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4);
+    m_write(m, VMCS_GUEST_CS_LIMIT, 0xFFFF);
+    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B);
+    m_write(m, VMCS_GUEST_RIP, 0);
+    m_write(m, VMCS_GUEST_IDTR_BASE, 0);
+    m_write(m, VMCS_GUEST_IDTR_LIMIT, 6 * 4 - 1); // no entry for #UD, none for #GP
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DF);
+    assert_int_equal(M_ENTER(m, "\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000308);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_GP);
+    assert_int_equal(M_ENTER(m, "\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x8000030D);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), 0x80000306);
+    m_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(injection_delivers), cmocka_unit_test(injection_meets_faults),
+        cmocka_unit_test(exceptions_exit),    cmocka_unit_test(events_end_shadows),
+        cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
+        cmocka_unit_test(interrupts_and_nmis), cmocka_unit_test(real_mode_double_fault),
+    };
+    return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
+}
