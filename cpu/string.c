@@ -1,5 +1,5 @@
 // String instructions and their REP forms. Each iteration commits; an interruption leaves the registers at the iteration that
-// has not happened, RIP at the instruction. Time: a unit per 16 bytes of MOVS, STOS, LODS begun, per iteration of the others.
+// has not happened, RIP at the instruction. Time: a unit per 16 bytes of MOVS and STOS, per iteration of the others.
 // Guest memory is moved by pages where both sides are plain RAM.
 #include <string.h>
 
@@ -29,11 +29,17 @@ static laddr destination(struct vcpu *v, const struct insn *in, u32 acc) // ES:r
     return seg_linear(v, SEG_ES, index_get(v, in, RDI), W_BYTES(in->osz), acc);
 }
 
-// The units until the next architectural deadline: a REP may use no more before it lets the boundary look.
-static u64 units_left(const struct vcpu *v)
+// What MOVS, STOS and LODS cost: a unit for each 16-byte boundary that the bytes [a, a+n) reach. The sum does not depend on how
+// a REP is cut into chunks, which derived state decides.
+static u64 move_cost(laddr a, u64 n) { return (a % 16 + n) / 16; }
+
+// How many elements of n bytes from `a` until the next architectural deadline is reached: then the boundary must look.
+static u64 fit_time(const struct vcpu *v, laddr a, u64 n)
 {
-    u64 now = cpu_units(v);
-    return v->d.deadline_units > now + 1 ? v->d.deadline_units - now : 1;
+    u64 now = cpu_units(v), left = v->d.deadline_units > now ? v->d.deadline_units - now : 0;
+    if (left > PAGE_SIZE) return PAGE_SIZE;
+    u64 bytes = left * 16 > a % 16 ? left * 16 - a % 16 : 1;
+    return (bytes + n - 1) / n;
 }
 
 // After an iteration (or chunk) with work left: give the boundary its turn? Then come back to this instruction.
@@ -74,7 +80,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
         laddr from = source(v, in), to = destination(v, in, ACC_WRITE);
         u64 k = 0;
         if (chunks(v)) {
-            u64 a = min3(fit(to, n), fit(from, n), count), b = min3(fit_index(v, in, RSI, n), fit_index(v, in, RDI, n), units_left(v) * 16 / n);
+            u64 a = min3(fit(to, n), fit(from, n), count), b = min3(fit_index(v, in, RSI, n), fit_index(v, in, RDI, n), fit_time(v, to, n));
             k = a < b ? a : b;
         }
         if (k > 1) {
@@ -93,7 +99,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
                 index_add(v, in, RSI, (s64)bytes);
                 index_add(v, in, RDI, (s64)bytes);
                 index_add(v, in, RCX, -(s64)k);
-                cpu_charge(v, (bytes + 15) / 16);
+                cpu_charge(v, move_cost(to, bytes));
                 if (count != k) rep_pause(v);
                 continue;
             }
@@ -105,7 +111,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
         index_add(v, in, RSI, s);
         index_add(v, in, RDI, s);
         index_add(v, in, RCX, -1);
-        cpu_charge(v, 1);
+        cpu_charge(v, move_cost(to, n));
         if (count != 1) rep_pause(v);
     }
 }
@@ -144,7 +150,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
         laddr to = destination(v, in, ACC_WRITE);
         u64 k = 0;
         if (chunks(v)) {
-            u64 a = min3(fit(to, n), fit_index(v, in, RDI, n), count), b = units_left(v) * 16 / n;
+            u64 a = min3(fit(to, n), fit_index(v, in, RDI, n), count), b = fit_time(v, to, n);
             k = a < b ? a : b;
         }
         if (k > 1) {
@@ -154,7 +160,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
                 fill(t, x, in->osz, k);
                 index_add(v, in, RDI, (s64)(k * n));
                 index_add(v, in, RCX, -(s64)k);
-                cpu_charge(v, (k * n + 15) / 16);
+                cpu_charge(v, move_cost(to, k * n));
                 if (count != k) rep_pause(v);
                 continue;
             }
@@ -162,7 +168,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
         lin_store(v, to, n, x);
         index_add(v, in, RDI, step_of(v, in));
         index_add(v, in, RCX, -1);
-        cpu_charge(v, 1);
+        cpu_charge(v, move_cost(to, n));
         if (count != 1) rep_pause(v);
     }
 }

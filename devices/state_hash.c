@@ -1,4 +1,5 @@
 // The state hash.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,35 @@ u64 state_hash(struct state_hash *h, struct machine *m)
     for (const struct device *d = m->devices; d; d = d->next)
         if (d->state_size) x = mix(x, hash_bytes(d->state, d->state_size, 2));
     return x;
+}
+
+void state_hash_parts(const struct state_hash *h, const struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque)
+{
+    char name[64];
+    for (unsigned i = 0; i < m->cpus_n; i++) {
+        const struct vcpu_state *s = &m->cpu[i]->s;
+        const struct { const char *name; const void *data; size_t size; } part[] = {
+            {"gpr", s->gpr, sizeof s->gpr}, {"rip", &s->rip, sizeof s->rip}, {"segments", s->seg, sizeof s->seg},
+            {"control", &s->gdtr, offsetof(struct vcpu_state, block) - offsetof(struct vcpu_state, gdtr)},
+            {"block and time", &s->block, offsetof(struct vcpu_state, nmi_pending) - offsetof(struct vcpu_state, block)},
+            {"pending", &s->nmi_pending, offsetof(struct vcpu_state, xmm) - offsetof(struct vcpu_state, nmi_pending)},
+            {"xmm", s->xmm, sizeof s->xmm}, {"fpu", &s->fpu, sizeof s->fpu}, {"msr", &s->msr, sizeof s->msr},
+            {"vmx", &s->vmx, sizeof s->vmx}, {"itlb", &s->itlb, sizeof s->itlb}, {"dtlb", &s->dtlb, sizeof s->dtlb}};
+        u64 f = cpu_rflags(m->cpu[i]);
+        snprintf(name, sizeof name, "cpu%u rflags", i);
+        put(opaque, name, f);
+        for (unsigned k = 0; k < ARRAY_LEN(part); k++) {
+            snprintf(name, sizeof name, "cpu%u %s", i, part[k].name);
+            put(opaque, name, hash_bytes(part[k].data, part[k].size, 3));
+        }
+    }
+    for (const struct device *d = m->devices; d; d = d->next)
+        if (d->state_size) put(opaque, d->ops->name, hash_bytes(d->state, d->state_size, 2));
+    for (u64 n = 0; n < h->pages; n++)
+        if (h->page[n]) {
+            snprintf(name, sizeof name, "page %#llx", (unsigned long long)n << PAGE_SHIFT);
+            put(opaque, name, h->page[n]);
+        }
 }
 
 void state_hash_free(struct state_hash *h)

@@ -91,6 +91,8 @@ static void print_hash(struct session *s)
     fprintf(stderr, "hash retired=%" PRIu64 " %016" PRIx64 "\n", cpu_retired(s->m->cpu[0]), h);
 }
 
+static void put_part(void *opaque, const char *name, u64 hash) { fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash); }
+
 // Runs until an end. Returns the exit status.
 static int run(struct session *s)
 {
@@ -219,7 +221,11 @@ int main(int argc, char **argv)
     double start = host_seconds();
     status = run(s);
     terminal_close(&s->terminal);
-    if (s->o.hash_every) print_hash(s);
+    if (s->o.hash_every || s->o.state) print_hash(s);
+    if (s->o.state) {
+        log_registers(stderr, s->m->cpu[0]);
+        state_hash_parts(&s->hash, s->m, put_part, stderr);
+    }
     if (s->o.stats) log_statistics(stderr, s->m->cpu[0], host_seconds() - start);
     log_close(&s->log);
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)

@@ -162,7 +162,7 @@ static bool parse_log(struct options *o, const char *text, char *why, size_t n)
 
 enum option_id {
     O_KERNEL, O_INITRD, O_APPEND, O_MEMORY, O_CPU, O_SMP, O_SERIAL, O_DISPLAY, O_NOGRAPHIC, O_NO_REBOOT, O_DEVICE, O_NODEFAULTS,
-    O_IGNORE0, O_IGNORE1, O_LOG, O_LOG_FILE, O_STOP_AFTER, O_HASH_EVERY, O_DROP_EVERY, O_ENGINE, O_RTC, O_SEED, O_STATS, O_HELP,
+    O_IGNORE0, O_IGNORE1, O_LOG, O_LOG_FILE, O_STOP_AFTER, O_HASH_EVERY, O_DROP_EVERY, O_ENGINE, O_RTC, O_SEED, O_STATE, O_STATS, O_HELP,
     O_VERSION, O_DEBUGCON, O_ACCEL, O_MACHINE,
 };
 static const struct option_row { const char *name; u8 id, args; const char *arg, *help; } option_rows[] = {
@@ -190,6 +190,7 @@ static const struct option_row { const char *name; u8 id, args; const char *arg,
     {"hash-every", O_HASH_EVERY, 1, "N", "print the state hash every N instructions"},
     {"drop-derived-every", O_DROP_EVERY, 1, "N", "forget all derived state about every N instructions (a test of the engine)"},
     {"engine", O_ENGINE, 1, "NAME", "threaded (default) or loop"},
+    {"state", O_STATE, 0, NULL, "at the end: registers, and a hash of each part of the machine's state"},
     {"stats", O_STATS, 0, NULL, "statistics at the end: instructions, rate, exits by reason, entry failures"},
     {"help", O_HELP, 0, NULL, "this text"},
     {"h", O_HELP, 0, NULL, NULL},
@@ -209,7 +210,7 @@ void options_help(FILE *out)
         const struct option_row *r = &option_rows[i];
         char left[40];
         if (!r->help) continue;
-        snprintf(left, sizeof left, "%s%s %s", strlen(r->name) > 1 && (r->id >= O_STOP_AFTER && r->id <= O_ENGINE) ? "--" : "-", r->name, r->arg ? r->arg : "");
+        snprintf(left, sizeof left, "%s%s %s", strlen(r->name) > 1 && (r->id >= O_STOP_AFTER && r->id <= O_STATS && r->id != O_RTC && r->id != O_SEED) ? "--" : "-", r->name, r->arg ? r->arg : "");
         fprintf(out, "  %-26s %s\n", left, r->help);
     }
     fprintf(out, "\nOn a terminal the serial console is raw; Ctrl-A x ends the machine, Ctrl-A h shows the keys.\n"
@@ -357,6 +358,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
             else if (strcmp(v, "threaded") != 0)
                 return fail(why, n, "--engine %s: it takes threaded or loop", v);
             break;
+        case O_STATE: o->state = true; break;
         case O_STATS: o->stats = true; break;
         case O_HELP: o->help = true; break;
         case O_VERSION: o->version = true; break;

@@ -28,7 +28,7 @@ struct options {
     enum serial_kind serial[2];
     const char *serial_file[2];
     unsigned serials;
-    bool no_reboot, stats, version, help, loop_engine, testdev;
+    bool no_reboot, stats, state, version, help, loop_engine, testdev;
     bool debug_exit;
     u16 debug_exit_port, debug_exit_size;
     const char *debugcon; // port E9h: "stdio" or NULL
