@@ -125,8 +125,7 @@ static unsigned guard_row(unsigned i, u32 mode, bool lock, bool mem)
     }
     if ((f & RF_FPU) && (mode & (MODE_EM | MODE_TS))) return ROW_NM;
     // In a guest the guard decides where an exit or #UD comes before the privilege check.
-    if ((f & RF_CPL0) && mode_cpl(mode) != 0 && !(r->intercept && (mode & MODE_GUEST)) && r->intercept != ICEPT_MOV_DR)
-        return ROW_GP0;
+    if ((f & RF_CPL0) && mode_cpl(mode) != 0 && !(r->intercept && (mode & MODE_GUEST))) return ROW_GP0;
     return i;
 }
 

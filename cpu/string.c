@@ -42,11 +42,16 @@ static u64 fit_time(const struct vcpu *v, laddr a, u64 n)
     return (bytes + n - 1) / n;
 }
 
+// One iteration at a time: TF and the monitor trap flag trap after each.
+static bool stepping(const struct vcpu *v) { return (v->s.rflags & FL_TF) || vmx_single_steps(v); }
+
 // After an iteration (or chunk) with work left: give the boundary its turn? Then come back to this instruction.
 static void rep_pause(struct vcpu *v)
 {
     struct event e = {.kind = EVENT_RESTART};
-    if (v->d.attention || cpu_units(v) >= v->d.deadline_units) raise_event(v, &e);
+    if (v->s.rflags & FL_TF) v->s.pending_dbg |= BIT(14);
+    vmx_iteration_done(v);
+    if (v->d.attention || stepping(v) || cpu_units(v) >= v->d.deadline_units) raise_event(v, &e);
 }
 
 // How many whole iterations fit before the page ends of `la`, going up (forward only).
@@ -58,7 +63,10 @@ static u64 fit_index(const struct vcpu *v, const struct insn *in, unsigned r, u6
     u64 left = in->asz == W64 ? UINT64_MAX : in->asz == W32 ? 0x100000000ull - index_get(v, in, r) : 0x10000 - index_get(v, in, r);
     return left / n;
 }
-static bool chunks(const struct vcpu *v) { return (v->d.mode & (MODE_FLAT | MODE_AC)) == MODE_FLAT && !(v->s.rflags & FL_DF); }
+static bool chunks(const struct vcpu *v)
+{
+    return (v->d.mode & (MODE_FLAT | MODE_AC)) == MODE_FLAT && !(v->s.rflags & FL_DF) && !stepping(v);
+}
 
 void op_movs(struct vcpu *v, const struct insn *in)
 {

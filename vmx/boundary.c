@@ -57,6 +57,11 @@ bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit)
 
 bool vmx_single_steps(const struct vcpu *v) { return v->s.vmx.guest && vmx_proc(v, PROC_MONITOR_TRAP_FLAG); }
 
+void vmx_iteration_done(struct vcpu *v)
+{
+    if (vmx_single_steps(v)) v->s.vmx.mtf_pending = true;
+}
+
 bool vmx_boundary_wanted(const struct vcpu *v)
 {
     const struct vmx_state *x = &v->s.vmx;

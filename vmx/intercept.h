@@ -65,6 +65,7 @@ bool vmx_boundary_timer(struct vcpu *v, struct event *exit);      // preemption 
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit);
 bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit);
 bool vmx_single_steps(const struct vcpu *v);    // monitor trap flag: one instruction (or REP iteration) at a time
+void vmx_iteration_done(struct vcpu *v);        // a REP iteration has been committed and more follow
 bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be due: run the boundary now
 bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
 u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
