@@ -173,7 +173,7 @@ static void a20_changed(void *to)
     bool masked = !i8042_a20(&m->i8042) && !port92_a20(&m->port92);
     if (masked == m->phys.a20_masked) return;
     m->phys.a20_masked = masked;
-    for (unsigned i = 0; i < m->cpus_n; i++) cpu_drop_fast(m->cpu[i]);
+    for (unsigned i = 0; i < m->cpus_n; i++) cpu_a20_changed(m->cpu[i]);
 }
 
 static void drop_derived(void *to)

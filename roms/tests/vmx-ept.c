@@ -51,6 +51,8 @@ static void violation(uint64_t gpa, uint64_t linear, uint64_t qualification, con
 {
     struct vmx_exit e = vmx_run(&v);
     uint64_t q = e.qualification & 0x1ff;
+    /* The write of a guest's accessed or dirty flag is one. */
+    if ((qualification & (R | W | EPT_QUALIFICATION_FINAL)) == W) q &= ~(uint64_t)R;
     if (!ok(e.status == VMX_SUCCEED && e.reason == EXIT_REASON_EPT_VIOLATION && q == qualification &&
                 vmread(GUEST_PHYSICAL_ADDRESS) == gpa && vmread(GUEST_LINEAR_ADDRESS) == linear,
             "%s", name))
@@ -322,6 +324,7 @@ static void vpids(void)
     two[512] = 2;
     for (unsigned type = 0; type < 4; type++) {
         paging_map(linear, (uint64_t)two, PTE_P | PTE_W);
+        invvpid(1, 7, linear); /* the round before may have left its last page there */
         guest_init(&v, i_read_twice);
         v.regs.gpr[RDI] = linear;
         vmx_set_proc2(PROC2_ENABLE_VPID);
