@@ -100,7 +100,8 @@ static struct target resolve(struct vcpu *v, u16 sel, u64 offset, unsigned w, bo
             bool task = !lma && (type == 1 || type == 5 || type == 9);
             if (!task || ar_dpl(ar) < v->d.cpl || ar_dpl(ar) < (sel & 3u)) raise_error(v, VEC_GP, error);
             if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
-            vmx_intercept_task_switch(v, sel, call ? 0 : 2);
+            u16 tss = type == 5 ? (u16)(t.d.raw >> 16) : sel;
+            vmx_intercept_task_switch(v, tss, call ? 0 : 2);
             unimplemented(v, type == 5 ? "task gate" : "task switch", sel);
             raise_error(v, VEC_GP, error);
         }

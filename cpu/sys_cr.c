@@ -82,6 +82,7 @@ void op_clts(struct vcpu *v, const struct insn *in)
 static unsigned dr_number(struct vcpu *v, const struct insn *in)
 {
     unsigned n = in->r;
+    if (v->d.cpl > 0) raise_gp0(v);
     if (n == 4 || n == 5) n += 2; // aliases while CR4.DE is 0 (sys_guard)
     if (v->s.dr[7] & BIT(13)) { // general detect
         struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = BIT(13)};

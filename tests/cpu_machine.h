@@ -97,7 +97,6 @@ static inline struct tm *tm_new(enum tm_kind kind)
         tm_gate(t, i, kernel, 14, i == 0x80 ? 3 : 0, 0, lng);
     }
     t->p.ram[0x7700] = 0xF4;
-    for (unsigned i = 0; i < 256; i++) tm_write64(t, 0x50000 + 8 * i, 0); // spare page
     if (kind == TM_REAL) {
         for (unsigned i = 0; i < 256; i++) {
             u32 entry = (HANDLER + 16 * i) & 0xFFFF;
@@ -155,12 +154,14 @@ static inline void tm_user(struct tm *t) // CPL 3, code in the width of the kern
     cpu_mode_changed(t->v);
 }
 
-// Runs the bytes at CODE until the processor halts. The vector whose handler it halted in, or NOTHING.
+// Runs the bytes at CODE until the processor halts. The vector whose handler it halted in, or NOTHING. Code of level 3 that
+// comes to its end calls INT 80h.
 static inline int tm_run(struct tm *t, const void *bytes, size_t n)
 {
     struct vcpu_state *s = &t->v->s;
     tm_write(t, CODE, bytes, n);
     t->p.ram[CODE + n] = 0xF4;
+    if (cpu_cpl(t->v) == 3) t->p.ram[CODE + n] = 0xCD, t->p.ram[CODE + n + 1] = 0x80; // HLT would be a #GP of its own
     s->rip = CODE;
     s->activity = ACTIVITY_ACTIVE;
     cpu_drop_derived(t->v);
@@ -168,8 +169,7 @@ static inline int tm_run(struct tm *t, const void *bytes, size_t n)
     enum run_exit why = vcpu_run(t->v, 1000000);
     if (why != RUN_HALTED) return -100 - (int)why;
     u64 at = s->rip - 1;
-    if (s->cr0 & CR0_PE ? at >= HANDLER && at < HANDLER + 0x1000 : at >= HANDLER && at < HANDLER + 0x1000)
-        return (int)(at - HANDLER) / 16;
+    if (at >= HANDLER && at < HANDLER + 0x1000) return (int)(at - HANDLER) / 16;
     return NOTHING;
 }
 #define TM_RUN(t, ...) tm_run(t, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
