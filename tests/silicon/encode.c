@@ -149,18 +149,19 @@ struct modrm { // a memory operand to be
 };
 
 // Chooses a form, and registers in `in` that make its address the target.
-static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in, u64 target, u32 pinned)
+static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in, u64 target, u32 pinned,
+                        bool no_registers)
 {
     unsigned base, index, scale = (unsigned)rng_below(g, 4);
     s32 disp = 0;
     memset(m, 0, sizeof *m);
-    if (rng_one_in(g, 8)) { // RIP-relative: the displacement is patched when the length is known
+    if (rng_one_in(g, no_registers ? 2 : 8)) { // RIP-relative: the displacement is patched when the length is known
         m->bytes[0] = (u8)(reg << 3 | 5);
         m->n = 5;
         m->rip_relative = true;
         return;
     }
-    if (rng_one_in(g, 16)) { // absolute, by SIB
+    if (no_registers || rng_one_in(g, 16)) { // absolute, by SIB
         m->bytes[0] = (u8)(reg << 3 | 4);
         m->bytes[1] = 0x25;
         disp = (s32)target;
@@ -247,13 +248,13 @@ static ZyanStatus parse(const u8 *code, unsigned n, ZydisDecodedInstruction *z)
     return ZydisDecoderDecodeInstruction(&d, &ctx, code, n, z);
 }
 
-unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags)
+// One instruction at `rip`. `pinned` registers are no base registers; within a sequence no register is, since it may
+// have changed by then.
+static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 rip, u32 pinned,
+                           bool sequence, u64 *undefined_flags)
 {
     unsigned n = 0;
     u8 rex = 0;
-    inputs_random(g, in);
-    in->rip = CODE_BASE + rng_below(g, 64) * 32;
-    u32 pinned = implicit_inputs(r, g, in);
 
     // Prefixes. FS is the host's thread pointer: never.
     static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
@@ -278,7 +279,7 @@ unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side
     struct modrm m = {.n = 1};
     u64 target = address(g);
     if (mem) {
-        memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0));
+        memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
     } else {
         unsigned rm = r->reg != REG_ANY && (r->reg & 0x100) ? r->reg & 7 : (unsigned)rng_below(g, 8);
         if (rex && rng_one_in(g, 2) && !(r->flags & RF_FPU)) rex |= 1;
@@ -301,13 +302,14 @@ unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side
     if (!ZYAN_SUCCESS(parse(code, n, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return 0;
     bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
     if (modrm && m.rip_relative) {
-        s32 disp = (s32)(target - (in->rip + z.length));
+        s32 disp = (s32)(target - (rip + z.length));
         memcpy(code + modrm_at + 1, &disp, 4);
     }
     // A bit offset in a register reaches far from the operand: keep it near.
     if (modrm && mem && r->map == MAP_0F && (r->opcode & 0xC7) == 0x83 && r->opcode >= 0xA3 && r->opcode <= 0xBB) {
         unsigned q = z.raw.modrm.reg | z.raw.rex.R << 3, b = z.raw.modrm.rm | z.raw.rex.B << 3;
         bool sib = z.raw.modrm.rm == 4;
+        if (sequence) return 0;
         unsigned sb = z.raw.sib.base | z.raw.rex.B << 3, sx = z.raw.sib.index | z.raw.rex.X << 3;
         if (q == RSP || (sib ? q == sb || q == sx : q == b)) return 0;
         in->gpr[q] = (u64)(s64)(s16)(rng_next(g) & 0x83FF);
@@ -315,11 +317,103 @@ unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side
         if (z.operand_width == 32) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
     }
     if (undefined_result(r, code, &z, in)) return 0;
-    // A NOP's operand is no access; a 67h prefix on an address beyond 4 GiB cannot be meant. POPF must not set TF or AC.
     // CVTPI2PS from memory: AMD leaves the x87 state alone, the SDM does not.
     if (is(r, "cvtpi2ps") && mem) return 0;
     u64 undefined = r->undefined & ~2u;
     if (r->undefined & 2) undefined |= FL_OF;
     *undefined_flags = undefined;
     return z.length;
+}
+
+unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags)
+{
+    inputs_random(g, in);
+    in->rip = CODE_BASE + rng_below(g, 64) * 32;
+    u32 pinned = implicit_inputs(r, g, in);
+    return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags);
+}
+
+// ---- sequences ----
+static bool sequence_row(const struct row *r)
+{
+    static const char *const no[] = {"ud", "in", "out", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", NULL};
+    return encode_eligible(r) && !(r->flags & RF_REP) && !one_of(r->name, no);
+}
+
+// Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
+static bool disturbs(const u8 *code, unsigned n)
+{
+    ZydisDecoder d;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, n, &z, op))) return true;
+    for (unsigned i = 0; i < z.operand_count; i++) {
+        if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+        ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op[i].reg.value);
+        if (full == ZYDIS_REGISTER_RSP && op[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) return true;
+        if (full == ZYDIS_REGISTER_RCX && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) return true;
+    }
+    return false;
+}
+
+struct flag_taint { // arithmetic flags whose values the manual leaves open, at a point of the sequence
+    u64 now, ever;
+};
+
+static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t,
+                              bool loop)
+{
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        const struct row *r = &rows[rng_below(g, rows_n)];
+        bool wide = r->flags & (RF_SSE | RF_MMX | RF_FPU);
+        if ((wide && !rng_one_in(g, 6)) || !sequence_row(r)) continue;
+        if ((r->flags & RF_READS) && t->now) continue;
+        u64 undefined = 0;
+        unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined);
+        if (!n || disturbs(code, n)) continue;
+        if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
+        t->now = (r->flags & RF_WRITES ? 0 : t->now) | undefined;
+        t->ever |= undefined;
+        return n;
+    }
+    code[0] = 0x90;
+    return 1;
+}
+
+// A few instructions, some jumped over, and perhaps all of it three times.
+unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
+{
+    struct flag_taint t = {0, 0};
+    unsigned n = 0, count = 2 + (unsigned)rng_below(g, 6);
+    bool loop = rng_one_in(g, 3);
+    inputs_random(g, in);
+    in->rip = CODE_BASE + rng_below(g, 64) * 32;
+    in->gpr[RSP] = DATA_BASE + DATA_SIZE / 2 + 8 * rng_below(g, 16);
+    if (loop) in->gpr[RCX] = 3;
+    // In a loop flags come around: what is undefined anywhere is undefined at the top.
+    for (unsigned i = 0; i < count && n + 40 < room; i++) {
+        if (!t.now && !(loop && t.ever) && rng_one_in(g, 5)) { // Jcc over the next one
+            struct flag_taint before = t;
+            code[n] = (u8)(0x70 + rng_below(g, 16));
+            code[n + 1] = (u8)sequence_insn(g, code + n + 2, in, in->rip + n + 2, &t, loop);
+            t.now |= before.now;
+            n += 2u + code[n + 1];
+        } else {
+            n += sequence_insn(g, code + n, in, in->rip + n, &t, loop);
+        }
+    }
+    if (loop) { // DEC ECX; JNZ
+        static const u8 dec[] = {0xFF, 0xC9};
+        memcpy(code + n, dec, 2);
+        n += 2;
+        code[n] = 0x75;
+        code[n + 1] = (u8)-(s32)(n + 2);
+        n += 2;
+        t.now &= FL_CF; // DEC writes all others
+    }
+    *undefined_flags = loop ? t.ever : t.now;
+    // An exception may stop it anywhere; the caller then takes all that were undefined at some point.
+    *undefined_flags |= t.ever << 32;
+    return n;
 }
