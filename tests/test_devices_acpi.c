@@ -1,0 +1,184 @@
+// ACPI tables in guest memory, read as an operating system reads them. Offsets: ACPI specification 6.4, chapter 5
+// (5.2.5.3 RSDP, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.9 FADT, 5.2.10 FACS, 5.2.12 MADT), IA-PC HPET specification 3.2.4.
+#include "tests/device_test.h"
+#include "devices/acpi_tables.h"
+
+#define RAM (256ull << 20)
+
+static u8 sum(struct phys *p, paddr at, u32 n)
+{
+    u8 s = 0;
+    for (u32 i = 0; i < n; i++) s = (u8)(s + phys_read8(p, 0, at + i));
+    return s;
+}
+static bool is(struct phys *p, paddr at, const char *signature)
+{
+    char s[8];
+    phys_read(p, 0, at, s, strlen(signature));
+    return !memcmp(s, signature, strlen(signature));
+}
+static paddr find(struct phys *p, paddr xsdt, const char *signature)
+{
+    u32 n = (phys_read32(p, 0, xsdt + 4) - 36) / 8;
+    for (u32 i = 0; i < n; i++) {
+        paddr at = phys_read64(p, 0, xsdt + 36 + 8 * i);
+        if (!is(p, at, signature)) continue;
+        assert_int_equal(sum(p, at, phys_read32(p, 0, at + 4)), 0);
+        return at;
+    }
+    fail_msg("no %s", signature);
+    return 0;
+}
+
+static int setup(void **state)
+{
+    struct phys *p = calloc(1, sizeof *p);
+    const char *why;
+    if (!phys_init(p, RAM, &why)) return -1;
+    *state = p;
+    return 0;
+}
+static int teardown(void **state)
+{
+    phys_free(*state);
+    free(*state);
+    return 0;
+}
+
+static void rsdp_and_roots(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 1);
+    paddr rsdp = 0;
+    for (paddr a = 0xE0000; a < 0x100000 && !rsdp; a += 16) // as without a boot protocol that names it (5.2.5.1)
+        if (is(p, a, "RSD PTR ") && !sum(p, a, 20)) rsdp = a;
+    assert_int_equal(rsdp, ACPI_RSDP_BIOS);
+    assert_true(is(p, l.rsdp, "RSD PTR "));
+    assert_int_equal(l.rsdp & 15, 0);
+    for (unsigned i = 0; i < 36; i++) assert_int_equal(phys_read8(p, 0, l.rsdp + i), phys_read8(p, 0, rsdp + i));
+    assert_int_equal(phys_read8(p, 0, rsdp + 15), 2);
+    assert_int_equal(phys_read32(p, 0, rsdp + 20), 36);
+    assert_int_equal(sum(p, rsdp, 36), 0);
+    paddr rsdt = phys_read32(p, 0, rsdp + 16), xsdt = phys_read64(p, 0, rsdp + 24);
+    assert_true(is(p, rsdt, "RSDT") && is(p, xsdt, "XSDT"));
+    u32 n = (phys_read32(p, 0, xsdt + 4) - 36) / 8;
+    assert_int_equal((phys_read32(p, 0, rsdt + 4) - 36) / 4, n);
+    for (u32 i = 0; i < n; i++)
+        assert_int_equal(phys_read32(p, 0, rsdt + 36 + 4 * i), phys_read64(p, 0, xsdt + 36 + 8 * i));
+    assert_int_equal(sum(p, rsdt, phys_read32(p, 0, rsdt + 4)), 0);
+    assert_int_equal(sum(p, xsdt, phys_read32(p, 0, xsdt + 4)), 0);
+}
+
+static void fadt_names_the_power_management_block(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 1);
+    paddr f = find(p, phys_read64(p, 0, l.rsdp + 24), "FACP");
+    paddr facs = phys_read32(p, 0, f + 36), dsdt = phys_read32(p, 0, f + 40);
+    assert_true(is(p, facs, "FACS") && is(p, dsdt, "DSDT"));
+    assert_int_equal(facs & 63, 0);
+    assert_true(facs >= l.nvs && facs < l.nvs + ACPI_NVS_SIZE);
+    assert_int_equal(phys_read32(p, 0, facs + 4), 64);
+    assert_int_equal(sum(p, dsdt, phys_read32(p, 0, dsdt + 4)), 0);
+    assert_int_equal(phys_read16(p, 0, f + 46), 9);     // SCI_INT
+    assert_int_equal(phys_read32(p, 0, f + 48), 0xB2);  // SMI_CMD
+    assert_int_equal(phys_read8(p, 0, f + 52), 0xF1);   // ACPI_ENABLE
+    assert_int_equal(phys_read8(p, 0, f + 53), 0xF0);   // ACPI_DISABLE
+    assert_int_equal(phys_read32(p, 0, f + 56), 0x600); // PM1a_EVT_BLK
+    assert_int_equal(phys_read32(p, 0, f + 64), 0x604); // PM1a_CNT_BLK
+    assert_int_equal(phys_read32(p, 0, f + 76), 0x608); // PM_TMR_BLK
+    assert_int_equal(phys_read8(p, 0, f + 88), 4);
+    assert_int_equal(phys_read8(p, 0, f + 89), 2);
+    assert_int_equal(phys_read8(p, 0, f + 91), 4);
+    assert_int_equal(phys_read8(p, 0, f + 108), 0x32);  // CENTURY
+    assert_true(phys_read32(p, 0, f + 112) & 1u << 10); // RESET_REG_SUP
+    assert_false(phys_read32(p, 0, f + 112) & 1u << 8); // TMR_VAL_EXT: the timer has 24 bits
+    assert_int_equal(phys_read8(p, 0, f + 116), 1);     // RESET_REG: I/O ...
+    assert_int_equal(phys_read64(p, 0, f + 120), 0xCF9);
+    assert_int_equal(phys_read8(p, 0, f + 128) & 6, 6); // RESET_VALUE makes the edge
+    assert_int_equal(phys_read64(p, 0, f + 140), dsdt); // X_DSDT
+    assert_int_equal(phys_read64(p, 0, f + 148 + 4), 0x600);
+    assert_int_equal(phys_read64(p, 0, f + 172 + 4), 0x604);
+    assert_int_equal(phys_read64(p, 0, f + 208 + 4), 0x608);
+}
+
+static void madt_lists_processors_and_overrides(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 3);
+    paddr m = find(p, phys_read64(p, 0, l.rsdp + 24), "APIC");
+    assert_int_equal(phys_read32(p, 0, m + 36), 0xFEE00000);
+    assert_int_equal(phys_read32(p, 0, m + 40), 1); // an 8259 pair, too
+    unsigned cpus = 0, ioapics = 0, nmis = 0, timer_to = 0, sci_flags = 0;
+    paddr end = m + phys_read32(p, 0, m + 4);
+    for (paddr e = m + 44; e < end; e += phys_read8(p, 0, e + 1)) {
+        switch (phys_read8(p, 0, e)) {
+        case 0:
+            assert_int_equal(phys_read8(p, 0, e + 3), cpus++);
+            assert_int_equal(phys_read32(p, 0, e + 4), 1);
+            break;
+        case 1:
+            ioapics++;
+            assert_int_equal(phys_read32(p, 0, e + 4), 0xFEC00000);
+            assert_int_equal(phys_read32(p, 0, e + 8), 0);
+            break;
+        case 2:
+            if (phys_read8(p, 0, e + 3) == 0) timer_to = phys_read32(p, 0, e + 4);
+            if (phys_read8(p, 0, e + 3) == 9) sci_flags = phys_read16(p, 0, e + 8);
+            break;
+        case 4:
+            nmis++;
+            assert_int_equal(phys_read8(p, 0, e + 2), 0xFF);
+            assert_int_equal(phys_read8(p, 0, e + 5), 1);
+            break;
+        default: fail_msg("entry type %u", phys_read8(p, 0, e));
+        }
+    }
+    assert_int_equal(cpus, 3);
+    assert_int_equal(ioapics, 1);
+    assert_int_equal(nmis, 1);
+    assert_int_equal(timer_to, 2);
+    assert_int_equal(sci_flags, 0x0D); // level, active high
+}
+
+static void hpet_table(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 1);
+    paddr h = find(p, phys_read64(p, 0, l.rsdp + 24), "HPET");
+    assert_int_equal(phys_read32(p, 0, h + 4), 56);
+    assert_int_equal(phys_read32(p, 0, h + 36), 0x8086A201);
+    assert_int_equal(phys_read64(p, 0, h + 44), 0xFED00000);
+}
+
+static void memory_map_is_sorted_and_types_the_tables(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 1);
+    struct e820_entry e[E820_MAX];
+    unsigned n = acpi_e820(p, e);
+    u64 ram = 0, end = 0;
+    bool data = false, nvs = false;
+    for (unsigned i = 0; i < n; i++) {
+        assert_true(e[i].base >= end);
+        end = e[i].base + e[i].size;
+        if (e[i].type == E820_RAM) ram += e[i].size;
+        if (e[i].type == E820_ACPI && e[i].base == l.tables && l.rsdp < end) data = true;
+        if (e[i].type == E820_NVS && e[i].base == l.nvs) nvs = true;
+    }
+    assert_true(data && nvs);
+    assert_int_equal(end, RAM);
+    assert_int_equal(ram, RAM - 0x100000 + 0x9FC00 - ACPI_TABLES_SIZE - ACPI_NVS_SIZE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(rsdp_and_roots, setup, teardown),
+        cmocka_unit_test_setup_teardown(fadt_names_the_power_management_block, setup, teardown),
+        cmocka_unit_test_setup_teardown(madt_lists_processors_and_overrides, setup, teardown),
+        cmocka_unit_test_setup_teardown(hpet_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_map_is_sorted_and_types_the_tables, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
