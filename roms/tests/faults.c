@@ -142,7 +142,7 @@ static void vectors(void)
     write_cr0(cr0);
 
     expect(trap_catch(f_rdmsr, 0x3fff0000, 0), VECTOR_GP, 0, f_rdmsr_at, "RDMSR of no MSR: #GP(0)");
-    expect(trap_catch(f_wrmsr, IA32_FS_BASE, 1ul << 47), VECTOR_GP, 0, f_wrmsr_at,
+    expect(trap_catch(f_wrmsr, IA32_FS_BASE, 1ul << 62), VECTOR_GP, 0, f_wrmsr_at,
            "WRMSR of a non-canonical FS base: #GP(0)");
     expect(trap_catch(f_wrmsr, IA32_LSTAR, 1ul << 62), VECTOR_GP, 0, f_wrmsr_at,
            "WRMSR of a non-canonical LSTAR: #GP(0)");
