@@ -121,3 +121,28 @@ guest_kvm() {
     make_initramfs kvm "$list"
     APPEND="console=ttyS0 mitigations=off"
 }
+
+# The workloads of tools/bench as one static program, in a userland that has nothing else to do.
+guest_bench() {
+    local list folder=$ROOT/tools/bench-guest key
+    ensure_packages gcc libc6-dev
+    scratch
+    key=$({ gcc -dumpfullversion && cat "$folder"/*.[ch]; } | sha256sum | cut -c1-16)
+    if [ ! -f "$GUESTS/bench-$key" ]; then
+        mkdir -p "$GUESTS"
+        gcc -static -O2 -march=x86-64 -Wall -Wextra -Wno-missing-field-initializers -s -o "$GUESTS/bench-$key.part" \
+            "$folder"/*.c || die "$EX_BUILD" "the bench's guest program does not build"
+        mv "$GUESTS/bench-$key.part" "$GUESTS/bench-$key"
+    fi
+    list=$SCRATCH/bench.list
+    guest_busybox
+    guest_kernel linux-image-cloud-amd64
+    {
+        printf 'dir %s 755\n' proc sys dev
+        printf 'file bin/busybox %s 755\nlink bin/sh busybox\n' "$BUSYBOX"
+        printf 'file bench %s 755\nfile init %s 755\n' "$GUESTS/bench-$key" "$ROOT/tools/guest/init-bench"
+        list_kvm_modules
+    } >"$list"
+    make_initramfs bench "$list"
+    APPEND="console=ttyS0 quiet mitigations=off"
+}
