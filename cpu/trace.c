@@ -18,6 +18,7 @@ void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k)
     e->retired = cpu_retired(v);
     e->vtime = cpu_vtime(v);
     e->rip = v->s.rip;
+    e->vmcs = v->s.vmx.vmcs_pointer;
 }
 
 void trace_emit(const struct vcpu *v, const struct trace_event *e)

@@ -31,6 +31,7 @@ struct trace_event {
     u32 fail;           // ENTRY_FAILED: 0 VMfailInvalid, 1..: VMfailValid error; UINT32_MAX: an exit with `reason`
     u32 intr_info, vectoring_info; // EXIT: exiting and original event; ENTRY: injected event in intr_info
     u64 retired, vtime, rip;
+    u64 vmcs;           // the current VMCS, VMX_NO_POINTER if none: tells guests apart
     u64 qualification, gpa, gla;
     u64 addr, value;
     bool gpa_valid, gla_valid, insn_len_valid;

@@ -26,6 +26,7 @@ static void log_event(void *opaque, const struct trace_event *e)
     static const char *const kind[TRACE_KINDS] = {"vmentry", "vmexit", "vmentry-failed", "fault", "interrupt", "io", "msr-unknown",
                                                   "unimplemented", "shutdown"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
+    if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
     switch (e->kind) {
     case TRACE_ENTRY:
         if (e->intr_info >> 31) fprintf(f, " inject=%#x", e->intr_info);
