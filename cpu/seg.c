@@ -157,7 +157,7 @@ void seg_load(struct vcpu *v, unsigned seg, u16 sel)
 
 static void shadow_mov_ss(struct vcpu *v)
 {
-    v->s.block |= BLOCK_MOV_SS;
+    v->s.block = (v->s.block & ~(u32)BLOCK_STI) | BLOCK_MOV_SS; // in the shadow of STI: that one ends here
     v->s.shadow_one = true;
     cpu_attention(v);
 }

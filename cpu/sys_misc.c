@@ -189,7 +189,7 @@ void op_sti(struct vcpu *v, const struct insn *in)
 {
     check_iopl(v);
     if (!(v->s.rflags & FL_IF)) { // the next instruction runs before any interrupt
-        v->s.block |= BLOCK_STI;
+        v->s.block = (v->s.block & ~(u32)BLOCK_MOV_SS) | BLOCK_STI;
         v->s.shadow_one = true;
     }
     v->s.rflags |= FL_IF;

@@ -237,6 +237,13 @@ static void events_end_shadows(void **state)
     again(m);
     assert_int_equal(M_ENTER(m, "\x8E\xD0\x0F\x0B"), EXIT_REASON_HLT); // mov ss, eax; ud2
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    // MOV SS in the shadow of STI, and STI in that of MOV SS: one shadow at a time, since no entry accepts both.
+    again(m);
+    assert_int_equal(M_ENTER(m, "\xFB\x8E\xD0\x0F\xA2"), EXIT_REASON_CPUID);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_MOV_SS);
+    again(m);
+    assert_int_equal(M_ENTER(m, "\x8E\xD0\xFB\x0F\xA2"), EXIT_REASON_CPUID);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_STI);
     // An exit of the exception itself keeps it.
     again(m);
     m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_UD);
