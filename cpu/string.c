@@ -237,30 +237,33 @@ void op_scas(struct vcpu *v, const struct insn *in) { compare(v, in, scas_once);
 void op_cmps(struct vcpu *v, const struct insn *in) { compare(v, in, cmps_once); }
 
 // ---- INS, OUTS: permission first, then the intercept, then the operand ----
+static void port_check(struct vcpu *v, const struct insn *in, bool input)
+{
+    unsigned n = in->osz == W64 ? 4 : W_BYTES(in->osz), seg = input ? SEG_ES : in->seg;
+    u16 port = (u16)v->s.gpr[RDX];
+    u64 base = mode_long64(v->d.mode) && seg < SEG_FS ? 0 : v->s.seg[seg].base;
+    io_permission(v, port, n);
+    vmx_intercept_io(v, in, port, n, input, true, in->rep != 0, false, base + index_get(v, in, input ? RDI : RSI));
+}
 static void ins_once(struct vcpu *v, const struct insn *in)
 {
     unsigned n = in->osz == W64 ? 4 : W_BYTES(in->osz);
-    u16 port = (u16)v->s.gpr[RDX];
-    io_permission(v, port, n);
-    vmx_intercept_io(v, in, port, n, true, true, in->rep != 0, false, v->s.seg[SEG_ES].base + index_get(v, in, RDI));
     laddr to = seg_linear(v, SEG_ES, index_get(v, in, RDI), n, ACC_WRITE);
     lin_probe_write(v, to, n); // the destination is translated before the port is read
-    lin_store(v, to, n, port_in(v, port, n));
+    lin_store(v, to, n, port_in(v, (u16)v->s.gpr[RDX], n));
     index_add(v, in, RDI, v->s.rflags & FL_DF ? -(s64)n : (s64)n);
 }
 static void outs_once(struct vcpu *v, const struct insn *in)
 {
     unsigned n = in->osz == W64 ? 4 : W_BYTES(in->osz);
-    u16 port = (u16)v->s.gpr[RDX];
-    io_permission(v, port, n);
-    vmx_intercept_io(v, in, port, n, false, true, in->rep != 0, false,
-                         (mode_long64(v->d.mode) && in->seg < SEG_FS ? 0 : v->s.seg[in->seg].base) + index_get(v, in, RSI));
     u64 x = lin_load(v, seg_linear(v, in->seg, index_get(v, in, RSI), n, ACC_READ), n);
-    port_out(v, port, n, x);
+    port_out(v, (u16)v->s.gpr[RDX], n, x);
     index_add(v, in, RSI, v->s.rflags & FL_DF ? -(s64)n : (s64)n);
 }
-static void port_string(struct vcpu *v, const struct insn *in, void (*once)(struct vcpu *, const struct insn *))
+// Permission and the I/O intercept come before the count is looked at: REP INS with a count of 0 faults and exits all the same.
+static void port_string(struct vcpu *v, const struct insn *in, bool input, void (*once)(struct vcpu *, const struct insn *))
 {
+    port_check(v, in, input);
     if (!in->rep) {
         once(v, in);
         cpu_charge(v, 4);
@@ -273,5 +276,5 @@ static void port_string(struct vcpu *v, const struct insn *in, void (*once)(stru
         if (count != 1) rep_pause(v);
     }
 }
-void op_ins(struct vcpu *v, const struct insn *in) { port_string(v, in, ins_once); }
-void op_outs(struct vcpu *v, const struct insn *in) { port_string(v, in, outs_once); }
+void op_ins(struct vcpu *v, const struct insn *in) { port_string(v, in, true, ins_once); }
+void op_outs(struct vcpu *v, const struct insn *in) { port_string(v, in, false, outs_once); }
