@@ -21,6 +21,7 @@
 #include "cpu/mode.h"
 
 enum { BASIC_MAX = 0x16, EXTENDED_MAX = 0x80000008 };
+enum { XCR0_PKRU = 1 << 9, PKRU_OFFSET = 0xA80 };
 enum { FAMILY = 6, MODEL = 0x80, STEPPING = 0 };
 static const char brand[48] = "Matryoshka x86-64 processor @ 2.00GHz";
 
@@ -39,7 +40,7 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_SSE}, {FEATURE_MMX, FEATURE_SSE}, {FEATURE_SSE, FEATURE_SSE2}, {FEATURE_SSE2, FEATURE_SSE3},
     {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
     {FEATURE_FXSR, FEATURE_XSAVE}, {FEATURE_XSAVE, FEATURE_XSAVEOPT}, {FEATURE_XSAVE, FEATURE_XSAVEC},
-    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
+    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
     {FEATURE_APIC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_ADJUST},
     {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
     {FEATURE_LM, FEATURE_SYSCALL}, {FEATURE_LM, FEATURE_LAHF_LM}, {FEATURE_LM, FEATURE_LA57}, {FEATURE_LM, FEATURE_PCID},
@@ -237,7 +238,10 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
 
 // ---- leaves ----
 
-u64 cpuid_xcr0_mask(const struct cpu_features *f) { return feature_on(f, FEATURE_SSE) ? 3 : 1; }
+u64 cpuid_xcr0_mask(const struct cpu_features *f)
+{
+    return (feature_on(f, FEATURE_SSE) ? 3 : 1) | (feature_on(f, FEATURE_PKU) ? XCR0_PKRU : 0);
+}
 
 static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, unsigned reg)
 {
@@ -249,8 +253,13 @@ static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, uns
     return bits;
 }
 
-// Area that XSAVE needs for these components: legacy region and header hold all that exist here.
-static u32 xsave_size(u64 components) { return (void)components, 512 + 64; }
+// Area that XSAVE needs for these components: legacy region and header, and PKRU at its place in the standard format or
+// right behind the header in the compacted one.
+static u32 xsave_size(u64 components, bool compact)
+{
+    if (!(components & XCR0_PKRU)) return 512 + 64;
+    return (compact ? 512 + 64 : PKRU_OFFSET) + 8;
+}
 
 static void leaf_1(const struct vcpu *v, u32 out[4])
 {
@@ -303,12 +312,15 @@ static void leaf_0d(const struct vcpu *v, u32 subleaf, u32 out[4])
     u64 all = cpuid_xcr0_mask(f);
     if (subleaf == 0) {
         out[0] = (u32)all;
-        out[1] = xsave_size(v->s.xcr0);
-        out[2] = xsave_size(all);
+        out[1] = xsave_size(v->s.xcr0, false);
+        out[2] = xsave_size(all, false);
         out[3] = (u32)(all >> 32);
     } else if (subleaf == 1) {
         out[0] = feature_bits(f, 0xD, 1, 0);
-        if (feature_on(f, FEATURE_XSAVEC)) out[1] = xsave_size(v->s.xcr0 | v->s.msr.xss);
+        if (feature_on(f, FEATURE_XSAVEC)) out[1] = xsave_size(v->s.xcr0 | v->s.msr.xss, true);
+    } else if (subleaf == 9 && (all & XCR0_PKRU)) {
+        out[0] = 8;
+        out[1] = PKRU_OFFSET;
     }
 }
 

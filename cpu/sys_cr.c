@@ -157,6 +157,12 @@ void op_clflush(struct vcpu *v, const struct insn *in)
 
 // ---- PKRU, XCR0 ----
 
+void pkru_write(struct vcpu *v, u32 value)
+{
+    v->s.pkru = value;
+    cpu_context_changed(v);
+}
+
 void op_rdpkru(struct vcpu *v, const struct insn *in)
 {
     if (!(v->d.mode & MODE_PKE)) raise_ud(v);
@@ -169,8 +175,7 @@ void op_wrpkru(struct vcpu *v, const struct insn *in)
 {
     if (!(v->d.mode & MODE_PKE)) raise_ud(v);
     if ((u32)v->s.gpr[RCX] || (u32)v->s.gpr[RDX]) raise_gp0(v);
-    v->s.pkru = (u32)v->s.gpr[RAX];
-    cpu_context_changed(v);
+    pkru_write(v, (u32)v->s.gpr[RAX]);
 }
 
 void op_xgetbv(struct vcpu *v, const struct insn *in)

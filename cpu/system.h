@@ -35,6 +35,7 @@ RAISES void io_permission(struct vcpu *v, u16 port, unsigned size);
 RAISES void cr0_write(struct vcpu *v, u64 value);
 RAISES void cr3_write(struct vcpu *v, u64 value);
 RAISES void cr4_write(struct vcpu *v, u64 value);
+void pkru_write(struct vcpu *v, u32 value);
 u64 xsave_in_use(struct vcpu *v); // cpu/xsave.c: XINUSE
 RAISES void xcr0_write(struct vcpu *v, u64 value);
 // True if the write is allowed and done. MSR rows with masks; unknown ones are counted, named, and refused (#GP by the caller).

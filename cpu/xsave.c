@@ -1,14 +1,16 @@
-// FXSAVE and FXRSTOR, and the XSAVE family for the x87 and SSE components (XCR0 bits 0 and 1).
+// FXSAVE and FXRSTOR, and the XSAVE family for the x87, SSE and PKRU components (XCR0 bits 0, 1 and 9).
 //
 // The init optimisation is exact: a component counts as in use when it differs from its initial configuration. The
 // modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written (SDM Vol. 1, 13.9 allows it).
-// Missing: components beyond SSE; IA32_XSS has no bit.
+// Missing: AVX and all other components; IA32_XSS has no bit.
 #include <string.h>
 
+#include "cpu/system.h"
 #include "cpu/fp.h"
 #include "cpu/x87.h"
 
-enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XAVX = 4 };
+enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XAVX = 4, XCOMP_PKRU = 1 << 9 };
+enum { OFF_PKRU = 0xA80 }; // in the standard format (CPUID leaf 0Dh, subleaf 9); the compacted one has it after the header
 #define XCOMP_COMPACT (1ull << 63)
 
 // ---- the 512-byte legacy region ----
@@ -96,7 +98,7 @@ u64 xsave_in_use(struct vcpu *v) // XINUSE as XGETBV with ECX = 1 shows it
 {
     fp_sync(v);
     bool sse = xmm_in_use(v) || v->s.mxcsr != MXCSR_RESET;
-    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0);
+    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0) | (v->s.pkru ? XCOMP_PKRU : 0);
 }
 
 static void mxcsr_fill(struct vcpu *v, u8 *b)
@@ -163,9 +165,14 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
     u64 rfbm = requested(v, kind == XSAVES ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0);
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_WRITE);
     if (la & 63) raise_gp0(v);
+    u32 pkru_at = compact ? LEGACY + HEADER : OFF_PKRU;
+    u64 in_use = v->s.pkru ? XCOMP_PKRU : 0;
+    bool pkru = (kind == XSAVE ? rfbm : rfbm & in_use) & XCOMP_PKRU;
+    if (pkru) seg_linear(v, in->seg, insn_ea(v, in), pkru_at + 8, ACC_WRITE);
     lin_probe_write(v, la, LEGACY + HEADER);
+    if (pkru) lin_probe_write(v, la + pkru_at, 8);
     fp_sync(v);
-    u64 in_use = (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
+    in_use |= (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
     // MXCSR is outside XINUSE, but XSAVEC and XSAVES count it with SSE (SDM Vol. 1, 13.10, 13.11).
     if (compact && v->s.mxcsr != MXCSR_RESET) in_use |= XCOMP_SSE;
     u64 write = kind == XSAVE ? rfbm : rfbm & in_use;
@@ -181,6 +188,7 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
         lin_store_n(v, la + OFF_MXCSR, b + OFF_MXCSR, 8);
     }
     if (write & XCOMP_SSE) lin_store_n(v, la + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
+    if (pkru) lin_store(v, la + pkru_at, 8, v->s.pkru);
 
     if (compact) {
         u64 header[2] = {rfbm & in_use, XCOMP_COMPACT | rfbm};
@@ -220,6 +228,11 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     }
     lin_load_n(v, la, b, LEGACY);
     memcpy(&mxcsr, b + OFF_MXCSR, 4);
+    u32 pkru = 0;
+    if (rfbm & bv & XCOMP_PKRU) {
+        u32 at = compact ? LEGACY + HEADER : OFF_PKRU;
+        pkru = (u32)lin_load(v, seg_linear(v, in->seg, insn_ea(v, in) + at, 8, ACC_READ), 8);
+    }
     bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & (XCOMP_SSE | XAVX);
     if (load_mxcsr && (mxcsr & ~MXCSR_VALID)) raise_gp0(v);
 
@@ -231,6 +244,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         if (bv & XCOMP_SSE) memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
         else memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
+    if (rfbm & XCOMP_PKRU) pkru_write(v, pkru);
     if (load_mxcsr) fp_set_mxcsr(v, mxcsr);
     else if (compact && (rfbm & XCOMP_SSE)) fp_set_mxcsr(v, MXCSR_RESET);
 }

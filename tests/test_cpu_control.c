@@ -588,6 +588,48 @@ static void sti_shadow_covers_one_instruction(void **state)
     assert_int_equal(S.block & BLOCK_MOV_SS, 0);
 }
 
+static void xcr0_and_the_pkru_component(void **state)
+{
+    u32 r[4];
+    u8 xsetbv[] = {0x0F, 0x01, 0xD1};
+    S.gpr[RCX] = 0, S.gpr[RAX] = 3, S.gpr[RDX] = 0;
+    assert_int_equal(tm_run(t, xsetbv, 3), VEC_UD); // CR4.OSXSAVE is 0
+    S.cr4 |= CR4_OSXSAVE | CR4_PKE;
+    static const u32 bad[] = {2, 0, 7, 0x1B, 0x403};
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        S.gpr[RAX] = bad[i];
+        assert_int_equal(tm_run(t, xsetbv, 3), VEC_GP);
+    }
+    S.gpr[RAX] = 0x203;
+    assert_int_equal(tm_run(t, xsetbv, 3), NOTHING);
+    assert_int_equal(S.xcr0, 0x203);
+    // SDM volume 1, 13.5.7: 8 bytes; at A80h in the standard format on every processor that has it, after the header else.
+    cpuid_query(t->v, 0xD, 9, r);
+    assert_int_equal(r[0], 8);
+    assert_int_equal(r[1], 0xA80);
+    cpuid_query(t->v, 0xD, 0, r);
+    assert_int_equal(r[0], 0x203);
+    assert_int_equal(r[1], 0xA88);
+    cpuid_query(t->v, 0xD, 1, r);
+    assert_int_equal(r[1], 576 + 8);
+    S.pkru = 0x55555554;
+    S.gpr[RBX] = DATA, S.gpr[RAX] = 0x203, S.gpr[RDX] = 0;
+    memset(t->p.ram + DATA, 0, 0x1000);
+    assert_int_equal(TM_RUN(t, 0x0F, 0xAE, 0x23), NOTHING); // xsave [rbx]
+    assert_int_equal(tm_read(t, DATA + 0xA80, 8), 0x55555554);
+    assert_true(tm_read(t, DATA + 512, 8) & 0x200);
+    tm_write64(t, DATA + 0xA80, 0x1234);
+    assert_int_equal(TM_RUN(t, 0x0F, 0xAE, 0x2B), NOTHING); // xrstor
+    assert_int_equal(S.pkru, 0x1234);
+    memset(t->p.ram + DATA, 0, 0x1000);
+    assert_int_equal(TM_RUN(t, 0x0F, 0xC7, 0x23), NOTHING); // xsavec
+    assert_int_equal(tm_read(t, DATA + 576, 8), 0x1234);
+    tm_write64(t, DATA + 512, tm_read(t, DATA + 512, 8) & ~0x200ull);
+    S.gpr[RAX] = 0x203;
+    assert_int_equal(TM_RUN(t, 0x0F, 0xAE, 0x2B), NOTHING); // in its initial configuration: 0
+    assert_int_equal(S.pkru, 0);
+}
+
 static void rdrand_is_deterministic(void **state)
 {
     S.rng_state = 1;
@@ -614,7 +656,7 @@ int main(void)
         cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
-        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic),
+        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
