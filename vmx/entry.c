@@ -154,12 +154,14 @@ static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry
 
     vmx_load_guest(v, e);
     if (!(e->proc2 & PROC2_ENABLE_VPID)) vmx_flush_vpid0(v);
-    cpu_mode_changed(v);
-    struct vmx_check_failure why = {0}; // stays empty if the area is too long
-    u32 bad = vmx_msr_area_load(v, r->f.VM_ENTRY_MSR_LOAD_ADDRESS, r->f.VM_ENTRY_MSR_LOAD_COUNT, &why);
-    if (bad) {
-        fail_by_exit(v, r, e, &why, EXIT_REASON_MSR_LOADING, bad);
-        return;
+    if (r->f.VM_ENTRY_MSR_LOAD_COUNT) {
+        struct vmx_check_failure why = {0}; // stays empty if the area is too long
+        cpu_mode_changed(v);
+        u32 bad = vmx_msr_area_load(v, r->f.VM_ENTRY_MSR_LOAD_ADDRESS, r->f.VM_ENTRY_MSR_LOAD_COUNT, &why);
+        if (bad) {
+            fail_by_exit(v, r, e, &why, EXIT_REASON_MSR_LOADING, bad);
+            return;
+        }
     }
     v->s.vmx.guest = true;
     if (e->launch) {

@@ -13,11 +13,11 @@ void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char 
     v->board->shutdown(v->board_opaque, v->index, why);
 }
 
+// The caller changes the context next, which chooses fast tables by the new serials.
 void vmx_flush_vpid0(struct vcpu *v)
 {
     tlb_invvpid(&v->s.itlb, 0, false);
     tlb_invvpid(&v->s.dtlb, 0, false);
-    cpu_tlb_flushed(v);
 }
 
 static u64 extend(u64 a, unsigned bits) { return (u64)((s64)(a << (64 - bits)) >> (64 - bits)); }
@@ -107,14 +107,14 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
         }
     }
     cpu_mode_changed(v);
-
-    struct vmx_check_failure why;
-    if (vmx_msr_area_load(v, f->VM_EXIT_MSR_LOAD_ADDRESS, f->VM_EXIT_MSR_LOAD_COUNT, &why)) {
-        vmx_abort(v, r, VMX_ABORT_LOAD_MSR, "VMX abort 4: loading a host MSR failed");
-        return false;
+    if (f->VM_EXIT_MSR_LOAD_COUNT) {
+        struct vmx_check_failure why;
+        if (vmx_msr_area_load(v, f->VM_EXIT_MSR_LOAD_ADDRESS, f->VM_EXIT_MSR_LOAD_COUNT, &why)) {
+            vmx_abort(v, r, VMX_ABORT_LOAD_MSR, "VMX abort 4: loading a host MSR failed");
+            return false;
+        }
+        cpu_mode_changed(v);
     }
-    cpu_mode_changed(v);
-    cpu_context_changed(v);
     cpu_attention(v);
     return true;
 }
