@@ -214,6 +214,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     u64 rfbm = requested(v, enabled);
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_READ);
     if (la & 63) raise_gp0(v);
+    lin_probe_read(v, la, LEGACY + HEADER); // page faults come before the header's rules
     lin_load_n(v, la + LEGACY, header, sizeof(header));
     u64 bv = header[0], comp = header[1];
     bool compact = comp & XCOMP_COMPACT;

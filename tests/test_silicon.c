@@ -19,7 +19,7 @@ struct test {
     u8 code[160];
     unsigned n;
     struct side_state in;
-    u64 undefined;
+    u64 undefined, operand;
     u8 data[DATA_SIZE]; // before
 };
 
@@ -32,6 +32,24 @@ static unsigned differ(const char *what, u64 in, u64 host, u64 ours)
     return 1;
 }
 
+// Bytes that may differ: instruction and data pointers and the opcode of x87 (vendors keep them at different times), MXCSR_MASK.
+static bool state_area(const struct row *r)
+{
+    return r && r->map == MAP_0F && (!strncmp(r->name, "fx", 2) || !strncmp(r->name, "xsave", 5) || !strncmp(r->name, "xrstor", 6));
+}
+static bool env_area(const struct row *r)
+{
+    return !strcmp(r->name, "fnsave") || !strcmp(r->name, "fnstenv") || !strcmp(r->name, "frstor") || !strcmp(r->name, "fldenv");
+}
+static bool pointer_byte(const struct test *t, u64 i)
+{
+    if (!t->row || !t->operand) return false;
+    u64 at = i - (t->operand - DATA_BASE);
+    if (state_area(t->row)) return (at >= 6 && at < 24) || (at >= 28 && at < 32);
+    if (!env_area(t->row)) return false;
+    return memchr(t->code, 0x66, 4) ? at >= 6 && at < 14 : at >= 12 && at < 28;
+}
+
 static unsigned compare(const struct test *t, const struct outcome *host, const struct outcome *ours, const u8 *host_data,
                         const u8 *our_data)
 {
@@ -42,7 +60,9 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     bad += differ("vector", 0, host->vector, ours->vector);
     if (host->vector == ours->vector) {
         bad += differ("error", 0, host->vector == 3 || host->vector == 6 ? 0 : host->error, ours->error);
-        bad += differ("cr2", 0, host->cr2, ours->cr2);
+        // Which byte of a large area a fault names within its page is the processor's choice.
+        u64 fine = t->row && (state_area(t->row) || env_area(t->row)) ? PAGE_MASK : ~0ull;
+        bad += differ("cr2", 0, host->cr2 & fine, ours->cr2 & fine);
     }
     bad += differ("rip", in->rip, h->rip, o->rip);
     // Linux keeps ID to itself across a signal. An exception that stops an instruction before its flags are defined leaves them alone on both sides.
@@ -77,7 +97,7 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     bool partial = host->vector != 3 && t->row && !strcmp(t->row->name, "enter");
     if (!partial && memcmp(host_data, our_data, DATA_SIZE)) {
         for (unsigned i = 0, shown = 0; i < DATA_SIZE && shown < 4; i++) {
-            if (host_data[i] == our_data[i]) continue;
+            if (host_data[i] == our_data[i] || pointer_byte(t, i)) continue;
             snprintf(what, sizeof what, "data+%x", i);
             bad += differ(what, t->data[i], host_data[i], our_data[i]);
             shown++;
@@ -168,9 +188,11 @@ int main(int argc, char **argv)
             for (unsigned round = 0; round < count && bad < 3; round++) {
                 struct rng r = {row_seed(seed, i, round)};
                 t.row = &rows[i];
-                t.n = encode_random(t.row, &r, t.code, &t.in, &t.undefined);
+                t.n = encode_random(t.row, &r, t.code, &t.in, &t.undefined, &t.operand);
                 if (!t.n) continue;
                 fill_data(&r, t.data);
+                if (t.operand >= DATA_BASE && t.operand + 576 <= DATA_BASE + DATA_SIZE && state_area(t.row))
+                    encode_prepare_area(t.row, &r, t.data + (t.operand - DATA_BASE));
                 tame_flags(&t);
                 done++;
                 runs++;

@@ -35,8 +35,8 @@ bool encode_eligible(const struct row *r)
         "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int*", "into", "icebp", "syscall", "sysret*",
         "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed", "rdpid", "xgetbv", "xsetbv", "rdfsbase",
         "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss", "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str",
-        "smsw", "monitor*", "mwait*", "vm*", "inv*", "xsave*", "xrstor*", "fxsave", "fxrstor", "wrpkru", "rdpkru", "enclu",
-        "xabort", "xbegin", "xend", "nop", "hint_nop", "endbr*", "rdssp*", "fnsave", "frstor", "fnstenv", "fldenv", "nm", "gp0",
+        "smsw", "monitor*", "mwait*", "vm*", "inv*", "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu",
+        "xabort", "xbegin", "xend", "nop", "hint_nop", "endbr*", "rdssp*", "nm", "gp0",
         "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs", "rsm", "getsec", "bound", "les", "lds", "prefetch*",
         // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT and friends too.
         NULL};
@@ -205,6 +205,24 @@ static bool is(const struct row *r, const char *name)
     return !strcmp(r->name, name);
 }
 
+static unsigned area_alignment(const struct row *r) // of FXSAVE, XSAVE and theirs; 0: no such area
+{
+    if (!strncmp(r->name, "fx", 2) && r->map == MAP_0F) return 16;
+    return !strncmp(r->name, "xsave", 5) || !strncmp(r->name, "xrstor", 6) ? 64 : 0;
+}
+
+// What a state area needs in order to be loaded, mostly.
+void encode_prepare_area(const struct row *r, struct rng *g, u8 *area)
+{
+    u32 mxcsr = (u32)rng_next(g) & (rng_one_in(g, 12) ? 0x1FFFF : 0xFFFF);
+    u64 header[8] = {rng_below(g, 4)};
+    memcpy(area + 24, &mxcsr, 4);
+    if (area_alignment(r) != 64) return;
+    if (rng_one_in(g, 2)) header[1] = 1ull << 63 | header[0] | rng_below(g, 4);
+    if (rng_one_in(g, 12)) header[rng_below(g, 8)] |= 1ull << (rng_one_in(g, 2) ? 62 : rng_below(g, 2));
+    memcpy(area + 512, header, sizeof header);
+}
+
 static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state *in)
 {
     u32 pinned = 1u << RSP;
@@ -224,6 +242,17 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
     if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE + 300, pinned |= 1u << RBX;
     if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4)) in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
     if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4)) in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
+    if (area_alignment(r) == 64) { // the components that both sides have
+        in->gpr[RAX] = (rng_next(g) << 32) | rng_below(g, 4);
+        in->gpr[RDX] = rng_next(g) << 32;
+        pinned |= 1u << RAX | 1u << RDX;
+        if (rng_one_in(g, 4)) memset(in->xmm, 0, sizeof in->xmm);
+        if (rng_one_in(g, 4)) in->mxcsr = MXCSR_RESET;
+        if (rng_one_in(g, 4)) {
+            memset(in->st, 0, sizeof in->st);
+            in->fcw = 0x37F, in->fsw = 0, in->tags = 0;
+        }
+    }
     return pinned;
 }
 
@@ -251,7 +280,7 @@ static ZyanStatus parse(const u8 *code, unsigned n, ZydisDecodedInstruction *z)
 // One instruction at `rip`. `pinned` registers are no base registers; within a sequence no register is, since it may
 // have changed by then.
 static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 rip, u32 pinned,
-                           bool sequence, u64 *undefined_flags)
+                           bool sequence, u64 *undefined_flags, u64 *operand)
 {
     unsigned n = 0;
     u8 rex = 0;
@@ -278,6 +307,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     }
     struct modrm m = {.n = 1};
     u64 target = address(g);
+    if (area_alignment(r) && !rng_one_in(g, 12)) target &= ~(u64)(area_alignment(r) - 1);
+    *operand = mem ? target : 0;
     if (mem) {
         memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
     } else {
@@ -325,18 +356,20 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     return z.length;
 }
 
-unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags)
+unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
+                       u64 *operand)
 {
     inputs_random(g, in);
     in->rip = CODE_BASE + rng_below(g, 64) * 32;
     u32 pinned = implicit_inputs(r, g, in);
-    return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags);
+    return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags, operand);
 }
 
 // ---- sequences ----
 static bool sequence_row(const struct row *r)
 {
-    static const char *const no[] = {"ud", "in", "out", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", NULL};
+    static const char *const no[] = {"ud", "in", "out", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
+                                     "frstor", "fnstenv", "fldenv", NULL};
     return encode_eligible(r) && !(r->flags & RF_REP) && !one_of(r->name, no);
 }
 
@@ -369,8 +402,8 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
         bool wide = r->flags & (RF_SSE | RF_MMX | RF_FPU);
         if ((wide && !rng_one_in(g, 6)) || !sequence_row(r)) continue;
         if ((r->flags & RF_READS) && t->now) continue;
-        u64 undefined = 0;
-        unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined);
+        u64 undefined = 0, operand;
+        unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined, &operand);
         if (!n || disturbs(code, n)) continue;
         if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
         t->now = (r->flags & RF_WRITES ? 0 : t->now) | undefined;

@@ -59,7 +59,10 @@ void guest_data_changed(struct guest *g);
 // Whether a row can be run as it is in user mode on both sides with the same meaning.
 bool encode_eligible(const struct row *r);
 // A random encoding of the row and inputs that go with it. Returns its length, 0 if this choice cannot be encoded.
-unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags);
+// *operand: the address of its memory operand, or 0.
+unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
+                       u64 *operand);
+void encode_prepare_area(const struct row *r, struct rng *g, u8 *area); // for FXRSTOR and XRSTOR
 // A run of such instructions with branches among them. Undefined flags: at its end in the low half, on the way in the high half.
 unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags);
 void inputs_random(struct rng *g, struct side_state *in);
