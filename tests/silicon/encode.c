@@ -347,7 +347,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (z.operand_width == 16) in->gpr[q] = (in->gpr[q] & 0xFFFF) | (rng_next(g) & ~0xFFFFull);
         if (z.operand_width == 32) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
     }
-    if (undefined_result(r, code, &z, in)) return 0;
+    bool by_cl = strchr(r->operands, 'C') && (is(r, "shld") || is(r, "shrd"));
+    if (undefined_result(r, code, &z, in) || (sequence && by_cl)) return 0; // RCX may have changed by then
     // CVTPI2PS from memory: AMD leaves the x87 state alone, the SDM does not.
     if (is(r, "cvtpi2ps") && mem) return 0;
     u64 undefined = r->undefined & ~2u;
@@ -414,6 +415,60 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
     return 1;
 }
 
+// A branch of some kind, and one instruction that it skips, reaches or calls.
+static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t, bool loop)
+{
+    u8 body[16];
+    unsigned n = 0;
+    s32 far;
+    u64 target;
+    switch (rng_below(g, loop ? 6 : 7)) {
+    case 0: // Jcc rel32
+        code[n++] = 0x0F;
+        code[n++] = (u8)(0x80 + rng_below(g, 16));
+        far = (s32)sequence_insn(g, code + n + 4, in, rip + n + 4, t, loop);
+        memcpy(code + n, &far, 4);
+        return n + 4 + (u32)far;
+    case 1: // JMP rel32
+        code[n++] = 0xE9;
+        far = (s32)sequence_insn(g, code + n + 4, in, rip + n + 4, t, loop);
+        memcpy(code + n, &far, 4);
+        return n + 4 + (u32)far;
+    case 2: // CALL L; JMP end; L: body; RET [Iw]; end:
+        n = sequence_insn(g, body, in, rip + 7, t, loop);
+        for (unsigned i = 0; i < n; i++) { // PUSH: RET would go anywhere
+            if ((body[i] & 0xF0) == 0x50 || (body[i] & 0xFD) == 0x68 || body[i] == 0x9C || body[i] == 0xFF || body[i] == 0x8F)
+                n = 0, t->now |= t->ever;
+        }
+        memcpy(code, (const u8[]){0xE8, 2, 0, 0, 0, 0xEB}, 6);
+        memcpy(code + 7, body, n);
+        if (rng_one_in(g, 2)) {
+            code[6] = (u8)(n + 1);
+            code[7 + n] = 0xC3;
+            return n + 8;
+        }
+        code[6] = (u8)(n + 3);
+        memcpy(code + 7 + n, (const u8[]){0xC2, 8, 0}, 3);
+        return n + 10;
+    case 3: // MOV R11, L; JMP or CALL R11; body; L:
+        n = sequence_insn(g, code + 13, in, rip + 13, t, loop);
+        target = rip + 13 + n;
+        memcpy(code, (const u8[]){0x49, 0xBB}, 2);
+        memcpy(code + 2, &target, 8);
+        memcpy(code + 10, (const u8[]){0x41, 0xFF, rng_one_in(g, 2) ? 0xE3 : 0xD3}, 3);
+        return n + 13;
+    case 6: // LOOPNE, LOOPE, LOOP, JRCXZ, with and without 67h
+        if (rng_one_in(g, 3)) code[n++] = 0x67, rip++;
+        code[n] = (u8)(0xE0 + rng_below(g, 4));
+        code[n + 1] = (u8)sequence_insn(g, code + n + 2, in, rip + 2, t, loop);
+        return n + 2u + code[n + 1];
+    default: // Jcc rel8
+        code[0] = (u8)(0x70 + rng_below(g, 16));
+        code[1] = (u8)sequence_insn(g, code + 2, in, rip + 2, t, loop);
+        return 2u + code[1];
+    }
+}
+
 // A few instructions, some jumped over, and perhaps all of it three times.
 unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
 {
@@ -423,15 +478,13 @@ unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_sta
     inputs_random(g, in);
     in->rip = CODE_BASE + rng_below(g, 64) * 32;
     in->gpr[RSP] = DATA_BASE + DATA_SIZE / 2 + 8 * rng_below(g, 16);
-    if (loop) in->gpr[RCX] = 3;
+    in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.
-    for (unsigned i = 0; i < count && n + 40 < room; i++) {
-        if (!t.now && !(loop && t.ever) && rng_one_in(g, 5)) { // Jcc over the next one
+    for (unsigned i = 0; i < count && n + 48 < room; i++) {
+        if (!t.now && !(loop && t.ever) && rng_one_in(g, 4)) {
             struct flag_taint before = t;
-            code[n] = (u8)(0x70 + rng_below(g, 16));
-            code[n + 1] = (u8)sequence_insn(g, code + n + 2, in, in->rip + n + 2, &t, loop);
+            n += branch_over(g, code + n, in, in->rip + n, &t, loop);
             t.now |= before.now;
-            n += 2u + code[n + 1];
         } else {
             n += sequence_insn(g, code + n, in, in->rip + n, &t, loop);
         }
