@@ -122,6 +122,7 @@ static void state_put(struct vcpu *v, const struct side_state *in)
     cpu_set_rflags(v, in->rflags);
     memcpy(s->xmm, in->xmm, sizeof s->xmm);
     s->mxcsr = in->mxcsr;
+    memset(&s->fpu, 0, sizeof s->fpu);
     s->fpu.fcw = in->fcw;
     s->fpu.fsw = in->fsw;
     s->fpu.ftw = 0;
