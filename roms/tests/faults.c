@@ -3,8 +3,8 @@
  * faults; bad selectors and gates; privilege; the I/O permission bitmap (SDM volume 3 chapter 6, volume 1
  * chapter 19).
  *
- * Bochs 2.7 passes all of it. QEMU's TCG has no RF in frames, no #AC, no #XM, no #GP for unknown MSRs, and aborts at LTR
- * of a NULL selector.
+ * Bochs 2.7 passes all of it. QEMU's TCG has no RF in frames, no #AC, no #XM, no #GP for unknown MSRs, and
+ * aborts at LTR of a NULL selector.
  *
  * Missing: machine checks, task gates, #TS, breakpoints by debug registers, shadow stacks.
  */

@@ -406,7 +406,6 @@ CODE(i_in_7fff, "mov $0x7fff, %edx", "in %dx, %ax");
 CODE(i_outs, "mov %rdi, %rsi; mov $0x3f8, %edx", "outsb");
 CODE(i_rep_ins, "mov $4, %ecx; mov $0x3f8, %edx", "rep insw");
 CODE(i_outs_fs, "mov %rdi, %rsi; mov $0x3f8, %edx", "outsl %fs:(%esi), %dx");
-CODE(i_rep_ins_0, "xor %ecx, %ecx; mov $0x3f8, %edx", "rep insb");
 
 static void io_bitmaps(const void *code)
 {
@@ -444,9 +443,6 @@ static void io(void)
            "  information: FS, 32 bits");
     else
         skip(1, "no information for INS and OUTS");
-    BY_CONTROL("REP INSB with a count of 0 exits too", i_rep_ins_0, u, EXIT_REASON_IO_INSTRUCTION,
-               0x3f8u << 16 | 1u << 5 | 1u << 4 | 1u << 3, false);
-
     io_bitmaps(i_in_dx);
     set_port(0x3f7);
     set_port(0x3fc);
