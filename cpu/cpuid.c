@@ -7,7 +7,8 @@
 // hypervisor bit can stay clear, as it does on the bare machine that this is; +hypervisor sets it.
 //
 // IA32_ARCH_CAPABILITIES says which speculation flaws an interpreter does not have, so that kernels leave out what would
-// only cost time here (page-table isolation, buffer clearing, retpolines).
+// only cost time here (page-table isolation, buffer clearing, retpolines); BHI_CTRL spares them the loops that clear the
+// branch history, which Linux runs at each system call whatever BHI_NO says.
 //
 // Leaf 5 reports MONITOR/MWAIT without extensions: MWAIT then waits as HLT does, and kernels use the form "STI; MWAIT".
 //
@@ -45,7 +46,7 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
     {FEATURE_LM, FEATURE_SYSCALL}, {FEATURE_LM, FEATURE_LAHF_LM}, {FEATURE_LM, FEATURE_LA57}, {FEATURE_LM, FEATURE_PCID},
     {FEATURE_LM, FEATURE_FSGSBASE}, {FEATURE_LM, FEATURE_PKU}, {FEATURE_LM, FEATURE_PDPE1GB}, {FEATURE_LM, FEATURE_CX16},
-    {FEATURE_CX8, FEATURE_CX16}, {FEATURE_PCID, FEATURE_INVPCID}, {FEATURE_PSE, FEATURE_PSE36}, {FEATURE_MCE, FEATURE_MCA},
+    {FEATURE_SPEC_CTRL, FEATURE_BHI_CTRL}, {FEATURE_CX8, FEATURE_CX16}, {FEATURE_PCID, FEATURE_INVPCID}, {FEATURE_PSE, FEATURE_PSE36}, {FEATURE_MCE, FEATURE_MCA},
 };
 
 static void feature_set(struct cpu_features *f, unsigned n, bool on)
@@ -346,11 +347,11 @@ static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
         break;
     case 6: out[0] = feature_bits(f, 6, 0, 0); break;
     case 7:
-        if (subleaf != 0) break;
-        out[1] = feature_bits(f, 7, 0, 1);
-        out[2] = feature_bits(f, 7, 0, 2);
-        out[3] = feature_bits(f, 7, 0, 3);
-        if (feature_on(f, FEATURE_PKU) && (v->s.cr4 & CR4_PKE)) out[2] |= 1u << 4;
+        if (subleaf == 0) out[0] = 2; // the highest subleaf
+        out[1] = feature_bits(f, 7, subleaf, 1);
+        out[2] = feature_bits(f, 7, subleaf, 2);
+        out[3] = feature_bits(f, 7, subleaf, 3);
+        if (subleaf == 0 && feature_on(f, FEATURE_PKU) && (v->s.cr4 & CR4_PKE)) out[2] |= 1u << 4;
         break;
     case 0xB: leaf_0b(v, subleaf, out); break;
     case 0xD: leaf_0d(v, subleaf, out); break;

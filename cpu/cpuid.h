@@ -22,7 +22,7 @@
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                \
     X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16) X(RDPID, "rdpid", 7, 0, 2, 22) \
     X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26)                                                \
-    X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, 3, 29)                                                            \
+    X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, 3, 29) X(BHI_CTRL, "bhi-ctrl", 7, 2, 3, 4)                        \
     X(XSAVEOPT, "xsaveopt", 0xD, 1, 0, 0) X(XSAVEC, "xsavec", 0xD, 1, 0, 1) X(XGETBV1, "xgetbv1", 0xD, 1, 0, 2)       \
     X(XSAVES, "xsaves", 0xD, 1, 0, 3) X(ARAT, "arat", 6, 0, 0, 2)                                                     \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                     \

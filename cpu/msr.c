@@ -139,6 +139,14 @@ static bool arch_capabilities_read(struct vcpu *v, u32 msr, u64 *value)
     return true;
 }
 
+static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
+{
+    u64 may = 3 | (feature_on(v->features, FEATURE_BHI_CTRL) ? BIT(10) : 0); // IBRS, STIBP, BHI_DIS_S
+    if (value & ~may) return false;
+    v->s.msr.spec_ctrl = value;
+    return true;
+}
+
 // ---- memory types ----
 
 bool msr_valid_pat(u64 value) { return mtype_pat_valid(value); }
@@ -224,7 +232,7 @@ static const struct msr_row msr_rows[] = {
     {0x1B, 0x1B, "IA32_APIC_BASE", FEATURE_APIC, ~0ull, 0, NONE, 0, board_read, board_write},
     {0x3A, 0x3A, "IA32_FEATURE_CONTROL", FEATURE_VMX, ~0ull, 0, FIELD(feature_control), 0, NULL, feature_control_write},
     {0x3B, 0x3B, "IA32_TSC_ADJUST", FEATURE_TSC_ADJUST, ~0ull, 0, FIELD(tsc_adjust), 0, NULL, tsc_adjust_write},
-    {0x48, 0x48, "IA32_SPEC_CTRL", FEATURE_SPEC_CTRL, 3, 0, FIELD(spec_ctrl), 0, NULL, NULL}, // IBRS, STIBP
+    {0x48, 0x48, "IA32_SPEC_CTRL", FEATURE_SPEC_CTRL, ~0ull, 0, FIELD(spec_ctrl), 0, NULL, spec_ctrl_write},
     {0x49, 0x49, "IA32_PRED_CMD", FEATURE_SPEC_CTRL, 1, 0, NONE, 0, refuse_read, NULL},       // IBPB: nothing to flush
     {0x8B, 0x8B, "IA32_BIOS_SIGN_ID", 0, ~0ull, 0, FIELD(bios_sign_id), 0, NULL, NULL},
     {0xCE, 0xCE, "MSR_PLATFORM_INFO", 0, 0, 0, NONE, (CPU_TSC_HZ / 100000000) << 8, NULL, refuse}, // non-turbo ratio

@@ -277,8 +277,15 @@ static void cpuid_live_bits(void **state)
     S.cr4 |= CR4_PKE;
     cpuid_query(t->v, 7, 0, r);
     assert_true(r[2] & BIT(4)); // OSPKE
+    assert_int_equal(r[0], 2);
     cpuid_query(t->v, 7, 1, r);
     assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
+    cpuid_query(t->v, 7, 2, r);
+    assert_int_equal(r[3], BIT(4)); // BHI_CTRL, and BHI_DIS_S in IA32_SPEC_CTRL with it
+    assert_int_equal(wrmsr(0x48, BIT(10) | 1), NOTHING);
+    assert_int_equal(wrmsr(0x48, BIT(9)), VEC_GP);
+    t->f.bits[FEATURE_BHI_CTRL / 64] &= ~(1ull << FEATURE_BHI_CTRL % 64);
+    assert_int_equal(wrmsr(0x48, BIT(10)), VEC_GP);
     cpuid_query(t->v, 0x80000001, 0, r);
     assert_true(r[3] & BIT(11)); // SYSCALL in 64-bit mode
     tm_load(t, SEG_CS, SEL_CODE32);
