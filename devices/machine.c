@@ -1,10 +1,9 @@
 // Wires the board, in order. Top to bottom: what a processor asks of the board, how interrupt lines lead, who may end
 // the run, construction, reset. The run loop over the processors is in machine_run.c.
 //
-// Not here: firmware. machine_reset leaves what a BIOS would have set up for an operating system; option ROMs, BIOS
-// calls and the reset vector's code do not exist.
+// Not here: firmware. machine_reset leaves what it would have set up (firmware.c); the reset vector's code does not exist.
 #include "devices/machine.h"
-#include "cpu/system.h"
+#include "devices/firmware.h"
 
 #include <string.h>
 
@@ -364,23 +363,7 @@ void machine_free(struct machine *m)
     phys_free(&m->phys);
 }
 
-// ---- reset, and what firmware leaves ----
-
-static void firmware(struct machine *m)
-{
-    struct phys *p = &m->phys;
-    piix_firmware(&m->piix);
-    acpi_pm_firmware(&m->pm);
-    lapic_virtual_wire(&m->lapic[0]);
-    for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
-    m->acpi = acpi_build(p, m->cpus_n);
-    // BIOS data area: serial ports, memory below 640 KiB, segment of the extended area.
-    phys_write16(p, 0, 0x400, 0x3F8);
-    phys_write16(p, 0, 0x402, 0x2F8);
-    phys_write16(p, 0, 0x40E, 0x9FC0);
-    phys_write16(p, 0, 0x413, 639);
-    phys_write8(p, 0, 0x9FC00, 1); // its size in KiB
-}
+// ---- reset ----
 
 // Time goes on over a reset (the real-time clock must), and the processors' time stamps start from 0.
 void machine_reset(struct machine *m)
@@ -396,7 +379,7 @@ void machine_reset(struct machine *m)
     for (struct device *d = m->devices; d; d = d->next)
         if (d->ops->reset) d->ops->reset(d);
     a20_changed(m);
-    firmware(m);
+    firmware_leave(m);
 }
 
 void machine_loaded(struct machine *m)

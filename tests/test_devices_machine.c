@@ -154,6 +154,23 @@ static void firmware_s_work_is_done(void **state)
     destroy(m);
 }
 
+// Boot programs ask a BIOS in real mode: it refuses with the carry flag, and tells the memory below 640 KiB.
+static void bios_calls_return(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    START(m, 0xB8, 0x20, 0xE8, 0xF8, 0xCD, 0x15, // mov ax, E820h; clc; int 15h
+          0xE6, 0x80, 0x88, 0xE0, 0xE6, 0x81,    // out 80h, al; mov al, ah; out 81h, al
+          0x18, 0xC0, 0xE6, 0x82,                // sbb al, al; out 82h, al: FFh if the carry is set
+          0xCD, 0x12, 0xE7, 0x83,                // int 12h; out 83h, ax
+          0xB0, 0x00, 0xE6, 0xF4);
+    assert_int_equal(machine_run(m, 1000), MACHINE_EXIT);
+    assert_int_equal(m->dma.st.page[0], 0x20);
+    assert_int_equal(m->dma.st.page[1], 0x86);
+    assert_int_equal(m->dma.st.page[2], 0xFF);
+    assert_int_equal(m->dma.st.page[3] | m->dma.st.page[4] << 8, 639);
+    destroy(m);
+}
+
 // Two machines in one process, run in turns: neither sees anything of the other.
 static void two_machines_share_nothing(void **state)
 {
@@ -213,6 +230,7 @@ int main(void)
         cmocka_unit_test(serial_input_wakes),
         cmocka_unit_test(a20_masks_bit_20),
         cmocka_unit_test(firmware_s_work_is_done),
+        cmocka_unit_test(bios_calls_return),
         cmocka_unit_test(two_machines_share_nothing),
         cmocka_unit_test(a_second_processor_starts),
     };

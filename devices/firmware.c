@@ -1,0 +1,85 @@
+// What firmware would have left behind: chip-set registers, memory types, ACPI tables, the BIOS data area, and interrupt
+// vectors that lead to something which returns. Boot programs enter real mode to ask a BIOS for memory, disks and video:
+// here every service answers "not supported" (carry set, AH = 86h), but for INT 11h and 12h, so they fall back on what
+// their boot protocol told them.
+//
+// Not here: BIOS services, option ROMs, SMBIOS and MP tables, the code at the reset vector.
+#include "devices/firmware.h"
+
+#include "cpu/system.h"
+
+#define BIOS_SEGMENT 0xF000u
+#define AT_IGNORE    0xFF53u // where the IBM PC's BIOS has its IRET
+#define AT_REFUSE    0xFF60u
+#define AT_EQUIPMENT 0xFF70u
+#define AT_MEMORY    0xFF80u
+#define AT_EOI       0xFF90u
+#define AT_EOI_BOTH  0xFFA0u
+
+static const u8 ignore[] = {0xCF};                          // iret
+static const u8 refuse[] = {0x55, 0x89, 0xE5,               // push bp; mov bp, sp
+                            0x80, 0x4E, 0x06, 0x01,         // or byte [bp + 6], 1: CF of the caller's flags
+                            0x5D, 0xB4, 0x86, 0xCF};        // pop bp; mov ah, 86h; iret
+static const u8 equipment[] = {0xB8, 0x06, 0x00, 0xCF};     // mov ax, 0006h (coprocessor, PS/2 mouse); iret
+static const u8 memory[] = {0xB8, 0x7F, 0x02, 0xCF};        // mov ax, 639; iret
+static const u8 eoi[] = {0x50, 0xB0, 0x20, 0xE6, 0x20,      // push ax; mov al, 20h; out 20h, al
+                         0x58, 0xCF};                       // pop ax; iret
+static const u8 eoi_both[] = {0x50, 0xB0, 0x20, 0xE6, 0xA0, // the same for both chips
+                              0xE6, 0x20, 0x58, 0xCF};
+
+static void vector(struct phys *p, unsigned n, u32 offset) { phys_write32(p, 0, n * 4, BIOS_SEGMENT << 16 | offset); }
+
+static void vectors(struct phys *p)
+{
+    const struct {
+        u32 at;
+        const u8 *code;
+        u32 n;
+    } stub[] = {
+        {AT_IGNORE, ignore, sizeof ignore},          {AT_REFUSE, refuse, sizeof refuse},
+        {AT_EQUIPMENT, equipment, sizeof equipment}, {AT_MEMORY, memory, sizeof memory},
+        {AT_EOI, eoi, sizeof eoi},                   {AT_EOI_BOTH, eoi_both, sizeof eoi_both},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(stub); i++)
+        phys_write(p, 0, BIOS_SEGMENT * 16 + stub[i].at, stub[i].code, stub[i].n);
+    for (unsigned n = 0; n < 256; n++) vector(p, n, AT_IGNORE);
+    for (unsigned n = 0x08; n < 0x10; n++) vector(p, n, AT_EOI); // IRQ 0-7 and 8-15 as a BIOS places them
+    for (unsigned n = 0x70; n < 0x78; n++) vector(p, n, AT_EOI_BOTH);
+    for (unsigned n = 0x10; n < 0x1B; n++) vector(p, n, AT_REFUSE);
+    vector(p, 0x11, AT_EQUIPMENT);
+    vector(p, 0x12, AT_MEMORY);
+}
+
+static void data_area(struct phys *p)
+{
+    phys_write16(p, 0, 0x400, 0x3F8);  // serial ports
+    phys_write16(p, 0, 0x402, 0x2F8);
+    phys_write16(p, 0, 0x40E, 0x9FC0); // segment of the extended area
+    phys_write16(p, 0, 0x410, 0x0006); // equipment
+    phys_write16(p, 0, 0x413, 639);    // KiB of memory below it
+    phys_write8(p, 0, 0x9FC00, 1);     // its size in KiB
+}
+
+// Vectors 08h and 70h, everything masked but the cascade.
+static void interrupt_controllers(struct bus *b)
+{
+    static const u8 first[] = {0x08, 0x04, 0x01, 0xFB}, second[] = {0x70, 0x02, 0x01, 0xFF};
+    bus_port_write(b, 0x20, 1, 0x11);
+    bus_port_write(b, 0xA0, 1, 0x11);
+    for (unsigned i = 0; i < 4; i++) {
+        bus_port_write(b, 0x21, 1, first[i]);
+        bus_port_write(b, 0xA1, 1, second[i]);
+    }
+}
+
+void firmware_leave(struct machine *m)
+{
+    interrupt_controllers(&m->bus);
+    piix_firmware(&m->piix);
+    acpi_pm_firmware(&m->pm);
+    lapic_virtual_wire(&m->lapic[0]);
+    for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
+    m->acpi = acpi_build(&m->phys, m->cpus_n);
+    vectors(&m->phys);
+    data_area(&m->phys);
+}
