@@ -215,8 +215,12 @@ struct block *block_find(struct vcpu *v)
     struct engine *e = v->d.engine;
     u64 rip = v->s.rip;
     struct jump_entry *j = &e->jump[jump_hash(rip)];
-    if (j->gen == v->d.fetch_gen && j->rip == rip && j->b->n_check != INT32_MAX) return j->b;
+    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) && j->b->n_check != INT32_MAX) {
+        v->d.found_gen = j->gen;
+        return j->b;
+    }
 
+    e->lookups++;
     u32 mode = v->d.mode;
     laddr la = rip;
     v->d.in = NULL;
@@ -241,6 +245,7 @@ struct block *block_find(struct vcpu *v)
         b = block_build(v, rip, la, pa);
         if (!phys_is_ram(v->phys, pa)) return b;
     }
-    if (!b->crosses && (mode & MODE_FLAT)) *j = (struct jump_entry){rip, b, v->d.fetch_gen, 0, 0};
+    v->d.found_gen = v->d.fetch_global ? v->d.fetch_gen_global : v->d.fetch_gen;
+    if (!b->crosses && (mode & MODE_FLAT)) *j = (struct jump_entry){rip, b, v->d.found_gen, 0, 0};
     return b;
 }

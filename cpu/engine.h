@@ -21,7 +21,7 @@ struct jump_entry { // RIP -> block, for one generation
     u64 pad2;
 };
 
-struct generation { // the fetch generation of a (context, mode): links made under it are good under it
+struct generation { // (serial 0: of global pages) // the fetch generation of a (context, mode): links made under it are good under it
     u32 serial, global_serial, mode, rights, gen;
 };
 
@@ -37,12 +37,17 @@ struct engine {
     struct block **pages; // by physical page: blocks that begin in it or (page_next2) reach into it
     struct block *hash[1u << BLOCK_HASH_BITS];
     struct jump_entry jump[1u << JUMP_BITS];
-    u64 blocks_built, blocks_dropped, flushes;
+    u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine
+    u64 lookups, links;
     // decoding
     u16 row_first[4][256]; // index into row_list; 0xFFFF: none
     u16 *row_list;         // rows by (map, opcode), each list ended by 0xFFFF
     ZydisDecoder decoder[3];
 };
+
+// A link within a page needs no generation: who runs in the page has its translation, and whatever changes that ends the block and
+// looks up anew.
+#define GEN_SAME_PAGE UINT32_MAX
 
 struct link { // the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
     struct block *b[2];

@@ -65,8 +65,6 @@ void exec_block_over(struct vcpu *v, struct block *b)
 void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
 {
     u64 base = v->s.rip;
-    bool near = !((base + in->off + in->len) >> PAGE_SHIFT != base >> PAGE_SHIFT);
-    (void)near;
     v->s.rip = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
     if (!mode_long64(v->d.mode)) v->s.rip = (u32)v->s.rip;
     if (unlikely(v->d.attention || v->d.budget <= 0)) return;
@@ -74,8 +72,11 @@ void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
     struct block *b = block_find(v);
     if (!b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes) {
         struct link *l = (struct link *)(uintptr_t)(in + 1);
+        v->d.engine->links++;
         l->b[k] = b;
-        l->gen[k] = v->d.fetch_gen;
+        const struct block *from = insn_block(in);
+        bool same_page = base >> PAGE_SHIFT == v->s.rip >> PAGE_SHIFT && from->pa >> PAGE_SHIFT == b->pa >> PAGE_SHIFT && !from->crosses;
+        l->gen[k] = same_page ? GEN_SAME_PAGE : v->d.found_gen;
     }
     v->d.budget -= b->n_check;
     if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b);

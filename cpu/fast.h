@@ -18,6 +18,8 @@
 #define TAIL return
 #endif
 
+#define TAIL_LINK return // another prototype: a sibling call all the same, which musttail cannot promise
+
 #define NEXT(v, in) TAIL (in)[1].exec(v, (in) + 1)
 
 #define FAST(name, call)                                                                                               \
@@ -72,6 +74,10 @@ ALWAYS_INLINE void host_store(void *p, unsigned w, u64 x)
 }
 
 // ---- branches ----
+ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
+{
+    return gen == v->d.fetch_gen || gen == v->d.fetch_gen_global;
+}
 // Goes to block b at `rip`: charges it, or hands over to the run loop when the slice cannot hold it or it was dropped.
 void exec_block_over(struct vcpu *v, struct block *b);
 #define ENTER_BLOCK(v, blk, target)                                                                                    \
@@ -87,16 +93,22 @@ void exec_block_over(struct vcpu *v, struct block *b);
     do {                                                                                                               \
         u64 t_ = (target);                                                                                             \
         const struct jump_entry *j_ = &(v)->d.engine->jump[jump_hash(t_)];                                             \
-        if (likely(j_->rip == t_ && j_->gen == (v)->d.fetch_gen)) ENTER_BLOCK(v, j_->b, t_);                           \
+        if (likely(j_->rip == t_ && fetch_gen_good(v, j_->gen))) ENTER_BLOCK(v, j_->b, t_);                           \
         (v)->s.rip = t_;                                                                                               \
         TAIL exec_goto(v);                                                                                             \
     } while (0)
-// Through link slot `k` after a direct branch.
+// Through link slot `k` after a direct branch. exec_link takes over when the link is not made, was made under another generation,
+// leads to a block that was dropped, or the slice cannot hold the block.
 #define ENTER_LINK(v, in, k, target)                                                                                   \
     do {                                                                                                               \
         const struct link *l_ = (const struct link *)((in) + 1);                                                       \
-        if (likely(l_->gen[k] == (v)->d.fetch_gen)) ENTER_BLOCK(v, l_->b[k], target);                                  \
-        TAIL exec_link(v, in, k);                                                                                      \
+        if (l_->gen[k] != GEN_SAME_PAGE && unlikely(!fetch_gen_good(v, l_->gen[k]))) TAIL_LINK exec_link(v, in, k);                                   \
+        struct block *b_ = l_->b[k];                                                                                   \
+        s64 left_ = (v)->d.budget - b_->n_check;                                                                       \
+        if (unlikely(left_ < 0)) TAIL_LINK exec_link(v, in, k);                                                        \
+        (v)->s.rip = (target);                                                                                         \
+        (v)->d.budget = left_;                                                                                         \
+        TAIL b_->in[0].exec(v, b_->in);                                                                                \
     } while (0)
 // Finds the block of the target (fall through: k = 0; taken: k = 1), stores it in the link, goes there.
 void exec_link(struct vcpu *v, const struct insn *in, unsigned k);

@@ -62,7 +62,7 @@ static void ret_fast(struct vcpu *v, const struct insn *in)
     if (unlikely(!p)) TAIL exec_slow(v, in);
     u64 t = *(const u64 *)p;
     const struct jump_entry *j = &v->d.engine->jump[jump_hash(t)];
-    if (unlikely(j->rip != t || j->gen != v->d.fetch_gen)) TAIL exec_slow(v, in); // checks the target too
+    if (unlikely(j->rip != t || !fetch_gen_good(v, j->gen))) TAIL exec_slow(v, in); // checks the target too
     v->s.gpr[RSP] = sp + 8 + (in->imm & 0xFFFF);
     ENTER_BLOCK(v, j->b, t);
 }
@@ -82,7 +82,7 @@ static void op_call_ind(struct vcpu *v, const struct insn *in) { call_to(v, in, 
         if (unlikely(!s)) TAIL exec_slow(v, in);                                                                       \
         u64 t = *s;                                                                                                    \
         const struct jump_entry *j = &v->d.engine->jump[jump_hash(t)];                                                 \
-        if (unlikely(j->rip != t || j->gen != v->d.fetch_gen)) TAIL exec_slow(v, in);                                  \
+        if (unlikely(j->rip != t || !fetch_gen_good(v, j->gen))) TAIL exec_slow(v, in);                                  \
         ENTER_BLOCK(v, j->b, t);                                                                                       \
     }                                                                                                                  \
     static void call_ind_##form(struct vcpu *v, const struct insn *in)                                                 \
@@ -91,7 +91,7 @@ static void op_call_ind(struct vcpu *v, const struct insn *in) { call_to(v, in, 
         if (unlikely(!s)) TAIL exec_slow(v, in);                                                                       \
         u64 t = *s;                                                                                                    \
         const struct jump_entry *j = &v->d.engine->jump[jump_hash(t)];                                                 \
-        if (unlikely(j->rip != t || j->gen != v->d.fetch_gen)) TAIL exec_slow(v, in);                                  \
+        if (unlikely(j->rip != t || !fetch_gen_good(v, j->gen))) TAIL exec_slow(v, in);                                  \
         u64 sp = v->s.gpr[RSP] - 8;                                                                                    \
         void *p = fast_write(v, sp, 8);                                                                                \
         if (unlikely(!p)) TAIL exec_slow(v, in);                                                                       \

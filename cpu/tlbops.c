@@ -52,20 +52,33 @@ static void fast_select(struct vcpu *v)
     v->d.ft = &e->tables[i];
 }
 
-static void generation_select(struct vcpu *v)
+static u32 generation_of(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
-    u32 serial = v->s.itlb.serial, global = v->s.itlb.global_serial, rights = fetch_rights(&v->d.mmu);
+    u32 global = v->s.itlb.global_serial, rights = fetch_rights(&v->d.mmu);
     for (u32 i = 0; i < GENERATIONS; i++) {
         struct generation *g = &e->generations[i];
-        if (g->gen && g->serial == serial && g->global_serial == global && g->mode == v->d.mode && g->rights == rights) {
-            v->d.fetch_gen = g->gen;
-            return;
-        }
+        if (g->gen && g->serial == serial && g->global_serial == global && g->mode == v->d.mode && g->rights == rights) return g->gen;
     }
     struct generation *g = &e->generations[e->next_generation++ % GENERATIONS];
     *g = (struct generation){serial, global, v->d.mode, rights, ++e->next_gen};
-    v->d.fetch_gen = g->gen;
+    return g->gen;
+}
+
+static void generation_select(struct vcpu *v)
+{
+    v->d.fetch_gen = generation_of(v, v->s.itlb.serial);
+    v->d.fetch_gen_global = generation_of(v, 0);
+}
+
+// A global entry that no context's own entry hides: links to its page are good in all contexts, for as long as it stays.
+static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
+{
+    if (e->serial != t->global_serial || t->serial == t->global_serial) return false;
+    const struct tlb_entry *set = t->set[(size_t)(e - &t->set[0][0]) / TLB_WAYS];
+    for (unsigned i = 0; i < TLB_WAYS; i++)
+        if (set[i].serial && set[i].lpage == e->lpage && &set[i] != e) return false;
+    return true;
 }
 
 // An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced entries are of
@@ -254,7 +267,10 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     u32 acc = ACC_FETCH | (v->d.cpl == 3 ? ACC_USER : 0);
     struct tlb_entry *e = tlb_find(&v->s.itlb, la);
     if (e) {
-        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
+            v->d.fetch_global = global_alone(&v->s.itlb, e);
+            return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+        }
         u32 serial = e->serial;
         tlb_drop(e);
         generations_forget(v, serial);
@@ -265,8 +281,9 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
         raise_walk(v, la, &r);
     }
     struct tlb_entry evicted;
-    tlb_fill(&v->s.itlb, la, &r, &evicted);
+    e = tlb_fill(&v->s.itlb, la, &r, &evicted);
     if (evicted.serial) generations_forget(v, evicted.serial);
+    v->d.fetch_global = global_alone(&v->s.itlb, e);
     return r.pa;
 }
 

@@ -151,7 +151,10 @@ struct vcpu_derived {
     u64 npc;             // slow bodies that branch put the target here
     const struct insn *in; // the instruction a slow body executes; NULL between instructions
     u32 mode;            // cpu/mode.h
-    u32 fetch_gen;       // links and jump-cache entries of this generation are good
+    u32 fetch_gen;       // links and jump-cache entries of this generation are good,
+    u32 fetch_gen_global; // and those of this one: to pages that are global, good in every context of the same (VPID, EPT view)
+    u32 found_gen;       // generation under which block_find's last answer is good
+    bool fetch_global;   // the last fetch was translated by a global entry alone
     bool attention;      // leave the block after this instruction: something waits at the boundary
     bool intr_line;      // level of INTR from the board
     bool stop;           // leave the run loop

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "frontend/log.h"
+#include "cpu/engine.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"
 
@@ -115,6 +116,9 @@ void log_statistics(FILE *f, const struct vcpu *v, double seconds)
 {
     u64 n = cpu_retired(v), exits = 0;
     fprintf(f, "instructions %" PRIu64 ", %.1f million a second; virtual time %.3f s\n", n, seconds > 0 ? (double)n / seconds / 1e6 : 0, (double)cpu_vtime(v) / CPU_TSC_HZ);
+    const struct engine *g = v->d.engine;
+    fprintf(f, "blocks decoded %" PRIu64 ", dropped %" PRIu64 ", looked up %" PRIu64 "; links made %" PRIu64 "; cache emptied %" PRIu64 " times\n", g->blocks_built,
+            g->blocks_dropped, g->lookups, g->links, g->flushes);
     if (v->vmx) {
         for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) exits += v->vmx->exits[i];
         fprintf(f, "VM entries %" PRIu64 ", entry failures %" PRIu64 ", VM exits %" PRIu64 "\n", v->vmx->entries, v->vmx->entry_failures, exits);
