@@ -11,6 +11,18 @@
 #include "vmx/checks.h"
 #include "vmx/control.h"
 
+// The first violated check decides what the entry does; a person wants to know all of them at once.
+static void also_violated(FILE *f, const struct trace_event *e)
+{
+    struct vmx_check_failure all[64];
+    unsigned n = vmx_doctor(e->entry, all, ARRAY_LEN(all));
+    if (n < 2) return;
+    fputs("\n  also violated:", f);
+    for (unsigned i = 0; i < n && i < ARRAY_LEN(all); i++)
+        if (all[i].check != e->check->check) fprintf(f, " %s", all[i].id);
+    if (n > ARRAY_LEN(all)) fprintf(f, " and %u more", n - (unsigned)ARRAY_LEN(all));
+}
+
 static void put_line(void *opaque, const char *text) { fputs(text, opaque); }
 
 static const char *vector_name(unsigned n)
@@ -52,6 +64,7 @@ static void log_event(void *opaque, const struct trace_event *e)
         if (e->check && e->entry) {
             fputs("\n  ", f);
             vmx_check_describe(e->entry, e->check, put_line, f);
+            also_violated(f, e);
         }
         break;
     case TRACE_FAULT:
