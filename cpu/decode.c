@@ -205,7 +205,7 @@ static void choose_exec(struct insn *in, const struct row *r, u32 mode)
     if (in->mem) {
         if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64)
             form = in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
-        else if (mode_long64(mode) || in->seg < SEG_FS)
+        else if (mode_long64(mode) || (in->seg < SEG_FS && in->seg != SEG_CS)) // CS is never writable
             form = FORM_S;
         else
             return;
