@@ -375,9 +375,8 @@ void op_lsl(struct vcpu *v, const struct insn *in)
 
 void op_arpl(struct vcpu *v, const struct insn *in)
 {
-    struct rmw m;
-    u16 x = (u16)rm_open(v, in, W16, &m), rpl = REG16(v, in->r) & 3;
+    u16 x = (u16)rm_load(v, in, W16), rpl = REG16(v, in->r) & 3;
     bool raise = (x & 3) < rpl;
-    if (raise) rm_commit(v, in, W16, &m, (x & 0xFFFC) | rpl);
+    if (raise) rm_store(v, in, W16, (x & 0xFFFC) | rpl); // a selector that stays is only read
     set_zf(v, raise);
 }
