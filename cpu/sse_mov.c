@@ -170,17 +170,17 @@ void op_insertps(struct vcpu *v, const struct insn *in)
 }
 
 // MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set, to DS:rDI (or another segment). All of them or none: the
-// span that will be written is checked first. With an empty mask nothing is touched.
+// span that will be written is checked first. With an empty mask only the segment is.
 RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
 {
     unsigned first = 0, end = n;
-    while (first < n && !(mask[first] & 0x80)) first++;
-    if (first == n) return;
-    while (!(mask[end - 1] & 0x80)) end--;
     u64 ea = v->s.gpr[RDI];
     if (in->asz == W32) ea = (u32)ea;
     else if (in->asz == W16) ea = (u16)ea;
     laddr la = seg_linear(v, in->seg, ea, n, ACC_WRITE);
+    while (first < n && !(mask[first] & 0x80)) first++;
+    if (first == n) return;
+    while (!(mask[end - 1] & 0x80)) end--;
     lin_probe_write(v, la + first, end - first);
     for (unsigned i = first; i < end; i++) {
         if (mask[i] & 0x80) lin_store(v, la + i, 1, data[i]);

@@ -28,22 +28,23 @@ static bool one_of(const char *name, const char *const *list)
     return false;
 }
 
-bool encode_eligible(const struct row *r)
+bool encode_eligible(const struct row *r, unsigned bits)
 {
     // They leave the test's code, ask the kernel, see the host's processor or kernel, or touch segments the host needs.
     static const char *const no[] = {
-        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int*", "into", "icebp", "syscall", "sysret*",
+        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int", "int1", "int3", "icebp", "syscall", "sysret*",
         "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed", "rdpid", "xgetbv", "xsetbv", "rdfsbase",
         "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss", "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str",
         "smsw", "monitor*", "mwait*", "vm*", "inv*", "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu",
         "xabort", "xbegin", "xend", "nop", "hint_nop", "endbr*", "rdssp*", "nm", "gp0",
-        "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs", "rsm", "getsec", "bound", "les", "lds", "prefetch*",
+        "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs", "rsm", "getsec", "les", "lds", "prefetch*",
         // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT and friends too.
         NULL};
     if (one_of(r->name, no)) return false;
-    if (r->flags & (RF_I64 | RF_RSEG | RF_RCR | RF_CPL0)) return false;
+    if (r->flags & ((bits == 64 ? RF_I64 : RF_O64) | RF_RSEG | RF_RCR | RF_CPL0)) return false;
     // PUSH and POP of segment registers.
     if (r->map == MAP_0F && (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9)) return false;
+    if (r->map == MAP_1 && r->opcode < 0x20 && (r->opcode & 7) >= 6) return false;
     return true;
 }
 
@@ -107,10 +108,11 @@ static void extended(struct rng *g, u8 st[10])
     memcpy(st + 8, &se, 2);
 }
 
-void inputs_random(struct rng *g, struct side_state *in)
+void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
 {
     memset(in, 0, sizeof *in);
-    for (unsigned i = 0; i < 16; i++) in->gpr[i] = value(g);
+    in->bits = (u8)bits;
+    for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 32 ? (u32)value(g) : value(g);
     for (unsigned i = 0; i < 16; i++) vector(g, in->xmm[i]);
     in->rflags = 0x202 | (rng_next(g) & (FL_ARITH)) | (rng_one_in(g, 4) ? FL_DF : 0);
     in->mxcsr = 0x1F80 | (u32)(rng_next(g) & 0x603F);
@@ -155,6 +157,7 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     unsigned base, index, scale = (unsigned)rng_below(g, 4);
     s32 disp = 0;
     memset(m, 0, sizeof *m);
+    unsigned registers = in->bits == 32 ? 8 : 16;
     if (rng_one_in(g, no_registers ? 2 : 8)) { // RIP-relative: the displacement is patched when the length is known
         m->bytes[0] = (u8)(reg << 3 | 5);
         m->n = 5;
@@ -169,7 +172,7 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
         m->n = 6;
         return;
     }
-    do base = (unsigned)rng_below(g, 16);
+    do base = (unsigned)rng_below(g, registers);
     while (pinned >> base & 1);
     unsigned mod = (unsigned)rng_below(g, 3);
     if ((base & 7) == 5 && mod == 0) mod = 1;
@@ -179,11 +182,12 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     u64 offset = (u64)(s64)disp;
     index = 4;
     if (sib && !rng_one_in(g, 3)) {
-        do index = (unsigned)rng_below(g, 16);
+        do index = (unsigned)rng_below(g, registers);
         while (index == base);
         if (index != 4) offset += in->gpr[index] << scale;
     }
     in->gpr[base] = target - offset;
+    if (in->bits == 32) in->gpr[base] = (u32)in->gpr[base];
     if (base >= 8) *rex |= 0x41;
     if (index >= 8) *rex |= 0x42;
     m->bytes[m->n++] = (u8)(mod << 6 | reg << 3 | (sib ? 4 : base & 7));
@@ -267,11 +271,17 @@ static bool undefined_result(const struct row *r, const u8 *code, const ZydisDec
     return is(r, "bswap") && word;
 }
 
-static ZyanStatus parse(const u8 *code, unsigned n, ZydisDecodedInstruction *z)
+static void decoder(ZydisDecoder *d, unsigned bits)
+{
+    if (bits == 32) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    else ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+}
+
+static ZyanStatus parse(const u8 *code, unsigned n, unsigned bits, ZydisDecodedInstruction *z)
 {
     ZydisDecoder d;
     ZydisDecoderContext ctx;
-    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    decoder(&d, bits);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
     return ZydisDecoderDecodeInstruction(&d, &ctx, code, n, z);
@@ -287,8 +297,10 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
 
     // Prefixes. FS is the host's thread pointer: never.
     static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
-    if (rng_one_in(g, 12)) code[n++] = segments[rng_below(g, ARRAY_LEN(segments))];
-    if (rng_one_in(g, 16)) code[n++] = 0x67;
+    bool wide = in->bits == 64;
+    // (MASKMOVQ to an unwritable segment: whether the x87 state has become MMX by then is the processor's choice.)
+    if (rng_one_in(g, 12) && (wide || strcmp(r->name, "maskmovq"))) code[n++] = segments[rng_below(g, wide ? 5 : 4)];
+    if (rng_one_in(g, 16) && (wide || is(r, "lea"))) code[n++] = 0x67; // 16-bit addresses reach no data of ours
     bool free66 = r->pfx == PFX_ANY || r->pfx == PFX_NONE_OR_66;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
     if (r->pfx == PFX_66) code[n++] = 0x66;
@@ -298,13 +310,14 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     bool mem = r->mod == MOD_MEM || (r->mod == MOD_ANY && rng_one_in(g, 2));
     if (r->reg != REG_ANY && (r->reg & 0x100)) mem = false;
     if (((r->flags & RF_LOCK) && mem && rng_one_in(g, 6)) || rng_one_in(g, 200)) code[n++] = 0xF0;
-    if (rng_one_in(g, 2)) rex = (u8)(0x40 | (rng_next(g) & (rng_one_in(g, 2) ? 0xC : 4)));
+    if (wide && rng_one_in(g, 2)) rex = (u8)(0x40 | (rng_next(g) & (rng_one_in(g, 2) ? 0xC : 4)));
 
     unsigned reg = (unsigned)rng_below(g, 8);
     if (r->reg != REG_ANY) {
         reg = r->reg & 0x100 ? r->reg >> 3 & 7 : r->reg;
         rex &= 0xFB;
     }
+    if (!wide) rex = 0;
     struct modrm m = {.n = 1};
     u64 target = address(g);
     if (area_alignment(r) && !rng_one_in(g, 12)) target &= ~(u64)(area_alignment(r) - 1);
@@ -316,7 +329,7 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (rex && rng_one_in(g, 2) && !(r->flags & RF_FPU)) rex |= 1;
         m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
     }
-    if (rex) code[n++] = rex;
+    if (wide && rex) code[n++] = rex;
     if (r->map != MAP_1) code[n++] = 0x0F;
     if (r->map == MAP_0F38) code[n++] = 0x38;
     if (r->map == MAP_0F3A) code[n++] = 0x3A;
@@ -330,10 +343,10 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (r->map == MAP_1 && r->opcode >= 0xA0 && r->opcode <= 0xA3) memcpy(code + modrm_at, &target, 8);
 
     ZydisDecodedInstruction z;
-    if (!ZYAN_SUCCESS(parse(code, n, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return 0;
+    if (!ZYAN_SUCCESS(parse(code, n, in->bits, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return 0;
     bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
     if (modrm && m.rip_relative) {
-        s32 disp = (s32)(target - (rip + z.length));
+        s32 disp = wide ? (s32)(target - (rip + z.length)) : (s32)target;
         memcpy(code + modrm_at + 1, &disp, 4);
     }
     // A bit offset in a register reaches far from the operand: keep it near.
@@ -345,7 +358,7 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (q == RSP || (sib ? q == sb || q == sx : q == b)) return 0;
         in->gpr[q] = (u64)(s64)(s16)(rng_next(g) & 0x83FF);
         if (z.operand_width == 16) in->gpr[q] = (in->gpr[q] & 0xFFFF) | (rng_next(g) & ~0xFFFFull);
-        if (z.operand_width == 32) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
+        if (z.operand_width == 32 && wide) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
     }
     bool by_cl = strchr(r->operands, 'C') && (is(r, "shld") || is(r, "shrd"));
     if (undefined_result(r, code, &z, in) || (sequence && by_cl)) return 0; // RCX may have changed by then
@@ -357,30 +370,31 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     return z.length;
 }
 
-unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
+unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
                        u64 *operand)
 {
-    inputs_random(g, in);
+    inputs_random(g, bits, in);
     in->rip = CODE_BASE + rng_below(g, 64) * 32;
     u32 pinned = implicit_inputs(r, g, in);
+    for (unsigned i = 0; i < 16 && bits == 32; i++) in->gpr[i] = (u32)in->gpr[i];
     return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags, operand);
 }
 
 // ---- sequences ----
-static bool sequence_row(const struct row *r)
+static bool sequence_row(const struct row *r, unsigned bits)
 {
-    static const char *const no[] = {"ud", "in", "out", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
+    static const char *const no[] = {"ud", "in", "out", "popa", "bound", "into", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
                                      "frstor", "fnstenv", "fldenv", NULL};
-    return encode_eligible(r) && !(r->flags & RF_REP) && !one_of(r->name, no);
+    return encode_eligible(r, bits) && !(r->flags & RF_REP) && !one_of(r->name, no);
 }
 
 // Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
-static bool disturbs(const u8 *code, unsigned n)
+static bool disturbs(const u8 *code, unsigned n, unsigned bits)
 {
     ZydisDecoder d;
     ZydisDecodedInstruction z;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-    ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    decoder(&d, bits);
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, n, &z, op))) return true;
     for (unsigned i = 0; i < z.operand_count; i++) {
         if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
@@ -401,11 +415,11 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
     for (unsigned tries = 0; tries < 1000; tries++) {
         const struct row *r = &rows[rng_below(g, rows_n)];
         bool wide = r->flags & (RF_SSE | RF_MMX | RF_FPU);
-        if ((wide && !rng_one_in(g, 6)) || !sequence_row(r)) continue;
+        if ((wide && !rng_one_in(g, 6)) || !sequence_row(r, in->bits)) continue;
         if ((r->flags & RF_READS) && t->now) continue;
         u64 undefined = 0, operand;
         unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined, &operand);
-        if (!n || disturbs(code, n)) continue;
+        if (!n || disturbs(code, n, in->bits)) continue;
         if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
         t->now = (r->flags & RF_WRITES ? 0 : t->now) | undefined;
         t->ever |= undefined;
@@ -437,7 +451,7 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
     case 2: // CALL L; JMP end; L: body; RET [Iw]; end:
         n = sequence_insn(g, body, in, rip + 7, t, loop);
         for (unsigned i = 0; i < n; i++) { // PUSH: RET would go anywhere
-            if ((body[i] & 0xF0) == 0x50 || (body[i] & 0xFD) == 0x68 || body[i] == 0x9C || body[i] == 0xFF || body[i] == 0x8F)
+            if ((body[i] & 0xF0) == 0x50 || body[i] == 0x60 || (body[i] & 0xFD) == 0x68 || body[i] == 0x9C || body[i] == 0xFF || body[i] == 0x8F)
                 n = 0, t->now |= t->ever;
         }
         memcpy(code, (const u8[]){0xE8, 2, 0, 0, 0, 0xEB}, 6);
@@ -448,9 +462,17 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
             return n + 8;
         }
         code[6] = (u8)(n + 3);
-        memcpy(code + 7 + n, (const u8[]){0xC2, 8, 0}, 3);
+        memcpy(code + 7 + n, (const u8[]){0xC2, in->bits / 8, 0}, 3);
         return n + 10;
     case 3: // MOV R11, L; JMP or CALL R11; body; L:
+        if (in->bits == 32) { // EDI there
+            n = sequence_insn(g, code + 7, in, rip + 7, t, loop);
+            u32 to = (u32)rip + 7 + n;
+            code[0] = 0xBF;
+            memcpy(code + 1, &to, 4);
+            memcpy(code + 5, (const u8[]){0xFF, rng_one_in(g, 2) ? 0xE7 : 0xD7}, 2);
+            return n + 7;
+        }
         n = sequence_insn(g, code + 13, in, rip + 13, t, loop);
         target = rip + 13 + n;
         memcpy(code, (const u8[]){0x49, 0xBB}, 2);
@@ -458,7 +480,7 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
         memcpy(code + 10, (const u8[]){0x41, 0xFF, rng_one_in(g, 2) ? 0xE3 : 0xD3}, 3);
         return n + 13;
     case 6: // LOOPNE, LOOPE, LOOP, JRCXZ, with and without 67h
-        if (rng_one_in(g, 3)) code[n++] = 0x67, rip++;
+        if (in->bits == 64 && rng_one_in(g, 3)) code[n++] = 0x67, rip++;
         code[n] = (u8)(0xE0 + rng_below(g, 4));
         code[n + 1] = (u8)sequence_insn(g, code + n + 2, in, rip + 2, t, loop);
         return n + 2u + code[n + 1];
@@ -470,14 +492,14 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
 }
 
 // A few instructions, some jumped over, and perhaps all of it three times.
-unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
+unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
 {
     struct flag_taint t = {0, 0};
     unsigned n = 0, count = 2 + (unsigned)rng_below(g, 6);
     bool loop = rng_one_in(g, 3);
-    inputs_random(g, in);
+    inputs_random(g, bits, in);
     in->rip = CODE_BASE + rng_below(g, 64) * 32;
-    in->gpr[RSP] = DATA_BASE + DATA_SIZE / 2 + 8 * rng_below(g, 16);
+    in->gpr[RSP] = DATA_BASE + DATA_SIZE - 256 - 8 * rng_below(g, 4); // where address() seldom points: return addresses live there
     in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.
     for (unsigned i = 0; i < count && n + 48 < room; i++) {

@@ -70,10 +70,10 @@ static void system_registers(struct vcpu *v)
     s->xcr0 = 3;
 }
 
-static void user_segments(struct vcpu *v)
+static void user_segments(struct vcpu *v, unsigned bits)
 {
     for (unsigned i = 0; i < SEG_LDTR; i++) v->s.seg[i] = segment(SEL_DATA3, 0xC0F3, 0xFFFFFFFF);
-    v->s.seg[SEG_CS] = segment(SEL_CODE3, 0xA0FB, 0xFFFFFFFF);
+    v->s.seg[SEG_CS] = segment(SEL_CODE3, bits == 32 ? 0xC0FB : 0xA0FB, 0xFFFFFFFF);
 }
 
 struct guest *guest_new(bool loop_engine)
@@ -90,7 +90,7 @@ struct guest *guest_new(bool loop_engine)
     map_tables(g);
     map_system(g);
     system_registers(g->v);
-    user_segments(g->v);
+    user_segments(g->v, 64);
     if (loop_engine) g->v->loop_engine = true;
     cpu_mode_changed(g->v);
     cpu_context_changed(g->v);
@@ -134,7 +134,7 @@ static void state_put(struct vcpu *v, const struct side_state *in)
     }
     s->activity = ACTIVITY_ACTIVE;
     s->cr2 = 0;
-    user_segments(v);
+    user_segments(v, in->bits);
     cpu_mode_changed(v);
     cpu_attention(v);
 }

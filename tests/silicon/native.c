@@ -61,6 +61,7 @@ static void handler(int sig, siginfo_t *info, void *context)
         for (unsigned i = 0; i < 16; i++) g[reg_of[i]] = (greg_t)run.in->gpr[i];
         g[REG_RIP] = (greg_t)run.in->rip;
         g[REG_EFL] = (greg_t)run.in->rflags;
+        if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | 0x23; // Linux's 32-bit code segment
         legacy_put(fp, run.in);
         run.inside = true;
         return;
@@ -99,6 +100,8 @@ bool native_init(const char **why)
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
         if (sigaction(signals[i], &sa, NULL)) return false;
     }
+    // 64-bit code runs with null data segments; 32-bit code needs flat ones.
+    asm volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(0x2B));
     return true;
 }
 

@@ -20,6 +20,7 @@ struct side_state { // what goes in and comes out, x87 in stack order
     u16 fcw, fsw;
     u8 tags; // abridged: a bit a physical register
     u8 st[8][10];
+    u8 bits; // of the code: 64, or 32 in compatibility mode
 };
 
 struct outcome {
@@ -57,14 +58,14 @@ void guest_data_changed(struct guest *g);
 
 // ---- encode.c ----
 // Whether a row can be run as it is in user mode on both sides with the same meaning.
-bool encode_eligible(const struct row *r);
+bool encode_eligible(const struct row *r, unsigned bits);
 // A random encoding of the row and inputs that go with it. Returns its length, 0 if this choice cannot be encoded.
 // *operand: the address of its memory operand, or 0.
-unsigned encode_random(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
+unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
                        u64 *operand);
 void encode_prepare_area(const struct row *r, struct rng *g, u8 *area); // for FXRSTOR and XRSTOR
 // A run of such instructions with branches among them. Undefined flags: at its end in the low half, on the way in the high half.
-unsigned encode_sequence(struct rng *g, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags);
-void inputs_random(struct rng *g, struct side_state *in);
+unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags);
+void inputs_random(struct rng *g, unsigned bits, struct side_state *in);
 
 #endif
