@@ -50,6 +50,9 @@ bool elf_magic(const struct file *f);
 // The top of usable low memory (below the ACPI tables).
 paddr load_low_top(const struct load_request *r);
 
+// The vectors of a BIOS without services (kernels that call one from real mode).
+void load_bios(struct load_request *r);
+
 // Entry states.
 void boot_flat32(struct vcpu *v, u32 entry); // protected mode, paging off, flat segments
 void boot_long64(struct vcpu *v, u64 entry, paddr tables); // 64-bit, identity map of 4 GiB built in 6 pages at `tables`

@@ -154,6 +154,7 @@ int load_multiboot(struct load_request *r, const char **kind)
     info[16] = (u32)put(r, &w, "matryoshka", 11, 4, "the loader's name", &ok);
     paddr ebx = put(r, &w, info, sizeof info, 4, "the boot information", &ok);
     if (!ok) return -1;
+    load_bios(r);
     boot_flat32(r->cpu, (u32)entry);
     r->cpu->s.gpr[RAX] = 0x2BADB002;
     r->cpu->s.gpr[RBX] = ebx;
