@@ -138,6 +138,18 @@ static void legacy(void)
 
 /* ---- the local APIC ---- */
 
+/* What the APIC timer counts in 400,000 ticks of the TSC. */
+static uint32_t timer_ticks(uint32_t divide)
+{
+    apic_write(APIC_TIMER_DIVIDE, divide);
+    apic_write(APIC_TIMER_INITIAL, 0xffffffff);
+    uint64_t begin = rdtsc();
+    while (rdtsc() - begin < 400000) pause();
+    uint32_t count = 0xffffffff - apic_read(APIC_TIMER_CURRENT);
+    apic_write(APIC_TIMER_INITIAL, 0);
+    return count;
+}
+
 static void local_apic(void)
 {
     apic_enable();
@@ -185,19 +197,15 @@ static void local_apic(void)
     is(taken[TEST_VECTOR], 0, "a masked timer does not interrupt");
     apic_write(APIC_TIMER_INITIAL, 0);
 
-    /* The divider: eight times as slow. */
-    apic_write(APIC_TIMER_DIVIDE, 0xb);
-    apic_write(APIC_TIMER_INITIAL, 0xffffffff);
-    uint64_t begin = rdtsc();
-    while (rdtsc() - begin < 400000) pause();
-    uint32_t fast = 0xffffffff - apic_read(APIC_TIMER_CURRENT);
-    apic_write(APIC_TIMER_DIVIDE, 2); /* by 8 */
-    apic_write(APIC_TIMER_INITIAL, 0xffffffff);
-    begin = rdtsc();
-    while (rdtsc() - begin < 400000) pause();
-    uint32_t slow = 0xffffffff - apic_read(APIC_TIMER_CURRENT);
-    ok(slow > fast / 16 && slow < fast / 4, "the divide register divides (%u by 1, %u by 8)", fast, slow);
-    apic_write(APIC_TIMER_INITIAL, 0);
+    /* The divider: eight times as slow. Where time is real, the machine may be held up in the middle: a few tries. */
+    bool divides = false;
+    uint32_t fast = 0, slow = 0;
+    for (unsigned i = 0; i < 5 && !divides; i++) {
+        fast = timer_ticks(0xb); /* by 1 */
+        slow = timer_ticks(2);   /* by 8 */
+        divides = slow > fast / 16 && slow < fast / 4;
+    }
+    ok(divides, "the divide register divides (%u by 1, %u by 8)", fast, slow);
 
     if (cpuid(1, 0).ecx & 1u << 24) {
         apic_write(APIC_LVT_TIMER, 2u << 17 | TEST_VECTOR);
@@ -214,7 +222,7 @@ static void local_apic(void)
         wrmsr(IA32_TSC_DEADLINE, rdtsc() + 50000);
         wrmsr(IA32_TSC_DEADLINE, 0);
         forget();
-        begin = rdtsc();
+        uint64_t begin = rdtsc();
         sti();
         while (rdtsc() - begin < 200000) pause();
         cli();
