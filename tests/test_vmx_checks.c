@@ -138,10 +138,10 @@ static void execution_controls(void **state)
     GOOD(long, MSR_BITMAPS);
     ONLY("CTL-MSRBM-001", long, FAIL7, MSR_BITMAPS; f->ADDRESS_OF_MSR_BITMAPS = 0x4800);
     ONLY("CTL-MSRBM-002", long, FAIL7, MSR_BITMAPS; f->ADDRESS_OF_MSR_BITMAPS |= 1ull << 40);
-    GOOD(long, f->ADDRESS_OF_MSR_BITMAPS = 1);
+    GOOD(long, f->ADDRESS_OF_MSR_BITMAPS = UINT64_MAX);
 #define TPR_SHADOW f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 21, f->VIRTUAL_APIC_ADDRESS = SETUP_VAPIC, ram[SETUP_VAPIC + 0x80] = 0x4F
     GOOD(long, TPR_SHADOW; f->TPR_THRESHOLD = 4);
-    GOOD(long, f->VIRTUAL_APIC_ADDRESS = 1; f->TPR_THRESHOLD = 0xFFFFFFFF);
+    GOOD(long, f->VIRTUAL_APIC_ADDRESS = UINT64_MAX; f->TPR_THRESHOLD = 0xFFFFFFFF);
     ONLY("CTL-VAPIC-001", long, FAIL7, TPR_SHADOW; f->VIRTUAL_APIC_ADDRESS |= 8);
     ONLY("CTL-VAPIC-002", long, FAIL7, TPR_SHADOW; f->VIRTUAL_APIC_ADDRESS |= 1ull << 51);
     ONLY("CTL-TPR-001", long, FAIL7, TPR_SHADOW; f->TPR_THRESHOLD = 0x14);
@@ -223,6 +223,8 @@ static void injection(void **state)
     u64 *basic = &t->s.caps.basic;
 #define EVENT f->INJECTED_EVENT_IDENTIFICATION
     GOOD(long, EVENT = 0x7FFFFFFF); // not valid
+    GOOD(long, EVENT = 0x130);
+    GOOD(long, EVENT = 0x80000202; t->s.caps.allowed1[GROUP_PROC] &= ~(1ull << 27));
     GOOD(long, EVENT = 0x80000030; f->GUEST_RFLAGS |= 0x200);
     GOOD(long, EVENT = 0x80000202);
     GOOD(long, EVENT = 0x80000700);
@@ -299,6 +301,7 @@ static void host_registers(void **state)
     }
 #define HOST_EFER(value) f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 21, f->HOST_IA32_EFER = value
     GOOD(long, HOST_EFER(0xD01));
+    GOOD(long, f->HOST_IA32_EFER = UINT64_MAX);
     ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0x1500));
     ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.features.bits[FEATURE_NX / 64] &= ~BIT(FEATURE_NX % 64));
     ONLY("HOST-MSR-006", long, FAIL8, HOST_EFER(0x100));
@@ -387,6 +390,7 @@ static void guest_registers(void **state)
     ONLY("GUEST-MSR-009", long, EXIT33, GUEST_PAT(0x0300000000000000));
 #define GUEST_EFER(value) f->VM_ENTRY_CONTROLS |= 1 << 15, f->GUEST_IA32_EFER = value
     GOOD(long, GUEST_EFER(0xD01));
+    GOOD(long, f->GUEST_IA32_EFER = UINT64_MAX);
     GOOD(protected, GUEST_EFER(0x801));
     GOOD(real, GUEST_EFER(0x100)); // LME without LMA: paging is off
     ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0x4500));
