@@ -63,7 +63,9 @@ static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
 
 static void image_fill(struct image *im, const struct fpu_state *f)
 {
-    *im = (struct image){.fcw = f->fcw, .fsw = f->fsw, .ftw = f->ftw};
+    // Still pending here means CR0.NE = 0: the instruction runs as with IGNNE# asserted, and the host must not see it.
+    u16 pending = x87_pending(f);
+    *im = (struct image){.fcw = f->fcw, .fsw = pending ? f->fsw & ~(pending | FSW_ES | FSW_B) : f->fsw, .ftw = f->ftw};
     for (unsigned i = 0; i < 8; i++) {
         unsigned p = (x87_top(f) + i) & 7;
         im->st[i].m = f->r[p].m;
@@ -73,7 +75,8 @@ static void image_fill(struct image *im, const struct fpu_state *f)
 
 static void image_take(const struct image *im, struct fpu_state *f)
 {
-    f->fsw = im->fsw;
+    f->fsw = im->fsw | x87_pending(f);
+    x87_update_es(f);
     f->ftw = x87_tags_normal(im->ftw);
     for (unsigned i = 0; i < 8; i++) {
         unsigned p = (x87_top(f) + i) & 7;

@@ -11,11 +11,15 @@ static inline unsigned x87_top(const struct fpu_state *f)
 {
     return f->fsw >> 11 & 7;
 }
+static inline u16 x87_pending(const struct fpu_state *f) // exceptions that are not masked
+{
+    return f->fsw & ~f->fcw & 0x3F;
+}
 // ES and B follow from flags and masks; to be called after either changed.
 static inline void x87_update_es(struct fpu_state *f)
 {
     f->fsw &= (u16) ~(FSW_ES | FSW_B);
-    if (f->fsw & ~f->fcw & 0x3F) f->fsw |= FSW_ES | FSW_B;
+    if (x87_pending(f)) f->fsw |= FSW_ES | FSW_B;
 }
 void x87_init(struct fpu_state *f);            // FNINIT; the registers keep their contents
 RAISES void x87_wait(struct vcpu *v);          // #MF if an unmasked exception is pending

@@ -637,6 +637,23 @@ static void xcr0_and_the_pkru_component(void **state)
     assert_int_equal(S.pkru, 0);
 }
 
+static void x87_exception_pending_without_ne(void **state)
+{
+    // 1/0 with everything unmasked, then another instruction: #MF with NE; without it (FERR#, missing) it goes on as with
+    // IGNNE#, keeps the flag, and the host must not notice.
+    u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0}; // fldcw fld1 fldz fdivp fld1 fnstsw
+    u16 fcw = 0x0340;
+    S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
+    tm_write(t, DATA, &fcw, 2);
+    S.gpr[RBX] = DATA;
+    assert_int_equal(tm_run(t, code, sizeof code), VEC_MF);
+    S.cr0 &= ~(u64)CR0_NE;
+    S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
+    assert_int_equal(tm_run(t, code, sizeof code), NOTHING);
+    assert_int_equal(S.gpr[RAX] & 0x8084, 0x8084); // ZE, ES, B
+    assert_string_equal(t->v->unimplemented[0].name, "FERR#");
+}
+
 static void rdrand_is_deterministic(void **state)
 {
     S.rng_state = 1;
@@ -664,6 +681,7 @@ int main(void)
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),
+        L(x87_exception_pending_without_ne),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
