@@ -69,9 +69,13 @@ enum { MAP_1, MAP_0F, MAP_0F38, MAP_0F3A };
 #define REG_MODRM(modrm) (0x100 | (modrm))
 enum { MOD_ANY, MOD_MEM, MOD_REG };
 
+struct emitter; // cpu/jit/, which does not exist yet
+
 struct body { // what executes a row: the loop body by width, and the tail-threaded wrappers by width and form
     exec_fn *loop[4];
     exec_fn *fast[2][4][4]; // [flags dead][width][FORM_REG..FORM_S]; NULL: exec_slow
+    // The JIT's seam: writes host code for the instruction, or is NULL: the code then calls the body.
+    bool (*emit)(struct emitter *e, const struct insn *in);
 };
 
 struct row {

@@ -244,7 +244,7 @@ static void hint_loop(struct vcpu *v, const struct insn *in) {}
 static void hint_fast(struct vcpu *v, const struct insn *in) { NEXT(v, in); }
 #define HINT_FORMS {hint_fast, hint_fast, hint_fast, hint_fast}
 #define HINT_WIDTHS {HINT_FORMS, HINT_FORMS, HINT_FORMS, HINT_FORMS}
-const struct body body_hint = {{hint_loop, hint_loop, hint_loop, hint_loop}, {HINT_WIDTHS, HINT_WIDTHS}};
+const struct body body_hint = {.loop = {hint_loop, hint_loop, hint_loop, hint_loop}, .fast = {HINT_WIDTHS, HINT_WIDTHS}};
 
 // ---- software interrupts ----
 
