@@ -432,7 +432,7 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
 // A branch of some kind, and one instruction that it skips, reaches or calls.
 static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t, bool loop)
 {
-    u8 body[16];
+    u8 body[32]; // encode_one writes more bytes than the instruction that it keeps
     unsigned n = 0;
     s32 far;
     u64 target;
