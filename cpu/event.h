@@ -27,6 +27,7 @@ enum event_kind {
     EVENT_RESTART,      // leave the slice at this instruction, nothing happened (a REP that used its time, a stop request)
 };
 
+STATE_BEGIN
 struct event {
     u8 kind;        // enum event_kind
     u8 vector;
@@ -35,6 +36,7 @@ struct event {
     u8 insn_len;    // length of the instruction, for software interrupts/exceptions and for exits that report it
     bool injected;  // by VM entry: delivery leaves CR2, DR6 and DR7 as they are
     bool trap;      // state is after the instruction (#DB trap, INT n): RIP to push is the next one
+    u8 pad[5];
     u32 error;
     u64 cr2;        // #PF
     u64 dr6;        // #DB: bits to OR into DR6 (B0-B3, BD, BS), also the "pending debug exception" payload
@@ -44,7 +46,9 @@ struct event {
     u64 exit_qualification;
     u64 exit_gla, exit_gpa; // guest-linear and guest-physical address fields
     u32 exit_valid;         // EXIT_HAS_* below
+    u32 pad2;
 };
+STATE_END
 enum {
     EXIT_HAS_INSN_LEN = 1,  // VM-exit instruction length is defined
     EXIT_HAS_INSN_INFO = 2,

@@ -21,6 +21,7 @@
 enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 enum seg_index { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
+STATE_BEGIN
 struct segment { // with its hidden part
     u64 base;
     u32 limit; // in bytes, scaled
@@ -28,6 +29,7 @@ struct segment { // with its hidden part
     u16 sel;
     u16 pad[3];
 };
+STATE_END
 enum {
     AR_ACCESSED = 1 << 0, AR_WRITABLE = 1 << 1 /* data */, AR_READABLE = 1 << 1 /* code */,
     AR_EXPAND_DOWN = 1 << 2, AR_CONFORMING = 1 << 2, AR_CODE = 1 << 3, AR_S = 1 << 4, AR_DPL = 3 << 5,
@@ -35,7 +37,9 @@ enum {
 };
 static inline unsigned ar_dpl(u32 ar) { return ar >> 5 & 3; }
 
+STATE_BEGIN
 struct dtable { u64 base; u32 limit; u32 pad; };
+STATE_END
 
 // EFLAGS bits.
 enum {
@@ -61,6 +65,7 @@ enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 }
 enum { BLOCK_STI = 1, BLOCK_MOV_SS = 2, BLOCK_SMI = 4, BLOCK_NMI = 8 };
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
+STATE_BEGIN
 struct fpu_state {
     struct { u64 m; u16 se; u16 pad[3]; } r[8]; // physical registers R0-R7 (MMi is r[i].m)
     u16 fcw, fsw; // fsw holds TOP
@@ -115,6 +120,7 @@ struct vcpu_state {
     u64 rng_state; // RDRAND/RDSEED: seeded by the command line
     struct tlb itlb, dtlb;
 };
+STATE_END
 
 // What the board does for a processor. Filled by machine.c; `opaque` is the machine.
 struct cpu_board_ops {

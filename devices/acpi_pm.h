@@ -12,6 +12,7 @@
 #define ACPI_PM_ENABLE   0xF1 // written to port B2h
 #define ACPI_PM_DISABLE  0xF0
 
+STATE_BEGIN
 struct acpi_pm_state {
     u64 timer_seen; // PM timer ticks up to which TMR_STS has been computed
     u16 pm1_status, pm1_enable, pm1_control;
@@ -19,6 +20,7 @@ struct acpi_pm_state {
     u8 apmc, apms;
     u8 unused[4];
 };
+STATE_END
 
 struct acpi_pm {
     struct device dev;

@@ -4,6 +4,7 @@
 
 #include "devices/bus.h"
 
+STATE_BEGIN
 struct cmos_state {
     s64 base;        // seconds since 1970 shown at clock time base_time
     u64 base_time;   // clock time of a second's start (or at which the divider was released)
@@ -12,6 +13,7 @@ struct cmos_state {
     u8 unused[7];
     u8 reg[128];
 };
+STATE_END
 
 struct cmos {
     struct device dev;

@@ -21,10 +21,12 @@ void port_e9_init(struct port_e9 *p, struct bus *b, struct clock *c);
 #define TESTDEV_MEM_BASE 0xFF000000ull
 #define TESTDEV_MEM_SIZE 0x10000
 
+STATE_BEGIN
 struct testdev_state {
     u32 scratch;
     u8 mem[TESTDEV_MEM_SIZE];
 };
+STATE_END
 struct testdev {
     struct device dev;
     struct testdev_state st;

@@ -4,6 +4,7 @@
 
 #include "devices/bus.h"
 
+STATE_BEGIN
 struct dma_state {
     u16 base[2][8]; // address and count of the four channels of each controller, in turn
     u8 high[2];     // the byte pointer flip-flop
@@ -11,6 +12,7 @@ struct dma_state {
     u8 page[16];    // 80h-8Fh; 80h is the POST code
     u8 unused[12];
 };
+STATE_END
 
 struct dma {
     struct device dev;

@@ -17,12 +17,14 @@ enum {
 #define FW_CFG_SMALL 16
 #define FW_CFG_NAME  56
 
+STATE_BEGIN
 struct fw_cfg_state {
     u64 dma_address;
     u32 offset; // into the selected item
     u16 key;
     u8 unused[2];
 };
+STATE_END
 
 struct fw_cfg {
     struct device dev;

@@ -7,6 +7,7 @@
 #define HPET_BASE   0xFED00000ull
 #define HPET_TIMERS 3
 
+STATE_BEGIN
 struct hpet_state {
     u64 config, status;
     u64 offset; // counter = offset + ticks of the clock since `start`, while it runs
@@ -18,6 +19,7 @@ struct hpet_state {
         u8 unused[7];
     } timer[HPET_TIMERS];
 };
+STATE_END
 
 struct hpet {
     struct device dev;

@@ -6,6 +6,7 @@
 
 #define I8042_QUEUE 32
 
+STATE_BEGIN
 struct i8042_queue {
     u8 first, n;
     u8 byte[I8042_QUEUE];
@@ -27,6 +28,7 @@ struct i8042_state {
     struct i8042_queue own, own_aux;  // the controller's answers, and those that look like the mouse's
     struct i8042_device kbd, aux;
 };
+STATE_END
 
 struct i8042 {
     struct device dev;

@@ -8,6 +8,7 @@
 #define IOAPIC_PINS 24
 #define IOAPIC_BASE 0xFEC00000ull
 
+STATE_BEGIN
 struct ioapic_state {
     u64 entry[IOAPIC_PINS];
     u32 lines; // levels of the pins
@@ -16,6 +17,7 @@ struct ioapic_state {
     u8 id;
     u8 unused[6];
 };
+STATE_END
 
 struct ioapic {
     struct device dev;

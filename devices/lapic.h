@@ -20,6 +20,7 @@ struct lapic_cpu_ops {
     u64 (*tsc)(void *cpu); // the processor's time-stamp counter at clock->now
 };
 
+STATE_BEGIN
 struct lapic_state {
     u64 apic_base;    // IA32_APIC_BASE
     u64 tsc_deadline; // IA32_TSC_DEADLINE; 0: disarmed
@@ -33,8 +34,9 @@ struct lapic_state {
     u32 lvt[LAPIC_LVTS];
     u32 irr[8], isr[8], tmr[8];
     u8 lint[2]; // levels of the pins
-    u8 unused[2];
+    u8 unused[6];
 };
+STATE_END
 
 struct apic_bus;
 

@@ -31,11 +31,13 @@ struct pci_function {
     u8 intx; // level of INTA-INTD of this function
 };
 
+STATE_BEGIN
 struct pci_state {
     u32 address; // CF8h
     u8 reset_control; // CF9h
     u8 unused[3];
 };
+STATE_END
 
 struct pci_bus {
     struct device dev;

@@ -4,6 +4,7 @@
 
 #include "devices/bus.h"
 
+STATE_BEGIN
 struct pic_chip { // one 8259A
     u8 lines;     // levels of the inputs IR0-IR7
     u8 irr, imr, isr;
@@ -27,6 +28,7 @@ struct pic_state {
     struct pic_chip chip[2]; // 0: the first ("master"), 1: the second ("slave")
     u8 out;                  // level of the first chip's INT output
 };
+STATE_END
 
 struct pic {
     struct device dev;

@@ -6,6 +6,7 @@
 
 #define PIT_HZ 1193182ull
 
+STATE_BEGIN
 struct pit_channel {
     u64 start;   // PIT tick at which the count was loaded into the counting element
     u64 held;    // gate low in modes 0 and 4: ticks already counted when it fell
@@ -35,6 +36,7 @@ struct pit_state {
     u8 irq_off;     // HPET legacy replacement took IRQ 0
     u8 unused[5];
 };
+STATE_END
 
 struct pit {
     struct device dev;

@@ -4,9 +4,11 @@
 
 #include "devices/bus.h"
 
+STATE_BEGIN
 struct port92_state {
     u8 value;
 };
+STATE_END
 
 struct port92 {
     struct device dev;

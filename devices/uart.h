@@ -8,6 +8,7 @@
 #define UART_FIFO  16
 #define UART_QUEUE 4096 // input of the host that waits for room in the receiver
 
+STATE_BEGIN
 struct uart_state {
     u64 timeout_at; // clock time of the character timeout; CLOCK_NEVER: none runs
     u16 divisor;
@@ -15,11 +16,12 @@ struct uart_state {
     u8 thre_pending;    // the transmitter-empty interrupt waits to be read from IIR
     u8 timeout_pending; // character timeout interrupt
     u8 fifo_n;          // characters received and not yet read (at most 1 with the FIFO off)
-    u8 unused[2];
+    u8 unused[4];
     u8 fifo[UART_FIFO];
     u32 queue_first, queue_n;
     u8 queue[UART_QUEUE];
 };
+STATE_END
 
 struct uart {
     struct device dev;

@@ -19,6 +19,7 @@
 #define TLB_WAYS     4
 #define TLB_CONTEXTS 64
 
+STATE_BEGIN
 struct tlb_entry {
     u64 lpage;  // linear address >> 12
     u64 gpage;  // guest-physical address >> 12
@@ -46,13 +47,14 @@ struct tlb {
     u32 next_serial;                          // counts up from 1
     u32 serial, global_serial;                // those of the context in use
     u8 current, current_global;               // and where they are in context[]
-    u8 pad[2];
+    u8 pad[6];
     u32 restarts;                             // times next_serial ran out and began at 1 again with everything dropped:
                                               // whoever remembers serials (fast tables) forgets them when this moves
     u32 drops;     // entries dropped by address so far, and the page of the last one, so that whoever mirrors entries (fast
     u64 drop_page; // tables, links of code) need not forget everything when one or none went
     u64 large[4]; // a bit for each hashed GiB of linear addresses that may hold entries of large pages
 };
+STATE_END
 
 void tlb_reset(struct tlb *t); // empty; the context in use is (vpid 0, pcid 0, no EPT)
 // Chooses the serials of the context in use, allocating one (and killing the entries of the replaced one) if new.

@@ -36,6 +36,11 @@ typedef u64 paddr;  // physical address: what the memory of the machine answers 
 // lock, FILE) may be held across a call to it.
 #define RAISES
 
+// Around the structs of architectural state: padding in them is an error, since snapshots copy and the state hash covers
+// every byte, and a byte without a name has no value.
+#define STATE_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic error \"-Wpadded\"")
+#define STATE_END   _Pragma("GCC diagnostic pop")
+
 // The impossible happened: print what and where, and abort. Never reachable by what a guest does.
 _Noreturn void panic(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -6,11 +6,13 @@
 
 #define VMX_NO_POINTER UINT64_MAX
 
+STATE_BEGIN
 struct vmx_state { // architectural
     bool on;         // in VMX operation (after VMXON)
     bool guest;      // in VMX non-root operation
     bool mtf_pending;      // a monitor-trap-flag exit is pending for the next boundary
     bool timer_active;     // the VMX-preemption timer is counting
+    u8 pad[4];
     u64 vmxon_pointer;
     u64 vmcs_pointer;      // current VMCS, VMX_NO_POINTER if none
     u64 timer_deadline;    // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
@@ -23,5 +25,6 @@ struct vmx_state { // architectural
     u64 mtf_retired;       // instructions retired at VM entry: the monitor trap flag traps after one more
     u64 ple_first, ple_last; // PAUSE-loop exiting: vtime of the loop's first PAUSE at CPL 0 and of the last; 0: none
 };
+STATE_END
 
 #endif
