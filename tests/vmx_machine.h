@@ -90,21 +90,8 @@ static inline void m_root_state(struct machine *m)
     cpu_attention(m->v);
 }
 
-static inline struct machine *m_new(void)
+static inline void m_tables(struct machine *m) // what root operation needs in memory
 {
-    struct machine *m = calloc(1, sizeof *m);
-    const char *why;
-    assert_true(phys_init(&m->phys, 4 << 20, &why));
-    cpu_features_max(&m->features);
-    m->features.feature_control = 5;
-    m->v = vcpu_new(0, &m->phys, &m->features);
-    assert_non_null(m->v);
-    m->v->board = &m_board;
-    m->v->board_opaque = m;
-    trace_add(&m->trace, &(struct trace_sink){m_event, m, UINT32_MAX});
-    m->v->trace = &m->trace;
-    m->interrupt = -1;
-
     m_poke64(m, M_PML4, M_PDPT | 7);
     m_poke64(m, M_PDPT, 0x87); // 1 GiB
     m_poke64(m, M_GDT + 8, 0x00AF9B000000FFFF);
@@ -120,6 +107,24 @@ static inline struct machine *m_new(void)
     phys_write32(&m->phys, 0, M_VMXON, VMCS_REVISION);
     phys_write32(&m->phys, 0, M_VMCS, VMCS_REVISION);
     phys_write32(&m->phys, 0, M_VMCS2, VMCS_REVISION);
+}
+
+static inline struct machine *m_new(void)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    const char *why;
+    assert_true(phys_init(&m->phys, 4 << 20, &why));
+    cpu_features_max(&m->features);
+    m->features.feature_control = 5;
+    m->v = vcpu_new(0, &m->phys, &m->features);
+    assert_non_null(m->v);
+    m->v->board = &m_board;
+    m->v->board_opaque = m;
+    trace_add(&m->trace, &(struct trace_sink){m_event, m, UINT32_MAX});
+    m->v->trace = &m->trace;
+    m->interrupt = -1;
+
+    m_tables(m);
     m_root_state(m);
     return m;
 }

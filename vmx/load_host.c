@@ -10,7 +10,8 @@ void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char 
     v->s.vmx.guest = false;
     v->s.activity = ACTIVITY_SHUTDOWN; // nothing but RESET ends it
     cpu_mode_changed(v);
-    v->board->shutdown(v->board_opaque, v->index, why);
+    cpu_attention(v);
+    if (v->board) v->board->shutdown(v->board_opaque, v->index, why);
 }
 
 // The caller changes the context next, which chooses fast tables by the new serials.
