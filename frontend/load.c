@@ -1,5 +1,4 @@
 // What the loaders share: files, copying into RAM, ELF segments, entry states, and the choice of protocol.
-#include <elf.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -81,66 +80,59 @@ bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what)
 
 paddr load_low_top(const struct load_request *r) { return r->acpi.tables ? r->acpi.tables : r->phys->low_size; }
 
-bool elf_magic(const struct file *f) { return f->size >= sizeof(Elf32_Ehdr) && memcmp(f->data, ELFMAG, SELFMAG) == 0; }
+// ---- ELF, read by libelf ----
 
-struct segment_view { u64 offset, filesz, memsz, paddr, vaddr; };
-
-static bool segment_at(const struct file *f, bool is64, unsigned i, struct segment_view *s)
+bool load_elf_open(struct load_request *r, struct elf_image *e)
 {
-    if (is64) {
-        const Elf64_Ehdr *h = (const void *)f->data;
-        u64 at = h->e_phoff + (u64)i * h->e_phentsize;
-        if (h->e_phentsize < sizeof(Elf64_Phdr) || at + sizeof(Elf64_Phdr) > f->size || at < h->e_phoff) return false;
-        const Elf64_Phdr *p = (const void *)(f->data + at);
-        *s = (struct segment_view){p->p_offset, p->p_filesz, p->p_memsz, p->p_paddr, p->p_vaddr};
-        if (p->p_type != PT_LOAD) s->memsz = s->filesz = 0;
-    } else {
-        const Elf32_Ehdr *h = (const void *)f->data;
-        u64 at = (u64)h->e_phoff + (u64)i * h->e_phentsize;
-        if (h->e_phentsize < sizeof(Elf32_Phdr) || at + sizeof(Elf32_Phdr) > f->size) return false;
-        const Elf32_Phdr *p = (const void *)(f->data + at);
-        *s = (struct segment_view){p->p_offset, p->p_filesz, p->p_memsz, p->p_paddr, p->p_vaddr};
-        if (p->p_type != PT_LOAD) s->memsz = s->filesz = 0;
+    const struct file *f = r->kernel;
+    *e = (struct elf_image){0};
+    if (f->size < SELFMAG || memcmp(f->data, ELFMAG, SELFMAG) != 0) return false;
+    elf_version(EV_CURRENT);
+    e->elf = elf_memory((char *)f->data, f->size);
+    if (!e->elf || elf_kind(e->elf) != ELF_K_ELF || !gelf_getehdr(e->elf, &e->header) || elf_getphdrnum(e->elf, &e->segments) != 0) {
+        load_fail(r, "%s is cut off or broken: %s", f->path, elf_errmsg(-1));
+        load_elf_close(e);
+        return false;
     }
+    e->is64 = gelf_getclass(e->elf) == ELFCLASS64;
     return true;
 }
 
-bool load_elf_segments(struct load_request *r, paddr *top, u64 *entry, bool *is64)
+void load_elf_close(struct elf_image *e)
+{
+    if (e->elf) elf_end(e->elf);
+    e->elf = NULL;
+}
+
+bool load_elf_segments(struct load_request *r, struct elf_image *e, paddr *top, u64 *entry)
 {
     const struct file *f = r->kernel;
-    *is64 = f->data[EI_CLASS] == ELFCLASS64;
-    if (*is64 && f->size < sizeof(Elf64_Ehdr)) {
-        load_fail(r, "%s is cut off within its ELF header", f->path);
-        return false;
-    }
-    u16 machine = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_machine : ((const Elf32_Ehdr *)(const void *)f->data)->e_machine;
-    unsigned n = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_phnum : ((const Elf32_Ehdr *)(const void *)f->data)->e_phnum;
-    u64 start = *is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_entry : ((const Elf32_Ehdr *)(const void *)f->data)->e_entry;
-    if (machine != EM_X86_64 && machine != EM_386) {
-        load_fail(r, "%s is an ELF file for another processor (machine %u)", f->path, machine);
+    u64 start = e->header.e_entry;
+    if (e->header.e_machine != EM_X86_64 && e->header.e_machine != EM_386) {
+        load_fail(r, "%s is an ELF file for another processor (machine %u)", f->path, e->header.e_machine);
         return false;
     }
     *top = 0;
     *entry = start;
     bool any = false, entry_found = false;
-    for (unsigned i = 0; i < n; i++) {
-        struct segment_view s;
-        if (!segment_at(f, *is64, i, &s)) {
-            load_fail(r, "%s is cut off: program header %u lies past its end", f->path, i);
+    for (size_t i = 0; i < e->segments; i++) {
+        GElf_Phdr s;
+        if (!gelf_getphdr(e->elf, (int)i, &s)) {
+            load_fail(r, "%s is cut off: program header %zu lies past its end", f->path, i);
             return false;
         }
-        if (s.memsz == 0) continue;
-        if (s.filesz > s.memsz || s.offset + s.filesz > f->size || s.offset + s.filesz < s.offset) {
-            load_fail(r, "%s is cut off: segment %u lies past its end", f->path, i);
+        if (s.p_type != PT_LOAD || s.p_memsz == 0) continue;
+        if (s.p_filesz > s.p_memsz || s.p_offset + s.p_filesz > f->size || s.p_offset + s.p_filesz < s.p_offset) {
+            load_fail(r, "%s is cut off: segment %zu lies past its end", f->path, i);
             return false;
         }
-        if (!load_bytes(r, s.paddr, f->data + s.offset, s.filesz, "a segment") ||
-            !load_zeros(r, s.paddr + s.filesz, s.memsz - s.filesz, "a segment"))
+        if (!load_bytes(r, s.p_paddr, f->data + s.p_offset, s.p_filesz, "a segment") ||
+            !load_zeros(r, s.p_paddr + s.p_filesz, s.p_memsz - s.p_filesz, "a segment"))
             return false;
-        if (s.paddr + s.memsz > *top) *top = s.paddr + s.memsz;
-        if (!entry_found && start >= s.vaddr && start < s.vaddr + s.memsz) {
+        if (s.p_paddr + s.p_memsz > *top) *top = s.p_paddr + s.p_memsz;
+        if (!entry_found && start >= s.p_vaddr && start - s.p_vaddr < s.p_memsz) {
             entry_found = true;
-            *entry = start - s.vaddr + s.paddr;
+            *entry = start - s.p_vaddr + s.p_paddr;
         }
         any = true;
     }

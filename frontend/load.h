@@ -2,6 +2,7 @@
 #ifndef FRONTEND_LOAD_H
 #define FRONTEND_LOAD_H
 
+#include <gelf.h>
 #include <stdio.h>
 
 #include "cpu/vcpu.h"
@@ -43,10 +44,19 @@ int load_fail(struct load_request *r, const char *fmt, ...) __attribute__((forma
 // Checks that [a, a+size) is RAM and copies. False with a reason if it is not.
 bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what);
 bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what);
-// The segments of an ELF file by physical address. *top receives the end of the highest, *phys_entry e_entry as a physical
-// address (through the segment that holds it, when e_entry is a virtual address).
-bool load_elf_segments(struct load_request *r, paddr *top, u64 *entry, bool *is64);
-bool elf_magic(const struct file *f);
+
+struct elf_image { // of the kernel file
+    Elf *elf;
+    GElf_Ehdr header;
+    size_t segments;
+    bool is64;
+};
+// False if the file is no ELF file (*why untouched) or a broken one (*why set).
+bool load_elf_open(struct load_request *r, struct elf_image *e);
+void load_elf_close(struct elf_image *e);
+// Puts the segments where their physical addresses say. *top receives the end of the highest, *entry e_entry as a physical address
+// (through the segment that holds it, when e_entry is a virtual address).
+bool load_elf_segments(struct load_request *r, struct elf_image *e, paddr *top, u64 *entry);
 // The top of usable low memory (below the ACPI tables).
 paddr load_low_top(const struct load_request *r);
 

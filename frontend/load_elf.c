@@ -1,63 +1,41 @@
 // ELF kernels without a multiboot header: PVH (the XEN_ELFNOTE_PHYS32_ENTRY note, hvm_start_info in EBX) and plain ELF64, entered in
 // 64-bit mode at its entry point with an identity map of 4 GiB, RSP below 512 KiB, RDI = the command line.
-#include <elf.h>
 #include <string.h>
 
 #include "frontend/load.h"
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
-static u64 align4(u64 x) { return (x + 3) & ~3ull; }
-
-static bool scan_notes(const u8 *p, u64 size, u32 *entry)
+static bool find_pvh_entry(struct elf_image *e, u32 *entry)
 {
-    while (size >= 12) {
-        u32 h[3];
-        memcpy(h, p, 12);
-        u64 name = align4(h[0]), desc = align4(h[1]);
-        if (12 + name + desc > size) return false;
-        if (h[2] == XEN_ELFNOTE_PHYS32_ENTRY && h[0] == 4 && memcmp(p + 12, "Xen", 4) == 0 && h[1] >= 4) {
-            memcpy(entry, p + 12 + name, 4);
-            return true;
-        }
-        p += 12 + name + desc, size -= 12 + name + desc;
-    }
-    return false;
-}
-
-static bool find_pvh_entry(const struct file *f, u32 *entry)
-{
-    bool is64 = f->data[EI_CLASS] == ELFCLASS64;
-    if (is64 && f->size < sizeof(Elf64_Ehdr)) return false;
-    unsigned n = is64 ? ((const Elf64_Ehdr *)(const void *)f->data)->e_phnum : ((const Elf32_Ehdr *)(const void *)f->data)->e_phnum;
-    for (unsigned i = 0; i < n; i++) {
-        u64 type, off, size;
-        if (is64) {
-            const Elf64_Ehdr *h = (const void *)f->data;
-            u64 at = h->e_phoff + i * sizeof(Elf64_Phdr);
-            if (at + sizeof(Elf64_Phdr) > f->size || at < h->e_phoff) return false;
-            const Elf64_Phdr *p = (const void *)(f->data + at);
-            type = p->p_type, off = p->p_offset, size = p->p_filesz;
-        } else {
-            const Elf32_Ehdr *h = (const void *)f->data;
-            u64 at = h->e_phoff + i * sizeof(Elf32_Phdr);
-            if (at + sizeof(Elf32_Phdr) > f->size) return false;
-            const Elf32_Phdr *p = (const void *)(f->data + at);
-            type = p->p_type, off = p->p_offset, size = p->p_filesz;
-        }
-        if (type == PT_NOTE && off + size <= f->size && off + size >= off && scan_notes(f->data + off, size, entry)) return true;
+    for (size_t i = 0; i < e->segments; i++) {
+        GElf_Phdr p;
+        if (!gelf_getphdr(e->elf, (int)i, &p) || p.p_type != PT_NOTE) continue;
+        Elf_Data *d = elf_getdata_rawchunk(e->elf, (s64)p.p_offset, p.p_filesz, p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
+        GElf_Nhdr n;
+        size_t name, desc;
+        for (size_t at = 0, next; d && (next = gelf_getnote(d, at, &n, &name, &desc)) > 0; at = next)
+            if (n.n_type == XEN_ELFNOTE_PHYS32_ENTRY && n.n_namesz == 4 && memcmp((u8 *)d->d_buf + name, "Xen", 4) == 0 && n.n_descsz >= 4) {
+                memcpy(entry, (u8 *)d->d_buf + desc, 4);
+                return true;
+            }
     }
     return false;
 }
 
 int load_pvh(struct load_request *r, const char **kind)
 {
+    struct elf_image elf;
     u32 entry32;
-    if (!elf_magic(r->kernel) || !find_pvh_entry(r->kernel, &entry32)) return 0;
+    *r->why = 0;
+    if (!load_elf_open(r, &elf)) return *r->why ? -1 : 0;
+    bool pvh = find_pvh_entry(&elf, &entry32);
     paddr top;
     u64 entry;
-    bool is64;
-    if (!load_elf_segments(r, &top, &entry, &is64)) return -1;
+    bool ok = pvh && load_elf_segments(r, &elf, &top, &entry);
+    load_elf_close(&elf);
+    if (!pvh) return 0;
+    if (!ok) return -1;
 
     struct { u32 magic, version, flags, nr_modules; u64 modlist, cmdline, rsdp, memmap; u32 memmap_n, reserved; } info = {
         .magic = 0x336EC578, .version = 1, .rsdp = r->acpi.rsdp, .memmap_n = r->e820_n};
@@ -96,13 +74,16 @@ int load_pvh(struct load_request *r, const char **kind)
 
 int load_elf64(struct load_request *r, const char **kind)
 {
-    if (!elf_magic(r->kernel)) return 0;
-    if (r->kernel->data[EI_CLASS] != ELFCLASS64)
-        return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->kernel->path);
+    struct elf_image elf;
+    *r->why = 0;
+    if (!load_elf_open(r, &elf)) return *r->why ? -1 : 0;
     paddr top;
     u64 entry;
-    bool is64;
-    if (!load_elf_segments(r, &top, &entry, &is64)) return -1;
+    bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry);
+    load_elf_close(&elf);
+    if (!is64)
+        return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->kernel->path);
+    if (!ok) return -1;
     if (!load_bytes(r, 0x20000, r->append, strlen(r->append) + 1, "the command line")) return -1;
     boot_long64(r->cpu, entry, 0x30000);
     r->cpu->s.gpr[RDI] = 0x20000;

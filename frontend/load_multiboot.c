@@ -117,14 +117,19 @@ int load_multiboot(struct load_request *r, const char **kind)
     if (flags & 0xFFFF & ~(u32)(MB_ALIGN | MB_MEMORY | MB_VIDEO))
         return load_fail(r, "%s asks for multiboot features that are not known (flags %#x)", r->kernel->path, flags);
     paddr top;
+    struct elf_image elf;
+    *r->why = 0;
     if (flags & MB_KLUDGE) {
         if (!load_kludge(r, h, at, &top, &entry)) return -1;
         *kind = "multiboot 1, a.out kludge";
-    } else if (elf_magic(r->kernel)) {
-        bool is64;
-        if (!load_elf_segments(r, &top, &entry, &is64)) return -1;
-        *kind = is64 ? "multiboot 1, ELF64" : "multiboot 1, ELF32";
-    } else
+    } else if (load_elf_open(r, &elf)) {
+        bool ok = load_elf_segments(r, &elf, &top, &entry);
+        *kind = elf.is64 ? "multiboot 1, ELF64" : "multiboot 1, ELF32";
+        load_elf_close(&elf);
+        if (!ok) return -1;
+    } else if (*r->why)
+        return -1;
+    else
         return load_fail(r, "%s has a multiboot header but is neither ELF nor an address-field image", r->kernel->path);
     if (entry >> 32) return load_fail(r, "%s: its entry point %#llx is above 4 GiB", r->kernel->path, (unsigned long long)entry);
 
