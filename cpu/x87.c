@@ -25,13 +25,11 @@ struct __attribute__((packed)) image { // of FRSTOR and FNSAVE, 32-bit protected
 _Static_assert(sizeof(struct image) == 108, "SDM Vol. 1, figure 8-9 and eight registers");
 
 #if FP_HOST_X86
-// Four bytes a stub: the register forms D8 C0 to DF FF, then the memory forms D8 /0 to DF /7 on (%rdi).
-asm(".pushsection .text\n\t.balign 4\nx87_reg_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0xC0\n\t.rept 64\n\t"
+asm(".pushsection .text\n\t.balign 4\n\t.globl x87_reg_stubs, x87_mem_stubs\n\t.hidden x87_reg_stubs, x87_mem_stubs\n"
+    "x87_reg_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0xC0\n\t.rept 64\n\t"
     ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 1\n\t.endr\n\t.set x87_op, x87_op + 1\n\t.endr\n"
     "x87_mem_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0x07\n\t.rept 8\n\t"
     ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 8\n\t.endr\n\t.set x87_op, x87_op + 1\n\t.endr\n\t.popsection");
-extern const u8 x87_reg_stubs[] __attribute__((visibility("hidden")));
-extern const u8 x87_mem_stubs[] __attribute__((visibility("hidden")));
 
 // Returns the arithmetic flags afterwards, in the layout of vcpu_state.fl.
 static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
@@ -44,21 +42,13 @@ static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
                  : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
     return (u16)ax;
 }
-static const u8 *reg_stub(u8 op, u8 modrm)
-{
-    return x87_reg_stubs + 4 * ((op & 7) * 64 + (modrm & 63));
-}
-static const u8 *mem_stub(u8 op, u8 digit)
-{
-    return x87_mem_stubs + 4 * ((op & 7) * 8 + digit);
-}
 #else
 static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
 {
     panic("no host x87");
 }
-#define reg_stub(op, modrm) NULL
-#define mem_stub(op, digit) NULL
+#define x87_reg_stub(op, modrm) NULL
+#define x87_mem_stub(op, digit) NULL
 #endif
 
 static void image_fill(struct image *im, const struct fpu_state *f)
@@ -131,17 +121,22 @@ static u16 opcode_bytes(struct vcpu *v, const struct insn *in)
     return 0;
 }
 
-static void commit(struct vcpu *v, const struct insn *in, const struct image *im)
+static void note_pointers(struct vcpu *v, const struct insn *in)
 {
     struct fpu_state *f = &v->s.fpu;
-    image_take(im, f);
     f->fip = insn_rip(v, in);
     f->fcs = v->s.seg[SEG_CS].sel;
     if (in->mem) {
         f->fdp = insn_ea(v, in);
         f->fds = v->s.seg[in->seg].sel;
     }
-    if (f->fsw & FSW_ES) f->fop = opcode_bytes(v, in);
+}
+
+static void commit(struct vcpu *v, const struct insn *in, const struct image *im)
+{
+    image_take(im, &v->s.fpu);
+    note_pointers(v, in);
+    if (v->s.fpu.fsw & FSW_ES) v->s.fpu.fop = opcode_bytes(v, in);
 }
 
 // ---- bodies ----
@@ -155,8 +150,12 @@ void op_x87_reg(struct vcpu *v, const struct insn *in)
 {
     struct image im;
     x87_wait(v);
+    if (x87_light_reg(v, in->op, row_modrm(in))) {
+        note_pointers(v, in);
+        return;
+    }
     image_fill(&im, &v->s.fpu);
-    v->s.fl = host_run(&im, reg_stub(in->op, row_modrm(in)), NULL, v->s.fl);
+    v->s.fl = host_run(&im, x87_reg_stub(in->op, row_modrm(in)), NULL, v->s.fl);
     commit(v, in, &im);
 }
 
@@ -176,8 +175,12 @@ void op_x87_load(struct vcpu *v, const struct insn *in)
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
     lin_load_n(v, insn_linear(v, in, size, ACC_READ), buf, size);
+    if (x87_light_load(v, in->op, (u8)digit, buf)) {
+        note_pointers(v, in);
+        return;
+    }
     image_fill(&im, &v->s.fpu);
-    host_run(&im, mem_stub(in->op, (u8)digit), buf, v->s.fl);
+    host_run(&im, x87_mem_stub(in->op, (u8)digit), buf, v->s.fl);
     commit(v, in, &im);
 }
 
@@ -188,9 +191,16 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
     laddr la = insn_linear(v, in, size, ACC_WRITE);
+    u16 sw;
+    if (x87_light_store(v, in->op, (u8)digit, buf, &sw)) {
+        lin_store_n(v, la, buf, size);
+        x87_light_stored(v, (u8)digit, sw);
+        note_pointers(v, in);
+        return;
+    }
     lin_probe_write(v, la, size);
     image_fill(&im, &v->s.fpu);
-    host_run(&im, mem_stub(in->op, (u8)digit), buf, v->s.fl);
+    host_run(&im, x87_mem_stub(in->op, (u8)digit), buf, v->s.fl);
     // With an unmasked exception other than precision nothing is stored (SDM Vol. 1, 8.5).
     if (!(im.fsw & ~im.fcw & 0x1F)) lin_store_n(v, la, buf, size);
     commit(v, in, &im);

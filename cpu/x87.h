@@ -42,4 +42,24 @@ static inline u16 x87_tags_full(u8 abridged)
     return x;
 }
 
+// ---- the short way (cpu/x87_light.c): false if the long way is needed; then nothing has changed ----
+bool x87_light_reg(struct vcpu *v, u8 op, u8 modrm);
+bool x87_light_load(struct vcpu *v, u8 op, u8 digit, void *mem);
+bool x87_light_store(struct vcpu *v, u8 op, u8 digit, void *mem, u16 *sw);
+void x87_light_stored(struct vcpu *v, u8 digit, u16 sw);
+
+#if defined(__x86_64__)
+// Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7 on (%rdi).
+extern const u8 x87_reg_stubs[] __attribute__((visibility("hidden")));
+extern const u8 x87_mem_stubs[] __attribute__((visibility("hidden")));
+static inline const u8 *x87_reg_stub(u8 op, u8 modrm)
+{
+    return x87_reg_stubs + 4 * ((op & 7) * 64 + (modrm & 63));
+}
+static inline const u8 *x87_mem_stub(u8 op, u8 digit)
+{
+    return x87_mem_stubs + 4 * ((op & 7) * 8 + digit);
+}
+#endif
+
 #endif
