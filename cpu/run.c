@@ -1,12 +1,10 @@
 // The run loop: the boundary between instructions, the slice, and the one landing pad.
 #include "cpu/exec.h"
+#include "cpu/cost.h"
 #include "cpu/system.h"
 #include "cpu/fp.h"
 #include "cpu/trace.h"
 #include "vmx/intercept.h"
-
-// What events cost beyond the instruction, in units. Guest state alone decides them.
-enum { COST_EXCEPTION = 20, COST_INTERRUPT = 30, COST_VMEXIT = 40 };
 
 static void trace_interruption(const struct vcpu *v, const struct event *e)
 {

@@ -5,6 +5,7 @@
 
 #include "cpu/alu.h"
 #include "cpu/access.h"
+#include "cpu/cost.h"
 #include "cpu/exec.h"
 #include "cpu/system.h"
 #include "vmx/intercept.h"
@@ -266,13 +267,13 @@ static void port_string(struct vcpu *v, const struct insn *in, bool input, void 
     port_check(v, in, input);
     if (!in->rep) {
         once(v, in);
-        cpu_charge(v, 4);
+        cpu_charge(v, COST_PORT_STRING);
         return;
     }
     for (u64 count; (count = index_get(v, in, RCX)) != 0;) {
         once(v, in);
         index_add(v, in, RCX, -1);
-        cpu_charge(v, 4);
+        cpu_charge(v, COST_PORT_STRING);
         if (count != 1) rep_pause(v);
     }
 }

@@ -1,6 +1,7 @@
 // Instructions that read and write control and debug registers, and that invalidate translations.
 #include "cpu/system.h"
 #include "cpu/cpuid.h"
+#include "cpu/cost.h"
 #include "vmx/intercept.h"
 
 static u64 gpr_mask(const struct vcpu *v, u64 x) { return cpu_long64(v) ? x : (u32)x; }
@@ -148,7 +149,7 @@ void op_invpcid(struct vcpu *v, const struct insn *in)
 }
 
 // Caches are coherent with memory here: nothing to write back, nothing to lose.
-void op_wbinvd(struct vcpu *v, const struct insn *in) { cpu_charge(v, 100); }
+void op_wbinvd(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_WBINVD); }
 
 void op_clflush(struct vcpu *v, const struct insn *in)
 {

@@ -1,5 +1,6 @@
 // IN and OUT, and the permission to use a port.
 #include "cpu/system.h"
+#include "cpu/cost.h"
 #include "vmx/intercept.h"
 
 void io_permission(struct vcpu *v, u16 port, unsigned size)
@@ -23,7 +24,7 @@ static void do_in(struct vcpu *v, const struct insn *in, u16 port, bool immediat
     unsigned w = in->osz == W64 ? W32 : in->osz, size = W_BYTES(w);
     io_permission(v, port, size);
     vmx_intercept_io(v, in, port, size, true, false, false, immediate, 0);
-    cpu_charge(v, 10);
+    cpu_charge(v, COST_PORT);
     reg_set(v, GPR_OFF(RAX), w, port_in(v, port, size));
 }
 
@@ -32,7 +33,7 @@ static void do_out(struct vcpu *v, const struct insn *in, u16 port, bool immedia
     unsigned w = in->osz == W64 ? W32 : in->osz, size = W_BYTES(w);
     io_permission(v, port, size);
     vmx_intercept_io(v, in, port, size, false, false, false, immediate, 0);
-    cpu_charge(v, 10);
+    cpu_charge(v, COST_PORT);
     port_out(v, port, size, reg_get(v, GPR_OFF(RAX), w));
 }
 

@@ -1,6 +1,7 @@
 // CPUID, MSRs, the clock, random numbers, idle, flags of privilege: system instructions that need no descriptor.
 #include "cpu/system.h"
 #include "cpu/cpuid.h"
+#include "cpu/cost.h"
 #include "cpu/fast.h"
 #include "vmx/intercept.h"
 
@@ -54,7 +55,7 @@ void op_cpuid(struct vcpu *v, const struct insn *in)
     v->s.gpr[RBX] = out[1];
     v->s.gpr[RCX] = out[2];
     v->s.gpr[RDX] = out[3];
-    cpu_charge(v, 20);
+    cpu_charge(v, COST_CPUID);
 }
 
 void op_rdmsr(struct vcpu *v, const struct insn *in)
@@ -67,7 +68,7 @@ void op_rdmsr(struct vcpu *v, const struct insn *in)
     }
     v->s.gpr[RAX] = (u32)x;
     v->s.gpr[RDX] = x >> 32;
-    cpu_charge(v, 10);
+    cpu_charge(v, COST_MSR);
 }
 
 void op_wrmsr(struct vcpu *v, const struct insn *in)
@@ -75,7 +76,7 @@ void op_wrmsr(struct vcpu *v, const struct insn *in)
     u32 msr = (u32)v->s.gpr[RCX];
     u64 x = (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX];
     if (!vmx_msr_virtual(v, msr, true, &x) && !msr_write(v, msr, x)) raise_gp0(v);
-    cpu_charge(v, 10);
+    cpu_charge(v, COST_MSR);
 }
 
 // ---- the clock ----
@@ -168,7 +169,7 @@ void op_mwait(struct vcpu *v, const struct insn *in)
     cpu_attention(v);
 }
 
-void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, 10); }
+void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_PAUSE); }
 
 // ---- flags ----
 
