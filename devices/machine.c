@@ -333,7 +333,7 @@ bool machine_init(struct machine *m, const struct machine_config *c, const char 
         return false;
     }
     if (c->ram_size < MACHINE_RAM_MIN) {
-        *why = "the machine needs 1 MiB of memory at least";
+        *why = "the machine needs 2 MiB of memory at least";
         return false;
     }
     if (!phys_init(&m->phys, c->ram_size, why)) return false;

@@ -28,7 +28,7 @@
 
 #define MACHINE_CPUS_MAX    16
 #define MACHINE_SERIAL      2
-#define MACHINE_RAM_MIN     (1ull << 20)
+#define MACHINE_RAM_MIN     (2ull << 20) // 1 MiB of a PC, and room above it for the ACPI tables
 
 struct machine_config {
     u64 ram_size;

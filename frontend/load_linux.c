@@ -40,7 +40,7 @@ int load_linux(struct load_request *r, const char **kind)
 
     u64 init_size = get32(k + HDR_INIT_SIZE), base = get64(k + HDR_PREF_ADDRESS);
     paddr top = load_low_top(r);
-    if (base + init_size > top && k[HDR_RELOCATABLE]) base = 0x100000;
+    // Loaded lower, a relocatable kernel would still unpack itself at the address that it prefers.
     if (base + init_size > top)
         return load_fail(r, "%s needs %llu MiB of memory to start; this machine has %llu (give more with -m)", path,
                          (unsigned long long)((base + init_size) >> 20) + 1, (unsigned long long)(r->phys->ram_size >> 20));
