@@ -1,0 +1,332 @@
+// Activity states and signals, windows that end a HLT, the preemption timer to the tick, PAUSE loops, NMI unblocking by IRET,
+// PAE guests, and a 32-bit host.
+#include "vmx_machine.h"
+
+static void pin(struct machine *m, u32 bits) { m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | bits); }
+static void proc(struct machine *m, u32 bits, u32 bits2)
+{
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m->v->vmx->caps.true_allowed0[GROUP_PROC] | bits | (bits2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, bits2);
+}
+static struct machine *fresh(void)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    return m;
+}
+// Enters with `code`; the guest is left where it stops without an exit.
+static void enter_and_stop(struct machine *m, const char *code, unsigned n)
+{
+    m_poke(m, M_GUEST, code, n);
+    m_poke(m, M_CODE, phys_read32(&m->phys, 0, M_VMCS + 8) ? I_VMRESUME : I_VMLAUNCH, 3);
+    m->v->s.rip = M_CODE;
+    m->v->s.activity = ACTIVITY_ACTIVE;
+    cpu_mode_changed(m->v);
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_true(m->v->s.vmx.guest);
+}
+static u32 reason_after(struct machine *m) // of the exit that something outside causes
+{
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_int_equal(m->v->s.rip, M_HOST + 1);
+    return (u32)m_read(m, VMCS_EXIT_REASON);
+}
+
+static void init_and_sipi(void **state)
+{
+    struct machine *m = fresh();
+    proc(m, 0, 0);
+    enter_and_stop(m, "\xF4", 1); // HLT
+    cpu_signal(m->v, CPU_SIGNAL_SIPI, 0x12); // dropped
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_true(m->v->s.vmx.guest);
+    cpu_signal(m->v, CPU_SIGNAL_INIT, 0);
+    assert_int_equal(reason_after(m), EXIT_REASON_INIT);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+    // In root operation INIT waits.
+    cpu_signal(m->v, CPU_SIGNAL_INIT, 0);
+    m_root_state(m);
+    assert_int_equal(M_RUN(m, "\x90"), -1);
+    assert_true(m->v->s.init_pending && m->v->s.vmx.on);
+    m->v->s.init_pending = false;
+    // Wait-for-SIPI: a SIPI exits; INIT, NMI and interrupts do not.
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_SIPI);
+    pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 0);
+    cpu_signal(m->v, CPU_SIGNAL_INTR_OFF, 0);
+    enter_and_stop(m, "\xF4", 1);
+    cpu_signal(m->v, CPU_SIGNAL_NMI, 0);
+    cpu_signal(m->v, CPU_SIGNAL_INTR_ON, 0);
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_true(m->v->s.vmx.guest);
+    m->v->s.nmi_pending = false;
+    cpu_signal(m->v, CPU_SIGNAL_INTR_OFF, 0);
+    cpu_signal(m->v, CPU_SIGNAL_SIPI, 0xAB);
+    assert_int_equal(reason_after(m), EXIT_REASON_SIPI);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0xAB);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_WAIT_SIPI);
+    m_free(m);
+}
+
+static void shutdown_state(void **state)
+{
+    struct machine *m = fresh();
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_SHUTDOWN);
+    pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    proc(m, PROC_INTERRUPT_WINDOW_EXITING, 0);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_IF);
+    enter_and_stop(m, "\xF4", 1);
+    cpu_signal(m->v, CPU_SIGNAL_INTR_ON, 0); // blocked, like the interrupt window
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_true(m->v->s.vmx.guest);
+    cpu_signal(m->v, CPU_SIGNAL_INTR_OFF, 0);
+    cpu_signal(m->v, CPU_SIGNAL_NMI, 0);
+    assert_int_equal(reason_after(m), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000202);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_SHUTDOWN);
+    assert_true(m->v->s.block & BLOCK_NMI); // the exit was by an NMI
+    m_root_state(m);
+    proc(m, PROC_NMI_WINDOW_EXITING, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_NMI_WINDOW);
+    m_root_state(m);
+    proc(m, 0, 0);
+    pin(m, PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_PREEMPTION_TIMER);
+    // A triple fault.
+    m_root_state(m);
+    pin(m, 0);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    m_write(m, VMCS_GUEST_IDTR_LIMIT, 0);
+    m_write(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION, 0x80000123);
+    assert_int_equal(M_ENTER(m, "\x0F\x0B"), EXIT_REASON_TRIPLE_FAULT);
+    assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+    assert_int_equal(m->shutdowns, 0);
+    m_free(m);
+}
+
+static void windows_end_halt(void **state)
+{
+    struct machine *m = fresh();
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_IF);
+    proc(m, PROC_INTERRUPT_WINDOW_EXITING, 0);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_INTERRUPT_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_STI); // one instruction first
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_INTERRUPT_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RFLAGS, 2), m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0);
+    assert_int_equal(M_ENTER(m, "\xFB\x90\x90" /* sti; nop; nop */), EXIT_REASON_INTERRUPT_WINDOW);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 2);
+    // An external interrupt wakes a halted guest whose IF is 0; with acknowledgement the vector is reported.
+    m_root_state(m);
+    proc(m, 0, 0);
+    pin(m, PIN_EXTERNAL_INTERRUPT_EXITING);
+    m_write(m, VMCS_GUEST_RFLAGS, 2), m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    enter_and_stop(m, "\xF4", 1);
+    m->interrupt = 0x55;
+    cpu_signal(m->v, CPU_SIGNAL_INTR_ON, 0);
+    assert_int_equal(reason_after(m), EXIT_REASON_EXTERNAL_INTERRUPT);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
+    m_root_state(m);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_EXTERNAL_INTERRUPT);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000055);
+    m_free(m);
+}
+
+// Counted by changes of TSC bit 5 (IA32_VMX_MISC says 5), from the entry on.
+static void timer_to_the_tick(void **state)
+{
+    struct machine *m = fresh();
+    pin(m, PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
+    for (u64 n = 0; n < 50; n++) {
+        m_root_state(m);
+        m_write(m, VMCS_GUEST_RIP, M_GUEST);
+        m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, n);
+        assert_int_equal(M_ENTER(m, "\xEB\xFE"), EXIT_REASON_PREEMPTION_TIMER);
+        u64 from = m->entered.vmx.timer_deadline - n * 32; // the last change before the entry
+        if (n > 0) assert_true(from % 32 == 0);
+        assert_int_equal(m_read(m, VMCS_VMX_PREEMPTION_TIMER_VALUE), 0);
+        // Exits at the first boundary at or after the deadline: an instruction is 4 ticks.
+        assert_true(m->last_exit.vtime >= m->entered.vmx.timer_deadline);
+        if (n > 1) assert_true(m->last_exit.vtime < m->entered.vmx.timer_deadline + 8 + 4 * 40);
+    }
+    // Another exit saves what is left.
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1000);
+    assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
+    u64 left = m_read(m, VMCS_VMX_PREEMPTION_TIMER_VALUE);
+    assert_true(left < 1000 && left > 980);
+    m_free(m);
+}
+
+static void pause_loop(void **state)
+{
+    struct machine *m = fresh();
+    proc(m, PROC_HLT_EXITING, PROC2_PAUSE_LOOP_EXITING);
+    m_write(m, VMCS_PLE_GAP, 128), m_write(m, VMCS_PLE_WINDOW, 4000);
+    assert_int_equal(M_ENTER(m, "\xF3\x90\xEB\xFC" /* pause; jmp */), EXIT_REASON_PAUSE);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
+    assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 2);
+    // With more than the gap between them it is no loop.
+    m_root_state(m);
+    m_write(m, VMCS_PLE_GAP, 1);
+    m->v->s.gpr[RCX] = 2000;
+    assert_int_equal(M_ENTER(m, "\xF3\x90\x48\xFF\xC9\x75\xF9" /* pause; dec rcx; jnz */), EXIT_REASON_HLT);
+    m_free(m);
+}
+
+static void nmi_unblocking(void **state)
+{
+    struct machine *m = fresh();
+    // IRET that faults on its stack: not mapped. Virtual NMIs were blocked and no longer are; bit 12 says so.
+    pin(m, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
+    m_write(m, VMCS_GUEST_RSP, 0x5000000000);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_PF);
+    assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80001B0E);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x5000000000);
+    // Without blocking the bit stays clear.
+    m_root_state(m);
+    assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E);
+    // NMI exiting without virtual NMIs: IRET does not end the blocking.
+    m_root_state(m);
+    pin(m, PIN_NMI_EXITING);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
+    assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    // Neither: it ends the processor's own.
+    m_root_state(m);
+    m->v->s.block = 0;
+    pin(m, 0);
+    assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80001B0E);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    assert_int_equal(m->v->s.block, 0);
+    m_free(m);
+}
+
+enum { M_PDPT32 = M_DATA + 0x800, M_PD32 = M_DATA + 0x1000 };
+
+// A 32-bit guest with PAE paging.
+static void pae_guest(struct machine *m, u32 proc2)
+{
+    m_vmcs_64(m);
+    m_poke64(m, M_PDPT32, M_PD32 | 1);
+    for (unsigned i = 1; i < 4; i++) m_poke64(m, M_PDPT32 + 8 * i, 0);
+    for (unsigned i = 0; i < 4; i++) m_poke64(m, M_PD32 + 8 * i, (u64)i << 21 | 0x83);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) & ~(u64)ENTRY_IA32E_MODE_GUEST);
+    m_write(m, VMCS_GUEST_IA32_EFER, 0);
+    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0xC09B);
+    m_write(m, VMCS_GUEST_CR3, M_PDPT32);
+    m_write(m, VMCS_EPTP, M_EPT | 6 | 3 << 3);
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
+    m_poke64(m, M_EPT + 0x1000, 6 << 3 | 0x80 | 7);
+    proc(m, PROC_HLT_EXITING, proc2);
+}
+
+static void pdptes(void **state)
+{
+    struct machine *m = m_vmx_new();
+    pae_guest(m, 0); // from memory at CR3
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m->entered.pdpte[0], M_PD32 | 1);
+    m_root_state(m);
+    m_poke64(m, M_PDPT32 + 16, 1 | 2); // present, with a reserved bit
+    assert_int_equal(M_ENTER(m, ""), 0x80000021);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 2);
+    // With EPT from the fields, and back into them. What memory says does not count.
+    m_root_state(m);
+    pae_guest(m, PROC2_ENABLE_EPT);
+    m_poke64(m, M_PDPT32, 0);
+    m_write(m, VMCS_GUEST_PDPTE0, M_PD32 | 1), m_write(m, VMCS_GUEST_PDPTE1, 0), m_write(m, VMCS_GUEST_PDPTE3, 0);
+    m_write(m, VMCS_GUEST_PDPTE2, M_PD32 | 1);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
+    assert_int_equal(m->entered.pdpte[2], M_PD32 | 1);
+    m_poke64(m, M_PDPT32, M_PD32 | 1);
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    assert_int_equal(M_ENTER(m, "\x0F\x20\xD8\x0F\x22\xD8" /* mov eax, cr3; mov cr3, eax */), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_PDPTE2), 0);
+    m_free(m);
+}
+
+static void real_mode_guest(void **state)
+{
+    struct machine *m = fresh();
+    pae_guest(m, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
+    m_write(m, VMCS_GUEST_CR0, CR0_NE | CR0_ET), m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
+    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B), m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
+    m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4), m_write(m, VMCS_GUEST_RIP, 0);
+    for (unsigned i = 0; i < SEG_TR; i++) {
+        if (i != SEG_LDTR) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + i), 0xFFFF);
+        if (i != SEG_LDTR && i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + i), 0x93);
+    }
+    // mov ax, 1000h; mov ds, ax; mov eax, cr0; or al, 1; mov cr0, eax: PE may change, NE may not.
+    assert_int_equal(M_ENTER(m, "\xB8\x00\x10\x8E\xD8\x0F\x20\xC0\x0C\x01\x0F\x22\xC0"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_DS_BASE), 0x10000);
+    assert_int_equal(m_read(m, VMCS_GUEST_CR0) & (CR0_PE | CR0_PG | CR0_NE), CR0_PE | CR0_NE);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), 13);
+    m_free(m);
+}
+
+// A host in 32-bit mode with PAE paging; its PDPTEs are checked on the way back.
+static void host_32(void **state)
+{
+    struct machine *m = m_vmx_new();
+    for (unsigned bad = 0; bad < 2; bad++) {
+        pae_guest(m, 0);
+        m->v->s.cr3 = M_PDPT32;
+        m->v->s.msr.efer = 0;
+        m->v->s.seg[SEG_CS].ar = 0xC09B;
+        m->v->s.pdpte[0] = M_PD32 | 1;
+        cpu_mode_changed(m->v);
+        m_write(m, VMCS_HOST_CR3, M_PDPT32), m_write(m, VMCS_HOST_IA32_EFER, 0);
+        m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+                m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) & ~(u64)EXIT_HOST_ADDRESS_SPACE_SIZE);
+        // mov dword [M_PDPT32+8], 3: spoils an entry of the host's
+        const char *code = bad ? "\xC7\x05\x08\x08\x05\x00\x03\x00\x00\x00" : "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
+        if (!bad) {
+            assert_int_equal(m_enter(m, code, 10), EXIT_REASON_HLT);
+            assert_false(m->v->s.msr.efer & (EFER_LMA | EFER_LME));
+            assert_int_equal(m->v->s.seg[SEG_CS].ar, 0xC09B);
+            assert_int_equal(m->v->s.pdpte[0], M_PD32 | 1);
+            continue;
+        }
+        m_poke(m, M_GUEST, code, 10);
+        m_poke(m, M_GUEST + 10, "\xF4", 1);
+        m_poke(m, M_CODE, I_VMRESUME, 3);
+        assert_int_equal(m_go(m, M_CODE), -2);
+        assert_int_equal(phys_read32(&m->phys, 0, M_VMCS + 4), VMX_ABORT_HOST_PDPTE);
+        assert_int_equal(m->shutdowns, 1);
+    }
+    m_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
+        cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
+        cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
