@@ -262,7 +262,7 @@ void board_sync(struct vcpu *v)
 void board_done(struct vcpu *v)
 {
     // A device may have moved a deadline to before the end of this slice: the run loop computes the slice anew.
-    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->d.stop)) v->d.attention = true;
+    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->d.stop)) v->d.leave = v->d.attention = true;
 }
 
 static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, bool write)

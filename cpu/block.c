@@ -46,7 +46,7 @@ static void block_kill(struct vcpu *v, struct block *b)
             *p = b->hash_next;
             break;
         }
-    if (v->d.in && insn_block(v->d.in) == b) v->d.attention = true; // the running block ends after this instruction
+    if (v->d.in && insn_block(v->d.in) == b) v->d.leave = v->d.attention = true; // the running block ends after this instruction
 }
 
 void cpu_code_written(struct vcpu *v, paddr a, u64 size)

@@ -52,7 +52,7 @@ struct engine {
 struct link { // the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
     struct block *b[2];
     u32 gen[2];
-    u64 pad;
+    u64 rip; // of the block that it ends: at another linear address of the same page the next page may be another
 };
 _Static_assert(sizeof(struct link) == sizeof(struct insn), "a link takes the place of an instruction");
 

@@ -70,9 +70,12 @@ void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
     if (unlikely(v->d.attention || v->d.budget <= 0)) return;
     u64 flushes = v->d.engine->flushes;
     struct block *b = block_find(v);
-    if (!b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes) {
+    // What is not flat is found each time: its segment's base and limit are in no key.
+    if (!b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
         struct link *l = (struct link *)(uintptr_t)(in + 1);
         v->d.engine->links++;
+        if (l->rip != base) l->gen[0] = l->gen[1] = 0;
+        l->rip = base;
         l->b[k] = b;
         const struct block *from = insn_block(in);
         bool same_page = base >> PAGE_SHIFT == v->s.rip >> PAGE_SHIFT && from->pa >> PAGE_SHIFT == b->pa >> PAGE_SHIFT && !from->crosses;

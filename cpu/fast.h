@@ -102,7 +102,8 @@ void exec_block_over(struct vcpu *v, struct block *b);
 #define ENTER_LINK(v, in, k, target)                                                                                   \
     do {                                                                                                               \
         const struct link *l_ = (const struct link *)((in) + 1);                                                       \
-        if (l_->gen[k] != GEN_SAME_PAGE && unlikely(!fetch_gen_good(v, l_->gen[k]))) TAIL_LINK exec_link(v, in, k);                                   \
+        if (l_->gen[k] != GEN_SAME_PAGE && unlikely(!fetch_gen_good(v, l_->gen[k]) || l_->rip != (v)->s.rip))          \
+            TAIL_LINK exec_link(v, in, k);                                                                             \
         struct block *b_ = l_->b[k];                                                                                   \
         s64 left_ = (v)->d.budget - b_->n_check;                                                                       \
         if (unlikely(left_ < 0)) TAIL_LINK exec_link(v, in, k);                                                        \

@@ -6,6 +6,8 @@
 #include "cpu/trace.h"
 #include "vmx/intercept.h"
 
+enum { SLICE_MAX = 1 << 30 }; // units; less than a dropped block's n_check
+
 static void trace_interruption(const struct vcpu *v, const struct event *e)
 {
     bool fault = e->type == EVT_HW_EXCEPTION || e->type == EVT_SW_EXCEPTION || e->type == EVT_PRIV_SW_EXCEPTION;
@@ -206,20 +208,27 @@ static void slice_begin(struct vcpu *v, u64 limit)
     if (d != UINT64_MAX) v->d.deadline_units = d <= s->skipped ? 0 : (d - s->skipped + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
     v->d.units_end = limit < v->d.deadline_units ? limit : v->d.deadline_units;
     if (v->d.units_end < s->units) v->d.units_end = s->units;
+    // A dropped block fails the check of the budget, so a slice is shorter than that; the loop makes the next one.
+    if (v->d.units_end - s->units > SLICE_MAX) v->d.units_end = s->units + SLICE_MAX;
     v->d.budget = (s64)(v->d.units_end - s->units);
 }
 
 static inline void slice_sync(struct vcpu *v) { v->s.units = v->d.units_end - (u64)v->d.budget; }
 
-// One instruction, under the STI/MOV SS shadow or TF.
+// One instruction, under the STI/MOV SS shadow, TF or RF.
 static void step_one(struct vcpu *v)
 {
     struct vcpu_state *s = &v->s;
-    bool tf = s->rflags & FL_TF, shadow = s->block & (BLOCK_STI | BLOCK_MOV_SS);
-    s->shadow_one = false;
+    bool tf = s->rflags & FL_TF, shadow = s->block & (BLOCK_STI | BLOCK_MOV_SS), guest = s->vmx.guest;
+    s->shadow_one = v->d.rf_loaded = false;
     struct block *b = block_find(v);
     block_run_loop(v, b, true);
-    s->rflags &= ~(u64)FL_RF;
+    v->d.leave = false;
+    if (s->vmx.guest != guest) { // a VM entry: RF, the shadow and what is pending are as it loaded them
+        cpu_attention(v);
+        return;
+    }
+    if (!v->d.rf_loaded) s->rflags &= ~(u64)FL_RF; // every instruction clears it but the IRET that loads it (SDM 19.3.1.1)
     if (shadow && !s->shadow_one) s->block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
     if (tf) s->pending_dbg |= BIT(14);
     cpu_attention(v);
@@ -231,6 +240,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     enum run_exit why = RUN_BUDGET;
     u64 limit = s->units + units < s->units ? UINT64_MAX : s->units + units;
     v->d.in = NULL;
+    v->d.leave = false;
     v->d.event.kind = EVENT_NONE;
     fp_enter(v);
     slice_begin(v, limit);
@@ -238,6 +248,8 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     if (_setjmp(v->d.landing)) {
         // Raised. Inside an instruction: nothing of it happened, and it and what follows it in its block are not spent.
         if (v->d.in) block_leave(v, v->d.in);
+        v->d.leave = false;
+        if (v->d.event.kind == EVENT_RESTART) s->rflags |= FL_RF; // what an event between two iterations pushes (SDM 19.3.1.1)
         if (v->d.event.kind == EVENT_INTERRUPTION || v->d.event.kind == EVENT_VMEXIT ||
             v->d.event.kind == EVENT_SHUTDOWN) {
             if (handle_event(v)) {
@@ -274,7 +286,8 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
             break;
         }
-        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) || vmx_single_steps(v))) {
+        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (s->rflags & FL_RF) || (v->d.mode & MODE_STEP) ||
+                     vmx_single_steps(v))) {
             step_one(v);
             continue;
         }
@@ -286,6 +299,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             v->d.budget -= b->n;
             b->in[0].exec(v, b->in);
         }
+        v->d.leave = false;
         cpu_attention(v);
     }
 out:

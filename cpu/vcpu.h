@@ -162,6 +162,8 @@ struct vcpu_derived {
     u32 found_gen;       // generation under which block_find's last answer is good
     bool fetch_global;   // the last fetch was translated by a global entry alone
     bool attention;      // leave the block after this instruction: something waits at the boundary
+    bool leave;          // of what makes attention: the running block was written to, or the slice may end sooner now
+    bool rf_loaded;      // the instruction being executed loaded RF: it does not clear it
     bool intr_line;      // level of INTR from the board
     bool stop;           // leave the run loop
     bool restart_walk;   // derived context (mmu) must be rebuilt

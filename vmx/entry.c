@@ -184,8 +184,8 @@ static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry
         trace_emit(v, &t);
     }
     cpu_mode_changed(v);
+    v->d.leave = true; // the slice may end sooner now
     cpu_attention(v);
-    v->d.attention = true; // the slice may end sooner now
 }
 
 static void enter(struct vcpu *v, bool launch)

@@ -1,0 +1,279 @@
+// Golden runs: the same guest in several engines, compared by state hash.
+//
+//   golden [--from N] [--to N] [--every N] [--jobs N] [--seed N] [--with VARIANTS] -- the machine's options
+//
+// VARIANTS (comma-separated; the first is what the others are compared with):
+//   threaded   the engine as users get it
+//   loop       one instruction at a time through the loop bodies
+//   dropped    threaded, all derived state forgotten at random instants
+//   sliced     threaded, in slices of random length, so that blocks are cut anywhere
+//
+// From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
+// then splits into the variants: what is compared is the window. The end of a run (how, when, what was
+// printed) is compared too. Exit status: 0 all agree; 1 they differ; 2 usage; 3 a run could not be made.
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/machine.h"
+#include "devices/state_hash.h"
+#include "frontend/load.h"
+#include "frontend/options.h"
+
+enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300 };
+
+struct golden {
+    struct options o;
+    struct machine *m;
+    struct file kernel;
+    struct state_hash hash;
+    u64 from, to, every, seed, random;
+    u64 printed; // a hash of what the guest sent to its serial ports
+    const char *variant[VARIANTS_MAX];
+    unsigned variants, jobs;
+    bool ended;
+    const char *end; // why the guest ended
+};
+
+static void take_serial(void *opaque, const u8 *bytes, u32 n)
+{
+    struct golden *g = opaque;
+    for (u32 i = 0; i < n; i++) g->printed = (g->printed ^ bytes[i]) * 0x100000001B3ull;
+}
+
+static u64 next_random(struct golden *g)
+{
+    g->random ^= g->random << 13, g->random ^= g->random >> 7, g->random ^= g->random << 17;
+    return g->random;
+}
+
+static const char *make_machine(struct golden *g)
+{
+    static char why[512];
+    struct machine_config c = {.ram_size = g->o.memory,
+                               .cpus = 1,
+                               .features = g->o.features,
+                               .rtc_start = g->o.rtc_start,
+                               .testdev = g->o.testdev,
+                               .debug_exit_port = g->o.debug_exit_port,
+                               .debug_exit_size = g->o.debug_exit_size};
+    c.serial[0] = (struct chardev){take_serial, g};
+    const char *line;
+    g->m = calloc(1, sizeof *g->m);
+    if (!g->m) return "no memory";
+    if (!file_read(&g->kernel, g->o.kernel, why, sizeof why)) return why;
+    if (!machine_init(g->m, &c, &line)) return line;
+    machine_reset(g->m);
+    struct load_request r = {.phys = &g->m->phys,
+                             .cpu = g->m->cpu[0],
+                             .kernel = &g->kernel,
+                             .initrd = g->o.initrd,
+                             .append = g->o.append,
+                             .acpi = g->m->acpi,
+                             .e820_n = g->m->e820_n,
+                             .why = why,
+                             .why_size = sizeof why};
+    memcpy(r.e820, g->m->e820, sizeof r.e820);
+    return load_kernel(&r) ? NULL : why;
+}
+
+// To the first boundary at which `until` instructions have retired, in slices of at most `mean` * 2 units at
+// random (0: as long as they get). The instant does not depend on the slices.
+static void run_to(struct golden *g, u64 until, u64 mean)
+{
+    static const char *const names[] = {"run",        "power-off", "reset",
+                                        "debug exit", "shutdown",  "idle for ever"};
+    struct vcpu *v = g->m->cpu[0];
+    while (!g->ended && cpu_retired(v) < until) {
+        u64 left = until - cpu_retired(v), slice = left < 2000000 ? left : 2000000;
+        if (mean) {
+            u64 r = 1 + next_random(g) % (2 * mean);
+            if (r < slice) slice = r;
+        }
+        enum machine_end end = machine_run(g->m, slice);
+        if (end == MACHINE_RUN) continue;
+        g->ended = true;
+        g->end = names[end];
+    }
+}
+
+static void put(struct golden *g)
+{
+    printf("%" PRIu64 " %016" PRIx64 " %016" PRIx64 "%s%s\n", cpu_retired(g->m->cpu[0]),
+           state_hash(&g->hash, g->m), g->printed, g->ended ? " " : "", g->ended ? g->end : "");
+    fflush(stdout);
+}
+
+// One variant, from where the machine is now: a line for each sample.
+static void run_variant(struct golden *g, const char *name)
+{
+    bool dropped = strcmp(name, "dropped") == 0, sliced = strcmp(name, "sliced") == 0;
+    struct vcpu *v = g->m->cpu[0];
+    if (strcmp(name, "loop") == 0) v->loop_engine = true;
+    g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
+    u64 next = g->from, drop = 0;
+    while (!g->ended && next < g->to) {
+        next = g->to - next < g->every ? g->to : next + g->every;
+        while (dropped && !g->ended && cpu_retired(v) < next) {
+            drop = cpu_retired(v) + 1 + next_random(g) % (2 * MEAN_DROP);
+            run_to(g, drop < next ? drop : next, 0);
+            cpu_drop_derived(v);
+        }
+        run_to(g, next, sliced ? MEAN_SLICE : 0);
+        put(g);
+    }
+}
+
+struct run { // of one variant, in a process of its own
+    pid_t pid;
+    FILE *out;
+    char *text;
+    size_t size;
+    int status;
+};
+
+static bool start(struct golden *g, struct run *r, unsigned i, char **argv)
+{
+    int p[2];
+    if (pipe(p)) return false;
+    fflush(stdout);
+    r->pid = fork();
+    if (r->pid < 0) return false;
+    if (r->pid == 0) {
+        dup2(p[1], 1);
+        close(p[0]), close(p[1]);
+        if (!g->m) { // a new program, so that no address is the same
+            setenv("GOLDEN_VARIANT", g->variant[i], 1);
+            execv("/proc/self/exe", argv);
+            _exit(3);
+        }
+        run_variant(g, g->variant[i]);
+        _exit(0);
+    }
+    close(p[1]);
+    r->out = fdopen(p[0], "r");
+    return r->out != NULL;
+}
+
+static bool finish(struct run *r)
+{
+    FILE *text = open_memstream(&r->text, &r->size);
+    char line[256];
+    while (fgets(line, sizeof line, r->out)) fputs(line, text);
+    fclose(text);
+    fclose(r->out);
+    waitpid(r->pid, &r->status, 0);
+    return r->status == 0 && r->size > 0;
+}
+
+// The first line in which the two differ, or 0. Names the instants around it.
+static bool compare(const struct golden *g, const struct run *a, const struct run *b, const char *name)
+{
+    const char *p = a->text, *q = b->text;
+    u64 good = g->from;
+    while (*p || *q) {
+        size_t n = strcspn(p, "\n"), k = strcspn(q, "\n");
+        if (n != k || memcmp(p, q, n) != 0) {
+            printf("%s and %s agree at instruction %" PRIu64
+                   " and differ at the next sample:\n  %-9s %.*s\n  %-9s %.*s\n",
+                   g->variant[0], name, good, g->variant[0], (int)n, p, name, (int)k, q);
+            return false;
+        }
+        good = strtoull(p, NULL, 10);
+        p += n + 1, q += k + 1;
+    }
+    return true;
+}
+
+static int run_all(struct golden *g, char **argv)
+{
+    struct run run[VARIANTS_MAX] = {0};
+    unsigned begun = 0;
+    bool good = true;
+    for (unsigned i = 0; i < g->variants; i++) {
+        for (; begun < g->variants && begun < i + g->jobs; begun++)
+            if (!start(g, &run[begun], begun, argv)) return 3;
+        if (!finish(&run[i])) {
+            printf("%s: the run failed (status %#x)\n", g->variant[i], run[i].status);
+            return 3;
+        }
+    }
+    unsigned samples = 0;
+    for (const char *p = run[0].text; *p; p++) samples += *p == '\n';
+    for (unsigned i = 1; i < g->variants; i++) good &= compare(g, &run[0], &run[i], g->variant[i]);
+    const char *last = run[0].text + run[0].size - 1;
+    while (last > run[0].text && last[-1] != '\n') last--;
+    printf("%u samples from %" PRIu64 "; the last: %s", samples, g->from, last);
+    if (good) printf("%u runs agree\n", g->variants);
+    return good ? 0 : 1;
+}
+
+static bool take_option(struct golden *g, const char *name, char *value)
+{
+    if (strcmp(name, "--with") == 0) {
+        g->variants = 0;
+        for (char *s = strtok(value, ","); s; s = strtok(NULL, ",")) {
+            static const char *const known[] = {"threaded", "loop", "dropped", "sliced"};
+            unsigned k = 0;
+            while (k < ARRAY_LEN(known) && strcmp(known[k], s) != 0) k++;
+            if (k == ARRAY_LEN(known) || g->variants == VARIANTS_MAX) return false;
+            g->variant[g->variants++] = known[k];
+        }
+        return g->variants > 0;
+    }
+    u64 x = strtoull(value, NULL, 0);
+    if (strcmp(name, "--from") == 0)
+        g->from = x;
+    else if (strcmp(name, "--to") == 0)
+        g->to = x;
+    else if (strcmp(name, "--every") == 0)
+        g->every = x;
+    else if (strcmp(name, "--jobs") == 0)
+        g->jobs = (unsigned)x;
+    else if (strcmp(name, "--seed") == 0)
+        g->seed = x;
+    else
+        return false;
+    return x > 0 || strcmp(name, "--from") == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct golden g = {.to = UINT64_MAX, .every = 50000000, .seed = 1, .jobs = 2};
+    char why[512];
+    char **copy = calloc((size_t)argc + 1, sizeof *copy); // parsing cuts the lists
+    for (int i = 0; i < argc; i++) copy[i] = strdup(argv[i]);
+    g.variants = 3, g.variant[0] = "threaded", g.variant[1] = "loop", g.variant[2] = "dropped";
+    int i = 1;
+    while (i + 1 < argc && strcmp(argv[i], "--") != 0) {
+        if (!take_option(&g, argv[i], argv[i + 1])) {
+            fprintf(stderr, "golden: %s %s is no option\n", argv[i], argv[i + 1]);
+            return 2;
+        }
+        i += 2;
+    }
+    if (i >= argc || !options_parse(&g.o, argc - i, argv + i, why, sizeof why)) {
+        fprintf(stderr, "golden: %s\n", i >= argc ? "the machine's options come after --" : why);
+        return 2;
+    }
+    const char *variant = getenv("GOLDEN_VARIANT"), *error = NULL;
+    if (variant || g.from > 0) error = make_machine(&g);
+    if (error) {
+        fprintf(stderr, "golden: %s\n", error);
+        return 3;
+    }
+    if (variant) {
+        run_variant(&g, variant);
+        return 0;
+    }
+    if (g.from > 0) run_to(&g, g.from, 0);
+    if (g.ended) {
+        fprintf(stderr, "golden: the guest ended (%s) before instruction %" PRIu64 "\n", g.end, g.from);
+        return 3;
+    }
+    return run_all(&g, copy);
+}

@@ -1,0 +1,452 @@
+// The engine: what it keeps of code must never be seen. Self-modifying code, code that other mappings and
+// devices write, instructions across pages, slices that end at the exact instruction. Each program runs in
+// both engines; what is expected follows from the program alone (SDM 3A 10.1.3: a processor's own stores to
+// its code are seen at once).
+#include "cpu_machine.h"
+
+#include "cpu/exec.h"
+
+static struct tm *t;
+static bool in_loop;
+#define S (t->v->s)
+
+static int long_setup(void **s)
+{
+    t = tm_new(TM_LONG);
+    if (*s) t->v->loop_engine = true;
+    in_loop = *s != NULL;
+    return 0;
+}
+static int prot_setup(void **s)
+{
+    t = tm_new(TM_PROTECTED);
+    if (*s) t->v->loop_engine = true;
+    in_loop = *s != NULL;
+    return 0;
+}
+static int teardown(void **s)
+{
+    return tm_free(t), 0;
+}
+
+#define BYTES(...) (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__})
+static u64 put(u64 at, const u8 *bytes,
+               size_t n) // as a device would: what is known of code there is forgotten
+{
+    phys_write(&t->p, 0, at, bytes, (unsigned)n);
+    return at + n;
+}
+
+// Runs from `rip` until HLT, keeping what the engine has derived so far.
+static void go(u64 rip)
+{
+    S.rip = rip;
+    S.activity = ACTIVITY_ACTIVE;
+    cpu_attention(t->v);
+    assert_int_equal(vcpu_run(t->v, 1000000), RUN_HALTED);
+}
+
+static void store_into_the_next_instruction(void **state)
+{
+    // mov byte [rip+1],2; mov eax,1; hlt
+    put(CODE, BYTES(0xC6, 0x05, 1, 0, 0, 0, 2, 0xB8, 1, 0, 0, 0, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 2);
+}
+
+static void store_into_a_loop_that_runs(void **state)
+{
+    // ecx = 10; again: add eax,1 (whose immediate becomes ecx's low byte); mov [again+2],cl; dec ecx; jnz
+    // again; hlt
+    put(CODE, BYTES(0x31, 0xC0, 0xB9, 10, 0, 0, 0, 0x83, 0xC0, 1, 0x88, 0x0D, 0xF9, 0xFF, 0xFF, 0xFF, 0xFF,
+                    0xC9, 0x75, 0xF3, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 1 + 10 + 9 + 8 + 7 + 6 + 5 + 4 + 3 + 2);
+}
+
+static void store_from_another_page(void **state)
+{
+    // At DATA: mov eax,1; ret. The first store opens the page for direct stores before it holds code.
+    // mov byte [DATA+0x80],0; call DATA; add ebx,eax; mov byte [DATA+1],7; call DATA; add ebx,eax; hlt
+    put(DATA, BYTES(0xB8, 1, 0, 0, 0, 0xC3));
+    S.gpr[RBX] = 0;
+    put(CODE, BYTES(0xC6, 0x04, 0x25, 0x80, 0x90, 0, 0, 0, 0xE8, 0xF3, 0x0F, 0, 0, 0x01, 0xC3, 0xC6, 0x04,
+                    0x25, 0x01, 0x90, 0, 0, 7, 0xE8, 0xE4, 0x0F, 0, 0, 0x01, 0xC3, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RBX], 8);
+    t->p.ram[DATA + 1] = 1;
+    phys_write(&t->p, 0, DATA + 1, "\1", 1);
+    go(CODE);
+    assert_int_equal(S.gpr[RBX], 16); // and again, when all of it is linked
+}
+
+static void store_through_another_mapping(void **state)
+{
+    tm_write64(t, 0x41008, 0x42007); // 1 GiB and up: the same memory again
+    cpu_tlb_flushed(t->v);
+    put(DATA, BYTES(0xB8, 1, 0, 0, 0, 0xC3));
+    // mov rdi,40009001h; call DATA; mov ebx,eax; mov byte [rdi],9; call DATA; hlt
+    put(CODE, BYTES(0xBF, 0x01, 0x90, 0, 0x40, 0xE8, 0xF6, 0x0F, 0, 0, 0x89, 0xC3, 0xC6, 0x07, 9, 0xE8, 0xEC,
+                    0x0F, 0, 0, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RBX], 1);
+    assert_int_equal(S.gpr[RAX], 9);
+}
+
+static void store_by_a_device(void **state)
+{
+    put(CODE, BYTES(0xB8, 1, 0, 0, 0, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 1);
+    phys_write(&t->p, 0, CODE + 1, "\5", 1);
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 5);
+}
+
+// Small pages at 600000h: [0] P, [1] Q, [2] P again, [3] R.
+enum { WINDOW = 0x600000, TABLE = 0x43000, P = 0x100000, Q = 0x101000, R = 0x102000 };
+static void window(void)
+{
+    tm_write64(t, 0x42018, TABLE | 7);
+    tm_write64(t, TABLE, P | 7), tm_write64(t, TABLE + 8, Q | 7);
+    tm_write64(t, TABLE + 16, P | 7), tm_write64(t, TABLE + 24, R | 7);
+    tlb_reset(&S.itlb), tlb_reset(&S.dtlb);
+    cpu_tlb_flushed(t->v);
+}
+// mov ebp,3; again: mov eax,WINDOW+at; call rax; mov cl,al; mov eax,WINDOW+2000h+at; call rax; mov ch,al; dec
+// ebp; jnz again
+static void call_both(u32 at)
+{
+    u8 c[] = {0xBD, 3, 0,    0,    0, 0xB8, 0,    0,    0x60, 0,    0xFF, 0xD0, 0x88, 0xC1,
+              0xB8, 0, 0x20, 0x60, 0, 0xFF, 0xD0, 0x88, 0xC5, 0xFF, 0xCD, 0x75, 0xEA, 0xF4};
+    c[6] = (u8)at, c[7] = (u8)(at >> 8), c[15] = (u8)at, c[16] = (u8)(0x20 + (at >> 8));
+    put(CODE, c, sizeof c);
+    S.gpr[RCX] = 0;
+    go(CODE);
+}
+
+static void next_page_of_another_mapping(void **state)
+{
+    window();
+    put(Q, BYTES(0xB0, 'Q', 0xC3)), put(R, BYTES(0xB0, 'R', 0xC3));
+    put(P + 0x10, BYTES(0xE9, 0xEB, 0x0F, 0, 0));                   // jmp to the next page
+    put(P + 0x20, BYTES(0x31, 0xC0, 0x0F, 0x84, 0xD8, 0x0F, 0, 0)); // xor eax,eax; jz
+    put(P + 0x30, BYTES(0xE8, 0xCB, 0x0F, 0, 0, 0xC3));             // call; ret
+    memset(t->p.ram + P + 0xF00, 0x90, 0x100);                      // NOPs into the next page
+    u32 at[] = {0x10, 0x20, 0x30, 0xF00, 0xFFF};
+    for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+        call_both(at[i]);
+        assert_int_equal(S.gpr[RCX], 'R' << 8 | 'Q');
+    }
+}
+
+static void instruction_across_pages(void **state)
+{
+    window();
+    put(P + 0xFFE, BYTES(0xB8, 1)); // mov eax,imm32: three bytes on the next page; then mov al,ah; ret
+    put(Q, BYTES('q', 0, 0, 0x88, 0xE0, 0xC3)), put(R, BYTES('r', 0, 0, 0x88, 0xE0, 0xC3));
+    call_both(0xFFE);
+    assert_int_equal(S.gpr[RCX], 'r' << 8 | 'q');
+    // Its second page is written: by the processor, by a device.
+    S.gpr[RDI] = Q;
+    put(CODE, BYTES(0xC6, 0x07, 'x', 0xF4)); // mov byte [rdi],'x'
+    go(CODE);
+    call_both(0xFFE);
+    assert_int_equal(S.gpr[RCX], 'r' << 8 | 'x');
+    phys_write(&t->p, 0, Q, "y", 1);
+    call_both(0xFFE);
+    assert_int_equal(S.gpr[RCX], 'r' << 8 | 'y');
+    // The page table changes, and INVLPG says so.
+    tm_write64(t, TABLE + 8, R | 7);
+    S.gpr[RDI] = WINDOW + 0x1000;
+    put(CODE, BYTES(0x0F, 0x01, 0x3F, 0xF4)); // invlpg [rdi]
+    go(CODE);
+    call_both(0xFFE);
+    assert_int_equal(S.gpr[RCX], 'r' << 8 | 'r');
+    // No second page: the fault is at its address, the instruction at its own.
+    tm_write64(t, TABLE + 8, 0);
+    put(CODE, BYTES(0x0F, 0x01, 0x3F, 0xF4));
+    go(CODE);
+    put(CODE, BYTES(0xB8, 0xFE, 0x0F, 0x60, 0, 0xFF, 0xE0));
+    S.gpr[RSP] = STACK;
+    go(CODE);
+    assert_int_equal(S.rip - 1, HANDLER + 16 * VEC_PF);
+    assert_int_equal(S.cr2, WINDOW + 0x1000);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), WINDOW + 0xFFE);
+}
+
+static void bytes_of_the_next_page_are_fetched_only_when_needed(void **state)
+{
+    window();
+    tm_write64(t, TABLE + 8, 0);
+    put(P + 0xFFD, BYTES(0xB0, 'p', 0xC3)); // ends with the page
+    put(CODE, BYTES(0xB8, 0xFD, 0x0F, 0x60, 0, 0xFF, 0xD0, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX] & 0xFF, 'p');
+}
+
+static void page_remapped_under_linked_code(void **state)
+{
+    window();
+    put(P, BYTES(0xB0, 'P', 0xC3)), put(R, BYTES(0xB0, 'R', 0xC3));
+    // ebp = 3: mov eax,WINDOW; call rax; dec ebp; jnz; [TABLE] = R|7; invlpg [WINDOW]; call rax
+    put(CODE,
+        BYTES(0xBD, 3, 0, 0, 0, 0xB8, 0, 0, 0x60, 0, 0xFF, 0xD0, 0xFF, 0xCD, 0x75, 0xF5, 0xBB, 0, 0, 0x60, 0,
+              0xC7, 0x04, 0x25, 0, 0x30, 0x04, 0, 0x07, 0x20, 0x10, 0, 0x0F, 0x01, 0x3B, 0xFF, 0xD3, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX] & 0xFF, 'R');
+}
+
+static void code_written_while_the_slice_is_long(void **state)
+{
+    put(DATA, BYTES(0xB8, 1, 0, 0, 0, 0xC3));
+    u8 c[] = {0xE8, 0xFB, 0x0F, 0,    0,    0x01,
+              0xC3, 0xFF, 0xCD, 0x75, 0xF5, 0xF4}; // call DATA; add ebx,eax; dec ebp; jnz; hlt
+    put(CODE, c, sizeof c);
+    for (u64 units = 1ull << 33; units; units = units == UINT64_MAX ? 0 : UINT64_MAX) {
+        S.gpr[RBX] = 0, S.gpr[RBP] = 3, S.rip = CODE, S.activity = ACTIVITY_ACTIVE;
+        phys_write(&t->p, 0, DATA + 1, "\1", 1);
+        cpu_attention(t->v);
+        assert_int_equal(vcpu_run(t->v, units), RUN_HALTED);
+        assert_int_equal(S.gpr[RBX], 3);
+        phys_write(&t->p, 0, DATA + 1, "\2", 1); // the call's link leads to a block that is no more
+        S.gpr[RBP] = 3, S.rip = CODE, S.activity = ACTIVITY_ACTIVE;
+        cpu_attention(t->v);
+        assert_int_equal(vcpu_run(t->v, units), RUN_HALTED);
+        assert_int_equal(S.gpr[RBX], 9);
+    }
+}
+
+// A board whose port tells of an interrupt that comes and goes.
+static u64 blinking_port(void *opaque, unsigned cpu, u16 port, unsigned size)
+{
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    cpu_signal(t->v, CPU_SIGNAL_INTR_OFF, 0);
+    return 3;
+}
+static int next_vector;
+static int give_vector(void *opaque, unsigned cpu)
+{
+    cpu_signal(t->v, CPU_SIGNAL_INTR_OFF, 0);
+    return next_vector;
+}
+static const struct cpu_board_ops board = {.port_read = blinking_port, .intr_ack = give_vector};
+
+static void device_input_into_the_running_code(void **state)
+{
+    t->v->board = &board;
+    // edi = immediate; ecx = 2; rep insb; mov eax,01010101h; hlt. The last port read comes after the first
+    // store.
+    put(CODE, BYTES(0xBF, 0x0D, 0x80, 0, 0, 0xB9, 2, 0, 0, 0, 0xF3, 0x6C, 0xB8, 1, 1, 1, 1, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 0x01010303);
+    // One byte at a time, each followed by a read of the port.
+    put(CODE, BYTES(0xBF, 0x0B, 0x80, 0, 0, 0x6C, 0xE4, 0x10, 0x90, 0x90, 0xB8, 1, 1, 1, 1, 0xF4));
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 0x01010103);
+}
+
+static void limits_are_not_linked(void **state)
+{
+    // 200 NOPs below a limit, then with the limit in their midst: the fault is at the first byte beyond.
+    enum { NOPS = 0xB000 };
+    memset(t->p.ram + NOPS, 0x90, 200);
+    t->p.ram[NOPS + 200] = 0xF4;
+    S.seg[SEG_CS].limit = 0xFFFF, S.seg[SEG_CS].ar &= ~(u32)AR_G;
+    cpu_mode_changed(t->v);
+    go(NOPS);
+    go(NOPS);
+    assert_int_equal(S.rip, NOPS + 201);
+    for (u32 at = 60; at < 200; at += 7) {
+        S.seg[SEG_CS].limit = NOPS + at - 1;
+        cpu_mode_changed(t->v);
+        S.gpr[RSP] = STACK;
+        tm_gate(t, VEC_GP, SEL_CODE32, 14, 0, 0, false);
+        go(NOPS);
+        assert_int_equal(S.rip - 1, HANDLER + 16 * VEC_GP);
+        assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), NOPS + at);
+    }
+}
+
+// Straight code, branches and calls: inc rax at every step, so that RAX counts what has run.
+static u64 counting_program(void)
+{
+    u64 at = CODE;
+    at = put(at, BYTES(0x31, 0xC0));
+    for (unsigned i = 0; i < 100; i++) at = put(at, BYTES(0x48, 0xFF, 0xC0)); // inc rax
+    return at;
+}
+
+static void slices_end_at_the_exact_instruction(void **state)
+{
+    put(counting_program(), BYTES(0x48, 0xFF, 0xC0, 0xEB, 0xFB)); // inc rax; jmp to it
+    for (u64 n = 1; n < 300; n++) {
+        S.rip = CODE, S.activity = ACTIVITY_ACTIVE;
+        cpu_attention(t->v);
+        u64 before = S.units;
+        assert_int_equal(vcpu_run(t->v, n), RUN_BUDGET);
+        assert_int_equal(S.units - before, n);
+        // xor, then 100 INCs, then pairs of INC and JMP
+        u64 expected = n <= 101 ? n - 1 : 100 + (n - 100) / 2;
+        assert_int_equal(S.gpr[RAX], expected);
+    }
+}
+
+static void deadlines_are_exact(void **state)
+{
+    put(counting_program(), BYTES(0x48, 0xFF, 0xC0, 0xEB, 0xFB));
+    u64 deadline;
+    t->v->clock_next = &deadline;
+    t->v->board = &board;
+    next_vector = 0x40;
+    for (u64 n = 1; n < 300; n++)
+        for (unsigned early = 0; early < CPU_TICKS_PER_UNIT; early++) {
+            S.rip = CODE, S.activity = ACTIVITY_ACTIVE, S.gpr[RSP] = STACK;
+            S.rflags |= FL_IF;
+            cpu_attention(t->v);
+            u64 before = S.units;
+            deadline = (before + n) * CPU_TICKS_PER_UNIT + S.skipped - early;
+            assert_int_equal(vcpu_run(t->v, 100000), RUN_BUDGET);
+            assert_int_equal(S.units - before, n); // the first instant at or after the deadline
+            u64 count = S.gpr[RAX], rip = S.rip;
+            deadline = UINT64_MAX;
+            cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0); // the timer's interrupt
+            assert_int_equal(vcpu_run(t->v, 100000), RUN_HALTED);
+            assert_int_equal(S.rip - 1, HANDLER + 16 * 0x40);
+            assert_int_equal(tm_read(t, S.gpr[RSP], 8), rip);
+            assert_int_equal(S.gpr[RAX], count);
+        }
+}
+
+static void interrupt_after(const u8 *code, size_t n, u64 flags, u64 expected)
+{
+    S.gpr[RSP] = STACK, S.activity = ACTIVITY_ACTIVE, S.rip = CODE;
+    S.rflags = 2 | flags;
+    S.block = 0;
+    put(CODE, code, n);
+    t->v->board = &board;
+    next_vector = 0x40;
+    cpu_drop_derived(t->v);
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    assert_int_equal(vcpu_run(t->v, 100000), RUN_HALTED);
+    cpu_signal(t->v, CPU_SIGNAL_INTR_OFF, 0);
+    if (expected == 0) {
+        assert_int_equal(S.rip, CODE + n);
+        return;
+    }
+    assert_int_equal(S.rip - 1, HANDLER + 16 * 0x40);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE + expected);
+}
+
+static void shadows_cover_one_instruction(void **state)
+{
+    S.gpr[RAX] = SEL_DATA;
+    interrupt_after(BYTES(0xFB, 0x90, 0x90, 0xF4), 0, 2); // sti; nop | nop
+    interrupt_after(BYTES(0xFB, 0xFB, 0x90, 0xF4), 0, 2); // sti; sti | nop: the second makes no shadow
+    interrupt_after(BYTES(0xFB, 0xFA, 0x90, 0xF4), 0, 0); // sti; cli: never
+    interrupt_after(BYTES(0xFB, 0x8E, 0xD0, 0x90, 0x90, 0xF4), 0,
+                    4); // sti; mov ss,eax; nop | nop: a shadow of its own
+}
+
+static void interrupts_at_once(void **state)
+{
+    S.gpr[RSP] = STACK, S.activity = ACTIVITY_ACTIVE, S.rip = CODE, S.rflags = 2 | FL_IF;
+    put(CODE, BYTES(0x90, 0xF4));
+    t->v->board = &board;
+    next_vector = 0x40;
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    assert_int_equal(vcpu_run(t->v, 100000), RUN_HALTED);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE); // before the first instruction
+}
+
+static void rf_lives_for_one_instruction(void **state)
+{
+    t->v->board = &board;
+    next_vector = 0x40;
+    // An IRET loads RF; what is interrupted later pushes it clear (SDM 19.3.1.1).
+    u64 frame[5] = {CODE + 0x40, SEL_CODE64, 2 | FL_RF, STACK, SEL_DATA};
+    tm_write(t, STACK - 0x100, frame, sizeof frame);
+    put(CODE, BYTES(0x48, 0xCF));
+    put(CODE + 0x40, BYTES(0x90, 0x90, 0xFB, 0x90, 0x90, 0xF4)); // nop; nop; sti; nop | nop
+    S.gpr[RSP] = STACK - 0x100, S.rflags = 2;
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    go(CODE);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE + 0x44);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), 2 | FL_IF);
+    // Interrupted at once, RF is pushed as it was loaded.
+    frame[2] |= FL_IF;
+    tm_write(t, STACK - 0x100, frame, sizeof frame);
+    S.gpr[RSP] = STACK - 0x100, S.rflags = 2;
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    go(CODE);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE + 0x40);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), 2 | FL_IF | FL_RF);
+}
+
+static void rep_is_interrupted_and_goes_on(void **state)
+{
+    enum { AT = 0x200000, N = 10000 };
+    put(CODE, BYTES(0xF3, 0xAA, 0xF4)); // rep stosb; hlt
+    u64 deadline;
+    t->v->clock_next = &deadline;
+    t->v->board = &board;
+    next_vector = 0x40;
+    for (u64 units = 1; units < 600; units += 37) {
+        memset(t->p.ram + AT, 0, N + 1);
+        S.gpr[RDI] = AT, S.gpr[RCX] = N, S.gpr[RAX] = 0x55, S.gpr[RSP] = STACK;
+        S.rip = CODE, S.activity = ACTIVITY_ACTIVE, S.rflags = 2 | FL_IF;
+        cpu_attention(t->v);
+        deadline = (S.units + units) * CPU_TICKS_PER_UNIT + S.skipped;
+        assert_int_equal(vcpu_run(t->v, 100000), RUN_BUDGET);
+        assert_int_equal(S.rip, CODE);
+        assert_int_equal(S.gpr[RCX], N - 16 * units); // a unit of time for 16 bytes
+        assert_int_equal(S.gpr[RDI], AT + 16 * units);
+        assert_int_equal(t->p.ram[AT + 16 * units - 1], 0x55);
+        assert_int_equal(t->p.ram[AT + 16 * units], 0);
+        deadline = UINT64_MAX;
+        cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+        assert_int_equal(vcpu_run(t->v, 100000), RUN_HALTED);
+        assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE);
+        assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8),
+                         2 | FL_IF | FL_RF); // between two iterations (SDM 19.3.1.1)
+        S.rflags = 2 | FL_RF;                // as the handler's IRET has it
+        go(CODE);
+        assert_int_equal(S.rip, CODE + 3);
+        assert_int_equal(S.gpr[RCX], 0);
+        assert_int_equal(t->p.ram[AT + N - 1], 0x55);
+        assert_int_equal(t->p.ram[AT + N], 0);
+        assert_int_equal(S.rflags & FL_RF, 0);
+    }
+}
+
+// Both engines: a state that is not NULL asks for the loop.
+#define BOTH(f, kind)                                                                                        \
+    {#f " (threaded)", f, kind##_setup, teardown, NULL},                                                     \
+    {                                                                                                        \
+#f " (loop)", f, kind##_setup, teardown, &in_loop                                                    \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(store_into_the_next_instruction, long),
+        BOTH(store_into_a_loop_that_runs, long),
+        BOTH(store_from_another_page, long),
+        BOTH(store_through_another_mapping, long),
+        BOTH(store_by_a_device, long),
+        BOTH(next_page_of_another_mapping, long),
+        BOTH(instruction_across_pages, long),
+        BOTH(bytes_of_the_next_page_are_fetched_only_when_needed, long),
+        BOTH(page_remapped_under_linked_code, long),
+        BOTH(code_written_while_the_slice_is_long, long),
+        BOTH(device_input_into_the_running_code, long),
+        BOTH(limits_are_not_linked, prot),
+        BOTH(slices_end_at_the_exact_instruction, long),
+        BOTH(deadlines_are_exact, long),
+        BOTH(shadows_cover_one_instruction, long),
+        BOTH(interrupts_at_once, long),
+        BOTH(rf_lives_for_one_instruction, long),
+        BOTH(rep_is_interrupted_and_goes_on, long),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
