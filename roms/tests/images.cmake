@@ -1,5 +1,5 @@
 # The conformance corpus: TAP guests, one image per subject.
-foreach(test vmx-instructions vmx-entry vmx-exits vmx-events vmx-ept vmx-state)
+foreach(test vmx-instructions vmx-entry vmx-exits vmx-events vmx-ept vmx-state vmx-modes)
     rom_image(test-${test} tests/${test}.c tests/vmx-common.c)
 endforeach()
 rom_image(test-modes tests/modes.c tests/low.c tests/low.S)
