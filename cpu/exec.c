@@ -25,7 +25,8 @@ void exec_guard(struct vcpu *v, const struct insn *in)
     bool user = (r->flags & RF_CPL0) && v->d.cpl != 0;
     if (vmx_hides(v, r->intercept)) raise_ud(v);
     if (user && r->intercept != ICEPT_MOV_DR) raise_gp0(v);
-    sys_guard(v, in, r->intercept); // privilege that is more than CPL 0 comes before a VM exit
+    // Privilege that is more than CPL 0 comes before a VM exit; but MOV DR exits before its #UD for DR4 and DR5.
+    if (r->intercept != ICEPT_MOV_DR || in->r > 7) sys_guard(v, in, r->intercept);
     vmx_intercept(v, in, r->intercept);
     if (user) raise_gp0(v); // MOV DR: the intercept came before the privilege check
 }
