@@ -70,8 +70,13 @@ static void system_registers(struct vcpu *v)
     s->xcr0 = 3;
 }
 
-static void user_segments(struct vcpu *v, unsigned bits)
+static void segments(struct vcpu *v, unsigned bits, bool supervisor)
 {
+    if (supervisor) {
+        for (unsigned i = 0; i < SEG_LDTR; i++) v->s.seg[i] = segment(SEL_DATA0, 0xC093, 0xFFFFFFFF);
+        v->s.seg[SEG_CS] = segment(SEL_CODE0, 0xA09B, 0xFFFFFFFF);
+        return;
+    }
     for (unsigned i = 0; i < SEG_LDTR; i++) v->s.seg[i] = segment(SEL_DATA3, 0xC0F3, 0xFFFFFFFF);
     v->s.seg[SEG_CS] = segment(SEL_CODE3, bits == 32 ? 0xC0FB : 0xA0FB, 0xFFFFFFFF);
 }
@@ -90,7 +95,7 @@ struct guest *guest_new(bool loop_engine)
     map_tables(g);
     map_system(g);
     system_registers(g->v);
-    user_segments(g->v, 64);
+    segments(g->v, 64, false);
     if (loop_engine) g->v->loop_engine = true;
     cpu_mode_changed(g->v);
     cpu_context_changed(g->v);
@@ -104,6 +109,10 @@ void guest_free(struct guest *g)
     free(g);
 }
 
+struct vcpu *guest_vcpu(struct guest *g)
+{
+    return g->v;
+}
 u8 *guest_data(struct guest *g)
 {
     return g->phys.ram + DATA_PHYS;
@@ -134,7 +143,7 @@ static void state_put(struct vcpu *v, const struct side_state *in)
     }
     s->activity = ACTIVITY_ACTIVE;
     s->cr2 = 0;
-    user_segments(v, in->bits);
+    segments(v, in->bits, in->supervisor);
     cpu_mode_changed(v);
     cpu_attention(v);
 }

@@ -21,6 +21,7 @@ struct side_state { // what goes in and comes out, x87 in stack order
     u8 tags; // abridged: a bit a physical register
     u8 st[8][10];
     u8 bits; // of the code: 64, or 32 in compatibility mode
+    bool supervisor; // guest only: at CPL 0
 };
 
 struct outcome {
@@ -53,6 +54,7 @@ struct guest;
 struct guest *guest_new(bool loop_engine);
 void guest_free(struct guest *g);
 void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
+struct vcpu *guest_vcpu(struct guest *g); // control registers keep what is written there: cpu_mode_changed comes with each run
 u8 *guest_data(struct guest *g); // the data pages; guest_data_changed after writing them
 void guest_data_changed(struct guest *g);
 
