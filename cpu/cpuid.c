@@ -95,6 +95,15 @@ static const char *const foreign[] = {"avx", "avx2", "fma", "f16c", "bmi1", "bmi
                                       "dtes64", "pbe", "ssbd", "stibp", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote",
                                       "vaes", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd", "amx-tile", "fred"};
 
+// QEMU's model names, which scripts pass: each gives the one processor that there is.
+static const char *const models[] = {"max", "host", "base", "qemu32", "qemu64", "kvm32", "kvm64", "486", "pentium", "pentium2",
+                                     "pentium3", "coreduo", "core2duo", "n270", "athlon", "phenom", "Conroe", "Penryn", "Nehalem",
+                                     "Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client",
+                                     "Skylake-Server", "Cascadelake-Server", "Cooperlake", "Icelake-Client", "Icelake-Server",
+                                     "Denverton", "Snowridge", "KnightsMill", "SapphireRapids", "GraniteRapids", "SierraForest",
+                                     "Opteron_G1", "Opteron_G2", "Opteron_G3", "Opteron_G4", "Opteron_G5", "EPYC", "EPYC-Rome",
+                                     "EPYC-Milan", "EPYC-Genoa", "Dhyana"};
+
 static bool same_word(const char *a, size_t n, const char *b) // '-', '_' and '.' do not matter
 {
     size_t i = 0;
@@ -142,6 +151,30 @@ static bool in_list(const char *const *list, size_t count, const char *word, siz
     return false;
 }
 
+// A model's name, less what QEMU hangs on it: -IBRS, -noTSX, -v2.
+static bool known_model(const char *word, size_t n)
+{
+    static const char *const tails[] = {"-IBRS", "-IBPB", "-noTSX"};
+    if (n > 3 && word[n - 3] == '-' && word[n - 2] == 'v') n -= 3;
+    for (unsigned i = 0; i < ARRAY_LEN(tails); i++) {
+        size_t k = strlen(tails[i]);
+        if (n > k && same_word(word + n - k, k, tails[i])) n -= k;
+    }
+    return in_list(models, ARRAY_LEN(models), word, n);
+}
+
+static bool unknown_model(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
+{
+    unsigned best = 99, at = 0;
+    for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
+        unsigned d = distance(word, n, models[i]);
+        if (d < best) best = d, at = i;
+    }
+    snprintf(buf, buf_size, "-cpu: unknown model '%.*s'; did you mean '%s'?", (int)n, word, models[best <= 4 ? at : 0]);
+    *why = buf;
+    return false;
+}
+
 static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
 {
     unsigned best = 99, at = 0;
@@ -176,12 +209,15 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         size_t n = strcspn(text, ",");
         const char *word = text;
         text += n + (text[n] == ',');
-        if (first) { // the model: ours is the only one, whatever it is called
+        if (first) { // the model
             first = false;
             bool named = n != 0;
             for (size_t i = 0; i < n; i++)
                 if (word[i] == '+' || word[i] == '=') named = false;
-            if (named) continue;
+            if (named) {
+                if (known_model(word, n)) continue;
+                return unknown_model(word, n, buf, buf_size, why);
+            }
             if (n == 0) {
                 snprintf(buf, buf_size, "-cpu: no model; use 'max'");
                 *why = buf;

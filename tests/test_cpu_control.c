@@ -329,6 +329,9 @@ static void cpuid_option(void **state)
     assert_non_null(strstr(why, "avx2"));
     assert_false(parse("max,phys-bits=60", &f, &why));
     assert_false(parse("", &f, &why));
+    assert_true(parse("Skylake-Client-noTSX-IBRS-v3", &f, &why));
+    assert_false(parse("mac,+vmx", &f, &why));
+    assert_non_null(strstr(why, "'max'"));
     assert_false(parse("max,vmx=maybe", &f, &why));
 }
 
