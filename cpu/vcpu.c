@@ -102,6 +102,8 @@ void vcpu_reset(struct vcpu *v, bool init)
     vmx_reset(v);
     if (v->index != 0) s->activity = ACTIVITY_WAIT_SIPI;
     v->d.in = NULL;
+    v->d.units_end = s->units; // the slice that was running is over
+    v->d.budget = 0;
     v->d.event.kind = EVENT_NONE;
     v->d.mode = mode_compute(v);
     v->d.cpl = 0;

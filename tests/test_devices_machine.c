@@ -154,6 +154,23 @@ static void firmware_s_work_is_done(void **state)
     destroy(m);
 }
 
+// After a reset the board's time goes on from where it was, and the processor's with it; its TSC begins anew.
+static void time_goes_on_over_a_reset(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    START(m, 0xEB, 0xFE);
+    assert_int_equal(machine_run(m, 100000), MACHINE_RUN);
+    u64 before = m->clock.now;
+    assert_true(before >= 100000 * CPU_TICKS_PER_UNIT - 100);
+    machine_reset(m);
+    START(m, 0x0F, 0x31, 0xEB, 0xFE); // rdtsc; jmp to itself
+    assert_int_equal(machine_run(m, 1000), MACHINE_RUN);
+    assert_in_range(m->clock.now, before + 1000, before + 10000);
+    assert_in_range(m->cpu[0]->s.gpr[RAX], 0, 100);
+    assert_int_equal(m->cpu[0]->s.gpr[RDX], 0);
+    destroy(m);
+}
+
 // Boot programs ask a BIOS in real mode: it refuses with the carry flag, and tells the memory below 640 KiB.
 static void bios_calls_return(void **state)
 {
@@ -230,6 +247,7 @@ int main(void)
         cmocka_unit_test(serial_input_wakes),
         cmocka_unit_test(a20_masks_bit_20),
         cmocka_unit_test(firmware_s_work_is_done),
+        cmocka_unit_test(time_goes_on_over_a_reset),
         cmocka_unit_test(bios_calls_return),
         cmocka_unit_test(two_machines_share_nothing),
         cmocka_unit_test(a_second_processor_starts),
