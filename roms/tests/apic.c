@@ -2,8 +2,8 @@
  * The local APIC's registers: identification, enabling, priorities, self interrupts, errors, x2APIC mode (SDM
  * volume 3 chapter 10).
  *
- * Bochs 2.7 fails at the derived logical ID of x2APIC mode and cannot enable a disabled APIC again; QEMU's TCG at masking
- * the LVT when software-disabled and at the error of an illegal vector.
+ * Bochs 2.7 fails at the derived logical ID of x2APIC mode and cannot enable a disabled APIC again; QEMU's
+ * TCG at masking the LVT when software-disabled and at the error of an illegal vector.
  *
  * Missing: logical destinations, several processors, LINT pins, performance and thermal entries.
  */

@@ -5,7 +5,8 @@
  *
  * Durations are never compared with real time: only with each other and with wide margins.
  *
- * Bochs 2.7 fails at IA32_TSC_DEADLINE after expiry (it should read 0), QEMU's TCG at MOV SS in the shadow of STI.
+ * Bochs 2.7 fails at IA32_TSC_DEADLINE after expiry (it should read 0), QEMU's TCG at MOV SS in the shadow of
+ * STI.
  *
  * Missing: level-triggered lines, the 8259's rotating priorities, HPET, RTC interrupts.
  */
@@ -197,7 +198,8 @@ static void local_apic(void)
     is(taken[TEST_VECTOR], 0, "a masked timer does not interrupt");
     apic_write(APIC_TIMER_INITIAL, 0);
 
-    /* The divider: eight times as slow. Where time is real, the machine may be held up in the middle: a few tries. */
+    /* The divider: eight times as slow. Where time is real, the machine may be held up in the middle: a few
+     * tries. */
     bool divides = false;
     uint32_t fast = 0, slow = 0;
     for (unsigned i = 0; i < 5 && !divides; i++) {
