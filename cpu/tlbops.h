@@ -10,7 +10,5 @@ RAISES const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc);
 RAISES paddr tlbops_fetch(struct vcpu *v, laddr la);
 // Lets following accesses of this kind to the page go straight to the host's memory.
 void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 acc);
-void tlbops_drop_page(struct vcpu *v, paddr page); // page number: no direct stores to it from now on
-void tlbops_drop_writes(struct vcpu *v);           // no direct stores anywhere (dirty tracking starts anew)
 
 #endif

@@ -239,6 +239,8 @@ void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, E
 void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
                                           // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
 void cpu_drop_fast(struct vcpu *v);       // fast tables and fetch links of all contexts (APIC base, watched pages)
+void tlbops_drop_page(struct vcpu *v, u64 page); // page number: no direct stores to it from now on (code, watched, a VMCS)
+void tlbops_drop_writes(struct vcpu *v);         // no direct stores anywhere (dirty tracking starts anew)
 void cpu_tlb_flushed(struct vcpu *v);     // after any invalidation of the architectural TLBs: what mirrored it goes
 void cpu_a20_changed(struct vcpu *v);     // after phys->a20_masked changed
 void cpu_attention(struct vcpu *v);       // recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/tlbops.h"
 #include "devices/state_hash.h"
 
 static u64 mix(u64 a, u64 b)

@@ -1,6 +1,11 @@
 // Golden runs: the same guest in several engines, compared by state hash.
 //
-//   golden [--from N] [--to N] [--every N] [--jobs N] [--seed N] [--with VARIANTS] -- the machine's options
+//   golden [--from N] [--entries N] [--to N] [--length N] [--every N] [--jobs N] [--seed N] [--with VARIANTS]
+//   --
+//          the machine's options
+//
+// What is compared begins at instruction --from, or when --entries VM entries have been seen (whichever is
+// later), and ends at instruction --to or --length instructions later, or with the guest.
 //
 // VARIANTS (comma-separated; the first is what the others are compared with):
 //   threaded   the engine as users get it
@@ -23,6 +28,7 @@
 #include "devices/state_hash.h"
 #include "frontend/load.h"
 #include "frontend/options.h"
+#include "vmx/control.h"
 
 enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300 };
 
@@ -31,7 +37,7 @@ struct golden {
     struct machine *m;
     struct file kernel;
     struct state_hash hash;
-    u64 from, to, every, seed, random;
+    u64 from, to, every, seed, random, entries, length;
     u64 printed; // a hash of what the guest sent to its serial ports
     const char *variant[VARIANTS_MAX];
     unsigned variants, jobs;
@@ -208,6 +214,7 @@ static int run_all(struct golden *g, char **argv)
     const char *last = run[0].text + run[0].size - 1;
     while (last > run[0].text && last[-1] != '\n') last--;
     printf("%u samples from %" PRIu64 "; the last: %s", samples, g->from, last);
+    if (g->entries) printf("the window begins after %" PRIu64 " VM entries\n", g->m->cpu[0]->vmx->entries);
     if (good) printf("%u runs agree\n", g->variants);
     return good ? 0 : 1;
 }
@@ -261,7 +268,9 @@ int main(int argc, char **argv)
         return 2;
     }
     const char *variant = getenv("GOLDEN_VARIANT"), *error = NULL;
-    if (variant || g.from > 0) error = make_machine(&g);
+    bool later = g.from > 0 || g.entries > 0;
+    if (!later && g.length) g.to = g.length;
+    if (variant || later) error = make_machine(&g);
     if (error) {
         fprintf(stderr, "golden: %s\n", error);
         return 3;
@@ -270,10 +279,17 @@ int main(int argc, char **argv)
         run_variant(&g, variant);
         return 0;
     }
-    if (g.from > 0) run_to(&g, g.from, 0);
-    if (g.ended) {
-        fprintf(stderr, "golden: the guest ended (%s) before instruction %" PRIu64 "\n", g.end, g.from);
-        return 3;
+    if (later) {
+        run_to(&g, g.from, 0);
+        while (!g.ended && g.m->cpu[0]->vmx->entries < g.entries)
+            run_to(&g, cpu_retired(g.m->cpu[0]) + 10000, 0);
+        g.from = cpu_retired(g.m->cpu[0]);
+        if (g.length) g.to = g.from + g.length;
+        if (g.ended) {
+            fprintf(stderr, "golden: the guest ended (%s) at instruction %" PRIu64 ", before the window\n",
+                    g.end, g.from);
+            return 3;
+        }
     }
     return run_all(&g, copy);
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "cpu/system.h"
-#include "cpu/tlbops.h"
 #include "vmx/intercept.h"
 
 const struct vmx_caps *vmx_capabilities(const struct vcpu *v) { return &v->vmx->caps; }
