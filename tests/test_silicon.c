@@ -1,7 +1,7 @@
 // User-mode instructions against the host's own silicon: every eligible row of the instruction table, random encodings
 // and inputs; registers, flags (but for those the row leaves undefined), x87 and SSE state, memory and exceptions compared.
 //
-//   test_silicon [--seed N|random] [--row NAME] [--count N] [--engine loop|fast] [--bits 32|64]
+//   test_silicon [--seed N|random] [--row NAME] [--count N] [--engine loop|fast] [--bits 16|32|64]
 // The seed is printed; the environment variable SILICON_SEED sets it too. Without either it is a fixed one. Skipped where the host cannot do it.
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static bool pointer_byte(const struct test *t, u64 i)
     u64 at = i - (t->operand - DATA_BASE);
     if (state_area(t->row)) return (at >= 6 && at < 24) || (at >= 28 && at < 32);
     if (!env_area(t->row)) return false;
-    return memchr(t->code, 0x66, 4) ? at >= 6 && at < 14 : at >= 12 && at < 28;
+    bool small = (memchr(t->code, 0x66, 4) != NULL) != (t->in.bits == 16);
+    return small ? at >= 6 && at < 14 : at >= 12 && at < 28;
 }
 
 static bool stack_span(const struct row *r)
@@ -62,7 +63,10 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     unsigned bad = 0;
     char what[32];
     if (h->mxcsr & 0x20000) return 0; // AMD's misaligned mode, which we do not have: LDMXCSR took it
-    bad += differ("vector", 0, host->vector, ours->vector);
+    // Both misaligned and outside its stack segment: which comes first is the processor's choice.
+    bool either = host->vector == 13 && ours->vector == 12 && in->bits == 16 &&
+                  (!t->row || (t->row->flags & RF_ALIGN16) || state_area(t->row));
+    if (!either) bad += differ("vector", 0, host->vector, ours->vector);
     if (host->vector == ours->vector) {
         bad += differ("error", 0, host->vector == 3 || host->vector == 6 ? 0 : host->error, ours->error);
         // Which byte of a large area a fault names within its page is the processor's choice.
@@ -73,10 +77,12 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     // Linux keeps ID to itself across a signal. An exception that stops an instruction before its flags are defined leaves them alone on both sides.
     u64 undefined = FL_RF | FL_ID | (host->vector == 3 ? (u32)t->undefined : t->undefined >> 32);
     bad += differ("rflags", in->rflags, h->rflags & ~undefined, o->rflags & ~undefined);
-    u64 gpr_mask = in->bits == 32 ? 0xFFFFFFFF : ~0ull; // upper halves do not outlive 32-bit code for certain
+    u64 gpr_mask = in->bits == 64 ? ~0ull : 0xFFFFFFFF; // upper halves do not outlive 32-bit code for certain
     bool some_popped = host->vector != 3 && stack_span(t->row);
-    for (unsigned i = 0; i < (in->bits == 32 ? 8u : 16u) && !some_popped; i++)
-        bad += differ(gpr_name[i], in->gpr[i], h->gpr[i] & gpr_mask, o->gpr[i] & gpr_mask);
+    for (unsigned i = 0; i < (in->bits == 64 ? 16u : 8u) && !some_popped; i++) {
+        u64 m = i == RSP && in->bits == 16 ? 0xFFFF : gpr_mask;
+        bad += differ(gpr_name[i], in->gpr[i], h->gpr[i] & m, o->gpr[i] & m);
+    }
     for (unsigned i = 0; i < 16; i++) {
         for (unsigned k = 0; k < 2; k++) {
             snprintf(what, sizeof what, "xmm%u.%s", i, k ? "high" : "low");
@@ -127,7 +133,7 @@ static void fill_data(struct rng *g, u8 *d)
 // POPF with TF, NT or AC would change how the host runs the harness itself.
 static void tame_flags(struct test *t)
 {
-    u64 at = t->in.gpr[RSP] - DATA_BASE;
+    u64 at = t->in.gpr[RSP] - (t->in.bits == 16 ? 0 : DATA_BASE);
     if (strncmp(t->row->name, "popf", 4)) return;
     if (at + 1 < DATA_SIZE) t->data[at + 1] &= (u8)~0x41;
     if (at + 2 < DATA_SIZE) t->data[at + 2] &= (u8)~0x04;
@@ -163,7 +169,7 @@ int main(int argc, char **argv)
 {
     const char *seed_text = getenv("SILICON_SEED") ? getenv("SILICON_SEED") : "1";
     const char *only = NULL, *engine = NULL, *why = "";
-    unsigned count = 60, only_bits = 0;
+    unsigned count = 25, only_bits = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--seed")) seed_text = argv[i + 1];
         else if (!strcmp(argv[i], "--row")) only = argv[i + 1];
@@ -171,7 +177,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--engine")) engine = argv[i + 1];
         else if (!strcmp(argv[i], "--bits")) only_bits = (unsigned)strtoul(argv[i + 1], NULL, 0);
         else {
-            fprintf(stderr, "usage: test_silicon [--seed N|random] [--row NAME] [--count N] [--engine loop|fast] [--bits 32|64]\n");
+            fprintf(stderr, "usage: test_silicon [--seed N|random] [--row NAME] [--count N] [--engine loop|fast] [--bits 16|32|64]\n");
             return 2;
         }
     }
@@ -184,10 +190,11 @@ int main(int argc, char **argv)
     static struct test t;
     unsigned tested = 0, failed_rows = 0, skipped = 0;
     u64 runs = 0, faults = 0;
-    for (unsigned e = 0; e < 4; e++) {
-        unsigned bits = e & 2 ? 32 : 64;
+    for (unsigned e = 0; e < 6; e++) {
+        unsigned bits = 64 >> (e >> 1);
         const char *name = e & 1 ? "fast" : "loop";
         if ((engine && strcmp(engine, name)) || (only_bits && only_bits != bits)) continue;
+        if (bits == 16 && !native_has_16bit()) continue;
         struct guest *g = guest_new(!(e & 1));
         if (!g) {
             printf("Bail out! no memory for the guest\n");
@@ -221,7 +228,7 @@ int main(int argc, char **argv)
             }
         }
         unsigned bad = 0;
-        for (unsigned round = 0; (!only || !strcmp(only, "sequence")) && round < 50 * count && bad < 5; round++) {
+        for (unsigned round = 0; (!only || !strcmp(only, "sequence")) && round < 80 * count && bad < 5; round++) {
             struct rng r = {row_seed(seed, 0xFFFF, round)};
             t.row = NULL;
             t.n = encode_sequence(&r, bits, t.code, sizeof t.code, &t.in, &t.undefined);

@@ -112,7 +112,7 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
 {
     memset(in, 0, sizeof *in);
     in->bits = (u8)bits;
-    for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 32 ? (u32)value(g) : value(g);
+    for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 64 ? value(g) : (u32)value(g);
     for (unsigned i = 0; i < 16; i++) vector(g, in->xmm[i]);
     in->rflags = 0x202 | (rng_next(g) & (FL_ARITH)) | (rng_one_in(g, 4) ? FL_DF : 0);
     in->mxcsr = 0x1F80 | (u32)(rng_next(g) & 0x603F);
@@ -130,7 +130,7 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
 
 // ---- addresses ----
 // A data address: mostly well inside, sometimes at an edge or across the pages' border, sometimes aligned.
-static u64 address(struct rng *g)
+static u64 linear_address(struct rng *g)
 {
     switch (rng_below(g, 16)) {
     case 0: return DATA_BASE + DATA_SIZE - rng_below(g, 40);     // may run into the guard
@@ -144,11 +144,39 @@ static u64 address(struct rng *g)
     }
 }
 
+static u64 data_base(unsigned bits)
+{
+    return bits == 16 ? DATA_BASE : 0; // of the segments
+}
+static u64 address(struct rng *g, unsigned bits)
+{
+    return linear_address(g) - data_base(bits);
+}
+
 struct modrm { // a memory operand to be
     u8 bytes[6];
     unsigned n;
     bool rip_relative;
 };
+
+// The 16-bit forms.
+static void memory_form16(struct rng *g, struct modrm *m, unsigned reg, struct side_state *in, u64 target, u32 pinned,
+                          bool no_registers)
+{
+    static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX}, index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
+    unsigned rm = (unsigned)rng_below(g, 8), mod = (unsigned)rng_below(g, 3);
+    u16 disp = (u16)target;
+    memset(m, 0, sizeof *m);
+    if (no_registers || (pinned >> base[rm] & 1)) rm = 6, mod = 0;
+    if (mod != 0 || rm != 6) {
+        disp = mod == 0 ? 0 : mod == 1 ? (u16)(s8)rng_next(g) : (u16)rng_next(g);
+        u16 offset = disp + (index[rm] < 16 ? (u16)in->gpr[index[rm]] : 0);
+        in->gpr[base[rm]] = (in->gpr[base[rm]] & ~0xFFFFull) | (u16)(target - offset);
+    }
+    m->bytes[0] = (u8)(mod << 6 | reg << 3 | rm);
+    memcpy(m->bytes + 1, &disp, 2);
+    m->n = mod == 1 ? 2 : mod == 2 || rm == 6 ? 3 : 1;
+}
 
 // Chooses a form, and registers in `in` that make its address the target.
 static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in, u64 target, u32 pinned,
@@ -157,7 +185,7 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     unsigned base, index, scale = (unsigned)rng_below(g, 4);
     s32 disp = 0;
     memset(m, 0, sizeof *m);
-    unsigned registers = in->bits == 32 ? 8 : 16;
+    unsigned registers = in->bits == 64 ? 16 : 8;
     if (rng_one_in(g, no_registers ? 2 : 8)) { // RIP-relative: the displacement is patched when the length is known
         m->bytes[0] = (u8)(reg << 3 | 5);
         m->n = 5;
@@ -187,7 +215,7 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
         if (index != 4) offset += in->gpr[index] << scale;
     }
     in->gpr[base] = target - offset;
-    if (in->bits == 32) in->gpr[base] = (u32)in->gpr[base];
+    if (in->bits != 64) in->gpr[base] = (u32)in->gpr[base];
     if (base >= 8) *rex |= 0x41;
     if (index >= 8) *rex |= 0x42;
     m->bytes[m->n++] = (u8)(mod << 6 | reg << 3 | (sib ? 4 : base & 7));
@@ -230,20 +258,20 @@ void encode_prepare_area(const struct row *r, struct rng *g, u8 *area)
 static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state *in)
 {
     u32 pinned = 1u << RSP;
-    in->gpr[RSP] = DATA_BASE + 1024 + (rng_below(g, DATA_SIZE - 2048) & ~7ull);
-    if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g);
-    if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g), pinned |= 1u << RBP;
+    in->gpr[RSP] = DATA_BASE - data_base(in->bits) + 1024 + (rng_below(g, DATA_SIZE - 2048) & ~7ull);
+    if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g, in->bits);
+    if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g, in->bits), pinned |= 1u << RBP;
     if ((r->flags & RF_REP) || !strncmp(r->name, "maskmov", 7)) {
-        in->gpr[RSI] = address(g);
-        in->gpr[RDI] = address(g);
+        in->gpr[RSI] = address(g, in->bits);
+        in->gpr[RDI] = address(g, in->bits);
         if (!rng_one_in(g, 16)) in->gpr[RCX] = rng_below(g, 40);
         pinned |= 1u << RSI | 1u << RDI | 1u << RCX;
         if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
         // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is the processor's choice.
-        if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE + rng_below(g, DATA_SIZE - 64);
+        if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
         if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
     }
-    if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE + 300, pinned |= 1u << RBX;
+    if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE - data_base(in->bits) + 300, pinned |= 1u << RBX;
     if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4)) in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
     if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4)) in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
     if (area_alignment(r) == 64) { // the components that both sides have
@@ -273,7 +301,8 @@ static bool undefined_result(const struct row *r, const u8 *code, const ZydisDec
 
 static void decoder(ZydisDecoder *d, unsigned bits)
 {
-    if (bits == 32) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    if (bits == 16) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16);
+    else if (bits == 32) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     else ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 }
 
@@ -285,6 +314,23 @@ static ZyanStatus parse(const u8 *code, unsigned n, unsigned bits, ZydisDecodedI
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
     return ZydisDecoderDecodeInstruction(&d, &ctx, code, n, z);
+}
+
+// Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
+static bool disturbs(const u8 *code, unsigned n, unsigned bits, bool stack_only)
+{
+    ZydisDecoder d;
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    decoder(&d, bits);
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, n, &z, op))) return true;
+    for (unsigned i = 0; i < z.operand_count; i++) {
+        if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+        ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op[i].reg.value);
+        if (full == ZYDIS_REGISTER_RSP && op[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) return true;
+        if (!stack_only && full == ZYDIS_REGISTER_RCX && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) return true;
+    }
+    return false;
 }
 
 // One instruction at `rip`. `pinned` registers are no base registers; within a sequence no register is, since it may
@@ -299,8 +345,10 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
     bool wide = in->bits == 64;
     // (MASKMOVQ to an unwritable segment: whether the x87 state has become MMX by then is the processor's choice.)
-    if (rng_one_in(g, 12) && (wide || strcmp(r->name, "maskmovq"))) code[n++] = segments[rng_below(g, wide ? 5 : 4)];
-    if (rng_one_in(g, 16) && (wide || is(r, "lea"))) code[n++] = 0x67; // 16-bit addresses reach no data of ours
+    if (rng_one_in(g, 12) && (wide || strcmp(r->name, "maskmovq"))) code[n++] = segments[in->bits == 16 ? 2 * rng_below(g, 2) : rng_below(g, wide ? 5 : 4)]; // 16-bit: not CS
+
+    bool p67 = rng_one_in(g, in->bits == 16 ? 3 : 16) && (in->bits != 32 || is(r, "lea")); // no 16-bit addresses in flat segments
+    if (p67) code[n++] = 0x67;
     bool free66 = r->pfx == PFX_ANY || r->pfx == PFX_NONE_OR_66;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
     if (r->pfx == PFX_66) code[n++] = 0x66;
@@ -319,11 +367,12 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     }
     if (!wide) rex = 0;
     struct modrm m = {.n = 1};
-    u64 target = address(g);
+    u64 target = address(g, in->bits);
     if (area_alignment(r) && !rng_one_in(g, 12)) target &= ~(u64)(area_alignment(r) - 1);
-    *operand = mem ? target : 0;
+    *operand = mem ? target + data_base(in->bits) : 0;
     if (mem) {
-        memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
+        if (in->bits == 16 && !p67) memory_form16(g, &m, reg, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
+        else memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
     } else {
         unsigned rm = r->reg != REG_ANY && (r->reg & 0x100) ? r->reg & 7 : (unsigned)rng_below(g, 8);
         if (rex && rng_one_in(g, 2) && !(r->flags & RF_FPU)) rex |= 1;
@@ -367,6 +416,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     u64 undefined = r->undefined & ~2u;
     if (r->undefined & 2) undefined |= FL_OF;
     *undefined_flags = undefined;
+    // The kernel gives back only SP to 16-bit stacks.
+    if (in->bits == 16 && (disturbs(code, z.length, 16, true) || is(r, "enter") || (is(r, "pusha") && memchr(code, 0x66, n)))) return 0;
     return z.length;
 }
 
@@ -374,9 +425,9 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
                        u64 *operand)
 {
     inputs_random(g, bits, in);
-    in->rip = CODE_BASE + rng_below(g, 64) * 32;
+    in->rip = CODE_BASE - (bits == 16 ? CODE_BASE : 0) + rng_below(g, 64) * 32;
     u32 pinned = implicit_inputs(r, g, in);
-    for (unsigned i = 0; i < 16 && bits == 32; i++) in->gpr[i] = (u32)in->gpr[i];
+    for (unsigned i = 0; i < 16 && bits != 64; i++) in->gpr[i] = (u32)in->gpr[i];
     return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags, operand);
 }
 
@@ -386,23 +437,6 @@ static bool sequence_row(const struct row *r, unsigned bits)
     static const char *const no[] = {"ud", "in", "out", "popa", "bound", "into", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
                                      "frstor", "fnstenv", "fldenv", NULL};
     return encode_eligible(r, bits) && !(r->flags & RF_REP) && !one_of(r->name, no);
-}
-
-// Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
-static bool disturbs(const u8 *code, unsigned n, unsigned bits)
-{
-    ZydisDecoder d;
-    ZydisDecodedInstruction z;
-    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-    decoder(&d, bits);
-    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, n, &z, op))) return true;
-    for (unsigned i = 0; i < z.operand_count; i++) {
-        if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
-        ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op[i].reg.value);
-        if (full == ZYDIS_REGISTER_RSP && op[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) return true;
-        if (full == ZYDIS_REGISTER_RCX && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) return true;
-    }
-    return false;
 }
 
 struct flag_taint { // arithmetic flags whose values the manual leaves open, at a point of the sequence
@@ -419,7 +453,7 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
         if ((r->flags & RF_READS) && t->now) continue;
         u64 undefined = 0, operand;
         unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined, &operand);
-        if (!n || disturbs(code, n, in->bits)) continue;
+        if (!n || disturbs(code, n, in->bits, false)) continue;
         if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
         t->now = (r->flags & RF_WRITES ? 0 : t->now) | undefined;
         t->ever |= undefined;
@@ -498,14 +532,20 @@ unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, 
     unsigned n = 0, count = 2 + (unsigned)rng_below(g, 6);
     bool loop = rng_one_in(g, 3);
     inputs_random(g, bits, in);
-    in->rip = CODE_BASE + rng_below(g, 64) * 32;
-    in->gpr[RSP] = DATA_BASE + DATA_SIZE - 256 - 8 * rng_below(g, 4); // where address() seldom points: return addresses live there
+    in->rip = CODE_BASE - (bits == 16 ? CODE_BASE : 0) + rng_below(g, 64) * 32;
+    in->gpr[RSP] = DATA_BASE - data_base(bits) + DATA_SIZE - 256 - 8 * rng_below(g, 4); // where address() seldom points: return addresses live there
     in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.
     for (unsigned i = 0; i < count && n + 48 < room; i++) {
         if (!t.now && !(loop && t.ever) && rng_one_in(g, 4)) {
             struct flag_taint before = t;
-            n += branch_over(g, code + n, in, in->rip + n, &t, loop);
+            if (bits == 16) { // the other branches are written for wider code
+                code[n] = (u8)(0x70 + rng_below(g, 16));
+                code[n + 1] = (u8)sequence_insn(g, code + n + 2, in, in->rip + n + 2, &t, loop);
+                n += 2u + code[n + 1];
+            } else {
+                n += branch_over(g, code + n, in, in->rip + n, &t, loop);
+            }
             t.now |= before.now;
         } else {
             n += sequence_insn(g, code + n, in, in->rip + n, &t, loop);

@@ -77,7 +77,15 @@ static void segments(struct vcpu *v, unsigned bits, bool supervisor)
         v->s.seg[SEG_CS] = segment(SEL_CODE0, 0xA09B, 0xFFFFFFFF);
         return;
     }
-    for (unsigned i = 0; i < SEG_LDTR; i++) v->s.seg[i] = segment(SEL_DATA3, 0xC0F3, 0xFFFFFFFF);
+    for (unsigned i = 0; i < SEG_LDTR; i++) {
+        v->s.seg[i] = segment(SEL_DATA3, bits == 16 ? 0xF3 : 0xC0F3, bits == 16 ? DATA_SIZE - 1 : 0xFFFFFFFF);
+        v->s.seg[i].base = bits == 16 ? DATA_BASE : 0;
+    }
+    if (bits == 16) {
+        v->s.seg[SEG_CS] = segment(SEL_CODE3, 0xFB, CODE_SIZE - 1);
+        v->s.seg[SEG_CS].base = CODE_BASE;
+        return;
+    }
     v->s.seg[SEG_CS] = segment(SEL_CODE3, bits == 32 ? 0xC0FB : 0xA0FB, 0xFFFFFFFF);
 }
 
@@ -176,7 +184,7 @@ void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_st
     u8 bytes[256];
     memcpy(bytes, code, n);
     bytes[n] = 0xCC;
-    phys_write(&g->phys, 0, CODE_PHYS + (in->rip - CODE_BASE), bytes, n + 1);
+    phys_write(&g->phys, 0, CODE_PHYS + (code_linear(in->bits, in->rip) - CODE_BASE), bytes, n + 1);
     state_put(v, in);
     enum run_exit why = vcpu_run(v, 100000);
     state_get(v, &out->s);

@@ -4,11 +4,14 @@
 #include "tests/silicon/silicon.h"
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <asm/ldt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 const bool native_possible = true;
 
@@ -24,6 +27,18 @@ static struct {
     greg_t saved[NGREG];
     u8 saved_fp[512];
 } run;
+
+enum { SEL_CODE16 = 0x07, SEL_DATA16 = 0x0F }; // of the LDT
+
+static bool ldt_set(unsigned entry, unsigned base, unsigned limit, bool code)
+{
+    struct user_desc d = {.entry_number = entry, .base_addr = base, .limit = limit, .contents = code ? 2 : 0, .useable = 1};
+    return syscall(SYS_modify_ldt, 1, &d, sizeof d) == 0;
+}
+bool native_has_16bit(void)
+{
+    return ldt_set(0, CODE_BASE, CODE_SIZE - 1, true) && ldt_set(1, DATA_BASE, DATA_SIZE - 1, false);
+}
 
 static void legacy_put(u8 *b, const struct side_state *s)
 {
@@ -63,6 +78,8 @@ static void handler(int sig, siginfo_t *info, void *context)
         g[REG_EFL] = (greg_t)run.in->rflags;
         if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | 0x23; // Linux's 32-bit code segment
         legacy_put(fp, run.in);
+        if (run.in->bits == 16)
+            g[REG_CSGSFS] = (g[REG_CSGSFS] & 0x0000FFFFFFFF0000ll) | SEL_CODE16 | (greg_t)((u64)SEL_DATA16 << 48);
         run.inside = true;
         return;
     }
@@ -100,15 +117,16 @@ bool native_init(const char **why)
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
         if (sigaction(signals[i], &sa, NULL)) return false;
     }
-    // 64-bit code runs with null data segments; 32-bit code needs flat ones.
-    asm volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(0x2B));
     return true;
 }
 
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out)
 {
-    memcpy((void *)in->rip, code, n);
-    ((u8 *)in->rip)[n] = 0xCC;
+    u8 *at = (u8 *)code_linear(in->bits, in->rip);
+    memcpy(at, code, n);
+    at[n] = 0xCC;
+    // 64-bit code runs with null data segments; other code needs real ones.
+    asm volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(in->bits == 16 ? SEL_DATA16 : 0x2B));
     run.in = in;
     run.out = out;
     run.wanted = true;
@@ -130,6 +148,10 @@ bool native_init(const char **why)
     return false;
 }
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
+bool native_has_16bit(void)
+{
+    return false;
+}
 u8 *native_data(void)
 {
     return NULL;

@@ -13,6 +13,12 @@
 #define DATA_BASE  0x20000000ull
 #define DATA_SIZE  0x2000ull // two pages between guards
 
+// 16-bit code: CS covers the code page, DS, ES and SS the data; addresses below are offsets in them.
+static inline u64 code_linear(u8 bits, u64 rip)
+{
+    return bits == 16 ? CODE_BASE + rip : rip;
+}
+
 struct side_state { // what goes in and comes out, x87 in stack order
     u64 gpr[16], rip, rflags;
     u64 xmm[16][2];
@@ -20,7 +26,7 @@ struct side_state { // what goes in and comes out, x87 in stack order
     u16 fcw, fsw;
     u8 tags; // abridged: a bit a physical register
     u8 st[8][10];
-    u8 bits; // of the code: 64, or 32 in compatibility mode
+    u8 bits; // of the code: 64; in compatibility mode 32 (flat), or 16 (code and data have segments of their own)
     bool supervisor; // guest only: at CPL 0
 };
 
@@ -45,6 +51,7 @@ static inline bool rng_one_in(struct rng *r, unsigned n)
 
 // ---- native.c ----
 bool native_init(const char **why); // false: not possible on this host
+bool native_has_16bit(void);      // whether the kernel gives 16-bit segments
 extern const bool native_possible;
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
 u8 *native_data(void);
