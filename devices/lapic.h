@@ -48,7 +48,8 @@ struct lapic {
     void *cpu;
     unsigned index;
     unsigned timer;
-    u64 base_reserved; // bits of IA32_APIC_BASE that must be 0
+    u64 base_reserved;    // bits of IA32_APIC_BASE that must be 0
+    bool no_tsc_deadline; // the processor has no TSC-deadline mode: bit 18 of the timer's LVT is reserved
 };
 
 // The message bus: local APICs by processor number, and who wants to hear of an end of interrupt.

@@ -29,6 +29,11 @@ static const u32 lvt_writable[LAPIC_LVTS] = {
     [LAPIC_LVT_LINT0] = 0x1A7FF,   [LAPIC_LVT_LINT1] = 0x1A7FF,   [LAPIC_LVT_ERROR] = 0x100FF,
 };
 
+static u32 lvt_mask(const struct lapic *l, unsigned n)
+{
+    return lvt_writable[n] & ~(n == LAPIC_LVT_TIMER && l->no_tsc_deadline ? 1u << 18 : 0);
+}
+
 #define ICR_WRITABLE 0xCCFFFu // bit 12 (delivery status) is read-only, 13 and 17:16 are reserved
 #define SVR_WRITABLE 0x3FFu
 
@@ -62,7 +67,7 @@ static bool read_reg(struct lapic *l, unsigned reg, u32 *v)
 
 static void write_lvt(struct lapic *l, unsigned n, u32 v)
 {
-    v &= lvt_writable[n];
+    v &= lvt_mask(l, n);
     if (!(l->st.svr & SVR_ENABLE)) v |= LVT_MASKED; // mask bits stay set while the APIC is disabled by software
     v |= l->st.lvt[n] & LVT_REMOTE_IRR;
     if (n == LAPIC_LVT_TIMER) {
@@ -209,7 +214,7 @@ bool lapic_msr_write(struct lapic *l, u32 msr, u64 value)
     if (reg >= REG_LVT && reg < REG_LVT + LAPIC_LVTS) {
         // Delivery status and remote IRR are read-only, not reserved.
         bool lint = reg == REG_LVT + LAPIC_LVT_LINT0 || reg == REG_LVT + LAPIC_LVT_LINT1;
-        allowed = lvt_writable[reg - REG_LVT] | 0x1000 | (lint ? LVT_REMOTE_IRR : 0);
+        allowed = lvt_mask(l, reg - REG_LVT) | 0x1000 | (lint ? LVT_REMOTE_IRR : 0);
     } else {
         switch (reg) {
         case REG_TPR:

@@ -217,6 +217,7 @@ static void wire_interrupt_controllers(struct machine *m)
     for (unsigned i = 0; i < m->cpus_n; i++) {
         lapic_init(&m->lapic[i], &m->apics, &m->clock, i, f->maxphyaddr, &lapic_ops, &m->cpu_side[i]);
         if (!feature_on(f, FEATURE_X2APIC)) m->lapic[i].base_reserved |= BIT(10);
+        m->lapic[i].no_tsc_deadline = !feature_on(f, FEATURE_TSC_DEADLINE);
         add(m, &m->lapic[i].dev);
     }
     ioapic_init(&m->ioapic, &m->bus, &m->clock, &m->apics);

@@ -212,6 +212,18 @@ static void tsc_deadline(void **state)
     assert_true(f.b.clock.next_deadline == CLOCK_NEVER);
 }
 
+static void tsc_deadline_off(void **state)
+{
+    struct fixture f;
+    begin_enabled(&f);
+    f.l[0].no_tsc_deadline = true;
+    wr(&f, 0, 0x320, 0x40040);
+    assert_int_equal(rd(&f, 0, 0x320), 0x40);
+    assert_true(lapic_msr_write(&f.l[0], 0x1B, 0xFEE00D00));
+    assert_false(lapic_msr_write(&f.l[0], 0x832, 0x40040)); // reserved
+    assert_true(lapic_msr_write(&f.l[0], 0x832, 0x20040));
+}
+
 static void ipi_physical_and_shorthands(void **state)
 {
     struct fixture f;
@@ -490,6 +502,7 @@ int main(void)
         cmocka_unit_test(divide_configurations),
         cmocka_unit_test(periodic_timer_reloads),
         cmocka_unit_test(tsc_deadline),
+        cmocka_unit_test(tsc_deadline_off),
         cmocka_unit_test(ipi_physical_and_shorthands),
         cmocka_unit_test(init_and_startup),
         cmocka_unit_test(logical_destinations),
