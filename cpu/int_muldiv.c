@@ -89,6 +89,14 @@ ALWAYS_INLINE bool shift_body(struct vcpu *v, const struct insn *in, unsigned op
             if (w == W32) reg_set(v, in->m, w, a); // zero-extends all the same
             return true;
         }
+        if (w >= W32 && op < 2) { // rotates: the other flags stay
+            unsigned bits = width_bits(w);
+            u64 m = width_mask(w), r = op == 0 ? ((a << count) | (a >> (bits - count))) & m : ((a >> count) | (a << (bits - count))) & m;
+            bool top = r >> (bits - 1) & 1;
+            v->s.fl = op == 0 ? with_cf_of(v->s.fl, r & 1, top ^ (r & 1)) : with_cf_of(v->s.fl, top, top ^ (r >> (bits - 2) & 1));
+            reg_set(v, in->m, w, r);
+            return true;
+        }
         if (w >= W32 && op >= 4) { // the common ones, inline
             u64 m = width_mask(w), r;
             unsigned bits = width_bits(w);
