@@ -43,7 +43,7 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_XSAVE}, {FEATURE_XSAVE, FEATURE_XSAVEOPT}, {FEATURE_XSAVE, FEATURE_XSAVEC},
     {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
     {FEATURE_APIC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_ADJUST},
-    {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
+    {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_RDTSCP, FEATURE_RDPID}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
     {FEATURE_LM, FEATURE_SYSCALL}, {FEATURE_LM, FEATURE_LAHF_LM}, {FEATURE_LM, FEATURE_LA57}, {FEATURE_LM, FEATURE_PCID},
     {FEATURE_LM, FEATURE_FSGSBASE}, {FEATURE_LM, FEATURE_PKU}, {FEATURE_LM, FEATURE_PDPE1GB}, {FEATURE_LM, FEATURE_CX16},
     {FEATURE_SPEC_CTRL, FEATURE_BHI_CTRL}, {FEATURE_CX8, FEATURE_CX16}, {FEATURE_PCID, FEATURE_INVPCID}, {FEATURE_PSE, FEATURE_PSE36}, {FEATURE_MCE, FEATURE_MCA},
@@ -170,7 +170,7 @@ static bool unknown_model(const char *word, size_t n, char *buf, size_t buf_size
         unsigned d = distance(word, n, models[i]);
         if (d < best) best = d, at = i;
     }
-    snprintf(buf, buf_size, "-cpu: unknown model '%.*s'; did you mean '%s'?", (int)n, word, models[best <= 4 ? at : 0]);
+    snprintf(buf, buf_size, "unknown model '%.*s'; did you mean '%s'?", (int)n, word, models[best <= 4 ? at : 0]);
     *why = buf;
     return false;
 }
@@ -183,9 +183,9 @@ static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, cons
         if (d < best) best = d, at = i;
     }
     if (best <= 4)
-        snprintf(buf, buf_size, "-cpu: unknown feature '%.*s'; did you mean '%s'?", (int)n, word, feature_rows[at].name);
+        snprintf(buf, buf_size, "unknown feature '%.*s'; did you mean '%s'?", (int)n, word, feature_rows[at].name);
     else
-        snprintf(buf, buf_size, "-cpu: unknown feature '%.*s'", (int)n, word);
+        snprintf(buf, buf_size, "unknown feature '%.*s'", (int)n, word);
     *why = buf;
     return false;
 }
@@ -219,7 +219,7 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
                 return unknown_model(word, n, buf, buf_size, why);
             }
             if (n == 0) {
-                snprintf(buf, buf_size, "-cpu: no model; use 'max'");
+                snprintf(buf, buf_size, "no model; use 'max'");
                 *why = buf;
                 return false;
             }
@@ -233,7 +233,7 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
             char *end;
             unsigned long bits = strtoul(equals + 1, &end, 10);
             if (end != word + n || bits < 32 || bits > 52) {
-                snprintf(buf, buf_size, "-cpu: phys-bits must be 32 to 52, not '%.*s'", (int)(n - key - 1), equals + 1);
+                snprintf(buf, buf_size, "phys-bits must be 32 to 52, not '%.*s'", (int)(n - key - 1), equals + 1);
                 *why = buf;
                 return false;
             }
@@ -245,7 +245,7 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
             (key > 4 && !memcmp(word, "kvm-", 4)))
             continue;
         if (equals && !parse_switch(equals + 1, n - key - 1, &on)) {
-            snprintf(buf, buf_size, "-cpu: '%.*s' wants on or off", (int)n, word);
+            snprintf(buf, buf_size, "'%.*s' wants on or off", (int)n, word);
             *why = buf;
             return false;
         }
@@ -259,14 +259,14 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         }
         if (in_list(foreign, ARRAY_LEN(foreign), word, key)) {
             if (!on) continue;
-            snprintf(buf, buf_size, "-cpu: this processor has no '%.*s'", (int)key, word);
+            snprintf(buf, buf_size, "this processor has no '%.*s'", (int)key, word);
             *why = buf;
             return false;
         }
         return unknown(word, key, buf, buf_size, why);
     }
     if (feature_on(f, FEATURE_VME)) {
-        snprintf(buf, buf_size, "-cpu: this processor has no 'vme'");
+        snprintf(buf, buf_size, "this processor has no 'vme'");
         *why = buf;
         return false;
     }
