@@ -39,7 +39,7 @@ void exec_slow(struct vcpu *v, const struct insn *in)
     if (in->term) {
         v->d.in = NULL;
         v->s.rip = v->d.npc;
-        TAIL exec_goto(v);
+        TAIL exec_goto(v, in);
     }
     if (unlikely(v->d.attention || v->d.budget < 0)) {
         block_leave(v, in + 1);
@@ -49,26 +49,27 @@ void exec_slow(struct vcpu *v, const struct insn *in)
     NEXT(v, in);
 }
 
-void exec_goto(struct vcpu *v)
+void exec_goto(struct vcpu *v, const struct insn *in)
 {
     if (unlikely(v->d.attention || v->d.budget <= 0)) return;
     struct block *b = block_find(v);
     v->d.budget -= b->n_check;
-    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b);
+    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b->in);
     TAIL b->in[0].exec(v, b->in);
 }
 
-void exec_block_over(struct vcpu *v, struct block *b)
+void exec_block_over(struct vcpu *v, const struct insn *first)
 {
-    v->d.budget += b->n_check; // back in the run loop at the block's start
+    v->d.budget += insn_block(first)->n_check; // back in the run loop at the block's start
 }
 
-void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
+// The block of the target, or NULL: back to the run loop.
+static struct block *link_block(struct vcpu *v, const struct insn *in, unsigned k)
 {
     u64 base = v->s.rip;
     v->s.rip = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
     if (!mode_long64(v->d.mode)) v->s.rip = (u32)v->s.rip;
-    if (unlikely(v->d.attention || v->d.budget <= 0)) return;
+    if (unlikely(v->d.attention || v->d.budget <= 0)) return NULL;
     u64 flushes = v->d.engine->flushes;
     struct block *b = block_find(v);
     // What is not flat is found each time: its segment's base and limit are in no key.
@@ -83,9 +84,20 @@ void exec_link(struct vcpu *v, const struct insn *in, unsigned k)
         l->gen[k] = same_page ? GEN_SAME_PAGE : v->d.found_gen;
     }
     v->d.budget -= b->n_check;
-    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b);
-    TAIL b->in[0].exec(v, b->in);
+    return b;
 }
+
+// Every function of the chain has the same prototype, or clang does not promise the sibling call.
+#define LINK(k)                                                                                                        \
+    void exec_link_##k(struct vcpu *v, const struct insn *in)                                                          \
+    {                                                                                                                  \
+        struct block *b = link_block(v, in, k);                                                                        \
+        if (!b) return;                                                                                                \
+        if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b->in);                                                 \
+        TAIL b->in[0].exec(v, b->in);                                                                                  \
+    }
+LINK(0)
+LINK(1)
 
 // The end of a block that ends for its length or at the end of its page.
 void exec_fallthrough(struct vcpu *v, const struct insn *in) { ENTER_LINK(v, in, 1, v->s.rip + in->off); }

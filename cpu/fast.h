@@ -18,8 +18,6 @@
 #define TAIL return
 #endif
 
-#define TAIL_LINK return // another prototype: a sibling call all the same, which musttail cannot promise
-
 #define NEXT(v, in) TAIL (in)[1].exec(v, (in) + 1)
 
 #define FAST(name, call)                                                                                               \
@@ -79,13 +77,13 @@ ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
     return gen == v->d.fetch_gen || gen == v->d.fetch_gen_global;
 }
 // Goes to block b at `rip`: charges it, or hands over to the run loop when the slice cannot hold it or it was dropped.
-void exec_block_over(struct vcpu *v, struct block *b);
+exec_fn exec_block_over; // given the block's first instruction
 #define ENTER_BLOCK(v, blk, target)                                                                                    \
     do {                                                                                                               \
         struct block *b_ = (blk);                                                                                      \
         (v)->s.rip = (target);                                                                                         \
         (v)->d.budget -= b_->n_check;                                                                                  \
-        if (unlikely((v)->d.budget < 0)) TAIL exec_block_over(v, b_);                                                  \
+        if (unlikely((v)->d.budget < 0)) TAIL exec_block_over(v, b_->in);                                                  \
         TAIL b_->in[0].exec(v, b_->in);                                                                                \
     } while (0)
 // Through the jump cache (RET, indirect branches).
@@ -95,7 +93,7 @@ void exec_block_over(struct vcpu *v, struct block *b);
         const struct jump_entry *j_ = &(v)->d.engine->jump[jump_hash(t_)];                                             \
         if (likely(j_->rip == t_ && fetch_gen_good(v, j_->gen))) ENTER_BLOCK(v, j_->b, t_);                           \
         (v)->s.rip = t_;                                                                                               \
-        TAIL exec_goto(v);                                                                                             \
+        TAIL exec_goto(v, NULL);                                                                                             \
     } while (0)
 // Through link slot `k` after a direct branch. exec_link takes over when the link is not made, was made under another generation,
 // leads to a block that was dropped, or the slice cannot hold the block.
@@ -103,15 +101,15 @@ void exec_block_over(struct vcpu *v, struct block *b);
     do {                                                                                                               \
         const struct link *l_ = (const struct link *)((in) + 1);                                                       \
         if (l_->gen[k] != GEN_SAME_PAGE && unlikely(!fetch_gen_good(v, l_->gen[k]) || l_->rip != (v)->s.rip))          \
-            TAIL_LINK exec_link(v, in, k);                                                                             \
+            TAIL exec_link_##k(v, in);                                                                             \
         struct block *b_ = l_->b[k];                                                                                   \
         s64 left_ = (v)->d.budget - b_->n_check;                                                                       \
-        if (unlikely(left_ < 0)) TAIL_LINK exec_link(v, in, k);                                                        \
+        if (unlikely(left_ < 0)) TAIL exec_link_##k(v, in);                                                        \
         (v)->s.rip = (target);                                                                                         \
         (v)->d.budget = left_;                                                                                         \
         TAIL b_->in[0].exec(v, b_->in);                                                                                \
     } while (0)
 // Finds the block of the target (fall through: k = 0; taken: k = 1), stores it in the link, goes there.
-void exec_link(struct vcpu *v, const struct insn *in, unsigned k);
+exec_fn exec_link_0, exec_link_1;
 
 #endif

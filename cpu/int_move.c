@@ -73,8 +73,10 @@ ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, int unused, u
         a = REG64(v, in->m) + (u64)(s64)in->disp;
     else if (fast && form == FORM_X)
         a = REG64(v, in->m) + (REG64(v, in->x) << in->scale) + (u64)(s64)in->disp;
-    else
-        a = insn_ea(v, in);
+    else {
+        a = REG64(v, in->m) + (REG64(v, in->x) << in->scale) + (u64)(s64)in->disp;
+        a = in->asz == W64 ? a : in->asz == W32 ? (u32)a : (u16)a;
+    }
     reg_set(v, in->r, w, a);
     return true;
 }
