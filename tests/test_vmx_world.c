@@ -203,7 +203,19 @@ static void msr_areas(void **state)
         assert_true(m->v->s.msr.kernel_gs_base == 0x7F0000);
         assert_int_equal(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108), 0);
     }
+    // IA32_VMX_MISC allows 512 entries.
+    for (unsigned n = 0; n < 520; n++) msr_entry(m, n, 0xC0000082, 0x1000 + n);
+    m_root_state(m);
+    m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 513), m_write(m, VMCS_VM_EXIT_MSR_STORE_COUNT, 0);
+    m_write(m, VMCS_VM_EXIT_MSR_LOAD_COUNT, 0);
+    assert_int_equal(M_ENTER(m, ""), 0x80000022);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 513);
+    m_root_state(m);
+    m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 512);
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    assert_int_equal(m->v->s.msr.lstar, 0x1000 + 511);
     assert_int_equal(m->shutdowns, 0);
+    m_write(m, VMCS_VM_EXIT_MSR_STORE_COUNT, 2);
     // A failure on the way out is a VMX abort.
     m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 0);
     m_write(m, VMCS_VM_EXIT_MSR_LOAD_COUNT, 0);
