@@ -34,10 +34,11 @@ static laddr destination(struct vcpu *v, const struct insn *in, u32 acc) // ES:r
 // a REP is cut into chunks, which derived state decides.
 static u64 move_cost(laddr a, u64 n) { return (a % 16 + n) / 16; }
 
-// How many elements of n bytes from `a` until the next architectural deadline is reached: then the boundary must look.
+// How many elements of n bytes from `a` until the slice's end is reached, for a deadline or the caller's limit: then the
+// boundary must look. Stopping there changes nothing that the guest sees.
 static u64 fit_time(const struct vcpu *v, laddr a, u64 n)
 {
-    u64 now = cpu_units(v), left = v->d.deadline_units > now ? v->d.deadline_units - now : 0;
+    u64 now = cpu_units(v), left = v->d.units_end > now ? v->d.units_end - now : 0;
     if (left > PAGE_SIZE) return PAGE_SIZE;
     u64 bytes = left * 16 > a % 16 ? left * 16 - a % 16 : 1;
     return (bytes + n - 1) / n;
@@ -52,7 +53,7 @@ static void rep_pause(struct vcpu *v)
     struct event e = {.kind = EVENT_RESTART};
     if (v->s.rflags & FL_TF) v->s.pending_dbg |= BIT(14);
     vmx_iteration_done(v);
-    if (v->d.attention || stepping(v) || cpu_units(v) >= v->d.deadline_units) raise_event(v, &e);
+    if (v->d.attention || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
 }
 
 // How many whole iterations fit before the page ends of `la`, going up (forward only).

@@ -28,6 +28,26 @@ static u64 odd_value(struct machine *m, u64 *seed, u64 old)
     }
 }
 
+// A guest in real-address mode, or in 32-bit protected mode with paging off: needs an unrestricted guest.
+static void without_paging(struct machine *m, bool real)
+{
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_SECONDARY_PROC_BASED_CONTROLS) | PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) & ~(u64)ENTRY_IA32E_MODE_GUEST);
+    m_write(m, VMCS_GUEST_IA32_EFER, 0), m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
+    m_write(m, VMCS_GUEST_CR0, CR0_NE | CR0_ET | (real ? 0 : CR0_PE));
+    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, real ? 0x9B : 0xC09B);
+    if (!real) return;
+    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST), m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4), m_write(m, VMCS_GUEST_RIP, 0);
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++) {
+        m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + i), 0xFFFF);
+        if (i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_BASE + i), m_read(m, (enum vmcs_field)(VMCS_GUEST_ES_SELECTOR + i)) << 4);
+        if (i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + i), 0x93);
+    }
+}
+
 static void spoil(struct machine *m, u64 *seed)
 {
     static const u32 pin[] = {PIN_EXTERNAL_INTERRUPT_EXITING, PIN_NMI_EXITING, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS,
@@ -47,6 +67,11 @@ static void spoil(struct machine *m, u64 *seed)
     m_write(m, VMCS_VIRTUAL_APIC_ADDRESS, M_VAPIC);
     m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, next(seed) % 200);
     m_write(m, VMCS_VM_FUNCTION_CONTROLS, next(seed) & 1), m_write(m, VMCS_EPTP_LIST_ADDRESS, M_BITMAP);
+    switch (next(seed) % 4) {
+    case 0: without_paging(m, true); break;
+    case 1: without_paging(m, false); break;
+    default: break;
+    }
     if (next(seed) % 4 == 0) {
         m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0x80000000 | (next(seed) & 0x7FF));
         m_write(m, VMCS_VM_ENTRY_INSTRUCTION_LENGTH, next(seed) % 16);
