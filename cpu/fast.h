@@ -71,6 +71,23 @@ ALWAYS_INLINE void host_store(void *p, unsigned w, u64 x)
     }
 }
 
+// The r/m operand as a source of width w: false on a miss of the fast path.
+ALWAYS_INLINE bool source_rm(struct vcpu *v, const struct insn *in, unsigned form, bool fast, unsigned w, u64 *x)
+{
+    if (!fast) {
+        *x = rm_load(v, in, w);
+        return true;
+    }
+    if (form == FORM_REG) {
+        *x = reg_get(v, in->m, w);
+        return true;
+    }
+    const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
+    if (!p) return false;
+    *x = host_load(p, w);
+    return true;
+}
+
 // ---- branches ----
 ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
 {

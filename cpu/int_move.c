@@ -22,14 +22,7 @@ BODY4(mov_EI, mov_store, true)
 ALWAYS_INLINE bool mov_load(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
 {
     u64 x;
-    if (fast && form != FORM_REG) {
-        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
-        if (!p) return false;
-        x = host_load(p, w);
-    } else if (fast)
-        x = reg_get(v, in->m, w);
-    else
-        x = rm_load(v, in, w);
+    if (!source_rm(v, in, form, fast, w, &x)) return false;
     reg_set(v, in->r, w, x);
     return true;
 }
@@ -47,14 +40,7 @@ ALWAYS_INLINE bool mov_extend(struct vcpu *v, const struct insn *in, bool sign, 
                               bool fast)
 {
     u64 x;
-    if (fast && form != FORM_REG) {
-        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(from));
-        if (!p) return false;
-        x = host_load(p, from);
-    } else if (fast)
-        x = reg_get(v, in->m, from);
-    else
-        x = rm_load(v, in, from);
+    if (!source_rm(v, in, form, fast, from, &x)) return false;
     if (sign) x = from == W8 ? (u64)(s64)(s8)x : from == W16 ? (u64)(s64)(s16)x : (u64)(s64)(s32)x;
     reg_set(v, in->r, w, x);
     return true;
@@ -98,14 +84,7 @@ void op_mov_oa(struct vcpu *v, const struct insn *in)
 ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
 {
     u64 x;
-    if (fast && form != FORM_REG) {
-        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
-        if (!p) return false;
-        x = host_load(p, w);
-    } else if (fast)
-        x = reg_get(v, in->m, w);
-    else
-        x = rm_load(v, in, w);
+    if (!source_rm(v, in, form, fast, w, &x)) return false;
     reg_set(v, in->r, w, cond(v->s.fl, in->op & 15) ? x : reg_get(v, in->r, w));
     return true;
 }

@@ -219,14 +219,7 @@ void op_imul1(struct vcpu *v, const struct insn *in) { multiply(v, in, true); }
 ALWAYS_INLINE bool imul_body(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
 {
     u64 b;
-    if (fast && form != FORM_REG) {
-        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
-        if (!p) return false;
-        b = host_load(p, w);
-    } else if (fast)
-        b = reg_get(v, in->m, w);
-    else
-        b = rm_load(v, in, w);
+    if (!source_rm(v, in, form, fast, w, &b)) return false;
     u64 a = imm ? in->imm : reg_get(v, in->r, w), r;
     bool over;
     if (w == W64) {
@@ -357,14 +350,7 @@ BT(bt, BIT_T) BT(bts, BIT_S) BT(btr, BIT_R) BT(btc, BIT_C)
 ALWAYS_INLINE bool scan_body(struct vcpu *v, const struct insn *in, bool reverse, unsigned w, unsigned form, bool nf, bool fast)
 {
     u64 a;
-    if (fast && form != FORM_REG) {
-        const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
-        if (!p) return false;
-        a = host_load(p, w);
-    } else if (fast)
-        a = reg_get(v, in->m, w);
-    else
-        a = rm_load(v, in, w);
+    if (!source_rm(v, in, form, fast, w, &a)) return false;
     if (!nf) v->s.fl = fl_result(a, w);
     if (a)
         reg_set(v, in->r, w, reverse ? 63u - (unsigned)__builtin_clzll(a) : (unsigned)__builtin_ctzll(a));
