@@ -199,7 +199,7 @@ static void choose_exec(struct insn *in, const struct row *r, u32 mode)
     in->exec = exec_slow;
     if ((r->intercept && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
     if ((r->flags & (RF_D64 | RF_F64)) && !mode_long64(mode)) return;
-    if ((r->flags & RF_SSE) && (mode & MODE_FPUNMASK)) return;
+    if ((r->flags & RF_XM) && (mode & MODE_FPUNMASK)) return;
     if (in->lock && !in->mem) return;
     unsigned form = FORM_REG;
     if (in->mem) {
