@@ -352,6 +352,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     bool free66 = r->pfx == PFX_ANY || r->pfx == PFX_NONE_OR_66;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
     if (r->pfx == PFX_66) code[n++] = 0x66;
+    // 66h beside F2h or F3h is no mandatory prefix (and the operand size of POPCNT and CRC32).
+    if ((r->pfx == PFX_F2 || r->pfx == PFX_F3) && rng_one_in(g, 8)) code[n++] = 0x66;
     if (r->pfx == PFX_F2) code[n++] = 0xF2;
     if (r->pfx == PFX_F3) code[n++] = 0xF3;
     if ((r->flags & RF_REP) && rng_one_in(g, 2)) code[n++] = rng_one_in(g, 2) ? 0xF2 : 0xF3;
