@@ -22,6 +22,21 @@ enum { CONTROL_SCI_EN = 1, CONTROL_SLP_EN = 0x2000 };
 #define PM1_ENABLE_BITS (PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_RTC)
 #define HALF_RANGE      BIT(23) // TMR_STS: bit 23 changes
 
+static void drive(struct acpi_pm *a)
+{
+    const struct acpi_pm_state *s = &a->st;
+    bool pending = s->pm1_status & s->pm1_enable & PM1_ENABLE_BITS || s->gpe_status & s->gpe_enable;
+    irq_set(&a->sci, pending && s->pm1_control & CONTROL_SCI_EN);
+}
+
+static void arm(struct acpi_pm *a)
+{
+    const struct acpi_pm_state *s = &a->st;
+    bool wanted = s->pm1_enable & PM1_TMR && !(s->pm1_status & PM1_TMR);
+    u64 next = (s->timer_seen / HALF_RANGE + 1) * HALF_RANGE;
+    clock_timer_set(a->dev.clock, a->timer, wanted ? clock_from_hz(next, ACPI_PM_TIMER_HZ) : CLOCK_NEVER);
+}
+
 static void update(struct acpi_pm *a)
 {
     struct acpi_pm_state *s = &a->st;
@@ -29,12 +44,8 @@ static void update(struct acpi_pm *a)
     if (ticks / HALF_RANGE != s->timer_seen / HALF_RANGE) s->pm1_status |= PM1_TMR;
     s->timer_seen = ticks;
 
-    bool pending = s->pm1_status & s->pm1_enable & PM1_ENABLE_BITS || s->gpe_status & s->gpe_enable;
-    irq_set(&a->sci, pending && s->pm1_control & CONTROL_SCI_EN);
-
-    bool wanted = s->pm1_enable & PM1_TMR && !(s->pm1_status & PM1_TMR);
-    clock_timer_set(a->dev.clock, a->timer,
-                    wanted ? clock_from_hz((ticks / HALF_RANGE + 1) * HALF_RANGE, ACPI_PM_TIMER_HZ) : CLOCK_NEVER);
+    drive(a);
+    arm(a);
 }
 
 static void write_control(struct acpi_pm *a, u16 v)
@@ -162,7 +173,11 @@ static void acpi_pm_reset(struct device *d)
     update(a);
 }
 
-static void acpi_pm_loaded(struct device *d) { update((struct acpi_pm *)d); }
+static void acpi_pm_loaded(struct device *d)
+{
+    drive((struct acpi_pm *)d);
+    arm((struct acpi_pm *)d);
+}
 
 static const struct device_ops acpi_pm_ops = {
     .name = "acpi-pm",

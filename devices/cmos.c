@@ -155,7 +155,7 @@ static void sync(struct cmos *m, u64 t)
     }
     s->seen = t;
     if (*c & s->reg[REG_B] & (C_PF | C_AF | C_UF)) *c |= C_IRQF; // enables and flags share bit positions
-    irq_set(&m->irq8, *c & C_IRQF && !m->irq_off);
+    irq_set(&m->irq8, *c & C_IRQF && !m->st.irq_off);
 }
 
 static void arm(struct cmos *m)
@@ -271,7 +271,7 @@ static void cmos_write(struct device *d, unsigned region, u64 offset, unsigned s
 
 void cmos_set_irq_off(struct cmos *m, bool off)
 {
-    m->irq_off = off;
+    m->st.irq_off = off;
     irq_set(&m->irq8, m->st.reg[REG_C] & C_IRQF && !off);
 }
 
@@ -305,7 +305,7 @@ static void cmos_reset(struct device *d)
     m->st.reg[REG_B] &= (u8)~(B_PIE | B_AIE | B_UIE | 8);
     m->st.reg[REG_C] = 0;
     m->st.index = 0;
-    m->irq_off = false;
+    m->st.irq_off = false;
     irq_set(&m->irq8, false);
     arm(m);
 }
@@ -313,7 +313,7 @@ static void cmos_reset(struct device *d)
 static void cmos_loaded(struct device *d)
 {
     struct cmos *m = (struct cmos *)d;
-    irq_set(&m->irq8, m->st.reg[REG_C] & C_IRQF && !m->irq_off);
+    irq_set(&m->irq8, m->st.reg[REG_C] & C_IRQF && !m->st.irq_off);
     arm(m);
 }
 

@@ -10,7 +10,8 @@ struct cmos_state {
     u64 base_time;   // clock time of a second's start (or at which the divider was released)
     u64 seen;        // clock time up to which the flags of register C have been computed
     u8 index;
-    u8 unused[7];
+    u8 irq_off; // HPET legacy replacement took IRQ 8
+    u8 unused[6];
     u8 reg[128];
 };
 STATE_END
@@ -19,7 +20,6 @@ struct cmos {
     struct device dev;
     struct cmos_state st;
     struct irq_line irq8;
-    bool irq_off; // HPET legacy replacement took IRQ 8 (the HPET's state, not this device's)
     unsigned timer;
     s64 start; // seconds since 1970 at the machine's start
     u64 ram_low, ram_high;

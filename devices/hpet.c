@@ -63,6 +63,17 @@ static const struct irq_line *line_of(const struct hpet *h, unsigned n)
     return ROUTES >> route & 1 ? &h->irq[route] : NULL;
 }
 
+// Level-triggered timers hold their lines while their status is set; two may share one.
+static void drive(const struct hpet *h)
+{
+    const struct irq_line *line[] = {&h->irq0, &h->irq8, &h->irq[2]};
+    for (unsigned k = 0; k < ARRAY_LEN(line); k++) {
+        bool level = false;
+        for (unsigned i = 0; i < HPET_TIMERS; i++) level |= h->st.status >> i & 1 && line_of(h, i) == line[k];
+        irq_set(line[k], level);
+    }
+}
+
 static void arm(struct hpet *h)
 {
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
@@ -83,10 +94,8 @@ static void hpet_tick(struct device *d, unsigned n)
     if (settle(t, counter(h)) && t->config & T_ENABLE) {
         const struct irq_line *l = line_of(h, n);
         if (t->config & T_LEVEL) h->st.status |= 1u << n;
-        if (l) {
-            irq_set(l, true);
-            if (!(t->config & T_LEVEL)) irq_set(l, false);
-        }
+        if (l) irq_set(l, true);
+        drive(h); // ends the pulse of an edge
     }
     arm(h);
 }
@@ -112,28 +121,24 @@ static void write_config(struct hpet *h, u64 v)
         h->st.start = h->dev.clock->now;
     }
     if (changed & CONFIG_LEGACY && h->legacy) h->legacy(h->to, h->st.config & CONFIG_LEGACY);
+    drive(h);
 }
 
 static void write_status(struct hpet *h, u64 v)
 {
-    for (unsigned i = 0; i < HPET_TIMERS; i++) {
-        if (!(h->st.status & v & BIT(i))) continue;
-        h->st.status &= ~BIT(i);
-        if (line_of(h, i)) irq_set(line_of(h, i), false);
-    }
+    h->st.status &= ~v;
+    drive(h);
 }
 
 static void write_timer_config(struct hpet *h, unsigned n, u64 v)
 {
     struct hpet_timer *t = &h->st.timer[n];
-    const struct irq_line *old = line_of(h, n);
-    if (h->st.status >> n & 1 && old) irq_set(old, false);
     t->config = (v & T_WRITABLE) | T_CAN | ROUTES << 32;
     t->set_accumulator = t->config & T_SET ? 1 : 0;
     t->config &= ~(u64)T_SET;
     t->comparator &= mask_of(t);
     if (!(t->config & T_LEVEL && t->config & T_ENABLE)) h->st.status &= ~BIT(n);
-    if (h->st.status >> n & 1 && line_of(h, n)) irq_set(line_of(h, n), true);
+    drive(h);
     find_due(t, counter(h));
 }
 

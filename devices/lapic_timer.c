@@ -48,10 +48,11 @@ void lapic_timer_arm(struct lapic *l)
     u64 at = CLOCK_NEVER, now = l->dev.clock->now;
     if (lapic_timer_mode(l) == TIMER_TSC_DEADLINE) {
         if (s->tsc_deadline) { // armed even if masked: reaching it disarms it
-            u64 tsc = l->ops->tsc(l->cpu);
-            at = s->tsc_deadline <= tsc ? now : s->tsc_deadline - tsc > CLOCK_NEVER - 1 - now
-                                                    ? CLOCK_NEVER
-                                                    : now + (s->tsc_deadline - tsc);
+            u64 tsc = l->ops->tsc(l->cpu), past = tsc - s->tsc_deadline, ahead = s->tsc_deadline - tsc;
+            if (s->tsc_deadline <= tsc)
+                at = past > now ? 0 : now - past;
+            else if (ahead < CLOCK_NEVER - now)
+                at = now + ahead;
         }
     } else if (s->timer_from && !(s->lvt[LAPIC_LVT_TIMER] & LVT_MASKED)) {
         at = s->timer_start + s->timer_from * ticks_per_count(l);

@@ -122,22 +122,24 @@ static const struct lapic_cpu_ops lapic_ops = {to_cpu_intr, to_cpu_nmi, to_cpu_i
 // ISA interrupt n is input n of the 8259 pair and of the I/O APIC, but for 0, which is input 2 of the latter.
 static void drive_irq(struct machine *m, unsigned n)
 {
-    u32 levels = m->irq_levels[IRQ_FROM_ISA] | m->irq_levels[IRQ_FROM_PCI] | m->irq_levels[IRQ_FROM_TEST];
-    bool level = levels >> n & 1;
-    if (n < 16) pic_set_line(&m->pic, n, level);
+    const u32 *from = m->irq_levels;
+    u32 levels = from[IRQ_FROM_ISA] | from[IRQ_FROM_PCI] | from[IRQ_FROM_TEST] | from[IRQ_FROM_HPET_LEGACY];
+    u32 inputs = (levels & ~1u) | (levels & 1) << 2 | from[IRQ_FROM_HPET];
+    if (n < 16) pic_set_line(&m->pic, n, levels >> n & 1);
     if (n == 0) n = 2;
-    ioapic_set_line(&m->ioapic, n, level || m->irq_levels[IRQ_FROM_HPET] >> n & 1);
+    ioapic_set_line(&m->ioapic, n, inputs >> n & 1);
 }
 
 static void set_irq(struct machine *m, enum machine_irq_source source, unsigned n, bool level)
 {
     u32 *levels = &m->irq_levels[source];
     *levels = level ? *levels | 1u << n : *levels & ~(1u << n);
-    drive_irq(m, source == IRQ_FROM_HPET && n == 2 ? 0 : n);
+    drive_irq(m, n);
 }
 
 static void isa_irq(void *to, unsigned n, bool level) { set_irq(to, IRQ_FROM_ISA, n, level); }
 static void pci_irq(void *to, unsigned n, bool level) { set_irq(to, IRQ_FROM_PCI, n, level); }
+static void hpet_legacy_irq(void *to, unsigned n, bool level) { set_irq(to, IRQ_FROM_HPET_LEGACY, n, level); }
 static void hpet_irq(void *to, unsigned n, bool level) { set_irq(to, IRQ_FROM_HPET, n, level); }
 static void test_irq(void *to, unsigned n, bool level) { set_irq(to, IRQ_FROM_TEST, n, level); }
 
@@ -220,6 +222,10 @@ static void wire_interrupt_controllers(struct machine *m)
         m->lapic[i].no_tsc_deadline = !feature_on(f, FEATURE_TSC_DEADLINE);
         add(m, &m->lapic[i].dev);
     }
+    static const struct device_ops lines_ops = {.name = "irq-lines"};
+    m->irq_lines = (struct device){
+        .ops = &lines_ops, .clock = &m->clock, .state = m->irq_levels, .state_size = sizeof m->irq_levels};
+    add(m, &m->irq_lines);
     ioapic_init(&m->ioapic, &m->bus, &m->clock, &m->apics);
     add(m, &m->ioapic.dev);
     pic_init(&m->pic, &m->bus, &m->clock);
@@ -239,8 +245,8 @@ static void wire_timers(struct machine *m)
     m->cmos.irq8 = (struct irq_line){isa_irq, m, 8};
     add(m, &m->cmos.dev);
     hpet_init(&m->hpet, &m->bus, &m->clock);
-    m->hpet.irq0 = (struct irq_line){isa_irq, m, 0};
-    m->hpet.irq8 = (struct irq_line){isa_irq, m, 8};
+    m->hpet.irq0 = (struct irq_line){hpet_legacy_irq, m, 0};
+    m->hpet.irq8 = (struct irq_line){hpet_legacy_irq, m, 8};
     for (unsigned i = 0; i < ARRAY_LEN(m->hpet.irq); i++) m->hpet.irq[i] = (struct irq_line){hpet_irq, m, i};
     m->hpet.legacy = hpet_legacy;
     m->hpet.to = m;

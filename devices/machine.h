@@ -64,7 +64,9 @@ struct machine_cpu { // what the board keeps for a processor
     u64 now; // the processor's own time at its last access to the board
 };
 
-enum machine_irq_source { IRQ_FROM_ISA, IRQ_FROM_PCI, IRQ_FROM_HPET, IRQ_FROM_TEST, IRQ_SOURCES };
+enum machine_irq_source { // all but the last count as ISA interrupts, the last as inputs of the I/O APIC
+    IRQ_FROM_ISA, IRQ_FROM_PCI, IRQ_FROM_TEST, IRQ_FROM_HPET_LEGACY, IRQ_FROM_HPET, IRQ_SOURCES
+};
 
 struct machine {
     struct machine_config config;
@@ -97,6 +99,7 @@ struct machine {
     struct port_e9 port_e9;
     struct testdev testdev;
 
+    struct device irq_lines;     // the wires between devices and controllers, as a device: they have a state
     u32 irq_levels[IRQ_SOURCES]; // a bit an interrupt; the controllers' inputs are the OR
     struct e820_entry e820[E820_MAX];
     unsigned e820_n;

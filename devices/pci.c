@@ -94,7 +94,8 @@ void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vend
 {
     memset(f, 0, sizeof *f);
     f->dev = (struct device){
-        .ops = &function_ops, .clock = p->dev.clock, .state = f->config, .state_size = sizeof f->config};
+        .ops = &function_ops, .clock = p->dev.clock, .state = f->config,
+        .state_size = offsetof(struct pci_function, writable) - offsetof(struct pci_function, config)};
     f->bus = p;
     f->devfn = devfn;
     p->fn[devfn] = f;

@@ -18,8 +18,10 @@ struct pci_bar {
 
 // A function. Its configuration space is its state; the device behind it has its own.
 struct pci_function {
-    struct device dev; // state: config
+    struct device dev; // state: from config to writable
     u8 config[256];
+    u8 intx; // level of the INTx pin
+    u8 unused[7];
     u8 writable[256]; // bits that software can write
     u8 clears[256];   // bits that writing 1 clears
     u8 initial[256];  // after reset
@@ -28,7 +30,6 @@ struct pci_function {
     struct pci_bus *bus;
     void (*written)(struct pci_function *f, unsigned reg, unsigned size); // after a write; NULL: none
     unsigned devfn;
-    u8 intx; // level of INTA-INTD of this function
 };
 
 STATE_BEGIN

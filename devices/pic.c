@@ -43,9 +43,17 @@ static bool is_level(const struct pic_chip *c, unsigned input)
     return c->level_all || (c->elcr >> input & 1);
 }
 
+static void follow_levels(struct pic_chip *c)
+{
+    u8 level = c->level_all ? 0xFF : c->elcr;
+    c->irr = (u8)((c->irr & ~level) | (c->lines & level));
+}
+
 static void update(struct pic *p)
 {
     struct pic_chip *first = &p->st.chip[0], *second = &p->st.chip[1];
+    follow_levels(first);
+    follow_levels(second);
     // The cascade follows the second chip's output: a request that is still there after an INTA is seen again.
     u8 cascade = requested(second, false) >= 0 ? 1u << CASCADE : 0;
     first->irr = (u8)((first->irr & ~(1u << CASCADE)) | cascade);
@@ -59,10 +67,7 @@ static void set_input(struct pic_chip *c, unsigned input, bool level)
     u8 bit = (u8)(1u << input);
     bool was = c->lines & bit;
     c->lines = (u8)(level ? c->lines | bit : c->lines & ~bit);
-    if (is_level(c, input))
-        c->irr = (u8)((c->irr & ~bit) | (level ? bit : 0));
-    else if (level && !was)
-        c->irr |= bit;
+    if (level && !was && !is_level(c, input)) c->irr |= bit; // update() follows the levels
 }
 
 void pic_set_line(void *pic, unsigned irq, bool level)

@@ -120,6 +120,26 @@ static void level_sets_status_until_written(void **state)
     assert_int_equal(rd32(&f, 0x20), 0);
 }
 
+static void shared_level_line(void **state)
+{
+    struct fixture f;
+    begin(&f);
+    wr(&f, 0x100, 2u << 9 | 6);
+    wr(&f, 0x120, 2u << 9 | 6);
+    wr(&f, 0x108, 10);
+    wr(&f, 0x128, 20);
+    wr32(&f, 0x10, 1);
+    pass(&f.b, 1000);
+    assert_int_equal(rd32(&f, 0x20), 3);
+    wr32(&f, 0x20, 1);
+    assert_true(f.pin2.level); // the other timer holds it
+    wr32(&f, 0x10, 3);         // legacy replacement moves it to IRQ 8
+    assert_false(f.pin2.level);
+    assert_true(f.irq8.level);
+    wr32(&f, 0x20, 2);
+    assert_false(f.irq8.level);
+}
+
 static void legacy_replacement(void **state)
 {
     struct fixture f;
@@ -161,6 +181,7 @@ int main(void)
         cmocka_unit_test(one_shot_of_32_bits_comes_round),
         cmocka_unit_test(periodic_adds_the_period),
         cmocka_unit_test(level_sets_status_until_written),
+        cmocka_unit_test(shared_level_line),
         cmocka_unit_test(legacy_replacement),
         cmocka_unit_test(nothing_is_armed_for_disabled_timers),
     };

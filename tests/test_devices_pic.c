@@ -119,6 +119,20 @@ static void level_inputs_follow_their_line(void **state)
     assert_false(f.intr.level);
 }
 
+static void requests_follow_a_change_to_level(void **state)
+{
+    struct fixture f;
+    begin(&f);
+    out8(&f.b, 0x21, 0xFB);
+    out8(&f.b, 0xA1, 0xFF);
+    pulse(&f, 11); // latched as an edge
+    out8(&f.b, 0x4D1, 0x08);
+    out8(&f.b, 0xA1, 0x00);
+    assert_false(f.intr.level); // its line is low
+    pic_set_line(&f.pic, 11, true);
+    assert_true(f.intr.level);
+}
+
 static void automatic_eoi_and_rotation(void **state)
 {
     struct fixture f;
@@ -197,6 +211,7 @@ int main(void)
         cmocka_unit_test(special_fully_nested_mode_lets_the_second_chip_nest),
         cmocka_unit_test(masks_and_spurious),
         cmocka_unit_test(level_inputs_follow_their_line),
+        cmocka_unit_test(requests_follow_a_change_to_level),
         cmocka_unit_test(automatic_eoi_and_rotation),
         cmocka_unit_test(set_priority_command),
         cmocka_unit_test(special_mask_mode),
