@@ -53,6 +53,7 @@ struct engine *engine_new(const struct phys *phys, const struct cpu_features *fe
         return NULL;
     }
     memset(e->tables, 0, FAST_TABLES * sizeof *e->tables);
+    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // not clear yet
     static const ZydisMachineMode machine[3] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
                                                 ZYDIS_MACHINE_MODE_LONG_64};
     static const ZydisStackWidth width[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};

@@ -25,10 +25,13 @@ struct generation { // (serial 0: of global pages) // the fetch generation of a 
     u32 serial, global_serial, mode, rights, gen;
 };
 
+#define FAST_NOTED 31 // short-lived tables (world switches without VPIDs) are cleared where they were filled
+
 struct engine {
     struct fast_tlb *tables; // FAST_TABLES
     struct fast_key keys[FAST_TABLES];
     u32 next_table, table; // round-robin replacement; the one in use
+    struct { u16 n, at[FAST_NOTED]; } filled[FAST_TABLES]; // where each table was filled; n > FAST_NOTED: anywhere
     u32 drops[2], restarts[2]; // what the instruction and data TLB said of themselves when their mirrors were last right
     u32 next_gen, next_generation;
     struct generation generations[GENERATIONS];

@@ -7,9 +7,15 @@
 
 enum { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC };
 
-static void fast_clear(struct fast_tlb *t)
+static void fast_clear(struct engine *e, u32 table)
 {
-    for (u32 i = 0; i < FAST_SIZE; i++) t->e[i].read = t->e[i].write = FAST_NONE;
+    struct fast_tlb *t = &e->tables[table];
+    u32 n = e->filled[table].n;
+    if (n <= FAST_NOTED)
+        for (u32 i = 0; i < n; i++) t->e[e->filled[table].at[i]].read = t->e[e->filled[table].at[i]].write = FAST_NONE;
+    else
+        for (u32 i = 0; i < FAST_SIZE; i++) t->e[i].read = t->e[i].write = FAST_NONE;
+    e->filled[table].n = 0;
 }
 
 // Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit, or a write of
@@ -45,7 +51,7 @@ static void fast_select(struct vcpu *v)
     }
     if (i == FAST_TABLES) {
         i = unused < FAST_TABLES ? unused : e->next_table++ % FAST_TABLES;
-        fast_clear(&e->tables[i]);
+        fast_clear(e, i);
         e->keys[i] = want;
     }
     e->table = i;
@@ -295,7 +301,13 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     u8 *host = phys_host(v->phys, pa);
     if (!host) return;
     laddr page = la & PAGE_MASK;
+    struct engine *engine = v->d.engine;
+    u16 *n = &engine->filled[engine->table].n;
     struct fast_entry *f = &v->d.ft->e[fast_index(la)];
+    if (f->read == FAST_NONE && *n <= FAST_NOTED) { // not noted yet, or again after it was forgotten
+        if (*n < FAST_NOTED) engine->filled[engine->table].at[*n] = (u16)fast_index(la);
+        (*n)++;
+    }
     if (f->read != page && f->read != FAST_NONE) f->write = FAST_NONE;
     f->read = page;
     f->host = host - page;
