@@ -1,7 +1,9 @@
 // The run loop over the processors: round-robin on one host thread, each to the same time in small quanta; deadlines
 // of the board fire between slices, in the order of the clock. With one processor the quantum has no end.
 //
-// Not here: the end of a quantum by an IPI (a processor sees it when its turn comes, a quantum later at most).
+// Not here: the end of a quantum by an IPI (a processor sees it when its turn comes, a quantum later at most) or by a
+// store to a line that another processor monitors; and time stamps in the order of the turns: a processor may read one
+// that is up to a quantum behind what another has read before (an operating system then calls the TSC unstable).
 #include "devices/machine.h"
 
 #define QUANTUM 20000 // ticks: 10 microseconds
