@@ -237,6 +237,10 @@ static bool take_option(struct golden *g, const char *name, char *value)
         g->from = x;
     else if (strcmp(name, "--to") == 0)
         g->to = x;
+    else if (strcmp(name, "--entries") == 0)
+        g->entries = x;
+    else if (strcmp(name, "--length") == 0)
+        g->length = x;
     else if (strcmp(name, "--every") == 0)
         g->every = x;
     else if (strcmp(name, "--jobs") == 0)
