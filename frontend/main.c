@@ -23,6 +23,7 @@ struct session {
     struct log log;
     struct state_hash hash;
     u64 next_hash, next_drop;
+    u64 before; // instructions retired before the last reset, which counts from 0 again
 };
 
 static volatile sig_atomic_t interrupted; // by a signal of the host
@@ -85,10 +86,19 @@ static bool load(struct session *s, char *why, size_t n)
     return kind != NULL;
 }
 
+static u64 retired(const struct session *s) { return s->before + cpu_retired(s->m->cpu[0]); }
+
+// After a reset. It counts as an instruction, so that a limit ends a loop of resets that get nowhere.
+static bool reload(struct session *s, char *why, size_t n)
+{
+    s->before = retired(s) + 1;
+    return load(s, why, n);
+}
+
 static void print_hash(struct session *s)
 {
     u64 h = state_hash(&s->hash, s->m);
-    fprintf(stderr, "hash retired=%" PRIu64 " %016" PRIx64 "\n", cpu_retired(s->m->cpu[0]), h);
+    fprintf(stderr, "hash retired=%" PRIu64 " %016" PRIx64 "\n", retired(s), h);
 }
 
 static void put_part(void *opaque, const char *name, u64 hash) { fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash); }
@@ -106,10 +116,10 @@ static int run(struct session *s)
             if (s->terminal.quit) return EXIT_POWER_OFF;
         } else if (s->o.serial[0] == SERIAL_STDIO)
             take_input(s, 0);
-        u64 retired = cpu_retired(v), until = s->o.stop_after;
+        u64 now = retired(s), until = s->o.stop_after;
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
-        u64 slice = until - retired < 2000000 ? until - retired : 2000000;
+        u64 slice = until - now < 2000000 ? until - now : 2000000;
         switch (machine_run(m, slice)) {
         case MACHINE_RUN: break;
         case MACHINE_POWER_OFF: return EXIT_POWER_OFF;
@@ -126,23 +136,23 @@ static int run(struct session *s)
             fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", m->request.why, cpu_retired(v));
             log_registers(stderr, v);
             if (s->o.no_reboot) return EXIT_TRIPLE_FAULT;
-            if (!load(s, why, sizeof why)) goto bad_image;
+            if (!reload(s, why, sizeof why)) goto bad_image;
             break;
         case MACHINE_RESET:
             if (s->o.no_reboot) return EXIT_RESET;
-            if (!load(s, why, sizeof why)) goto bad_image;
+            if (!reload(s, why, sizeof why)) goto bad_image;
             break;
         }
-        retired = cpu_retired(v);
-        if (s->o.drop_every && retired >= s->next_drop) {
+        now = retired(s);
+        if (s->o.drop_every && now >= s->next_drop) {
             cpu_drop_derived(v);
-            s->next_drop = retired + s->o.drop_every;
+            s->next_drop = now + s->o.drop_every;
         }
-        if (s->o.hash_every && retired >= s->next_hash) {
+        if (s->o.hash_every && now >= s->next_hash) {
             print_hash(s);
-            s->next_hash = retired + s->o.hash_every;
+            s->next_hash = now + s->o.hash_every;
         }
-        if (retired >= s->o.stop_after) return EXIT_LIMIT;
+        if (now >= s->o.stop_after) return EXIT_LIMIT;
     }
 bad_image:
     fprintf(stderr, "matryoshka: %s\n", why);
