@@ -19,7 +19,7 @@
     {                                                                                                                  \
         panic("no host instruction for " #name);                                                                       \
     }
-#define MMX_IMM_CALL(name, imm, d, s) panic("no host instruction for " #name)
+#define MMX_IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
 #endif
 
 #define MMX_N(name, size)                                                                                              \

@@ -159,7 +159,7 @@ ALWAYS_INLINE void *sse_fast_target(struct vcpu *v, const struct insn *in, unsig
                  : : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm) & 0xFF)) : "xmm0", "xmm1", "memory", "cc")
 #else
 #define IMM_TABLE(name, bytes)
-#define IMM_CALL(name, imm, d, s) panic("no host instruction for " #name)
+#define IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
 #endif
 
 #endif
