@@ -147,10 +147,19 @@ void lin_store(struct vcpu *v, laddr la, unsigned size, u64 x)
     acc_store_n(v, la, &x, size, acc_current(v));
 }
 
+void lin_align(struct vcpu *v, laddr la, unsigned n) { check_alignment(v, la, n); }
 void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n) { acc_load_n(v, la, buf, n, acc_current(v)); }
 void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n) { acc_store_n(v, la, buf, n, acc_current(v)); }
-void lin_probe_write(struct vcpu *v, laddr la, unsigned n) { acc_probe(v, la, n, acc_current(v) | ACC_WRITE); }
-void lin_probe_read(struct vcpu *v, laddr la, unsigned n) { acc_probe(v, la, n, acc_current(v) | ACC_READ); }
+void lin_probe_write(struct vcpu *v, laddr la, unsigned n)
+{
+    if (n <= 8) check_alignment(v, la, n);
+    acc_probe(v, la, n, acc_current(v) | ACC_WRITE);
+}
+void lin_probe_read(struct vcpu *v, laddr la, unsigned n)
+{
+    if (n <= 8) check_alignment(v, la, n);
+    acc_probe(v, la, n, acc_current(v) | ACC_READ);
+}
 
 u64 sys_load(struct vcpu *v, laddr la, unsigned size)
 {

@@ -18,6 +18,7 @@ RAISES laddr insn_linear(struct vcpu *v, const struct insn *in, u64 size, u32 ac
 // ---- linear memory, with the privilege of the current CPL (explicit accesses) ----
 RAISES u64 lin_load(struct vcpu *v, laddr la, unsigned size); // 1, 2, 4, 8; zero-extended
 RAISES void lin_store(struct vcpu *v, laddr la, unsigned size, u64 value);
+RAISES void lin_align(struct vcpu *v, laddr la, unsigned n); // #AC if alignment is checked and la is no multiple of n
 RAISES void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n); // n <= 4096
 RAISES void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n);
 RAISES void lin_probe_write(struct vcpu *v, laddr la, unsigned n); // faults exactly as a store of n bytes would; changes nothing

@@ -5,6 +5,7 @@ laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc)
 {
     laddr la = insn_linear(v, in, size, acc);
     if ((rows[in->row].flags & RF_ALIGN16) && (la & 15)) raise_gp0(v);
+    lin_align(v, la, size);
     return la;
 }
 
@@ -27,6 +28,8 @@ const void *mmx_source(struct vcpu *v, const struct insn *in, u64 *tmp, unsigned
 {
     if (!in->mem) return mmx_reg(v, in->m);
     *tmp = 0;
-    lin_load_n(v, insn_linear(v, in, size, ACC_READ), tmp, size);
+    laddr la = insn_linear(v, in, size, ACC_READ);
+    lin_align(v, la, size);
+    lin_load_n(v, la, tmp, size);
     return tmp;
 }

@@ -178,10 +178,11 @@ RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 
     if (in->asz == W32) ea = (u32)ea;
     else if (in->asz == W16) ea = (u16)ea;
     laddr la = seg_linear(v, in->seg, ea, n, ACC_WRITE);
+    lin_align(v, la, n);
     while (first < n && !(mask[first] & 0x80)) first++;
     if (first == n) return;
     while (!(mask[end - 1] & 0x80)) end--;
-    lin_probe_write(v, la + first, end - first);
+    acc_probe(v, la + first, end - first, acc_current(v) | ACC_WRITE);
     for (unsigned i = first; i < end; i++) {
         if (mask[i] & 0x80) lin_store(v, la + i, 1, data[i]);
     }
@@ -193,8 +194,8 @@ void op_maskmovdqu(struct vcpu *v, const struct insn *in)
 void op_maskmovq(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);
+    mmx_enter(v); // stays even if the store faults
     masked_store(v, in, (const u8 *)mmx_reg(v, in->r), (const u8 *)mmx_reg(v, in->m), 8);
-    mmx_enter(v);
 }
 
 // ---- MXCSR ----

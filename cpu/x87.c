@@ -174,7 +174,9 @@ void op_x87_load(struct vcpu *v, const struct insn *in)
     u8 buf[16];
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
-    lin_load_n(v, insn_linear(v, in, size, ACC_READ), buf, size);
+    laddr la = insn_linear(v, in, size, ACC_READ);
+    lin_align(v, la, size == 10 ? 8 : size);
+    lin_load_n(v, la, buf, size);
     if (x87_light_load(v, in->op, (u8)digit, buf)) {
         note_pointers(v, in);
         return;
@@ -191,6 +193,7 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
     laddr la = insn_linear(v, in, size, ACC_WRITE);
+    lin_align(v, la, size == 10 ? 8 : size);
     u16 sw;
     if (x87_light_store(v, in->op, (u8)digit, buf, &sw)) {
         lin_store_n(v, la, buf, size);

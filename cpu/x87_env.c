@@ -46,6 +46,12 @@ static bool real_format(const struct vcpu *v)
 {
     return !mode_protected(v->d.mode);
 }
+RAISES static laddr env_linear(struct vcpu *v, const struct insn *in, unsigned n, u32 acc)
+{
+    laddr la = insn_linear(v, in, n, acc);
+    lin_align(v, la, in->osz == W16 ? 2 : 4);
+    return la;
+}
 static unsigned env_size(const struct insn *in)
 {
     return in->osz == W16 ? 14 : 28;
@@ -115,7 +121,7 @@ void op_fnstenv(struct vcpu *v, const struct insn *in)
 {
     u8 buf[28];
     env_fill(v, in, buf);
-    lin_store_n(v, insn_linear(v, in, env_size(in), ACC_WRITE), buf, env_size(in));
+    lin_store_n(v, env_linear(v, in, env_size(in), ACC_WRITE), buf, env_size(in));
     v->s.fpu.fcw |= 0x3F;
     x87_update_es(&v->s.fpu);
 }
@@ -124,7 +130,7 @@ void op_fldenv(struct vcpu *v, const struct insn *in)
 {
     u8 buf[28];
     x87_wait(v);
-    lin_load_n(v, insn_linear(v, in, env_size(in), ACC_READ), buf, env_size(in));
+    lin_load_n(v, env_linear(v, in, env_size(in), ACC_READ), buf, env_size(in));
     env_take(v, in, buf);
 }
 
@@ -138,7 +144,7 @@ void op_fnsave(struct vcpu *v, const struct insn *in)
         memcpy(buf + n + 10 * i, &f->r[(x87_top(f) + i) & 7].m, 8);
         memcpy(buf + n + 10 * i + 8, &f->r[(x87_top(f) + i) & 7].se, 2);
     }
-    lin_store_n(v, insn_linear(v, in, n + 80, ACC_WRITE), buf, n + 80);
+    lin_store_n(v, env_linear(v, in, n + 80, ACC_WRITE), buf, n + 80);
     x87_init(f);
 }
 
@@ -148,7 +154,7 @@ void op_frstor(struct vcpu *v, const struct insn *in)
     u8 buf[108];
     unsigned n = env_size(in);
     x87_wait(v);
-    lin_load_n(v, insn_linear(v, in, n + 80, ACC_READ), buf, n + 80);
+    lin_load_n(v, env_linear(v, in, n + 80, ACC_READ), buf, n + 80);
     env_take(v, in, buf);
     for (unsigned i = 0; i < 8; i++) {
         memcpy(&f->r[(x87_top(f) + i) & 7].m, buf + n + 10 * i, 8);

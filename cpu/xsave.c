@@ -113,6 +113,7 @@ static void mxcsr_fill(struct vcpu *v, u8 *b)
 RAISES static laddr fx_linear(struct vcpu *v, const struct insn *in, u32 acc)
 {
     laddr la = insn_linear(v, in, LEGACY, acc);
+    lin_align(v, la, 16); // #AC where it is enabled, else #GP
     if (la & 15) raise_gp0(v);
     return la;
 }

@@ -115,6 +115,7 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
     for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 64 ? value(g) : (u32)value(g);
     for (unsigned i = 0; i < 16; i++) vector(g, in->xmm[i]);
     in->rflags = 0x202 | (rng_next(g) & (FL_ARITH)) | (rng_one_in(g, 4) ? FL_DF : 0);
+    if (rng_one_in(g, 12)) in->rflags |= FL_AC;
     in->mxcsr = 0x1F80 | (u32)(rng_next(g) & 0x603F);
     if (rng_one_in(g, 4)) in->mxcsr |= MXCSR_DAZ;
     if (rng_one_in(g, 4)) in->mxcsr |= MXCSR_FTZ;
@@ -344,8 +345,7 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     // Prefixes. FS is the host's thread pointer: never.
     static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
     bool wide = in->bits == 64;
-    // (MASKMOVQ to an unwritable segment: whether the x87 state has become MMX by then is the processor's choice.)
-    if (rng_one_in(g, 12) && (wide || strcmp(r->name, "maskmovq"))) code[n++] = segments[in->bits == 16 ? 2 * rng_below(g, 2) : rng_below(g, wide ? 5 : 4)]; // 16-bit: not CS
+    if (rng_one_in(g, 12)) code[n++] = segments[in->bits == 16 ? 2 * rng_below(g, 2) : rng_below(g, wide ? 5 : 4)]; // 16-bit: not CS
 
     bool p67 = rng_one_in(g, in->bits == 16 ? 3 : 16) && (in->bits != 32 || is(r, "lea")); // no 16-bit addresses in flat segments
     if (p67) code[n++] = 0x67;

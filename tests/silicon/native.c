@@ -64,7 +64,8 @@ static void legacy_get(const u8 *b, struct side_state *s)
     memcpy(s->xmm, b + 160, sizeof s->xmm);
 }
 
-static void handler(int sig, siginfo_t *info, void *context)
+void native_handler(int sig, siginfo_t *info, void *context);
+__attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
@@ -100,6 +101,10 @@ static void handler(int sig, siginfo_t *info, void *context)
     run.inside = run.wanted = false;
 }
 
+// A test may run with AC set, which Linux leaves set for a handler; compiled code need not be aligned.
+asm(".pushsection .text\nnative_entry:\n\tpushfq\n\tandl $0xFFFBFFFF, (%rsp)\n\tpopfq\n\tjmp native_handler\n\t.popsection");
+void native_entry(int sig, siginfo_t *info, void *context) __attribute__((visibility("hidden")));
+
 bool native_init(const char **why)
 {
     int fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
@@ -110,7 +115,7 @@ bool native_init(const char **why)
     }
     static u8 stack[1 << 16];
     stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    struct sigaction sa = {.sa_sigaction = native_entry, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
     *why = "sigaction";
     if (sigaltstack(&alt, NULL)) return false;
