@@ -95,6 +95,15 @@ bool load_elf_open(struct load_request *r, struct elf_image *e)
         return false;
     }
     e->is64 = gelf_getclass(e->elf) == ELFCLASS64;
+    for (size_t i = 0; i < e->segments; i++) {
+        GElf_Phdr s;
+        if (gelf_getphdr(e->elf, (int)i, &s) &&
+            (s.p_type != PT_LOAD || (s.p_offset + s.p_filesz <= f->size && s.p_offset + s.p_filesz >= s.p_offset)))
+            continue;
+        load_fail(r, "%s is cut off: segment %zu lies past its end", f->path, i);
+        load_elf_close(e);
+        return false;
+    }
     return true;
 }
 
@@ -117,13 +126,9 @@ bool load_elf_segments(struct load_request *r, struct elf_image *e, paddr *top, 
     bool any = false, entry_found = false;
     for (size_t i = 0; i < e->segments; i++) {
         GElf_Phdr s;
-        if (!gelf_getphdr(e->elf, (int)i, &s)) {
-            load_fail(r, "%s is cut off: program header %zu lies past its end", f->path, i);
-            return false;
-        }
-        if (s.p_type != PT_LOAD || s.p_memsz == 0) continue;
-        if (s.p_filesz > s.p_memsz || s.p_offset + s.p_filesz > f->size || s.p_offset + s.p_filesz < s.p_offset) {
-            load_fail(r, "%s is cut off: segment %zu lies past its end", f->path, i);
+        if (!gelf_getphdr(e->elf, (int)i, &s) || s.p_type != PT_LOAD || s.p_memsz == 0) continue;
+        if (s.p_filesz > s.p_memsz) {
+            load_fail(r, "%s is broken: segment %zu has more bytes in the file than in memory", f->path, i);
             return false;
         }
         if (!load_bytes(r, s.p_paddr, f->data + s.p_offset, s.p_filesz, "a segment") ||

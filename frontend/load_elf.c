@@ -5,6 +5,12 @@
 #include "frontend/load.h"
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
+#define PVH_PAGES                4 // the start information and the command line, behind the kernel
+
+// What a plain ELF64 kernel gets lies here; its own segments must not.
+#define ELF64_CMDLINE 0x20000
+#define ELF64_TABLES  0x30000
+#define ELF64_STACK   0x80000
 
 static bool find_pvh_entry(struct elf_image *e, u32 *entry)
 {
@@ -42,12 +48,16 @@ int load_pvh(struct load_request *r, const char **kind)
     struct { u64 addr, size; u32 type, reserved; } map[E820_MAX] = {{0}};
     struct { u64 addr, size, cmdline, reserved; } module = {0};
     paddr at = (top + PAGE_SIZE - 1) & PAGE_MASK;
+    if (top > load_low_top(r) || load_low_top(r) - top < PVH_PAGES * PAGE_SIZE)
+        return load_fail(r, "the start information does not fit behind %s (give more memory with -m)", r->kernel->path);
+    if (strlen(r->append) >= (PVH_PAGES - 2) * PAGE_SIZE)
+        return load_fail(r, "-append is too long for PVH (%u bytes)", (unsigned)((PVH_PAGES - 2) * PAGE_SIZE - 1));
     if (r->initrd) {
         struct file f;
         if (!file_read(&f, r->initrd, r->why, r->why_size)) return -1;
         module.addr = (load_low_top(r) - f.size) & PAGE_MASK;
         module.size = f.size;
-        bool ok = f.size < load_low_top(r) && module.addr > at + PAGE_SIZE * 4;
+        bool ok = f.size < load_low_top(r) && module.addr >= at + PVH_PAGES * PAGE_SIZE;
         if (!ok)
             load_fail(r, "-initrd %s does not fit beside the kernel (give more memory with -m)", r->initrd);
         else
@@ -72,6 +82,17 @@ int load_pvh(struct load_request *r, const char **kind)
     return 1;
 }
 
+static bool reaches_low(struct elf_image *e)
+{
+    for (size_t i = 0; i < e->segments; i++) {
+        GElf_Phdr p;
+        if (gelf_getphdr(e->elf, (int)i, &p) && p.p_type == PT_LOAD && p.p_memsz && p.p_paddr < ELF64_STACK &&
+            p.p_paddr + p.p_memsz > ELF64_CMDLINE)
+            return true;
+    }
+    return false;
+}
+
 int load_elf64(struct load_request *r, const char **kind)
 {
     struct elf_image elf;
@@ -79,15 +100,19 @@ int load_elf64(struct load_request *r, const char **kind)
     if (!load_elf_open(r, &elf)) return *r->why ? -1 : 0;
     paddr top;
     u64 entry;
-    bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry);
+    bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry), low = ok && reaches_low(&elf);
     load_elf_close(&elf);
     if (!is64)
         return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->kernel->path);
     if (!ok) return -1;
-    if (!load_bytes(r, 0x20000, r->append, strlen(r->append) + 1, "the command line")) return -1;
-    boot_long64(r->cpu, entry, 0x30000);
-    r->cpu->s.gpr[RDI] = 0x20000;
-    r->cpu->s.gpr[RSP] = 0x80000;
+    if (low) return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go", r->kernel->path);
+    if (r->initrd) return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s", r->kernel->path, r->initrd);
+    if (strlen(r->append) >= ELF64_TABLES - ELF64_CMDLINE)
+        return load_fail(r, "-append is too long for ELF64 (%u bytes)", ELF64_TABLES - ELF64_CMDLINE - 1);
+    if (!load_bytes(r, ELF64_CMDLINE, r->append, strlen(r->append) + 1, "the command line")) return -1;
+    boot_long64(r->cpu, entry, ELF64_TABLES);
+    r->cpu->s.gpr[RDI] = ELF64_CMDLINE;
+    r->cpu->s.gpr[RSP] = ELF64_STACK;
     *kind = "ELF64, 64-bit entry";
     return 1;
 }

@@ -40,8 +40,9 @@ int load_linux(struct load_request *r, const char **kind)
 
     u64 init_size = get32(k + HDR_INIT_SIZE), base = get64(k + HDR_PREF_ADDRESS);
     paddr top = load_low_top(r);
+    if (base < 0x100000) return load_fail(r, "%s wants to be loaded at %#llx, below 1 MiB", path, (unsigned long long)base);
     // Loaded lower, a relocatable kernel would still unpack itself at the address that it prefers.
-    if (base + init_size > top)
+    if (base + init_size > top || base + init_size < base)
         return load_fail(r, "%s needs %llu MiB of memory to start; this machine has %llu (give more with -m)", path,
                          (unsigned long long)((base + init_size) >> 20) + 1, (unsigned long long)(r->phys->ram_size >> 20));
     if (!load_bytes(r, base, k + setup, size - setup, "the kernel")) return -1;

@@ -87,12 +87,16 @@ static bool put_modules(struct load_request *r, struct place *w, u32 mods[MB_MOD
             ok = false;
             break;
         }
-        char string[4096];
-        snprintf(string, sizeof string, "%s", one);
-        char *space = strchr(one, ' ');
+        char *string = strdup(one), *space = strchr(one, ' ');
+        if (!string) {
+            load_fail(r, "the host has no memory for the modules");
+            ok = false;
+            break;
+        }
         if (space) *space = 0;
         struct file f;
         if (!file_read(&f, one, r->why, r->why_size)) {
+            free(string);
             ok = false;
             break;
         }
@@ -101,6 +105,7 @@ static bool put_modules(struct load_request *r, struct place *w, u32 mods[MB_MOD
         mods[*n][1] = (u32)(at + f.size);
         file_free(&f);
         mods[*n][2] = (u32)put(r, w, string, strlen(string) + 1, 4, "a module's string", &ok);
+        free(string);
         mods[*n][3] = 0;
         (*n)++;
     }
@@ -138,14 +143,13 @@ int load_multiboot(struct load_request *r, const char **kind)
     bool ok = put_modules(r, &w, mods, &mods_n);
     // The command line's first word is the file's name.
     char line[8192];
-    const char *name = strrchr(r->kernel->path, '/');
-    int n = snprintf(line, sizeof line, "%s%s%s", name ? r->kernel->path : r->kernel->path, *r->append ? " " : "", r->append);
+    int n = snprintf(line, sizeof line, "%s%s%s", r->kernel->path, *r->append ? " " : "", r->append);
     if (n < 0 || (size_t)n >= sizeof line) return load_fail(r, "-append is too long for multiboot (8,000 bytes)");
     if (!ok) return -1;
     w.at = (w.at + PAGE_SIZE - 1) & PAGE_MASK;
     info[0] = 1 << 0 | 1 << 2 | 1 << 6 | 1 << 9 | (mods_n ? 1 << 3 : 0);
     info[1] = 640 - 1;
-    info[2] = (u32)(((r->phys->low_size < 0xC0000000 ? load_low_top(r) : load_low_top(r)) - 0x100000) / 1024);
+    info[2] = (u32)((load_low_top(r) - 0x100000) / 1024);
     info[4] = (u32)put(r, &w, line, (u64)n + 1, 4, "the command line", &ok);
     info[5] = mods_n;
     info[6] = mods_n ? (u32)put(r, &w, mods, mods_n * 16ull, 4, "the module list", &ok) : 0;

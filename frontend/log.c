@@ -90,14 +90,14 @@ bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why,
         {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
     memset(l, 0, sizeof *l);
     l->out = stderr;
-    if (!o->log_mask) return true;
-    if (o->log_file) {
+    if (o->log_file) { // without -d too: a path that cannot be written is said at once
         l->out = fopen(o->log_file, "w");
         if (!l->out) {
             snprintf(why, n, "cannot write %s: %s", o->log_file, strerror(errno));
             return false;
         }
     }
+    if (!o->log_mask) return true;
     struct trace_sink s = {.event = log_event, .opaque = l};
     for (unsigned i = 0; i < ARRAY_LEN(map); i++)
         if (o->log_mask & map[i].item) s.mask |= map[i].kinds;

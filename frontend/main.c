@@ -29,10 +29,13 @@ struct session {
 static volatile sig_atomic_t interrupted; // by a signal of the host
 static void on_signal(int n) { interrupted = n; }
 
-static int usage(const char *why)
+// One line, whatever a file's name holds.
+static int complain(const char *why, int status)
 {
-    fprintf(stderr, "matryoshka: %s\n", why);
-    return EXIT_USAGE;
+    fputs("matryoshka: ", stderr);
+    for (; *why; why++) fputc((u8)*why < ' ' || *why == 127 ? '?' : *why, stderr);
+    fputc('\n', stderr);
+    return status;
 }
 
 static void to_stdout(void *opaque, const u8 *bytes, u32 n) { terminal_write(bytes, n); }
@@ -155,8 +158,7 @@ static int run(struct session *s)
         if (now >= s->o.stop_after) return EXIT_LIMIT;
     }
 bad_image:
-    fprintf(stderr, "matryoshka: %s\n", why);
-    return EXIT_BAD_IMAGE;
+    return complain(why, EXIT_BAD_IMAGE);
 }
 
 static int open_serial(struct session *s, struct machine_config *c)
@@ -167,8 +169,9 @@ static int open_serial(struct session *s, struct machine_config *c)
         case SERIAL_FILE:
             s->serial_file[i] = fopen(s->o.serial_file[i], "wb");
             if (!s->serial_file[i]) {
-                fprintf(stderr, "matryoshka: cannot write %s: %s\n", s->o.serial_file[i], strerror(errno));
-                return EXIT_HOST;
+                char why[512];
+                snprintf(why, sizeof why, "cannot write %s: %s", s->o.serial_file[i], strerror(errno));
+                return complain(why, EXIT_HOST);
             }
             c->serial[i] = (struct chardev){to_file, s->serial_file[i]};
             break;
@@ -184,7 +187,7 @@ int main(int argc, char **argv)
     struct session *s = &session;
     char why[512];
     const char *line;
-    if (!options_parse(&s->o, argc, argv, why, sizeof why)) return usage(why);
+    if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
     if (s->o.help) {
         options_help(stdout);
         return 0;
@@ -193,10 +196,7 @@ int main(int argc, char **argv)
         printf("matryoshka %s\n", MATRYOSHKA_VERSION);
         return 0;
     }
-    if (!file_read(&s->kernel, s->o.kernel, why, sizeof why)) {
-        fprintf(stderr, "matryoshka: %s\n", why);
-        return EXIT_BAD_IMAGE;
-    }
+    if (!file_read(&s->kernel, s->o.kernel, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     struct machine_config c = {.ram_size = s->o.memory, .cpus = s->o.cpus, .features = s->o.features, .rtc_start = s->o.rtc_start,
                                .testdev = s->o.testdev};
     if (s->o.debug_exit) c.debug_exit_port = s->o.debug_exit_port, c.debug_exit_size = s->o.debug_exit_size;
@@ -204,19 +204,10 @@ int main(int argc, char **argv)
     int status = open_serial(s, &c);
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);
-    if (!s->m || !machine_init(s->m, &c, &line)) {
-        fprintf(stderr, "matryoshka: %s\n", s->m ? line : "the host has no memory for the machine");
-        return EXIT_HOST;
-    }
+    if (!s->m || !machine_init(s->m, &c, &line)) return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
     if (s->o.loop_engine) s->m->cpu[0]->loop_engine = true;
-    if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) {
-        fprintf(stderr, "matryoshka: %s\n", why);
-        return EXIT_HOST;
-    }
-    if (!load(s, why, sizeof why)) {
-        fprintf(stderr, "matryoshka: %s\n", why);
-        return EXIT_BAD_IMAGE;
-    }
+    if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) return complain(why, EXIT_HOST);
+    if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     if (s->o.serial[0] == SERIAL_STDIO) {
         terminal_open(&s->terminal);
         s->interactive = s->terminal.is_tty;

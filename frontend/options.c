@@ -52,7 +52,7 @@ static bool parse_number(const char *s, u64 *x)
 {
     char *end;
     errno = 0;
-    if (*s == '-' || *s == 0) return false;
+    if (*s < '0' || *s > '9') return false;
     *x = strtoull(s, &end, 0);
     return errno == 0 && *end == 0;
 }
@@ -99,12 +99,31 @@ static const char *sub_option(const char *text, const char *key, char *buf, size
     return NULL;
 }
 
+// Every "key=..." behind the device's name must be one that the device has.
+static bool known_keys(const char *text, const char *device, const char *const *keys, unsigned keys_n, char *why, size_t n)
+{
+    for (const char *p = strchr(text, ','); p; p = strchr(p + 1, ',')) {
+        char key[64];
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(p + 1, ",="), p + 1);
+        bool known = false;
+        for (unsigned i = 0; i < keys_n; i++)
+            if (strcmp(key, keys[i]) == 0) known = true;
+        if (known) continue;
+        const char *near = options_nearest(key, keys, keys_n);
+        return fail(why, n, "-device %s has no property %s%s%s", device, key, near ? "; did you mean " : "", near ? near : "");
+    }
+    return true;
+}
+
 static bool parse_device(struct options *o, const char *text, char *why, size_t n)
 {
+    static const char *const exit_keys[] = {"iobase", "iosize", "id"}, *const console_keys[] = {"iobase", "chardev", "readback", "id"},
+                      *const test_keys[] = {"id"};
     char name[64], value[64];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(text, ","), text);
     if (strcmp(name, "isa-debug-exit") == 0) {
         u64 port = 0x501, size = 2;
+        if (!known_keys(text, name, exit_keys, ARRAY_LEN(exit_keys), why, n)) return false;
         if (sub_option(text, "iobase", value, sizeof value) && (!parse_number(value, &port) || port > 0xFFFF))
             return fail(why, n, "-device isa-debug-exit: iobase=%s is no port", value);
         if (sub_option(text, "iosize", value, sizeof value) && (!parse_number(value, &size) || (size != 1 && size != 2 && size != 4)))
@@ -115,10 +134,15 @@ static bool parse_device(struct options *o, const char *text, char *why, size_t 
         return true;
     }
     if (strcmp(name, "pc-testdev") == 0) {
+        if (!known_keys(text, name, test_keys, ARRAY_LEN(test_keys), why, n)) return false;
         o->testdev = true;
         return true;
     }
     if (strcmp(name, "isa-debugcon") == 0) {
+        u64 port = 0xE9;
+        if (!known_keys(text, name, console_keys, ARRAY_LEN(console_keys), why, n)) return false;
+        if (sub_option(text, "iobase", value, sizeof value) && (!parse_number(value, &port) || port != 0xE9))
+            return fail(why, n, "-device isa-debugcon: iobase=%s: the console is at 0xe9 here", value);
         o->debugcon = "stdio";
         return true;
     }
@@ -155,6 +179,35 @@ static bool parse_log(struct options *o, const char *text, char *why, size_t n)
         for (unsigned i = 0; i < ARRAY_LEN(item); i++)
             if (strlen(item[i].name) == k && strncmp(text, item[i].name, k) == 0) o->log_mask |= item[i].bits, known = true;
         if (!known) return fail(why, n, "-d knows no item \"%.*s\" (vmx, fault, int, io, msr, unimp, all)", (int)k, text);
+        text += k + (text[k] == ',');
+    }
+    return true;
+}
+
+// "tcg,thread=multi", "kvm:tcg": one of the names before the comma must be the one that exists here.
+static bool parse_accelerator(const char *text, char *why, size_t n)
+{
+    size_t all = strcspn(text, ",");
+    for (size_t at = 0; at <= all;) {
+        size_t k = strcspn(text + at, ":,");
+        if (k == 3 && strncmp(text + at, "tcg", 3) == 0) return true;
+        at += k + 1;
+    }
+    return fail(why, n, "accelerator %.*s: the machine runs in software only (tcg is accepted)", (int)all, text);
+}
+
+// "pc", "pc-i440fx-7.2", "type=pc,accel=tcg", "accel=tcg". Other properties are QEMU's and mean nothing here.
+static bool parse_machine(const char *text, char *why, size_t n)
+{
+    for (bool first = true; *text || first; first = false) {
+        size_t k = strcspn(text, ",");
+        const char *type = strncmp(text, "type=", 5) == 0 ? text + 5 : text;
+        size_t length = k - (size_t)(type - text);
+        if (strncmp(text, "accel=", 6) == 0) {
+            if (!parse_accelerator(text + 6, why, n)) return false;
+        } else if ((type != text || (first && !memchr(text, '=', k))) && !(length == 2 && strncmp(type, "pc", 2) == 0) &&
+                   !(length > 9 && strncmp(type, "pc-i440fx", 9) == 0))
+            return fail(why, n, "-machine %.*s: the machine here is pc", (int)length, type);
         text += k + (text[k] == ',');
     }
     return true;
@@ -221,7 +274,8 @@ void options_help(FILE *out)
                  "  2   usage                     4   bad image\n"
                  "  6   the host refused          8   triple fault (with -no-reboot)\n"
                  "  10  --stop-after reached      12  halted with nothing to wake it\n"
-                 "  14  reset (with -no-reboot)   70  a bug in Matryoshka\n");
+                 "  14  reset (with -no-reboot)   70  a bug in Matryoshka\n"
+                 "  128+N  a signal of the host ended it (130: Ctrl-C)\n");
 }
 
 static bool parse_rtc(struct options *o, const char *text, char *why, size_t n)
@@ -233,12 +287,16 @@ static bool parse_rtc(struct options *o, const char *text, char *why, size_t n)
     char value[64];
     snprintf(value, sizeof value, "%.*s", (int)strcspn(b + 5, ","), b + 5);
     if (strcmp(value, "utc") == 0 || strcmp(value, "localtime") == 0) return true; // the run stays deterministic
+    const u64 most = 253402300799; // the last second of 9999: a CMOS clock has four digits for the year
     if (parse_number(value, &x)) {
+        if (x > most) return fail(why, n, "-rtc base=%s is after the year 9999", value);
         o->rtc_start = (s64)x;
         return true;
     }
     if (sscanf(value, "%d-%d-%dT%d:%d:%d", &y, &mo, &d, &h, &mi, &s) != 6)
         return fail(why, n, "-rtc base=%s: neither seconds nor YYYY-MM-DDTHH:MM:SS", value);
+    if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || d < 1 || d > 31 || h < 0 || h > 23 || mi < 0 || mi > 59 || s < 0 || s > 59)
+        return fail(why, n, "-rtc base=%s is no date from 1970 to 9999", value);
     s64 days = 0; // of the civil calendar since 1970
     y -= mo <= 2;
     s64 era = (y >= 0 ? y : y - 399) / 400, yoe = y - era * 400, doy = (153 * (mo + (mo > 2 ? -3 : 9)) + 2) / 5 + d - 1;
@@ -300,7 +358,8 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
             break;
         case O_CPU: cpu = v; break;
         case O_SMP:
-            snprintf(name, sizeof name, "%.*s", (int)strcspn(v, ","), strncmp(v, "cpus=", 5) == 0 ? v + 5 : v);
+            a = strncmp(v, "cpus=", 5) == 0 ? v + 5 : v;
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(a, ","), a);
             if (!parse_number(name, &x) || x == 0) return fail(why, n, "-smp %s is no number of processors", v);
             if (x != 1) return fail(why, n, "-smp %s: this version has one processor", v);
             break;
@@ -327,12 +386,11 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
             break;
         case O_NODEFAULTS: nodefaults = true; break;
         case O_ACCEL:
-        case O_MACHINE: {
-            const char *acc = r->id == O_ACCEL ? (r->args ? v : "kvm") : strstr(v, "accel=") ? strstr(v, "accel=") + 6 : "tcg";
-            if (strncmp(acc, "tcg", 3) != 0)
-                return fail(why, n, "accelerator %s: the machine runs in software only (tcg is accepted)", acc);
+            if (!parse_accelerator(r->args ? v : "kvm", why, n)) return false;
             break;
-        }
+        case O_MACHINE:
+            if (!parse_machine(v, why, n)) return false;
+            break;
         case O_RTC:
             if (!parse_rtc(o, v, why, n)) return false;
             break;
