@@ -1,7 +1,7 @@
 // The host's MXCSR on loan to the guest, and SIMD floating-point exceptions with a mask clear.
 //
 // Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded exponent; it
-// says what the masked response says (counted). DPPS and DPPD report the flags of all their steps at once. Portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
+// says what the masked response says (counted). Portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
 #include "cpu/fp.h"
 
 #if FP_HOST_X86

@@ -86,8 +86,41 @@ FP_IMM(roundps, 16, FP_NONE, "0x66, 0x0F, 0x3A, 0x08, 0xC1")
 FP_IMM(roundpd, 16, FP_NONE, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
 FP_IMM(roundss, 4, FP_NONE, "0x66, 0x0F, 0x3A, 0x0A, 0xC1")
 FP_IMM(roundsd, 8, FP_NONE, "0x66, 0x0F, 0x3A, 0x0B, 0xC1")
-FP_IMM(dpps, 16, FP_PS, "0x66, 0x0F, 0x3A, 0x40, 0xC1")
-FP_IMM(dppd, 16, FP_PD, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
+
+// DPPS and DPPD check for exceptions after each of their steps (what the silicon does, held by the silicon test): the products, the
+// sums of pairs, the sum of sums. With a mask clear the steps are done one by one, for their exceptions alone.
+static void dot_lanes(struct x128 *x, unsigned lanes, unsigned size)
+{
+    for (unsigned i = 0; i < 16 / size; i++)
+        if (!(lanes >> i & 1)) memset((u8 *)x + i * size, 0, size);
+}
+#define DOT(name, mul, hadd, lanes, size, bytes)                                                                       \
+    IMM_TABLE(name, bytes)                                                                                             \
+    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    {                                                                                                                  \
+        struct x128 t, d = *sse_reg(v, in->r);                                                                         \
+        const void *s = sse_source(v, in, &t, 16);                                                                     \
+        if (v->d.mode & MODE_FPUNMASK) {                                                                               \
+            struct x128 step = d, other;                                                                               \
+            memcpy(&other, s, sizeof other);                                                                           \
+            dot_lanes(&step, (unsigned)in->imm >> 4, size);                                                            \
+            dot_lanes(&other, (unsigned)in->imm >> 4, size);                                                           \
+            fp_begin(v);                                                                                               \
+            core_##mul(&step, &other);                                                                                 \
+            fp_end(v, &step, lanes);                                                                                   \
+            for (unsigned i = 16 / size; i > 1; i /= 2) {                                                              \
+                other = step;                                                                                          \
+                fp_begin(v);                                                                                           \
+                core_##hadd(&step, &other);                                                                            \
+                fp_end(v, &step, lanes);                                                                               \
+            }                                                                                                          \
+            fp_begin(v);                                                                                               \
+        }                                                                                                              \
+        IMM_CALL(name, in->imm, &d, s);                                                                                \
+        *sse_reg(v, in->r) = d;                                                                                        \
+    }
+DOT(dpps, mulps, haddps, FP_PS, 4, "0x66, 0x0F, 0x3A, 0x40, 0xC1")
+DOT(dppd, mulpd, haddpd, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
 
 // ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO give ----
 #if FP_HOST_X86
