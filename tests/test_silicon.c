@@ -67,7 +67,9 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     bool either = host->vector == 13 && ours->vector == 12 && in->bits == 16 &&
                   (!t->row || (t->row->flags & RF_ALIGN16) || state_area(t->row));
     // An environment is read in pieces: its first may be misaligned while its last is outside the segment.
-    if (host->vector == 17 && (ours->vector == 12 || ours->vector == 13) && in->bits == 16 && t->row && env_area(t->row)) either = true;
+    if (host->vector == 17 && (ours->vector == 12 || ours->vector == 13) && in->bits == 16 && t->row &&
+        (env_area(t->row) || state_area(t->row)))
+        either = true;
     if (!either) bad += differ("vector", 0, host->vector, ours->vector);
     if (host->vector == ours->vector) {
         bad += differ("error", 0, host->vector == 3 || host->vector == 6 ? 0 : host->error, ours->error);

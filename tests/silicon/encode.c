@@ -527,6 +527,30 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
     }
 }
 
+// MOV r32, imm32 beside an instruction that writes a byte of that immediate: before it, or, seen by the next turn of a loop, after it.
+static unsigned self_modifying(struct rng *g, u8 *code, const struct side_state *in, u64 rip, struct flag_taint *t)
+{
+    static const u8 regs[] = {RAX, RDX, RBX, RSI, RDI};
+    u8 mov[5] = {(u8)(0xB8 + regs[rng_below(g, 5)])};
+    u32 value = (u32)rng_next(g);
+    unsigned k = (unsigned)rng_below(g, 4);
+    memcpy(mov + 1, &value, 4);
+    if (rng_one_in(g, 2)) { // MOV byte [imm], Ib; MOV r32, imm32
+        u32 at = in->bits == 64 ? 1 + k : (u32)rip + 8 + k;
+        memcpy(code, (const u8[]){0xC6, 0x05}, 2);
+        memcpy(code + 2, &at, 4);
+        code[6] = (u8)rng_next(g);
+        memcpy(code + 7, mov, 5);
+        return 12;
+    }
+    u32 at = in->bits == 64 ? (u32)-10 + k : (u32)rip + 1 + k; // MOV r32, imm32; INC byte [imm]
+    memcpy(code, mov, 5);
+    memcpy(code + 5, (const u8[]){0xFE, 0x05}, 2);
+    memcpy(code + 7, &at, 4);
+    t->now &= FL_CF;
+    return 11;
+}
+
 // A few instructions, some jumped over, and perhaps all of it three times.
 unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
 {
@@ -539,7 +563,9 @@ unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, 
     in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.
     for (unsigned i = 0; i < count && n + 48 < room; i++) {
-        if (!t.now && !(loop && t.ever) && rng_one_in(g, 4)) {
+        if (bits != 16 && rng_one_in(g, 12)) {
+            n += self_modifying(g, code + n, in, in->rip + n, &t);
+        } else if (!t.now && !(loop && t.ever) && rng_one_in(g, 4)) {
             struct flag_taint before = t;
             if (bits == 16) { // the other branches are written for wider code
                 code[n] = (u8)(0x70 + rng_below(g, 16));
