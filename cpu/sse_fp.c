@@ -77,11 +77,53 @@ PLAIN_M(movddup, 64)
         }                                                                                                              \
         *sse_reg(v, in->r) = d;                                                                                        \
     }
-// Bits 7:3 of a compare's immediate mean nothing without VEX; the stubs are the host's own and agree.
-FP_IMM(cmpps, 16, FP_NONE, "0x0F, 0xC2, 0xC1")
-FP_IMM(cmppd, 16, FP_NONE, "0x66, 0x0F, 0xC2, 0xC1")
-FP_IMM(cmpss, 4, FP_NONE, "0xF3, 0x0F, 0xC2, 0xC1")
-FP_IMM(cmpsd, 8, FP_NONE, "0xF2, 0x0F, 0xC2, 0xC1")
+// Compares: bits 7:3 of the immediate mean nothing without VEX.
+#if FP_HOST_X86
+#define CMP_CORE(name, form, src)                                                                                      \
+    static inline __attribute__((always_inline)) void core_##name(void *d, const void *s, u8 imm)                      \
+    {                                                                                                                  \
+        switch (imm & 7) {                                                                                             \
+            CMP_CASE(name, form, src, 0) CMP_CASE(name, form, src, 1) CMP_CASE(name, form, src, 2)                     \
+            CMP_CASE(name, form, src, 3) CMP_CASE(name, form, src, 4) CMP_CASE(name, form, src, 5)                     \
+            CMP_CASE(name, form, src, 6) CMP_CASE(name, form, src, 7)                                                  \
+        }                                                                                                              \
+    }
+#define CMP_CASE(name, form, src, k)                                                                                   \
+    case k: asm volatile("movups %0, %%xmm0\n\t" form(name, k) "movups %%xmm0, %0" : D128 : src : "xmm0", "xmm1"); break;
+#define CMP_PACKED(name, k) "movups %1, %%xmm1\n\t" #name " $" #k ", %%xmm1, %%xmm0\n\t"
+#define CMP_SCALAR(name, k) #name " $" #k ", %1, %%xmm0\n\t"
+#else
+#define CMP_CORE(name, form, src)                                                                                      \
+    static inline void core_##name(void *d, const void *s, u8 imm)                                                     \
+    {                                                                                                                  \
+        panic("no host instruction for " #name);                                                                       \
+    }
+#endif
+#define CMP(name, size, align, form, src)                                                                              \
+    CMP_CORE(name, form, src)                                                                                          \
+    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    {                                                                                                                  \
+        struct x128 t, d = *sse_reg(v, in->r);                                                                         \
+        const void *s = sse_source(v, in, &t, size);                                                                   \
+        bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
+        if (unmasked) fp_begin(v);                                                                                     \
+        core_##name(&d, s, (u8)in->imm);                                                                               \
+        if (unmasked) fp_end(v, &d, FP_NONE);                                                                          \
+        *sse_reg(v, in->r) = d;                                                                                        \
+    }                                                                                                                  \
+    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form_, int unused)                  \
+    {                                                                                                                  \
+        const void *s = sse_fast_source(v, in, form_, size, align);                                                    \
+        if (form_ != FORM_REG && unlikely(!s)) return false;                                                           \
+        core_##name(sse_reg(v, in->r), s, (u8)in->imm);                                                                \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    FORMS(name, fast_##name, 0)                                                                                        \
+    BODY_OF(name, op_##name)
+CMP(cmpps, 16, true, CMP_PACKED, S128)
+CMP(cmppd, 16, true, CMP_PACKED, S128)
+CMP(cmpss, 4, false, CMP_SCALAR, S32)
+CMP(cmpsd, 8, false, CMP_SCALAR, S64)
 FP_IMM(roundps, 16, FP_NONE, "0x66, 0x0F, 0x3A, 0x08, 0xC1")
 FP_IMM(roundpd, 16, FP_NONE, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
 FP_IMM(roundss, 4, FP_NONE, "0x66, 0x0F, 0x3A, 0x0A, 0xC1")

@@ -187,6 +187,16 @@ void op_ptest(struct vcpu *v, const struct insn *in)
     bool cf = !((s->q[0] & ~d->q[0]) | (s->q[1] & ~d->q[1]));
     v->s.fl = (u16)(0x200 | (zf ? F_ZF : 0) | (cf ? F_CF : 0));
 }
+ALWAYS_INLINE bool fast_ptest(struct vcpu *v, const struct insn *in, unsigned form, int unused)
+{
+    const u64 *s = sse_fast_source(v, in, form, 16, true), *d = sse_reg(v, in->r)->q;
+    if (form != FORM_REG && unlikely(!s)) return false;
+    bool zf = !((s[0] & d[0]) | (s[1] & d[1])), cf = !((s[0] & ~d[0]) | (s[1] & ~d[1]));
+    v->s.fl = (u16)(0x200 | (zf ? F_ZF : 0) | (cf ? F_CF : 0));
+    return true;
+}
+FORMS(ptest, fast_ptest, 0)
+BODY_OF(ptest, op_ptest)
 
 // ---- shuffles and the like by an immediate ----
 #define SHUFFLE(name, bytes)                                                                                           \
@@ -197,12 +207,9 @@ void op_ptest(struct vcpu *v, const struct insn *in)
         const void *s = sse_source(v, in, &t, 16);                                                                     \
         IMM_CALL(name, in->imm, sse_reg(v, in->r), s);                                                                 \
     }
-SHUFFLE(pshufhw, "0xF3, 0x0F, 0x70, 0xC1")
-SHUFFLE(pshuflw, "0xF2, 0x0F, 0x70, 0xC1")
 SHUFFLE(blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
 SHUFFLE(blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")
 SHUFFLE(pblendw, "0x66, 0x0F, 0x3A, 0x0E, 0xC1")
-SHUFFLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
 SHUFFLE(mpsadbw, "0x66, 0x0F, 0x3A, 0x42, 0xC1")
 
 // The common ones pick their elements without a call. Two elements of *a, then two of *b.
@@ -225,6 +232,19 @@ ALWAYS_INLINE void core_shufpd(void *d, const void *s, u8 imm)
     u64 low = ((const u64 *)d)[imm & 1], high = ((const u64 *)s)[imm >> 1 & 1];
     sse_put(d, low, high);
 }
+ALWAYS_INLINE u64 shuffle16(u64 x, u8 imm)
+{
+    return (x >> 16 * (imm & 3) & 0xFFFF) | (x >> 16 * (imm >> 2 & 3) & 0xFFFF) << 16 |
+           (x >> 16 * (imm >> 4 & 3) & 0xFFFF) << 32 | (x >> 16 * (imm >> 6) & 0xFFFF) << 48;
+}
+ALWAYS_INLINE void core_pshuflw(void *d, const void *s, u8 imm)
+{
+    sse_put(d, shuffle16(((const u64 *)s)[0], imm), ((const u64 *)s)[1]);
+}
+ALWAYS_INLINE void core_pshufhw(void *d, const void *s, u8 imm)
+{
+    sse_put(d, ((const u64 *)s)[0], shuffle16(((const u64 *)s)[1], imm));
+}
 #define PICK(name)                                                                                                     \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
     {                                                                                                                  \
@@ -244,3 +264,38 @@ ALWAYS_INLINE void core_shufpd(void *d, const void *s, u8 imm)
 PICK(pshufd)
 PICK(shufps)
 PICK(shufpd)
+PICK(pshuflw)
+PICK(pshufhw)
+
+// PALIGNR: a constant for each shift that takes bytes of both operands; the others, which nobody uses, go the slow way.
+IMM_TABLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
+void op_palignr(struct vcpu *v, const struct insn *in)
+{
+    struct x128 t;
+    const void *s = sse_source(v, in, &t, 16);
+    IMM_CALL(palignr, in->imm, sse_reg(v, in->r), s);
+}
+#if FP_HOST_X86
+#define ALIGN_CASE(k)                                                                                                  \
+    case k:                                                                                                            \
+        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tpalignr $" #k                                         \
+                     ", %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" : D128 : S128 : "xmm0", "xmm1");                          \
+        break;
+#else
+#define ALIGN_CASE(k)
+#endif
+ALWAYS_INLINE bool fast_palignr(struct vcpu *v, const struct insn *in, unsigned form, int unused)
+{
+    const void *s = sse_fast_source(v, in, form, 16, true);
+    void *d = sse_reg(v, in->r);
+    (void)d;
+    if (form != FORM_REG && unlikely(!s)) return false;
+    switch ((u8)in->imm) {
+        ALIGN_CASE(1) ALIGN_CASE(2) ALIGN_CASE(3) ALIGN_CASE(4) ALIGN_CASE(5) ALIGN_CASE(6) ALIGN_CASE(7) ALIGN_CASE(8)
+        ALIGN_CASE(9) ALIGN_CASE(10) ALIGN_CASE(11) ALIGN_CASE(12) ALIGN_CASE(13) ALIGN_CASE(14) ALIGN_CASE(15)
+    default: return false;
+    }
+    return true;
+}
+FORMS(palignr, fast_palignr, 0)
+BODY_OF(palignr, op_palignr)

@@ -3,7 +3,7 @@
 #include "cpu/sse.h"
 
 exec_fn op_xmm_load, op_xmm_store, op_movss_load, op_movss_store, op_movsd_load, op_movsd_store, op_movlp_load, op_movhp_load,
-    op_movlp_store, op_movhp_store, op_movq_load, op_movq_store, op_movd_load, op_movd_store, op_movmskpd, op_pmovmskb;
+    op_movlp_store, op_movhp_store, op_movq_load, op_movq_store, op_movd_load, op_movd_store, op_movmskps, op_movmskpd, op_pmovmskb, op_pextrw, op_pinsrw;
 
 // How the destination register changes; memory forms and register forms differ for scalars and halves.
 enum kind { WHOLE, SCALAR4, SCALAR8, LOW, HIGH, QUAD };
@@ -106,18 +106,26 @@ FORMS(movd_store_32, store_int, W32)
 FORMS(movd_store_64, store_int, W64)
 BODY_OF_WIDTHS(movd_store, op_movd_store)
 
-// The byte mask that every string search reads.
-ALWAYS_INLINE bool byte_mask(struct vcpu *v, const struct insn *in)
-{
+// ---- register forms only ----
 #if FP_HOST_X86
-    u32 x;
-    asm volatile("movups %1, %%xmm0\n\tpmovmskb %%xmm0, %0" : "=r"(x) : "m"(*sse_reg(v, in->m)) : "xmm0");
-    REG64(v, in->r) = x;
+#define MASK_CORE(name)                                                                                                \
+    u32 x;                                                                                                             \
+    asm volatile("movups %1, %%xmm0\n\t" #name " %%xmm0, %0" : "=r"(x) : "m"(*sse_reg(v, in->m)) : "xmm0");            \
+    REG64(v, in->r) = x;                                                                                               \
     return true;
 #else
-    return false;
+#define MASK_CORE(name) return false;
 #endif
-}
-FAST(pmovmskb_r, byte_mask(v, in))
-const struct body body_pmovmskb = {.loop = {op_pmovmskb, op_pmovmskb, op_pmovmskb, op_pmovmskb},
-                                   .fast = {{{NULL}, {pmovmskb_r}, {pmovmskb_r}, {pmovmskb_r}}}};
+#define REGISTER_ONLY(name, ...)                                                                                       \
+    ALWAYS_INLINE bool name##_only(struct vcpu *v, const struct insn *in)                                              \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }                                                                                                                  \
+    FAST(name##_r, name##_only(v, in))                                                                                 \
+    const struct body body_##name = {.loop = {op_##name, op_##name, op_##name, op_##name},                             \
+                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}};
+REGISTER_ONLY(pmovmskb, MASK_CORE(pmovmskb)) // what every string search reads
+REGISTER_ONLY(movmskps, MASK_CORE(movmskps))
+REGISTER_ONLY(movmskpd, MASK_CORE(movmskpd))
+REGISTER_ONLY(pextrw, REG64(v, in->r) = ((const u16 *)sse_reg(v, in->m))[in->imm & 7]; return true;)
+REGISTER_ONLY(pinsrw, ((u16 *)sse_reg(v, in->r))[in->imm & 7] = REG16(v, in->m); return true;)
