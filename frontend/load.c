@@ -47,18 +47,21 @@ int load_fail(struct load_request *r, const char *fmt, ...)
     return -1;
 }
 
-static bool all_ram(const struct phys *p, paddr a, u64 size)
+// Within one range that the memory map gives to the kernel: neither the board's own tables nor the hole of the video memory.
+static bool all_ram(const struct load_request *r, paddr a, u64 size)
 {
     if (size == 0) return true;
-    if (a + size < a) return false;
-    if (a < PHYS_HOLE_FIRST) return a + size <= p->low_size;
-    return phys_is_ram(p, a) && phys_is_ram(p, a + size - 1);
+    for (unsigned i = 0; i < r->e820_n; i++) {
+        const struct e820_entry *e = &r->e820[i];
+        if (e->type == E820_RAM && a >= e->base && a - e->base < e->size && size <= e->size - (a - e->base)) return true;
+    }
+    return false;
 }
 
 bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what)
 {
-    if (!all_ram(r->phys, a, size)) {
-        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM (give more with -m)", r->kernel->path,
+    if (!all_ram(r, a, size)) {
+        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM for it (give more with -m)", r->kernel->path,
                   what, (unsigned long long)size, (unsigned long long)a);
         return false;
     }
@@ -69,7 +72,7 @@ bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, con
 bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what)
 {
     static const u8 zeros[4096];
-    if (!all_ram(r->phys, a, size)) return load_bytes(r, a, NULL, size, what);
+    if (!all_ram(r, a, size)) return load_bytes(r, a, NULL, size, what);
     while (size) {
         u64 n = size < sizeof zeros ? size : sizeof zeros;
         phys_write(r->phys, 0, a, zeros, n);

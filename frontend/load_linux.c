@@ -54,6 +54,7 @@ int load_linux(struct load_request *r, const char **kind)
     zp[HDR_LOADER] = 0xFF;
     put32(zp + HDR_CMDLINE, CMDLINE);
     u64 length = strlen(r->append), most = get32(k + HDR_CMDLINE_SIZE);
+    if (most >= PAGE_TABLES - CMDLINE) most = PAGE_TABLES - CMDLINE - 1; // what there is room for
     if (length > most) return load_fail(r, "-append is %llu bytes; this kernel takes %llu", (unsigned long long)length, (unsigned long long)most);
     if (!load_bytes(r, CMDLINE, r->append, length + 1, "the command line")) return -1;
 

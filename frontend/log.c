@@ -106,10 +106,15 @@ bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why,
     return true;
 }
 
-void log_close(struct log *l)
+bool log_close(struct log *l)
 {
-    if (l->out && l->out != stderr) fclose(l->out);
+    bool ok = true;
+    if (l->out && l->out != stderr) {
+        ok = !ferror(l->out);
+        if (fclose(l->out) != 0) ok = false;
+    }
     l->out = NULL;
+    return ok;
 }
 
 void log_registers(FILE *f, const struct vcpu *v)

@@ -14,7 +14,7 @@ struct log {
 };
 // Listens to what o->log_mask names. False, with a line in `why`, if the file cannot be written.
 bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why, size_t why_size);
-void log_close(struct log *l);
+bool log_close(struct log *l); // false if lines were lost (a full disk)
 void log_registers(FILE *out, const struct vcpu *v); // for shutdowns
 void log_statistics(FILE *out, const struct vcpu *v, double seconds);
 

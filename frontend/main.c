@@ -228,9 +228,18 @@ int main(int argc, char **argv)
         state_hash_parts(&s->hash, s->m, put_part, stderr);
     }
     if (s->o.stats) log_statistics(stderr, s->m->cpu[0], host_seconds() - start);
-    log_close(&s->log);
-    for (unsigned i = 0; i < MACHINE_SERIAL; i++)
-        if (s->serial_file[i]) fclose(s->serial_file[i]);
+    if (!log_close(&s->log)) {
+        snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end", s->o.log_file);
+        status = complain(why, EXIT_HOST);
+    }
+    for (unsigned i = 0; i < MACHINE_SERIAL; i++) {
+        if (!s->serial_file[i]) continue;
+        bool lost = ferror(s->serial_file[i]);
+        if (fclose(s->serial_file[i]) != 0) lost = true;
+        if (!lost) continue;
+        snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end", s->o.serial_file[i]);
+        status = complain(why, EXIT_HOST);
+    }
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);

@@ -230,7 +230,8 @@ static const struct option_row { const char *name; u8 id, args; const char *arg,
     {"accel", O_ACCEL, 1, "NAME", "tcg is taken for the engine here; kvm, hvf, whpx are refused"},
     {"serial", O_SERIAL, 1, "DEV", "stdio, file:PATH or none; a second time: COM2"},
     {"display", O_DISPLAY, 1, "none", "no window (the default)"},
-    {"nographic", O_NOGRAPHIC, 0, NULL, "the same as -display none -serial stdio"},
+    {"vnc", O_DISPLAY, 1, "none", NULL},
+    {"nographic", O_NOGRAPHIC, 0, NULL, "the same as -display none, and -serial stdio if no -serial is given"},
     {"no-reboot", O_NO_REBOOT, 0, NULL, "end on a reset or a triple fault instead of starting again"},
     {"device", O_DEVICE, 1, "NAME,...", "a device; -device help lists them"},
     {"debugcon", O_DEBUGCON, 1, "stdio", "what the guest writes to port E9h"},
@@ -315,7 +316,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
     o->rtc_start = 1767225600; // 2026-01-01T00:00:00
     o->seed = 0x4D6174727975ull;
     cpu_features_max(&o->features);
-    bool nodefaults = false;
+    bool nodefaults = false, nographic = false;
     const char *cpu = NULL;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i];
@@ -367,10 +368,10 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
             if (!parse_serial(o, v, why, n)) return false;
             break;
         case O_DISPLAY:
-            if (strcmp(v, "none") != 0) return fail(why, n, "-display %s: this version has no window (none)", v);
+            if (strcmp(v, "none") != 0) return fail(why, n, "-%s %s: this version has no window (none)", r->name, v);
             break;
         case O_NOGRAPHIC:
-            if (o->serials == 0 && !parse_serial(o, "stdio", why, n)) return false;
+            nographic = true;
             break;
         case O_NO_REBOOT: o->no_reboot = true; break;
         case O_DEVICE:
@@ -431,7 +432,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t n
         if (!cpu_features_parse(&o->features, cpu, buf, sizeof buf, &line)) return fail(why, n, "-cpu %s: %s", cpu, line);
     }
     o->features.rng_seed = o->seed;
-    if (!o->serials && !nodefaults) o->serial[0] = SERIAL_STDIO;
+    if (!o->serials && (nographic || !nodefaults)) o->serial[0] = SERIAL_STDIO;
     if (!o->kernel) return fail(why, n, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;
 }

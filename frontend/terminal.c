@@ -1,4 +1,5 @@
 // Standard input and output as a serial line.
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,6 +28,11 @@ void terminal_write(const u8 *bytes, u32 n)
 {
     while (n) {
         ssize_t k = write(1, bytes, n);
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0 && errno == EAGAIN) { // a pipe or a terminal that somebody made non-blocking
+            poll(&(struct pollfd){.fd = 1, .events = POLLOUT}, 1, 100);
+            continue;
+        }
         if (k <= 0) return;
         bytes += k, n -= (u32)k;
     }
