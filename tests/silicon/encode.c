@@ -228,6 +228,17 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     }
 }
 
+// Where the code begins: sometimes so that it runs across the border of its pages, or into the end of the second.
+static u64 code_start(struct rng *g, unsigned bits)
+{
+    u64 base = bits == 16 ? 0 : CODE_BASE;
+    switch (rng_below(g, 8)) {
+    case 0: return base + PAGE_SIZE - rng_below(g, 32);
+    case 1: return base + CODE_SIZE - 1 - rng_below(g, rng_one_in(g, 2) ? 16 : 64);
+    default: return base + rng_below(g, 64) * 32;
+    }
+}
+
 // ---- inputs that an instruction has outside its ModRM byte ----
 static bool stack_row(const struct row *r)
 {
@@ -427,7 +438,7 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
                        u64 *operand)
 {
     inputs_random(g, bits, in);
-    in->rip = CODE_BASE - (bits == 16 ? CODE_BASE : 0) + rng_below(g, 64) * 32;
+    in->rip = code_start(g, bits);
     u32 pinned = implicit_inputs(r, g, in);
     for (unsigned i = 0; i < 16 && bits != 64; i++) in->gpr[i] = (u32)in->gpr[i];
     return encode_one(r, g, code, in, in->rip, pinned, false, undefined_flags, operand);
@@ -558,7 +569,9 @@ unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, 
     unsigned n = 0, count = 2 + (unsigned)rng_below(g, 6);
     bool loop = rng_one_in(g, 3);
     inputs_random(g, bits, in);
-    in->rip = CODE_BASE - (bits == 16 ? CODE_BASE : 0) + rng_below(g, 64) * 32;
+    in->rip = code_start(g, bits);
+    // A taken branch whose own end is the limit of CS was seen to fault at its second turn on AMD's silicon: not there.
+    if (bits == 16 && in->rip + room > CODE_SIZE) in->rip = 64;
     in->gpr[RSP] = DATA_BASE - data_base(bits) + DATA_SIZE - 256 - 8 * rng_below(g, 4); // where address() seldom points: return addresses live there
     in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.

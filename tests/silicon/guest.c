@@ -23,6 +23,12 @@ static void put64(struct guest *g, paddr a, u64 x)
     memcpy(g->phys.ram + a, &x, 8);
 }
 
+// The code's pages are no neighbours in physical memory.
+static paddr code_phys(u64 linear)
+{
+    return CODE_PHYS + 3 * ((linear - CODE_BASE) & PAGE_MASK) + (linear & ~PAGE_MASK);
+}
+
 static void map_tables(struct guest *g)
 {
     enum { P = 1, W = 2, U = 4, PS = 0x80, AD = 0x60 };
@@ -31,7 +37,7 @@ static void map_tables(struct guest *g)
     put64(g, PD_LOW, 0 | P | W | PS | AD);
     put64(g, PD_LOW + 8 * (CODE_BASE >> 21), PT_CODE | P | W | U);
     put64(g, PD_LOW + 8 * (DATA_BASE >> 21), PT_DATA | P | W | U);
-    for (u64 i = 0; i < CODE_SIZE / PAGE_SIZE; i++) put64(g, PT_CODE + 8 * i, (CODE_PHYS + i * PAGE_SIZE) | P | W | U | AD);
+    for (u64 i = 0; i < CODE_SIZE / PAGE_SIZE; i++) put64(g, PT_CODE + 8 * i, code_phys(CODE_BASE + i * PAGE_SIZE) | P | W | U | AD);
     for (u64 i = 0; i < DATA_SIZE / PAGE_SIZE; i++) put64(g, PT_DATA + 8 * i, (DATA_PHYS + i * PAGE_SIZE) | P | W | U | AD);
 }
 
@@ -184,7 +190,11 @@ void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_st
     u8 bytes[256];
     memcpy(bytes, code, n);
     bytes[n] = 0xCC;
-    phys_write(&g->phys, 0, CODE_PHYS + (code_linear(in->bits, in->rip) - CODE_BASE), bytes, n + 1);
+    u64 at = code_linear(in->bits, in->rip);
+    unsigned room = code_room(at, n + 1), first = (unsigned)(PAGE_SIZE - (at & ~PAGE_MASK));
+    if (first > room) first = room;
+    phys_write(&g->phys, 0, code_phys(at), bytes, first);
+    if (first < room) phys_write(&g->phys, 0, code_phys(at + first), bytes + first, room - first);
     state_put(v, in);
     enum run_exit why = vcpu_run(v, 100000);
     state_get(v, &out->s);

@@ -128,8 +128,9 @@ bool native_init(const char **why)
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out)
 {
     u8 *at = (u8 *)code_linear(in->bits, in->rip);
-    memcpy(at, code, n);
-    at[n] = 0xCC;
+    unsigned room = code_room((u64)at, n + 1);
+    memcpy(at, code, room < n ? room : n);
+    if (room > n) at[n] = 0xCC;
     // 64-bit code runs with null data segments; other code needs real ones.
     asm volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(in->bits == 16 ? SEL_DATA16 : 0x2B));
     run.in = in;

@@ -9,7 +9,7 @@
 #include "mmu/types.h"
 
 #define CODE_BASE  0x10000000ull
-#define CODE_SIZE  0x1000ull
+#define CODE_SIZE  0x2000ull // two pages, nothing behind them
 #define DATA_BASE  0x20000000ull
 #define DATA_SIZE  0x2000ull // two pages between guards
 
@@ -17,6 +17,13 @@
 static inline u64 code_linear(u8 bits, u64 rip)
 {
     return bits == 16 ? CODE_BASE + rip : rip;
+}
+
+// How many of n bytes at a linear address of the code are still in its pages.
+static inline unsigned code_room(u64 linear, unsigned n)
+{
+    u64 left = CODE_BASE + CODE_SIZE - linear;
+    return left < n ? (unsigned)left : n;
 }
 
 struct side_state { // what goes in and comes out, x87 in stack order
