@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "devices/machine.h"
 #include "devices/state_hash.h"
@@ -28,6 +30,37 @@ struct session {
 
 static volatile sig_atomic_t interrupted; // by a signal of the host
 static void on_signal(int n) { interrupted = n; }
+
+// A bug of our own: panic() aborts, or the processor of the host stops us. The terminal is as before and the status is EXIT_BUG;
+// where core files are on, a copy of the process leaves one with this stack.
+static struct terminal *terminal_in_use;
+
+static void on_bug(int n)
+{
+    static const char text[] = "matryoshka: bug: a signal of the host's processor\n";
+    struct rlimit core;
+    if (n != SIGABRT && write(2, text, sizeof text - 1) < 0) n = SIGABRT;
+    if (terminal_in_use) terminal_close(terminal_in_use);
+    if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur > 0 && fork() == 0) {
+        signal(SIGABRT, SIG_DFL);
+        abort();
+    }
+    _exit(EXIT_BUG);
+}
+
+static void catch_bugs(void)
+{
+    static u8 stack[65536]; // a stack that has overflowed holds no handler
+    static const int bug[] = {
+        SIGABRT,
+#ifndef __SANITIZE_ADDRESS__ // which explains the others itself
+        SIGSEGV, SIGBUS, SIGFPE, SIGILL,
+#endif
+    };
+    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
+    struct sigaction a = {.sa_handler = on_bug, .sa_flags = SA_ONSTACK | SA_RESETHAND};
+    for (unsigned i = 0; i < ARRAY_LEN(bug); i++) sigaction(bug[i], &a, NULL);
+}
 
 // One line, whatever a file's name holds.
 static int complain(const char *why, int status)
@@ -187,6 +220,7 @@ int main(int argc, char **argv)
     struct session *s = &session;
     char why[512];
     const char *line;
+    catch_bugs();
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
     if (s->o.help) {
         options_help(stdout);
@@ -211,6 +245,7 @@ int main(int argc, char **argv)
     if (s->o.serial[0] == SERIAL_STDIO) {
         terminal_open(&s->terminal);
         s->interactive = s->terminal.is_tty;
+        terminal_in_use = &s->terminal;
     }
     s->m->idle = idle;
     s->m->idle_opaque = s;

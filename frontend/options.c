@@ -128,6 +128,7 @@ static bool parse_device(struct options *o, const char *text, char *why, size_t 
             return fail(why, n, "-device isa-debug-exit: iobase=%s is no port", value);
         if (sub_option(text, "iosize", value, sizeof value) && (!parse_number(value, &size) || (size != 1 && size != 2 && size != 4)))
             return fail(why, n, "-device isa-debug-exit: iosize=%s must be 1, 2 or 4", value);
+        if (port + size > 0x10000) return fail(why, n, "-device isa-debug-exit: %u ports at iobase=%#x do not fit below 10000h", (unsigned)size, (unsigned)port);
         o->debug_exit = true;
         o->debug_exit_port = (u16)port;
         o->debug_exit_size = (u16)size;
