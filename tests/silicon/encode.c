@@ -280,12 +280,14 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
         pinned |= 1u << RSI | 1u << RDI | 1u << RCX;
         if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
         // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is the processor's choice.
+        if (!strncmp(r->name, "maskmov", 7)) in->rflags &= ~(u64)FL_AC; // #AC comes by the mask there
         if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
         if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
     }
     if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE - data_base(in->bits) + 300, pinned |= 1u << RBX;
     if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4)) in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
     if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4)) in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
+    if (area_alignment(r)) in->rflags &= ~(u64)FL_AC; // #AC or #GP when misaligned: the processor's choice (SDM, FXSAVE)
     if (area_alignment(r) == 64) { // the components that both sides have
         in->gpr[RAX] = (rng_next(g) << 32) | rng_below(g, 4);
         in->gpr[RDX] = rng_next(g) << 32;
