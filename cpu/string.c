@@ -74,9 +74,9 @@ void op_movs(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
     if (!in->rep) {
-        laddr from = source(v, in), to = destination(v, in, ACC_WRITE);
-        lin_probe_read(v, from, n); // both are translated before the source is read; its fault comes first
-        lin_probe_read(v, from, n);
+        laddr from = source(v, in);
+        lin_probe_read(v, from, n); // both are translated before the source is read; its faults come first, also its #AC
+        laddr to = destination(v, in, ACC_WRITE); // before the destination's segment
         lin_probe_write(v, to, n);
         lin_store(v, to, n, lin_load(v, from, n));
         s64 s = step_of(v, in);
@@ -87,7 +87,9 @@ void op_movs(struct vcpu *v, const struct insn *in)
     for (;;) {
         u64 count = index_get(v, in, RCX);
         if (count == 0) return;
-        laddr from = source(v, in), to = destination(v, in, ACC_WRITE);
+        laddr from = source(v, in);
+        lin_probe_read(v, from, n);
+        laddr to = destination(v, in, ACC_WRITE);
         u64 k = 0;
         if (chunks(v)) {
             u64 a = min3(fit(to, n), fit(from, n), count), b = min3(fit_index(v, in, RSI, n), fit_index(v, in, RDI, n), fit_time(v, to, n));
@@ -114,7 +116,6 @@ void op_movs(struct vcpu *v, const struct insn *in)
                 continue;
             }
         }
-        lin_probe_read(v, from, n);
         lin_probe_write(v, to, n);
         lin_store(v, to, n, lin_load(v, from, n));
         s64 s = step_of(v, in);
