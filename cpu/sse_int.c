@@ -232,18 +232,23 @@ ALWAYS_INLINE void core_shufpd(void *d, const void *s, u8 imm)
     u64 low = ((const u64 *)d)[imm & 1], high = ((const u64 *)s)[imm >> 1 & 1];
     sse_put(d, low, high);
 }
-ALWAYS_INLINE u64 shuffle16(u64 x, u8 imm)
+ALWAYS_INLINE u64 shuffle16(const void *source, u8 imm)
 {
-    return (x >> 16 * (imm & 3) & 0xFFFF) | (x >> 16 * (imm >> 2 & 3) & 0xFFFF) << 16 |
-           (x >> 16 * (imm >> 4 & 3) & 0xFFFF) << 32 | (x >> 16 * (imm >> 6) & 0xFFFF) << 48;
+    const u16 *a = source; // one element after the other, from memory: few registers, so that no compiler saves one
+    u64 x = a[imm >> 6];
+    x = x << 16 | a[imm >> 4 & 3];
+    x = x << 16 | a[imm >> 2 & 3];
+    return x << 16 | a[imm & 3];
 }
 ALWAYS_INLINE void core_pshuflw(void *d, const void *s, u8 imm)
 {
-    sse_put(d, shuffle16(((const u64 *)s)[0], imm), ((const u64 *)s)[1]);
+    u64 high = ((const u64 *)s)[1];
+    sse_put(d, shuffle16(s, imm), high);
 }
 ALWAYS_INLINE void core_pshufhw(void *d, const void *s, u8 imm)
 {
-    sse_put(d, ((const u64 *)s)[0], shuffle16(((const u64 *)s)[1], imm));
+    u64 low = ((const u64 *)s)[0];
+    sse_put(d, low, shuffle16((const u8 *)s + 8, imm));
 }
 #define PICK(name)                                                                                                     \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
