@@ -106,9 +106,22 @@ static struct walk_result page_fault(const struct mmu_ctx *c, u32 acc, u32 error
 
 // ---- entries ----
 
+bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size, u64 *value)
+{
+    if (unlikely(c->peek != NULL)) {
+        if (!phys_is_ram(p, step.pa)) return false;
+        step.value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
+        if (c->peek->n < ARRAY_LEN(c->peek->step)) c->peek->step[c->peek->n++] = step;
+        *value = step.value;
+        return true;
+    }
+    *value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
+    return true;
+}
+
 // Reads the entry at guest-physical `gpa`. False: *r holds the EPT event.
-static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa, unsigned size,
-                       struct walk_result *r)
+static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa, unsigned level,
+                       unsigned size, struct walk_result *r)
 {
     e->gpa = e->pa = gpa;
     e->s2 = EPT_R | EPT_W;
@@ -125,8 +138,9 @@ static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_ent
         e->s2 = s2.rights;
     }
     e->pa = phys_a20(p, e->pa);
-    e->value = size == 8 ? phys_read64(p, c->cpu, e->pa) : phys_read32(p, c->cpu, e->pa);
-    return true;
+    if (walk_entry(p, c, (struct walk_step){.level = (u8)level, .gpa = gpa, .pa = e->pa}, size, &e->value)) return true;
+    *r = (struct walk_result){.status = WALK_NOT_RAM, .gpa = gpa};
+    return false;
 }
 
 static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags, unsigned size,
@@ -138,6 +152,7 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
         *r = ept_event(c, &s2, e->gpa, EPT_R | EPT_W, EPT_Q_LINEAR);
         return false;
     }
+    if (c->peek) return true;
     // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at another level.
     if (size == 8) phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
     else phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
@@ -172,7 +187,7 @@ static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
     unsigned m = c->maxphyaddr < 40 ? c->maxphyaddr : 40;
     u32 pde, pte;
 
-    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 4, r)) return false;
+    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 1, 4, r)) return false;
     w->count = 1;
     pde = (u32)w->used[0].value;
     if (!(pde & PTE_P)) goto absent;
@@ -186,7 +201,7 @@ static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         take_leaf(w, c, pde, 22);
         return true;
     }
-    if (!read_entry(p, c, &w->used[1], (pde & 0xFFFFF000) | (la >> 12 & 0x3FF) << 2, 4, r)) return false;
+    if (!read_entry(p, c, &w->used[1], (pde & 0xFFFFF000) | (la >> 12 & 0x3FF) << 2, 0, 4, r)) return false;
     w->count = 2;
     pte = (u32)w->used[1].value;
     if (!(pte & PTE_P)) goto absent;
@@ -213,7 +228,7 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         u64 here = reserved;
         bool leaf;
 
-        if (!read_entry(p, c, e, table | (la >> shift & 0x1FF) << 3, 8, r)) return false;
+        if (!read_entry(p, c, e, table | (la >> shift & 0x1FF) << 3, (unsigned)level, 8, r)) return false;
         w->count++;
         if (!(e->value & PTE_P)) {
             *r = page_fault(c, acc, 0);
@@ -293,6 +308,17 @@ struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la
     r.page_shift = w.page_shift;
     r.pa = phys_a20(p, r.pa);
     return r;
+}
+
+struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct walk_steps *steps)
+{
+    struct walk_steps unwanted;
+    struct mmu_ctx looking = *c;
+
+    looking.peek = steps ? steps : &unwanted;
+    looking.peek->n = 0;
+    // Only what a peek does not do would write to memory.
+    return walk_linear((struct phys *)(uintptr_t)p, &looking, la, acc);
 }
 
 bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpte[4], struct walk_result *r)

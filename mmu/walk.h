@@ -27,6 +27,19 @@ struct mmu_ctx {
     bool ept_mbec;  // mode-based execute control
     bool ept_gib;   // 1 GiB EPT pages supported
     bool ept_exec_only; // execute without read is legal in EPT entries (IA32_VMX_EPT_VPID_CAP bit 0)
+    struct walk_steps *peek; // walk_peek's alone: nothing is written, and the entries are noted here
+};
+
+// The entries that a walk read, in order: of both stages, those of the second before the one of the first that they lead to.
+struct walk_steps {
+    unsigned n;
+    struct walk_step {
+        bool second; // of the extended page tables
+        u8 level;    // 0: page table, 1: page directory ...
+        gpaddr gpa;  // of a first-stage entry
+        paddr pa;
+        u64 value;
+    } step[32]; // 5 entries of stage 1, each behind 5 of stage 2, and 5 for the final address, at the most
 };
 
 // What an access is.
@@ -60,6 +73,7 @@ enum walk_status {
     WALK_PF,             // #PF with `error`
     WALK_EPT_VIOLATION,  // exit 48 with `qualification`, `gpa`; linear address valid as the qualification says
     WALK_EPT_MISCONFIG,  // exit 49 with `gpa`
+    WALK_NOT_RAM,        // walk_peek only: an entry is not in RAM, and reading a device is no look without consequences
 };
 
 struct walk_result {
@@ -76,6 +90,9 @@ struct walk_result {
 // Full translation of one linear address: permission checks, accessed and dirty updates in both stages as the manual
 // orders them. `acc` is ACC_*. Never raises.
 struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc);
+// The same by the same steps, for who looks from outside (debugger, monitor): what the access would do, with no accessed or dirty flag
+// set and no device read. `steps` receives the entries that were read; NULL: not wanted.
+struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct walk_steps *steps);
 // Second stage alone (PAE PDPTE loads, guest-physical accesses that have no linear address). `acc` = ACC_READ/WRITE/FETCH;
 // `linear`: the qualification bits 7 and 8 to report (0 = no linear address; EPT_Q_LINEAR, EPT_Q_LINEAR | EPT_Q_FINAL).
 // Of the result's rights only the second stage's are set. Without EPT: identity with full rights.

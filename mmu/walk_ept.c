@@ -64,7 +64,10 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
     for (;; level--) {
         paddr at = phys_a20(p, table | (gpa >> (12 + 9 * level) & 0x1FF) << 3);
 
-        e = phys_read64(p, c->cpu, at);
+        if (!walk_entry(p, c, (struct walk_step){.second = true, .level = (u8)level, .pa = at}, 8, &e)) {
+            out->status = WALK_NOT_RAM;
+            return false;
+        }
         if (!(e & (EPT_R | EPT_W | EPT_X)) && !(c->ept_mbec && (e & EPTE_XU))) return false;
         if (misconfigured(c, e, level)) {
             out->status = WALK_EPT_MISCONFIG;
@@ -79,7 +82,7 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
     out->rights = rights;
     if ((rights & need) != need) return false;
 
-    if (c->ept_ad) {
+    if (c->ept_ad && !c->peek) {
         for (unsigned i = 0; i < count; i++) {
             u64 flags = i + 1 == count && (need & EPT_W) ? EPTE_A | EPTE_D : EPTE_A;
 

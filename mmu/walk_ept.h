@@ -20,6 +20,9 @@ struct ept_result {
     paddr pa;
 };
 
+// Reads an entry of a paging structure at physical address `pa` and, in a peek, notes it. False: a peek met an entry that is not in RAM.
+bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size, u64 *value);
+
 // Translates `gpa` for an access that needs all of `need`. With EPT accessed/dirty flags, and only if the access is
 // allowed, sets A in each entry used and D in the leaf if `need` has EPT_W. False: status and rights say why not.
 bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need, struct ept_result *out);

@@ -296,7 +296,35 @@ static void random_context(struct fuzz *f, struct mmu_ctx *c)
     }
 }
 
-static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned tally[5])
+// A peek changes nothing, and says what the walk says whose flags are all set already. (A walk that sets a flag may change an entry that it
+// reads afterwards; and a peek stops where an entry is not in RAM.)
+static void check_peek(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned *compared)
+{
+    struct walk_steps steps;
+    struct walk_result peek = walk_peek(&f->p, c, la, acc, &steps);
+
+    assert_memory_equal(f->mem, f->p.ram, RAM);
+    for (unsigned i = 0; i < steps.n; i++) {
+        const struct walk_step *s = &steps.step[i];
+        assert_int_equal(mem_read(f, s->pa, c->paging == PAGING_32 && !s->second ? 4 : 8), s->value);
+    }
+    if (peek.status == WALK_NOT_RAM) return;
+    struct walk_result r = walk_linear(&f->p, c, la, acc);
+    if (memcmp(f->mem, f->p.ram, RAM)) { // it set flags
+        memcpy(f->p.ram, f->mem, RAM);
+        return;
+    }
+    assert_int_equal(peek.status, r.status);
+    assert_int_equal(peek.page_shift, r.page_shift);
+    assert_int_equal(peek.rights, r.rights);
+    assert_int_equal(peek.error, r.error);
+    assert_int_equal(peek.qualification, r.qualification);
+    assert_int_equal(peek.gpa, r.gpa);
+    assert_int_equal(peek.pa, r.pa);
+    (*compared)++;
+}
+
+static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned tally[5], unsigned *peeks)
 {
     struct verdict v = oracle(f, c, la, acc);
     struct walk_result r = walk_linear(&f->p, c, la, acc);
@@ -323,6 +351,7 @@ static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, 
         same = same && r.gpa == v.gpa && r.pa == v.pa && r.rights == rights && r.page_shift == v.page_bits;
         same = same && walk_rights_permit(c, r.rights, acc);
     }
+    if (same && chance(f, 6)) check_peek(f, c, la, acc, peeks); // few: each compares all of memory
     if (!same || memcmp(f->mem, f->p.ram, RAM)) {
         printf("paging %u la %#llx acc %#x ept %d: walk says status %u error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u, "
                "oracle status %d error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u\n",
@@ -336,7 +365,7 @@ static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, 
 static void test_fuzz(void **state)
 {
     struct fuzz *f = *state;
-    unsigned tally[5][5] = {{0}};
+    unsigned tally[5][5] = {{0}}, peeks = 0;
     const char *why;
 
     printf("seed %#llx count %llu\n", (unsigned long long)f->seed, (unsigned long long)f->count);
@@ -368,7 +397,7 @@ static void test_fuzz(void **state)
             if (chance(f, 40)) acc |= ACC_USER;
             else if (chance(f, 30)) acc |= ACC_IMPLICIT;
             if (chance(f, 40)) acc |= ACC_AC;
-            check_one(f, &c, la, acc, tally[c.paging]);
+            check_one(f, &c, la, acc, tally[c.paging], &peeks);
         }
     }
     for (unsigned m = 0; m < 5; m++) { // the run met everything there is to meet
@@ -379,6 +408,8 @@ static void test_fuzz(void **state)
             else assert_true(tally[m][s] > f->count / 10);
         }
     }
+    printf("%u peeks compared\n", peeks);
+    assert_true(peeks > f->count * 10);
     test_free(f->mem);
     phys_free(&f->p);
 }

@@ -582,6 +582,37 @@ static void test_load_pdptes(void **state)
     }
 }
 
+// What a debugger sees of a walk: each entry with its level and place, no flag set, no device read.
+static void test_peek(void **state)
+{
+    struct tables *t = *state;
+
+    for (unsigned i = 0; i < ARRAY_LEN(shapes); i++) {
+        const struct shape *s = &shapes[i];
+        struct walk_steps steps;
+        struct walk_result r;
+
+        use_mode(t, s->paging);
+        map_guest(t, s->la, s->to, s->leaf_level, 7, 7);
+        r = walk_peek(&t->p, &t->c, s->la | 0x123, ACC_WRITE | ACC_USER, &steps);
+        assert_int_equal(r.status, WALK_OK);
+        assert_true(r.pa == (s->to | 0x123));
+        assert_int_equal(steps.n, t->levels);
+        for (unsigned k = 0; k < steps.n; k++) {
+            int level = s->leaf_level + (int)(steps.n - 1 - k);
+            assert_false(steps.step[k].second);
+            assert_int_equal(steps.step[k].level, level);
+            assert_true(steps.step[k].pa == t->entry[level] && steps.step[k].gpa == t->entry[level]);
+            assert_true(steps.step[k].value == entry(t, level));
+            assert_int_equal(entry(t, level) & 0x60, 0);
+        }
+        assert_int_equal(walk_peek(&t->p, &t->c, s->la ^ 0x80000000, ACC_READ, NULL).status, WALK_PF);
+    }
+    use_mode(t, PAGING_4LEVEL);
+    t->c.cr3 = 0xFE000000; // no RAM there
+    assert_int_equal(walk_peek(&t->p, &t->c, 0, ACC_READ, NULL).status, WALK_NOT_RAM);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -601,6 +632,7 @@ int main(void)
         T(test_tables_outside_ram),
         T(test_a20),
         T(test_load_pdptes),
+        T(test_peek),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
