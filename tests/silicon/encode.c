@@ -280,7 +280,6 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
         pinned |= 1u << RSI | 1u << RDI | 1u << RCX;
         if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
         // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is the processor's choice.
-        if (!strncmp(r->name, "maskmov", 7)) in->rflags &= ~(u64)FL_AC; // #AC comes by the mask there
         if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
         if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
     }
@@ -311,6 +310,16 @@ static bool undefined_result(const struct row *r, const u8 *code, const ZydisDec
         return (count & 31) > 16;
     }
     return is(r, "bswap") && word;
+}
+
+bool encode_operand16(const u8 *code, unsigned n, unsigned bits)
+{
+    static const u8 prefix[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3};
+    bool p66 = false;
+    unsigned i = 0;
+    for (; i < n && memchr(prefix, code[i], sizeof prefix); i++) p66 |= code[i] == 0x66;
+    if (bits == 64 && i < n && (code[i] & 0xF8) == 0x48) return false; // REX.W
+    return p66 != (bits == 16);
 }
 
 static void decoder(ZydisDecoder *d, unsigned bits)
@@ -426,13 +435,11 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     }
     bool by_cl = strchr(r->operands, 'C') && (is(r, "shld") || is(r, "shrd"));
     if (undefined_result(r, code, &z, in) || (sequence && by_cl)) return 0; // RCX may have changed by then
-    // CVTPI2PS from memory: AMD leaves the x87 state alone, the SDM does not.
-    if (is(r, "cvtpi2ps") && mem) return 0;
     u64 undefined = r->undefined & ~2u;
     if (r->undefined & 2) undefined |= FL_OF;
     *undefined_flags = undefined;
     // The kernel gives back only SP to 16-bit stacks.
-    if (in->bits == 16 && (disturbs(code, z.length, 16, true) || is(r, "enter") || (is(r, "pusha") && memchr(code, 0x66, n)))) return 0;
+    if (in->bits == 16 && (disturbs(code, z.length, 16, true) || (is(r, "pusha") && memchr(code, 0x66, n)))) return 0;
     return z.length;
 }
 

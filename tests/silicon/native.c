@@ -40,6 +40,19 @@ bool native_has_16bit(void)
     return ldt_set(0, CODE_BASE, CODE_SIZE - 1, true) && ldt_set(1, DATA_BASE, DATA_SIZE - 1, false);
 }
 
+static bool all_zero(const void *p, size_t n)
+{
+    const u8 *b = p;
+    for (size_t i = 0; i < n; i++) {
+        if (b[i]) return false;
+    }
+    return true;
+}
+static bool x87_initial(const struct side_state *s)
+{
+    return s->fcw == 0x37F && s->fsw == 0 && s->tags == 0 && all_zero(s->st, sizeof s->st);
+}
+
 static void legacy_put(u8 *b, const struct side_state *s)
 {
     memcpy(b, &s->fcw, 2);
@@ -49,8 +62,10 @@ static void legacy_put(u8 *b, const struct side_state *s)
     for (unsigned i = 0; i < 8; i++) memcpy(b + 32 + 16 * i, s->st[i], 10);
     memcpy(b + 160, s->xmm, sizeof s->xmm);
     u64 bv;
-    memcpy(&bv, b + 512, 8); // the signal frame's XSAVE header: both components are in use
-    bv |= 3;
+    // The signal frame's XSAVE header. A component in its initial configuration is said to be so: some processors then count
+    // it as not in use, others go by its contents; loaded as "in use" the former would say that it is.
+    memcpy(&bv, b + 512, 8);
+    bv = (bv & ~3ull) | (x87_initial(s) ? 0 : 1) | (all_zero(s->xmm, sizeof s->xmm) ? 0 : 2);
     memcpy(b + 512, &bv, 8);
 }
 

@@ -82,6 +82,7 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
 void encode_prepare_area(const struct row *r, struct rng *g, u8 *area); // for FXRSTOR and XRSTOR
 // A run of such instructions with branches among them. Undefined flags: at its end in the low half, on the way in the high half.
 unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags);
+bool encode_operand16(const u8 *code, unsigned n, unsigned bits); // the operand size of the first instruction, by its prefixes
 void inputs_random(struct rng *g, unsigned bits, struct side_state *in);
 
 #endif
