@@ -168,15 +168,32 @@ static unsigned mem_size(u8 op, unsigned digit)
     return size[op & 7];
 }
 
+// Ten bytes are two accesses, of eight and of two: what the first does stays when the second faults.
+RAISES static void operand_load(struct vcpu *v, const struct insn *in, u8 *buf, unsigned size)
+{
+    unsigned first = size < 8 ? size : 8;
+    u64 x = lin_load(v, insn_linear(v, in, first, ACC_READ), first);
+    memcpy(buf, &x, first);
+    if (size <= 8) return;
+    lin_load_n(v, seg_linear(v, in->seg, insn_ea(v, in) + 8, 2, ACC_READ), buf + 8, 2);
+}
+RAISES static void operand_store(struct vcpu *v, const struct insn *in, const u8 *buf, unsigned size)
+{
+    unsigned first = size < 8 ? size : 8;
+    u64 x = 0;
+    memcpy(&x, buf, first);
+    lin_store(v, insn_linear(v, in, first, ACC_WRITE), first, x);
+    if (size <= 8) return;
+    lin_store_n(v, seg_linear(v, in->seg, insn_ea(v, in) + 8, 2, ACC_WRITE), buf + 8, 2);
+}
+
 void op_x87_load(struct vcpu *v, const struct insn *in)
 {
     struct image im;
     u8 buf[16];
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
-    laddr la = insn_linear(v, in, size, ACC_READ);
-    lin_align(v, la, size == 10 ? 8 : size);
-    lin_load_n(v, la, buf, size);
+    operand_load(v, in, buf, size);
     if (x87_light_load(v, in->op, (u8)digit, buf)) {
         note_pointers(v, in);
         return;
@@ -192,20 +209,17 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
     u8 buf[16] = {0};
     unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
     x87_wait(v);
-    laddr la = insn_linear(v, in, size, ACC_WRITE);
-    lin_align(v, la, size == 10 ? 8 : size);
     u16 sw;
     if (x87_light_store(v, in->op, (u8)digit, buf, &sw)) {
-        lin_store_n(v, la, buf, size);
+        operand_store(v, in, buf, size);
         x87_light_stored(v, (u8)digit, sw);
         note_pointers(v, in);
         return;
     }
-    lin_probe_write(v, la, size);
     image_fill(&im, &v->s.fpu);
     host_run(&im, x87_mem_stub(in->op, (u8)digit), buf, v->s.fl);
-    // With an unmasked exception other than precision nothing is stored (SDM Vol. 1, 8.5).
-    if (!(im.fsw & ~im.fcw & 0x1F)) lin_store_n(v, la, buf, size);
+    // With an unmasked exception other than precision nothing is stored (SDM Vol. 1, 8.5), and nothing about the operand's address can fault.
+    if (!(im.fsw & ~im.fcw & 0x1F)) operand_store(v, in, buf, size);
     commit(v, in, &im);
 }
 
