@@ -151,6 +151,7 @@ void op_mmx_movq_store(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);
     u64 x = *mmx_reg(v, in->r);
+    mmx_top(v);
     if (in->mem) lin_store(v, insn_linear(v, in, 8, ACC_WRITE), 8, x);
     mmx_enter(v);
     if (!in->mem) mmx_write(v, in->m, x);
@@ -166,6 +167,7 @@ void op_mmx_movd_store(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);
     u64 x = *mmx_reg(v, in->r);
+    mmx_top(v);
     rm_store(v, in, in->osz == W64 ? W64 : W32, in->osz == W64 ? x : (u32)x);
     mmx_enter(v);
 }

@@ -41,9 +41,13 @@ static inline u64 *mmx_reg(struct vcpu *v, unsigned n)
     return &v->s.fpu.r[n & 7].m;
 }
 // Every MMX instruction makes all registers valid and TOP 0 (SDM Vol. 1, 9.5.1).
+static inline void mmx_top(struct vcpu *v) // before a store, whose fault leaves TOP 0 and the tags as they were
+{
+    v->s.fpu.fsw &= (u16)~FSW_TOP;
+}
 static inline void mmx_enter(struct vcpu *v)
 {
-    v->s.fpu.fsw &= (u16)~0x3800;
+    mmx_top(v);
     v->s.fpu.ftw = 0;
 }
 // An x87 exception that is pending comes before anything else.

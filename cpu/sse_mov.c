@@ -178,7 +178,7 @@ RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 
     if (in->asz == W32) ea = (u32)ea;
     else if (in->asz == W16) ea = (u16)ea;
     laddr la = seg_linear(v, in->seg, ea, n, ACC_WRITE);
-    lin_align(v, la, n);
+    lin_align(v, la, 8); // by quadwords, whatever the mask and the register
     while (first < n && !(mask[first] & 0x80)) first++;
     if (first == n) return;
     while (!(mask[end - 1] & 0x80)) end--;
