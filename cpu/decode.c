@@ -260,7 +260,6 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         case 0x67: p67 = true; break;
         case 0xF0: lock = true; break;
         }
-    if (z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && z.opcode == 0x90 && z.raw.rex.B) rep = 0; // XCHG R8, not PAUSE
     unsigned map;
     switch (z.opcode_map) {
     case ZYDIS_OPCODE_MAP_DEFAULT: map = MAP_1; break;

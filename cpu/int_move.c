@@ -49,7 +49,12 @@ BODY4(movzx8, mov_extend, false, W8)
 BODY4(movzx16, mov_extend, false, W16)
 BODY4(movsx8, mov_extend, true, W8)
 BODY4(movsx16, mov_extend, true, W16)
-BODY4(movsxd, mov_extend, true, W32)
+// With a 16-bit operand size MOVSXD reads a word and moves it.
+ALWAYS_INLINE bool movsxd(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+{
+    return mov_extend(v, in, true, w == W16 ? W16 : W32, w, form, nf, fast);
+}
+BODY4(movsxd, movsxd, 0)
 
 // LEA: the offset alone; the forms are only address arithmetic, so the slow one serves nowhere.
 ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
@@ -354,7 +359,7 @@ void op_enter(struct vcpu *v, const struct insn *in)
     lin_probe_write(v, seg_linear(v, SEG_SS, end, n, ACC_WRITE), n); // the new top must be writable
     for (unsigned i = 0; i < count; i++)
         lin_store(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n, word[i]);
-    reg_set(v, GPR_OFF(RBP), w, (v->s.gpr[RBP] & ~m) | frame);
+    reg_set(v, GPR_OFF(RBP), w, frame); // on a 16-bit stack EBP's upper half becomes 0
     stack_add(v, -(s64)(count * n + size));
 }
 ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)

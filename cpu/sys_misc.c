@@ -271,12 +271,10 @@ void op_bound(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
     u64 ea = insn_ea(v, in), mask = in->asz == W16 ? 0xFFFF : 0xFFFFFFFF;
-    u64 low = lin_load(v, seg_linear(v, in->seg, ea, n, ACC_READ), n);
-    u64 high = lin_load(v, seg_linear(v, in->seg, (ea + n) & mask, n, ACC_READ), n);
-    s64 index, l, h;
-    if (in->osz == W16)
-        index = (s16)REG16(v, in->r), l = (s16)low, h = (s16)high;
-    else
-        index = (s32)REG32(v, in->r), l = (s32)low, h = (s32)high;
-    if (index < l || index > h) raise_fault(v, VEC_BR);
+    s64 index = in->osz == W16 ? (s16)REG16(v, in->r) : (s32)REG32(v, in->r);
+    for (unsigned i = 0; i < 2; i++) { // below the lower bound, the upper one is not read
+        u64 x = lin_load(v, seg_linear(v, in->seg, (ea + i * n) & mask, n, ACC_READ), n);
+        s64 bound = in->osz == W16 ? (s16)x : (s32)x;
+        if (i ? index > bound : index < bound) raise_fault(v, VEC_BR);
+    }
 }
