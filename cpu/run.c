@@ -115,6 +115,7 @@ static bool boundary(struct vcpu *v)
         vmx_vectoring_end(v);
         return true;
     }
+    if (guest && vmx_boundary_trap(v, &exit)) return take_exit(v, &exit);
     if (s->init_pending && !(s->vmx.on && !guest)) {
         s->init_pending = false;
         if (guest && vmx_signal_exits(v, CPU_SIGNAL_INIT, 0, &exit)) return take_exit(v, &exit);

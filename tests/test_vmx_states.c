@@ -172,6 +172,17 @@ static void timer_to_the_tick(void **state)
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
     u64 left = m_read(m, VMCS_VMX_PREEMPTION_TIMER_VALUE);
     assert_true(left < 1000 && left > 980);
+    // To the count: one is gone for every change of TSC bit 5 between the entry and the exit, wherever between two changes
+    // they fall. Each further NOP moves the exit by an eighth of a period.
+    for (unsigned nops = 0; nops < 20; nops++) {
+        static const char code[] = "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
+        m_root_state(m);
+        m_write(m, VMCS_GUEST_RIP, M_GUEST);
+        m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1000);
+        assert_int_equal(m_enter(m, code, nops), EXIT_REASON_HLT);
+        u64 changes = (m->last_exit.vtime >> 5) - ((m->entered.vmx.timer_deadline >> 5) - 1000);
+        assert_int_equal(m_read(m, VMCS_VMX_PREEMPTION_TIMER_VALUE), 1000 - changes);
+    }
     m_free(m);
 }
 
@@ -188,7 +199,68 @@ static void pause_loop(void **state)
     m_write(m, VMCS_PLE_GAP, 1);
     m->v->s.gpr[RCX] = 2000;
     assert_int_equal(M_ENTER(m, "\xF3\x90\x48\xFF\xC9\x75\xF9" /* pause; dec rcx; jnz */), EXIT_REASON_HLT);
+
+    // To the tick: no loop if more than the gap has passed since the last PAUSE; an exit if more than the window has passed
+    // since the loop's first (SDM 28.1.3). L: pause; mov ebx, eax; rdtsc; dec ecx; jnz L measures its own period.
+    static const char loop[] = "\xF3\x90\x89\xC3\x0F\x31\xFF\xC9\x75\xF6";
+    u64 *gpr = m->v->s.gpr;
+    for (unsigned run = 0; run < 5; run++) {
+        u64 period = run ? gpr[RAX] - gpr[RBX] : 0;
+        m_root_state(m);
+        m_write(m, VMCS_GUEST_RIP, M_GUEST);
+        m_write(m, VMCS_PLE_GAP, run == 1 ? period - 1 : period);
+        m_write(m, VMCS_PLE_WINDOW, run == 2 ? 10 * period : run == 3 ? 10 * period - 1 : run == 4 ? 10 * period + 1 : 0);
+        gpr[RCX] = 100;
+        s64 reason = m_enter(m, loop, sizeof loop - 1);
+        assert_int_equal(reason, run < 2 ? EXIT_REASON_HLT : EXIT_REASON_PAUSE);
+        if (run >= 2) assert_int_equal(100 - gpr[RCX], run == 3 ? 10 : 11); // PAUSEs that did not exit
+        assert_true(gpr[RAX] - gpr[RBX] > 10);
+    }
     m_free(m);
+}
+
+// A virtual-APIC page that is not memory: a store into it raises INIT, so that this and what the store causes meet at one
+// boundary.
+static u64 vapic_read(void *o, unsigned cpu, paddr a, unsigned size) { return 0xF0; }
+static void vapic_write(void *o, unsigned cpu, paddr a, unsigned size, u64 value)
+{
+    cpu_signal(((struct machine *)o)->v, CPU_SIGNAL_INIT, 0);
+}
+
+// TPR below threshold goes before all that waits at the boundary: INIT, the monitor trap flag, debug traps, the preemption
+// timer, NMIs, interrupts (SDM table "Priority Among Concurrent Events", 29.7.7).
+static void tpr_threshold_goes_first(void **state)
+{
+    static const struct phys_ops ops = {vapic_read, vapic_write};
+    enum { MTF = 1, TF = 2, TIMER = 4, NMI = 8, INTERRUPT = 16, INIT = 32, ALL = 64 };
+    for (unsigned with = 0; with < ALL; with++) {
+        struct machine *m = fresh();
+        if (with & INIT) {
+            m->phys.ops = &ops;
+            m->phys.ops_opaque = m;
+        }
+        proc(m, PROC_HLT_EXITING | PROC_USE_TPR_SHADOW | (with & MTF ? PROC_MONITOR_TRAP_FLAG : 0), 0);
+        pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | (with & TIMER ? PIN_ACTIVATE_VMX_PREEMPTION_TIMER : 0));
+        m_write(m, VMCS_VIRTUAL_APIC_ADDRESS, with & INIT ? 0x10000000 : M_VAPIC);
+        phys_write8(&m->phys, 0, M_VAPIC + 0x80, 0xF0);
+        m_write(m, VMCS_TPR_THRESHOLD, 4);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_DB);
+        m_write(m, VMCS_GUEST_RFLAGS, with & TF ? 2 | FL_TF : 2);
+        m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1);
+        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS); // holds NMIs and interrupts until the instruction is done
+        m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, with & TF ? 0x4000 : 0);
+        if (with & NMI) m->v->s.nmi_pending = true, m->v->s.block = BLOCK_NMI;
+        if (with & INTERRUPT) m->v->d.intr_line = true;
+        m->v->s.gpr[RCX] = 3;
+        m_poke(m, M_GUEST, "\x44\x0F\x22\xC1\xF4" /* mov cr8, rcx */, 5);
+        assert_int_equal(M_RUN(m, I_VMLAUNCH), with & NMI ? 2 : -1); // the NMI waits for the host
+        assert_int_equal(m_read(m, VMCS_EXIT_REASON), EXIT_REASON_TPR_BELOW_THRESHOLD);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 4);
+        assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+        assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+        assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), with & TF ? 0x4000 : 0); // kept (SDM 30.3.4)
+        m_free(m);
+    }
 }
 
 static void nmi_unblocking(void **state)
@@ -327,6 +399,7 @@ int main(void)
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),
+        cmocka_unit_test(tpr_threshold_goes_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): MTF, TPR below
-// threshold, preemption timer, NMI window, interrupt window.
+// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): TPR below
+// threshold, MTF, preemption timer, NMI window, interrupt window.
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
@@ -18,12 +18,15 @@ static bool mtf_due(const struct vcpu *v)
     return x->mtf_pending || (vmx_proc(v, PROC_MONITOR_TRAP_FLAG) && cpu_retired(v) > x->mtf_retired);
 }
 
+bool vmx_boundary_trap(struct vcpu *v, struct event *exit)
+{
+    const struct vmx_state *x = &v->s.vmx;
+    return x->guest && x->tpr_pending && due(exit, EXIT_REASON_TPR_BELOW_THRESHOLD);
+}
+
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit)
 {
-    struct vmx_state *x = &v->s.vmx;
-    if (!x->guest) return false;
-    if (x->tpr_pending) return due(exit, EXIT_REASON_TPR_BELOW_THRESHOLD);
-    return mtf_due(v) && due(exit, EXIT_REASON_MONITOR_TRAP_FLAG);
+    return v->s.vmx.guest && mtf_due(v) && due(exit, EXIT_REASON_MONITOR_TRAP_FLAG);
 }
 
 bool vmx_boundary_timer(struct vcpu *v, struct event *exit)
