@@ -184,6 +184,33 @@ static void periodic_timer_reloads(void **state)
     assert_true(f.b.clock.next_deadline == CLOCK_NEVER);
 }
 
+// The manual says only what rate a divide configuration gives. On processors a change while the timer counts leaves the current
+// count where it is and changes the rate from there (observed and reproduced by KVM's emulation).
+static void divide_change_while_counting(void **state)
+{
+    struct fixture f;
+    begin_enabled(&f);
+    wr(&f, 0, 0x320, 0x20040); // periodic
+    wr(&f, 0, 0x3E0, 0);       // by 2
+    wr(&f, 0, 0x380, 1000);
+    pass(&f.b, 80 * 2 * 300);
+    assert_int_equal(rd(&f, 0, 0x390), 700);
+    wr(&f, 0, 0x3E0, 3); // by 16
+    assert_int_equal(rd(&f, 0, 0x390), 700);
+    assert_int_equal(f.b.clock.next_deadline - f.b.clock.now, 80 * 16 * 700);
+    pass(&f.b, 80 * 16 * 100);
+    assert_int_equal(rd(&f, 0, 0x390), 600);
+    wr(&f, 0, 0x3E0, 0xB); // by 1
+    assert_int_equal(rd(&f, 0, 0x390), 600);
+    u64 due = f.b.clock.now + 80 * 600;
+    go_to(&f.b, due - 1);
+    assert_false(f.cpu[0].intr);
+    go_to(&f.b, due);
+    assert_int_equal(lapic_ack(&f.l[0]), 0x40);
+    assert_int_equal(f.b.clock.next_deadline - due, 80 * 1000); // the next period is whole
+    assert_int_equal(rd(&f, 0, 0x390), 1000);
+}
+
 // "TSC-Deadline Mode".
 static void tsc_deadline(void **state)
 {
@@ -501,6 +528,7 @@ int main(void)
         cmocka_unit_test(one_shot_timer_counts_the_crystal),
         cmocka_unit_test(divide_configurations),
         cmocka_unit_test(periodic_timer_reloads),
+        cmocka_unit_test(divide_change_while_counting),
         cmocka_unit_test(tsc_deadline),
         cmocka_unit_test(tsc_deadline_off),
         cmocka_unit_test(ipi_physical_and_shorthands),

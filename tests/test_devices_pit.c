@@ -121,6 +121,31 @@ static void mode_3_is_a_square_wave(void **state)
     }
 }
 
+// "Writing a new count while counting": loaded at the end of the current half-cycle.
+static void mode_3_takes_a_new_count_at_the_end_of_the_half_cycle(void **state)
+{
+    static const struct { unsigned written, ends[3]; } cases[] = { // in ticks of a cycle of 100, then 40 or 41
+        {30, {50, 50 + 20, 50 + 20 + 21}}, // in the high half: the low one is 20 long, the next high one 21
+        {50, {100, 100 + 21, 100 + 21 + 20}},
+        {80, {100, 100 + 21, 100 + 21 + 20}},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture f;
+        begin(&f);
+        program(&f, 0, 3, 100);
+        at_tick(&f, 1 + cases[i].written);
+        out8(&f.b, 0x40, 41);
+        out8(&f.b, 0x40, 0);
+        bool level = cases[i].ends[0] == 50; // the half-cycle that goes on
+        for (unsigned k = 0; k < 3; k++, level = !level) {
+            at_tick(&f, cases[i].ends[k]); // the tick before
+            assert_int_equal(f.irq.level, level);
+            at_tick(&f, 1 + cases[i].ends[k]);
+            assert_int_equal(f.irq.level, !level);
+        }
+    }
+}
+
 static void mode_3_of_65536_ticks_18_times_a_second(void **state)
 {
     struct fixture f;
@@ -257,6 +282,7 @@ int main(void)
         cmocka_unit_test(mode_2_divides_by_n),
         cmocka_unit_test(mode_2_takes_a_new_count_at_the_end_of_the_cycle),
         cmocka_unit_test(mode_3_is_a_square_wave),
+        cmocka_unit_test(mode_3_takes_a_new_count_at_the_end_of_the_half_cycle),
         cmocka_unit_test(mode_3_of_65536_ticks_18_times_a_second),
         cmocka_unit_test(mode_4_strobes_once),
         cmocka_unit_test(channel_2_gate_and_output_at_port_61),

@@ -292,6 +292,28 @@ static void pending_debug_exceptions(void **state)
     inject(m, 0x80000306, 0, 0);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
+    // Injected under blocking by MOV SS (SDM 29.7.3): a software interrupt or exception comes first, then the handler's first
+    // instruction meets the trap, as after MOV SS with a breakpoint and INT n. All else drops what is pending, and so does
+    // a software interrupt without the blocking.
+    static const struct { u32 event, blocking; bool kept; } meets[] = {
+        {0x80000480, BLOCK_MOV_SS, true},  {0x80000603, BLOCK_MOV_SS, true},  {0x80000604, BLOCK_MOV_SS, true},
+        {0x80000306, BLOCK_MOV_SS, false}, {0x80000480, 0, false},            {0x80000603, 0, false},
+        {0x80000480, BLOCK_STI, false},    {0x80000306, 0, false},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(meets); i++) {
+        again(m);
+        m_write(m, VMCS_GUEST_RFLAGS, meets[i].blocking == BLOCK_STI ? 0x202 : 2);
+        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, meets[i].blocking);
+        m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x1002);
+        inject(m, meets[i].event, 0, 1);
+        assert_int_equal(M_ENTER(m, "\x90"), meets[i].kept ? EXIT_REASON_EXCEPTION_NMI : EXIT_REASON_HLT);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(meets[i].event & 0xFF));
+        if (meets[i].kept) {
+            assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000301);
+            assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 2);
+            assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+        }
+    }
     // An MTF exit leaves the single step pending.
     again(m);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);

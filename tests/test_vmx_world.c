@@ -203,6 +203,27 @@ static void msr_areas(void **state)
         assert_true(m->v->s.msr.kernel_gs_base == 0x7F0000);
         assert_int_equal(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108), 0);
     }
+    // An entry of the store area that cannot be: VMX abort 1, what comes before it is stored (SDM 30.4).
+    static const struct { u32 index, reserved; } unstorable[] = {
+        {0xC0000082, 1}, {0xC0000082, 1u << 31}, {0x808, 0}, {0x9E, 0}, {0x9B, 0}, {0x12345, 0},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(unstorable); i++) {
+        struct machine *n = m_vmx_new();
+        m_vmcs_64(n);
+        m_write(n, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA), m_write(n, VMCS_VM_EXIT_MSR_STORE_COUNT, 3);
+        n->v->s.msr.lstar = 0x222000;
+        msr_entry(n, 0, 0xC0000082, 0), msr_entry(n, 1, unstorable[i].index, 0), msr_entry(n, 2, 0xC0000082, 0);
+        phys_write32(&n->phys, 0, M_MSR_AREA + 20, unstorable[i].reserved);
+        m_poke(n, M_GUEST, "\xF4", 1);
+        m_poke(n, M_CODE, I_VMLAUNCH, 3);
+        assert_int_equal(m_go(n, M_CODE), -2);
+        assert_int_equal(n->shutdowns, 1);
+        assert_int_equal(phys_read32(&n->phys, 0, M_VMCS + 4), VMX_ABORT_SAVE_MSR);
+        assert_int_equal(phys_read64(&n->phys, 0, M_MSR_AREA + 8), 0x222000);
+        assert_int_equal(phys_read64(&n->phys, 0, M_MSR_AREA + 24), 0);
+        assert_int_equal(phys_read64(&n->phys, 0, M_MSR_AREA + 40), 0);
+        m_free(n);
+    }
     // IA32_VMX_MISC allows 512 entries.
     for (unsigned n = 0; n < 520; n++) msr_entry(m, n, 0xC0000082, 0x1000 + n);
     m_root_state(m);
