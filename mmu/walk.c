@@ -143,7 +143,7 @@ static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_ent
     return false;
 }
 
-static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags, unsigned size,
+static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags, bool wide,
                       struct walk_result *r)
 {
     if ((e->value & flags) == flags) return true;
@@ -154,7 +154,7 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
     }
     if (c->peek) return true;
     // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at another level.
-    if (size == 8) phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
+    if (wide) phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
     else phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
     return true;
 }
@@ -278,7 +278,7 @@ static bool walk_structures(struct phys *p, const struct mmu_ctx *c, laddr la, u
 static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, struct guest_walk *w,
                            struct walk_result *r)
 {
-    unsigned size = c->paging == PAGING_32 ? 4 : 8;
+    bool wide = c->paging != PAGING_32;
     bool key = key_forbids(c, w->rights, acc);
 
     if (key || !rights_allow(c, w->rights, acc)) {
@@ -288,7 +288,7 @@ static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, str
     for (unsigned i = 0; i < w->count; i++) {
         bool dirty = i + 1 == w->count && (acc & ACC_KIND) == ACC_WRITE;
 
-        if (!set_flags(p, c, &w->used[i], dirty ? PTE_A | PTE_D : PTE_A, size, r)) return false;
+        if (!set_flags(p, c, &w->used[i], dirty ? PTE_A | PTE_D : PTE_A, wide, r)) return false;
         if (dirty) w->rights |= TLB_DIRTY;
     }
     return true;

@@ -436,6 +436,29 @@ static void test_many_contexts(void **state)
     }
 }
 
+// Killing one context kills no other, wherever in the table they are: all of its places are in use here.
+static void test_one_of_many_contexts(void **state)
+{
+    struct tlb *t = *state;
+    enum { VPIDS = 100 };
+
+    for (u16 killed = 1; killed < VPIDS; killed++) {
+        tlb_reset(t);
+        for (u16 vpid = 1; vpid < VPIDS; vpid++) {
+            use(t, vpid, 0, 0);
+            fill(t, (laddr)vpid << 12, 0x1000, 0, 12);
+        }
+        for (unsigned i = 0; i < TLB_CONTEXTS; i++) assert_int_not_equal(t->context[i].serial, 0);
+        tlb_invvpid(t, killed, false);
+        for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+            const struct tlb_context *x = &t->context[i];
+            if (x->vpid != killed) assert_int_not_equal(x->serial, 0);
+        }
+        use(t, killed, 0, 0);
+        assert_false(has(t, (laddr)killed << 12));
+    }
+}
+
 static void test_serials_run_out(void **state)
 {
     struct tlb *t = *state;
@@ -590,7 +613,7 @@ int main(void)
         T(test_flushing_another_context_leaves_the_current),
         T(test_large_pages),
         T(test_two_entries_for_one_page),
-        T(test_many_contexts),
+        T(test_many_contexts), T(test_one_of_many_contexts),
         T(test_serials_run_out),
         T(test_random),
     };

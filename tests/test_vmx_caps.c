@@ -61,6 +61,74 @@ static void values(void **state)
     assert_false(vmx_caps_msr(&caps, 0x494, &x));
 }
 
+// The manual's tables of controls (SDM 27.6.1, 27.6.2, 27.6.14, 27.7.1, 27.8.1): every bit with its name, offered here or not.
+static void bits_and_names(void **state)
+{
+    (void)state;
+    static const struct { u8 group, bit; const char *name; } manual[] = {
+        {GROUP_PIN, 0, "external-interrupt exiting"}, {GROUP_PIN, 3, "NMI exiting"}, {GROUP_PIN, 5, "virtual NMIs"},
+        {GROUP_PIN, 6, "activate VMX-preemption timer"}, {GROUP_PIN, 7, "process posted interrupts"},
+        {GROUP_PROC, 2, "interrupt-window exiting"}, {GROUP_PROC, 3, "use TSC offsetting"},
+        {GROUP_PROC, 7, "HLT exiting"}, {GROUP_PROC, 9, "INVLPG exiting"}, {GROUP_PROC, 10, "MWAIT exiting"},
+        {GROUP_PROC, 11, "RDPMC exiting"}, {GROUP_PROC, 12, "RDTSC exiting"}, {GROUP_PROC, 15, "CR3-load exiting"},
+        {GROUP_PROC, 16, "CR3-store exiting"}, {GROUP_PROC, 17, "activate tertiary controls"},
+        {GROUP_PROC, 19, "CR8-load exiting"}, {GROUP_PROC, 20, "CR8-store exiting"},
+        {GROUP_PROC, 21, "use TPR shadow"}, {GROUP_PROC, 22, "NMI-window exiting"},
+        {GROUP_PROC, 23, "MOV-DR exiting"}, {GROUP_PROC, 24, "unconditional I/O exiting"},
+        {GROUP_PROC, 25, "use I/O bitmaps"}, {GROUP_PROC, 27, "monitor trap flag"},
+        {GROUP_PROC, 28, "use MSR bitmaps"}, {GROUP_PROC, 29, "MONITOR exiting"}, {GROUP_PROC, 30, "PAUSE exiting"},
+        {GROUP_PROC, 31, "activate secondary controls"},
+        {GROUP_PROC2, 0, "virtualize APIC accesses"}, {GROUP_PROC2, 1, "enable EPT"},
+        {GROUP_PROC2, 2, "descriptor-table exiting"}, {GROUP_PROC2, 3, "enable RDTSCP"},
+        {GROUP_PROC2, 4, "virtualize x2APIC mode"}, {GROUP_PROC2, 5, "enable VPID"},
+        {GROUP_PROC2, 6, "WBINVD exiting"}, {GROUP_PROC2, 7, "unrestricted guest"},
+        {GROUP_PROC2, 8, "APIC-register virtualization"}, {GROUP_PROC2, 9, "virtual-interrupt delivery"},
+        {GROUP_PROC2, 10, "PAUSE-loop exiting"}, {GROUP_PROC2, 11, "RDRAND exiting"},
+        {GROUP_PROC2, 12, "enable INVPCID"}, {GROUP_PROC2, 13, "enable VM functions"},
+        {GROUP_PROC2, 14, "VMCS shadowing"}, {GROUP_PROC2, 15, "enable ENCLS exiting"},
+        {GROUP_PROC2, 16, "RDSEED exiting"}, {GROUP_PROC2, 17, "enable PML"}, {GROUP_PROC2, 18, "EPT-violation #VE"},
+        {GROUP_PROC2, 19, "conceal VMX from PT"}, {GROUP_PROC2, 20, "enable XSAVES/XRSTORS"},
+        {GROUP_PROC2, 21, "PASID translation"}, {GROUP_PROC2, 22, "mode-based execute control for EPT"},
+        {GROUP_PROC2, 23, "sub-page write permissions for EPT"},
+        {GROUP_PROC2, 24, "Intel PT uses guest physical addresses"}, {GROUP_PROC2, 25, "use TSC scaling"},
+        {GROUP_PROC2, 26, "enable user wait and pause"}, {GROUP_PROC2, 27, "enable PCONFIG"},
+        {GROUP_PROC2, 28, "enable ENCLV exiting"}, {GROUP_PROC2, 30, "VMM bus-lock detection"},
+        {GROUP_PROC2, 31, "instruction timeout"},
+        {GROUP_PROC3, 0, "LOADIWKEY exiting"}, {GROUP_PROC3, 1, "enable HLAT"},
+        {GROUP_PROC3, 2, "EPT paging-write control"}, {GROUP_PROC3, 3, "guest-paging verification"},
+        {GROUP_PROC3, 4, "IPI virtualization"}, {GROUP_PROC3, 5, "SEAM guest-physical address width"},
+        {GROUP_PROC3, 6, "enable MSR-list instructions"}, {GROUP_PROC3, 7, "virtualize IA32_SPEC_CTRL"},
+        {GROUP_PROC3, 8, "APIC-timer virtualization"}, {GROUP_PROC3, 9, "enable PBNDKB"},
+        {GROUP_PROC3, 12, "PEBS uses guest physical addresses"},
+        {GROUP_EXIT, 2, "save debug controls"}, {GROUP_EXIT, 9, "host address-space size"},
+        {GROUP_EXIT, 12, "load IA32_PERF_GLOBAL_CTRL"}, {GROUP_EXIT, 15, "acknowledge interrupt on exit"},
+        {GROUP_EXIT, 18, "save IA32_PAT"}, {GROUP_EXIT, 19, "load IA32_PAT"}, {GROUP_EXIT, 20, "save IA32_EFER"},
+        {GROUP_EXIT, 21, "load IA32_EFER"}, {GROUP_EXIT, 22, "save VMX-preemption timer value"},
+        {GROUP_EXIT, 23, "clear IA32_BNDCFGS"}, {GROUP_EXIT, 24, "conceal VMX from PT"},
+        {GROUP_EXIT, 25, "clear IA32_RTIT_CTL"}, {GROUP_EXIT, 26, "clear IA32_LBR_CTL"},
+        {GROUP_EXIT, 27, "clear UINV"}, {GROUP_EXIT, 28, "load CET state"}, {GROUP_EXIT, 29, "load PKRS"},
+        {GROUP_EXIT, 30, "save IA32_PERF_GLOBAL_CTRL"}, {GROUP_EXIT, 31, "activate secondary controls"},
+        {GROUP_EXIT2, 0, "save FRED"}, {GROUP_EXIT2, 1, "load FRED"}, {GROUP_EXIT2, 2, "load IA32_SPEC_CTRL"},
+        {GROUP_EXIT2, 3, "prematurely busy shadow stack"},
+        {GROUP_ENTRY, 2, "load debug controls"}, {GROUP_ENTRY, 9, "IA-32e mode guest"},
+        {GROUP_ENTRY, 10, "entry to SMM"}, {GROUP_ENTRY, 11, "deactivate dual-monitor treatment"},
+        {GROUP_ENTRY, 13, "load IA32_PERF_GLOBAL_CTRL"}, {GROUP_ENTRY, 14, "load IA32_PAT"},
+        {GROUP_ENTRY, 15, "load IA32_EFER"}, {GROUP_ENTRY, 16, "load IA32_BNDCFGS"},
+        {GROUP_ENTRY, 17, "conceal VMX from PT"}, {GROUP_ENTRY, 18, "load IA32_RTIT_CTL"},
+        {GROUP_ENTRY, 19, "load UINV"}, {GROUP_ENTRY, 20, "load CET state"},
+        {GROUP_ENTRY, 21, "load guest IA32_LBR_CTL"}, {GROUP_ENTRY, 22, "load PKRS"}, {GROUP_ENTRY, 23, "load FRED"},
+        {GROUP_ENTRY, 24, "load IA32_SPEC_CTRL"}, {GROUP_ENTRY, 25, "allow SEAM-guest telemetry"},
+        {GROUP_VMFUNC, 0, "EPTP switching"},
+    };
+    assert_int_equal(ARRAY_LEN(manual), CONTROL_COUNT);
+    for (unsigned i = 0; i < CONTROL_COUNT; i++) {
+        const struct vmx_control_row *r = &vmx_control_rows[i];
+        assert_int_equal(r->group, manual[i].group);
+        assert_int_equal(r->bit, manual[i].bit);
+        assert_string_equal(r->text, manual[i].name);
+    }
+}
+
 static void consistent(void **state)
 {
     (void)state;
@@ -141,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values),
+        cmocka_unit_test(bits_and_names),
         cmocka_unit_test(consistent),
         cmocka_unit_test(follows_features),
         cmocka_unit_test(kvm_is_satisfied),

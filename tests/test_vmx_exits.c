@@ -211,8 +211,10 @@ static void virtual_tpr(void **state)
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 4); // trap-like
     assert_int_equal(phys_read32(&m->phys, 0, M_VAPIC + 0x80), 0x30);
     m_root_state(m);
-    assert_int_equal(M_VMX(m, I_VMRESUME, 0), 7); // threshold above the virtual TPR
+    assert_int_equal(M_VMX(m, "\x90" I_VMRESUME, 0), 7); // threshold above the virtual TPR
     assert_string_equal(m->failed_id, "CTL-TPR-002");
+    assert_int_equal(m->last_failure.rip, M_CODE + 1);
+    assert_int_equal(m->last_failure.fail, 7);
     m_free(m);
 }
 

@@ -269,6 +269,20 @@ static inline s64 m_enter(struct machine *m, const char *code, unsigned n)
     if (m->v->s.rip != M_HOST + 1) return -1;
     u32 reason = (u32)m_read(m, VMCS_EXIT_REASON);
     assert_int_equal(m->exits, exits + !(reason >> 31));
+    if (!(reason >> 31)) { // the log says what the VMCS does
+        const struct trace_event *t = &m->last_exit;
+        assert_int_equal(t->reason, reason);
+        assert_int_equal(t->qualification, m_read(m, VMCS_EXIT_QUALIFICATION));
+        assert_int_equal(t->intr_info, m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION));
+        assert_int_equal(t->vectoring_info, m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION));
+        assert_int_equal(t->rip, m_read(m, VMCS_GUEST_RIP));
+        assert_int_equal(t->has_error, t->intr_info >> 11 & 1);
+        if (t->has_error) assert_int_equal(t->error, m_read(m, VMCS_EXITING_EVENT_ERROR_CODE));
+        if (t->insn_len_valid) assert_int_equal(t->insn_len, m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH));
+        if (t->gpa_valid) assert_int_equal(t->gpa, m_read(m, VMCS_GUEST_PHYSICAL_ADDRESS));
+        if (t->gla_valid) assert_int_equal(t->gla, m_read(m, VMCS_GUEST_LINEAR_ADDRESS));
+        assert_int_equal(t->gpa_valid, reason == EXIT_REASON_EPT_VIOLATION || reason == EXIT_REASON_EPT_MISCONFIGURATION);
+    }
     return reason;
 }
 #define M_ENTER(m, code) m_enter(m, code, sizeof(code) - 1)

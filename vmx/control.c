@@ -131,9 +131,5 @@ bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
 bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value)
 {
     if (!feature_on(v->features, FEATURE_VMX)) return false;
-    if (msr == 0x3A) {
-        *value = v->s.msr.feature_control;
-        return true;
-    }
     return vmx_caps_msr(&v->vmx->caps, msr, value);
 }

@@ -20,8 +20,6 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
     *x = *e;
     x->kind = EVENT_VMEXIT;
     x->exit_reason = EXIT_REASON_EXCEPTION_NMI;
-    x->exit_qualification = 0;
-    x->exit_valid = 0;
     switch (e->type) {
     case EVT_EXTERNAL:
         exits = c->pin & PIN_EXTERNAL_INTERRUPT_EXITING;
