@@ -116,9 +116,13 @@ static bool boundary(struct vcpu *v)
         return true;
     }
     if (guest && vmx_boundary_trap(v, &exit)) return take_exit(v, &exit);
-    if (s->init_pending && !(s->vmx.on && !guest)) {
+    // INIT is held in root operation, and while a guest waits for a SIPI (SDM 26.8, 29.7.2).
+    if (s->init_pending && !(s->vmx.on && (!guest || s->activity == ACTIVITY_WAIT_SIPI))) {
         s->init_pending = false;
-        if (guest && vmx_signal_exits(v, CPU_SIGNAL_INIT, 0, &exit)) return take_exit(v, &exit);
+        if (guest) {
+            vmx_init_exit(&exit);
+            return take_exit(v, &exit);
+        }
         vcpu_reset(v, true);
         if (v->board && v->board->init_taken) v->board->init_taken(v->board_opaque, v->index);
         return true;
@@ -126,7 +130,10 @@ static bool boundary(struct vcpu *v)
     if (s->sipi_pending) {
         if (s->activity == ACTIVITY_WAIT_SIPI) {
             s->sipi_pending = false;
-            if (guest && vmx_signal_exits(v, CPU_SIGNAL_SIPI, s->sipi_vector, &exit)) return take_exit(v, &exit);
+            if (guest) {
+                vmx_sipi_exit(s->sipi_vector, &exit);
+                return take_exit(v, &exit);
+            }
             seg_load_real(v, SEG_CS, (u16)(s->sipi_vector << 8));
             s->rip = 0;
             s->activity = ACTIVITY_ACTIVE;

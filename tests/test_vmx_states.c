@@ -60,14 +60,22 @@ static void init_and_sipi(void **state)
     enter_and_stop(m, "\xF4", 1);
     cpu_signal(m->v, CPU_SIGNAL_NMI, 0);
     cpu_signal(m->v, CPU_SIGNAL_INTR_ON, 0);
+    cpu_signal(m->v, CPU_SIGNAL_INIT, 0);
     assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
     assert_true(m->v->s.vmx.guest);
+    assert_int_equal(m->v->s.activity, ACTIVITY_WAIT_SIPI);
+    assert_int_equal(m->v->s.rip, m_read(m, VMCS_GUEST_RIP));
     m->v->s.nmi_pending = false;
     cpu_signal(m->v, CPU_SIGNAL_INTR_OFF, 0);
     cpu_signal(m->v, CPU_SIGNAL_SIPI, 0xAB);
     assert_int_equal(reason_after(m), EXIT_REASON_SIPI);
     assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0xAB);
     assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_WAIT_SIPI);
+    // The INIT was held: a guest that runs meets it.
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE), m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_INIT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
     m_free(m);
 }
 

@@ -74,21 +74,11 @@ bool vmx_iret_unblocks(struct vcpu *v)
     return blocked;
 }
 
-bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *x)
+void vmx_init_exit(struct event *x) { *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_INIT}; }
+
+void vmx_sipi_exit(u8 vector, struct event *x)
 {
-    if (!v->s.vmx.guest) return false;
-    *x = (struct event){.kind = EVENT_VMEXIT};
-    switch (what) {
-    case CPU_SIGNAL_INIT:
-        x->exit_reason = EXIT_REASON_INIT;
-        return v->s.activity != ACTIVITY_WAIT_SIPI;
-    case CPU_SIGNAL_SIPI:
-        x->exit_reason = EXIT_REASON_SIPI;
-        x->exit_qualification = vector;
-        return v->s.activity == ACTIVITY_WAIT_SIPI;
-    case VMX_SIGNAL_SHUTDOWN: x->exit_reason = EXIT_REASON_TRIPLE_FAULT; return true;
-    default: return false;
-    }
+    *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_SIPI, .exit_qualification = vector};
 }
 
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)

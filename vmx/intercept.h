@@ -73,10 +73,9 @@ u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
 
 // The world switch; runs only from the run loop. Consumes an EVENT_VMEXIT.
 void vmx_exit(struct vcpu *v, const struct event *e);
-// INIT, SIPI (enum cpu_signal), triple fault (VMX_SIGNAL_SHUTDOWN) in non-root. False: the signal is dropped (SIPI), held
-// (INIT in root operation), or acts as usual (outside VMX operation).
-#define VMX_SIGNAL_SHUTDOWN 100
-bool vmx_signal_exits(struct vcpu *v, int what, u8 vector, struct event *exit);
+// The VM exit that an INIT or a SIPI causes in non-root operation.
+void vmx_init_exit(struct event *exit);
+void vmx_sipi_exit(u8 vector, struct event *exit);
 // Fills the EPT and VPID parts of the translation context.
 void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
 // A WALK_EPT_* result becomes a VM exit (also sets "NMI unblocking due to IRET" and vectoring as the manual says).
