@@ -277,12 +277,45 @@ static void nonregister_state(void **state)
     m_free(m);
 }
 
+static bool vmcs_dirty(struct machine *m)
+{
+    bool dirty = m->phys.dirty[M_VMCS >> PAGE_SHIFT >> 6] >> (M_VMCS >> PAGE_SHIFT & 63) & 1;
+    phys_dirty_clear(&m->phys);
+    return dirty;
+}
+static void dirty_clear_on_entry(void *o, const struct trace_event *e) { phys_dirty_clear(&((struct machine *)o)->phys); }
+
+// The VMCS is memory: whatever the processor writes into it, the state hash and snapshots must learn of.
+static void region_becomes_dirty(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    vmcs_dirty(m);
+    m->v->s.gpr[RCX] = 0x681E, m->v->s.gpr[RAX] = M_GUEST;
+    assert_int_equal(M_VMX(m, I_VMWRITE, 0), 0);
+    assert_true(vmcs_dirty(m));
+    assert_int_equal(M_VMX(m, I_VMREAD, 0), 0);
+    assert_false(vmcs_dirty(m));
+    assert_int_equal(M_VMX(m, I_VMRESUME, 0), 5); // the error number
+    assert_true(vmcs_dirty(m));
+    m_write(m, VMCS_GUEST_RFLAGS, 0);
+    vmcs_dirty(m);
+    assert_int_equal(M_ENTER(m, ""), 0x80000021); // reason and qualification
+    assert_true(vmcs_dirty(m));
+    m_write(m, VMCS_GUEST_RFLAGS, 2);
+    trace_add(&m->trace, &(struct trace_sink){dirty_clear_on_entry, m, 1 << TRACE_ENTRY});
+    assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+    assert_true(vmcs_dirty(m));
+    m_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(host_null_selectors_and_bases),
         cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
+        cmocka_unit_test(region_becomes_dirty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
