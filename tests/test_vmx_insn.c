@@ -166,6 +166,65 @@ static void invept_invvpid(void **state)
     m_free(m);
 }
 
+// What each type drops and what it leaves, of data's and of instructions' translations (SDM 31.4.3.1).
+static void invalidations_reach_both_tlbs(void **state)
+{
+    enum { X = 0x5000, G = 0x6000, Y = 0x7000 };
+    static const struct { u16 vpid; u64 view; laddr la; u32 rights; } entries[] = {
+        {5, 0, X, 0}, {5, 0, G, TLB_GLOBAL}, {5, M_EPT | 1, X, 0}, {6, M_BITMAP | 1, X, 0}, {5, M_EPT | 1, Y, 0},
+    };
+    static const struct { const char *code; u64 type, a, b; unsigned gone; } cases[] = {
+        {I_INVEPT, 1, M_EPT | 6 | 3 << 3, 0, 1 << 2 | 1 << 4}, {I_INVEPT, 2, 0, 0, 1 << 2 | 1 << 3 | 1 << 4},
+        {I_INVVPID, 0, 5, X, 1 << 0 | 1 << 2},                 {I_INVVPID, 1, 5, 0, 1 << 0 | 1 << 1 | 1 << 2 | 1 << 4},
+        {I_INVVPID, 2, 0, 0, 31},                              {I_INVVPID, 3, 5, 0, 1 << 0 | 1 << 2 | 1 << 4},
+        {I_INVVPID, 1, 7, 0, 0},
+    };
+    struct machine *m = m_vmx_new();
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tlb *tlbs[] = {&m->v->s.itlb, &m->v->s.dtlb};
+        for (unsigned k = 0; k < 2; k++) {
+            for (unsigned n = 0; n < ARRAY_LEN(entries); n++) {
+                struct walk_result r = {.page_shift = 12, .rights = entries[n].rights};
+                struct tlb_entry evicted;
+                tlb_select(tlbs[k], &(struct mmu_ctx){.vpid = entries[n].vpid, .ept_view = entries[n].view});
+                tlb_fill(tlbs[k], entries[n].la, &r, &evicted);
+            }
+        }
+        cpu_context_changed(m->v);
+        m->v->s.gpr[RCX] = cases[i].type;
+        m_operand(m, cases[i].a, cases[i].b);
+        assert_int_equal(m_run(m, cases[i].code, 5), -1);
+        assert_int_equal(m_outcome(m), 0);
+        for (unsigned k = 0; k < 2; k++) {
+            for (unsigned n = 0; n < ARRAY_LEN(entries); n++) {
+                tlb_select(tlbs[k], &(struct mmu_ctx){.vpid = entries[n].vpid, .ept_view = entries[n].view});
+                assert_int_equal(!tlb_find(tlbs[k], entries[n].la), cases[i].gone >> n & 1);
+            }
+        }
+        cpu_context_changed(m->v);
+    }
+    m_free(m);
+}
+
+// VMXON and VMXOFF clear address-range monitoring: an MWAIT after them does not wait.
+static void monitoring_ends(void **state)
+{
+    static const char wait[] = "\x0F\x01\xC9", on[] = "\x0F\x01\xC8" I_VMXON "\x0F\x01\xC9",
+                      off[] = "\x0F\x01\xC8" I_VMXOFF "\x0F\x01\xC9", both[] = "\x0F\x01\xC8\x90\x0F\x01\xC9";
+    static const struct { const char *code; u64 length; bool waits; } cases[] = {
+        {wait, sizeof wait - 1, false}, {both, sizeof both - 1, true}, {on, sizeof on - 1, false}, {off, sizeof off - 1, false},
+    };
+    struct machine *m = m_new();
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        m_operand(m, M_VMXON, 0);
+        m->v->s.gpr[RAX] = M_DATA + 0x800, m->v->s.gpr[RCX] = m->v->s.gpr[RDX] = 0; // monitor [rax] ... mwait; hlt
+        assert_int_equal(m_run(m, cases[i].code, (unsigned)cases[i].length), -1);
+        assert_int_equal(m->v->s.rip, M_CODE + cases[i].length + !cases[i].waits);
+    }
+    assert_false(m->v->s.vmx.on);
+    m_free(m);
+}
+
 static void fixed_bits(void **state)
 {
     struct machine *m = m_vmx_new();
@@ -210,7 +269,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vmxon),          cmocka_unit_test(pointers),   cmocka_unit_test(every_field),
-        cmocka_unit_test(invept_invvpid), cmocka_unit_test(fixed_bits), cmocka_unit_test(capability_msrs),
+        cmocka_unit_test(invept_invvpid), cmocka_unit_test(invalidations_reach_both_tlbs),
+        cmocka_unit_test(monitoring_ends), cmocka_unit_test(fixed_bits), cmocka_unit_test(capability_msrs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -368,6 +368,33 @@ static void real_mode_guest(void **state)
     m_free(m);
 }
 
+// INVLPG's qualification is the linear address (SDM 30.2.1): 32 bits wide outside 64-bit mode; in it only FS and GS have a base.
+static void invlpg_qualification(void **state)
+{
+    struct machine *m = m_vmx_new();
+    u64 *gpr = m->v->s.gpr;
+    m_vmcs_64(m);
+    proc(m, PROC_HLT_EXITING | PROC_INVLPG_EXITING, 0);
+    m_write(m, VMCS_GUEST_FS_BASE, 0xFFFF812345678000), m_write(m, VMCS_GUEST_DS_BASE, 0x10000);
+    gpr[RDI] = 0x123456789000;
+    assert_int_equal(M_ENTER(m, "\x0F\x01\x3F" /* invlpg [rdi] */), EXIT_REASON_INVLPG);
+    assert_true(m_read(m, VMCS_EXIT_QUALIFICATION) == 0x123456789000);
+    m_root_state(m);
+    assert_int_equal(M_ENTER(m, "\x64\x0F\x01\x3F" /* invlpg fs:[rdi] */), EXIT_REASON_INVLPG);
+    assert_true(m_read(m, VMCS_EXIT_QUALIFICATION) == 0xFFFF812345678000 + 0x123456789000);
+    m_root_state(m);
+    pae_guest(m, 0);
+    proc(m, PROC_HLT_EXITING | PROC_INVLPG_EXITING, 0);
+    m_write(m, VMCS_GUEST_FS_BASE, 0xFFFFF000), m_write(m, VMCS_GUEST_DS_BASE, 0x10000);
+    gpr[RDI] = 0x3456;
+    assert_int_equal(M_ENTER(m, "\x0F\x01\x3F"), EXIT_REASON_INVLPG);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x13456);
+    m_root_state(m);
+    assert_int_equal(M_ENTER(m, "\x64\x0F\x01\x3F"), EXIT_REASON_INVLPG);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x2456);
+    m_free(m);
+}
+
 // A host in 32-bit mode with PAE paging; its PDPTEs are checked on the way back.
 static void host_32(void **state)
 {
@@ -407,7 +434,7 @@ int main(void)
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),
-        cmocka_unit_test(tpr_threshold_goes_first),
+        cmocka_unit_test(tpr_threshold_goes_first), cmocka_unit_test(invlpg_qualification),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,6 +169,12 @@ static void msr_entry(struct machine *m, unsigned n, u32 msr, u64 data)
     m_poke64(m, M_MSR_AREA + 16 * n + 8, data);
 }
 
+static bool any_msr_read(void *o, unsigned cpu, u32 msr, u64 *value)
+{
+    *value = 0x5555;
+    return true;
+}
+
 static void msr_areas(void **state)
 {
     struct machine *m = m_vmx_new();
@@ -207,9 +213,12 @@ static void msr_areas(void **state)
     static const struct { u32 index, reserved; } unstorable[] = {
         {0xC0000082, 1}, {0xC0000082, 1u << 31}, {0x808, 0}, {0x9E, 0}, {0x9B, 0}, {0x12345, 0},
     };
+    struct cpu_board_ops with_x2apic = m_board; // whose MSRs RDMSR can read, and a store area cannot
+    with_x2apic.msr_read = any_msr_read;
     for (unsigned i = 0; i < ARRAY_LEN(unstorable); i++) {
         struct machine *n = m_vmx_new();
         m_vmcs_64(n);
+        n->v->board = &with_x2apic;
         m_write(n, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA), m_write(n, VMCS_VM_EXIT_MSR_STORE_COUNT, 3);
         n->v->s.msr.lstar = 0x222000;
         msr_entry(n, 0, 0xC0000082, 0), msr_entry(n, 1, unstorable[i].index, 0), msr_entry(n, 2, 0xC0000082, 0);
