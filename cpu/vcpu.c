@@ -57,10 +57,9 @@ void vcpu_reset(struct vcpu *v, bool init)
     struct vcpu_state *s = &v->s;
     struct vcpu_state old = *s;
     memset(s, 0, sizeof *s);
-    s->gpr[RDX] = 0x000006F0; // family/model/stepping as CPUID.1 gives them
     u32 id[4];
     cpuid_query(v, 1, 0, id);
-    s->gpr[RDX] = id[0];
+    s->gpr[RDX] = id[0]; // family, model, stepping
     s->rip = 0xFFF0;
     for (unsigned i = 0; i < SEG_COUNT; i++) s->seg[i] = segment_reset(0, 0, AR_P | AR_S | AR_WRITABLE | AR_ACCESSED);
     s->seg[SEG_CS] = segment_reset(0xF000, 0xFFFF0000, AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED);
@@ -74,7 +73,6 @@ void vcpu_reset(struct vcpu *v, bool init)
     s->dr[7] = 0x400;
     s->vmx.vmxon_pointer = s->vmx.vmcs_pointer = VMX_NO_POINTER;
     s->vmx.timer_deadline = UINT64_MAX;
-    s->msr.efer = 0;
     if (init) { // INIT keeps these
         s->units = old.units, s->extra = old.extra, s->skipped = old.skipped;
         s->cr0 = (old.cr0 & (CR0_CD | CR0_NW)) | 0x10;
@@ -82,14 +80,10 @@ void vcpu_reset(struct vcpu *v, bool init)
         memcpy(s->xmm, old.xmm, sizeof s->xmm);
         s->mxcsr = old.mxcsr;
         s->xcr0 = old.xcr0;
-        u64 efer = 0;
         s->msr = old.msr;
-        s->msr.efer = efer;
+        s->msr.efer = 0;
         s->rng_state = old.rng_state;
-        s->monitor_addr = 0;
         s->nmi_pending = old.nmi_pending;
-        s->itlb = old.itlb, s->dtlb = old.dtlb;
-        // The TLBs are invalidated by INIT.
     } else {
         s->fpu.fcw = 0x40, s->fpu.ftw = 0x5555;
         s->mxcsr = 0x1F80;

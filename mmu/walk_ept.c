@@ -115,7 +115,7 @@ struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa,
 {
     static const u32 s2_of[16] = { // EPT_* to TLB_S2_*
         [EPT_R] = TLB_S2_READ, [EPT_W] = TLB_S2_WRITE, [EPT_X] = TLB_S2_EXEC, [EPT_XU] = TLB_S2_EXEC_USER};
-    struct walk_result r = {.status = WALK_OK, .page_shift = 12, .gpa = gpa, .pa = gpa};
+    struct walk_result r = {.status = WALK_OK, .gpa = gpa, .pa = gpa};
     struct ept_result s2;
     u32 need = EPT_R;
 

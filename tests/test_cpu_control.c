@@ -174,6 +174,72 @@ static void msr_values_and_masks(void **state)
     }
 }
 
+// Table "Processor States Following Power-up, Reset, or INIT" (volume 3, 11.1.1), over a state of which nothing is what it becomes.
+static void processor_after_reset_and_init(void **state)
+{
+    for (unsigned init = 0; init < 2; init++) {
+        const u64 units = S.units = 1000;
+        memset(S.gpr, 0xA5, sizeof S.gpr);
+        memset(S.xmm, 0xA5, sizeof S.xmm);
+        memset(&S.fpu, 0xA5, sizeof S.fpu);
+        memset(S.dr, 0xA5, sizeof S.dr);
+        for (unsigned i = 0; i < SEG_COUNT; i++) S.seg[i] = (struct segment){.sel = 8, .base = 0x1000, .limit = 5, .ar = 0xC09B};
+        S.gdtr = S.idtr = (struct dtable){.base = 0x5000, .limit = 7};
+        S.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_TS, S.cr2 = 5, S.cr3 = 0x1000, S.cr4 = CR4_OSXSAVE;
+        S.xcr0 = 3, S.mxcsr = 0x1FA0, S.rflags = 0x202, S.fl = fl_pack(FL_ARITH);
+        S.activity = ACTIVITY_HLT, S.block = BLOCK_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
+        S.nmi_pending = true, S.sipi_pending = true;
+        S.msr.lstar = 0x1234, S.msr.efer = EFER_SCE;
+        tlb_fill(&S.itlb, 0x5000, &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
+        tlb_fill(&S.dtlb, 0x5000, &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
+        assert_non_null(tlb_find(&S.dtlb, 0x5000));
+        struct fpu_state fpu = S.fpu;
+        vcpu_reset(t->v, init);
+
+        assert_int_equal(cpu_rflags(t->v), 2);
+        assert_int_equal(S.rip, 0xFFF0);
+        assert_int_equal(S.cr0, 0x60000010); // CD and NW were set: INIT keeps them
+        assert_true(S.cr2 == 0 && S.cr3 == 0 && S.cr4 == 0);
+        assert_true(S.seg[SEG_CS].sel == 0xF000 && S.seg[SEG_CS].base == 0xFFFF0000 && S.seg[SEG_CS].limit == 0xFFFF);
+        assert_int_equal(S.seg[SEG_CS].ar, 0x9B);
+        for (unsigned i = 0; i < SEG_COUNT; i++) {
+            if (i == SEG_CS) continue;
+            assert_true(S.seg[i].sel == 0 && S.seg[i].base == 0 && S.seg[i].limit == 0xFFFF);
+            assert_int_equal(S.seg[i].ar, i == SEG_LDTR ? 0x82 : i == SEG_TR ? 0x8B : 0x93);
+        }
+        assert_true(S.gdtr.base == 0 && S.gdtr.limit == 0xFFFF && S.idtr.base == 0 && S.idtr.limit == 0xFFFF);
+        for (unsigned i = 0; i < 16; i++)
+            if (i != RDX) assert_int_equal(S.gpr[i], 0);
+        assert_int_equal(S.gpr[RDX] & 0xF00, 0x600); // 000n06xxH
+        for (unsigned i = 0; i < 4; i++) assert_int_equal(S.dr[i], 0);
+        assert_true(S.dr[6] == 0xFFFF0FF0 && S.dr[7] == 0x400);
+        assert_int_equal(S.msr.efer, 0);
+        assert_int_equal(S.activity, ACTIVITY_ACTIVE);
+        assert_true(S.block == 0 && S.pending_dbg == 0 && S.monitor_addr == 0 && !S.sipi_pending);
+        assert_int_equal(S.nmi_pending, init); // held over an INIT
+        assert_true(!tlb_find(&S.itlb, 0x5000) && !tlb_find(&S.dtlb, 0x5000));
+        assert_true(!S.vmx.on && S.vmx.vmcs_pointer == UINT64_MAX);
+        if (init) { // kept: x87, SSE, XCR0, MSRs
+            assert_memory_equal(&S.fpu, &fpu, sizeof fpu);
+            for (unsigned i = 0; i < 16; i++) assert_true(S.xmm[i][0] == 0xA5A5A5A5A5A5A5A5 && S.xmm[i][1] == S.xmm[i][0]);
+            assert_true(S.mxcsr == 0x1FA0 && S.xcr0 == 3 && S.msr.lstar == 0x1234 && S.units == units);
+        } else {
+            assert_true(S.fpu.fcw == 0x40 && S.fpu.fsw == 0 && S.fpu.ftw == 0x5555);
+            for (unsigned i = 0; i < 8; i++) assert_true(S.fpu.r[i].m == 0 && S.fpu.r[i].se == 0);
+            for (unsigned i = 0; i < 16; i++) assert_true(S.xmm[i][0] == 0 && S.xmm[i][1] == 0);
+            assert_true(S.mxcsr == 0x1F80 && S.xcr0 == 1 && S.msr.lstar == 0);
+        }
+        S.rip = CODE;
+    }
+    // INIT with caches on, and an application processor: it waits for a SIPI.
+    S.cr0 = CR0_ET | CR0_PE;
+    t->v->index = 1;
+    vcpu_reset(t->v, true);
+    assert_int_equal(S.cr0, 0x10);
+    assert_int_equal(S.activity, ACTIVITY_WAIT_SIPI);
+    t->v->index = 0;
+}
+
 static void msr_reset_values(void **state)
 {
     vcpu_reset(t->v, false);
@@ -678,7 +744,7 @@ int main(void)
     (void)real_setup;
     const struct CMUnitTest tests[] = {
         L(cr0_rules), P(cr0_activating_ia32e), P(pae_loads_pdptes), L(cr3_rules), L(cr4_rules), L(cr_numbers_and_privilege),
-        P(lmsw_cannot_clear_pe), L(debug_registers), L(msr_values_and_masks), L(msr_reset_values),
+        P(lmsw_cannot_clear_pe), L(debug_registers), L(msr_values_and_masks), L(msr_reset_values), L(processor_after_reset_and_init),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),

@@ -75,6 +75,5 @@ bool vmx_boundary_wanted(const struct vcpu *v)
 
 u64 vmx_timer_deadline(const struct vcpu *v)
 {
-    if (!v->s.vmx.timer_active || v->s.activity == ACTIVITY_WAIT_SIPI) return UINT64_MAX;
-    return v->s.vmx.timer_deadline;
+    return v->s.activity == ACTIVITY_WAIT_SIPI ? UINT64_MAX : v->s.vmx.timer_deadline; // UINT64_MAX if not active
 }
