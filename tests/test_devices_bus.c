@@ -122,6 +122,27 @@ static void the_later_range_wins_and_goes(void **state)
     assert_true(bus_mem_read(&b.bus, 0xFED00400, 4) == 0xFFFFFFFF);
 }
 
+static void one_of_many_ranges_goes(void **state)
+{
+    for (unsigned gone = 0; gone < 4; gone++) {
+        struct board b;
+        board_begin(&b);
+        struct probe p[4];
+        for (unsigned i = 0; i < 4; i++) {
+            p[i] = (struct probe){.dev.ops = &any};
+            bus_map_port(&b.bus, &p[i].dev, i & 1, (u16)(0x100 + 8 * i), 8);
+            bus_map_mem(&b.bus, &p[i].dev, i & 1, 0xE0000000 + 0x1000 * i, 0x1000);
+        }
+        bus_unmap(&b.bus, &p[gone].dev, !(gone & 1)); // another region of it: nothing goes
+        bus_unmap(&b.bus, &p[gone].dev, gone & 1);
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(in8(&b, (u16)(0x100 + 8 * i)), i == gone ? 0xFF : 0x11);
+            assert_int_equal(bus_mem_read(&b.bus, 0xE0000000 + 0x1000 * i, 1), i == gone ? 0xFF : 0x11);
+            assert_int_equal(p[i].accesses, i == gone ? 0 : 2);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +151,7 @@ int main(void)
         cmocka_unit_test(unclaimed_ports_float_high),
         cmocka_unit_test(wide_accesses_are_split),
         cmocka_unit_test(the_later_range_wins_and_goes),
+        cmocka_unit_test(one_of_many_ranges_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

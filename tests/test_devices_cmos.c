@@ -87,6 +87,23 @@ static void setting_the_time(void **state)
     assert_int_equal(get(&f, 6), 7); // 1 January 2000 was a Saturday
 }
 
+// Bytes written into the running clock take the place of the register's, and the clock goes on from there.
+static void writing_the_running_clock(void **state)
+{
+    struct fixture f;
+    begin_at(&f, START);
+    pass(&f.b, CLOCK_HZ / 2);
+    static const struct { u8 reg, value; } to[] = {{0, 0x58}, {2, 0x34}, {4, 0x21}, {7, 0x05}, {8, 0x10}, {9, 0x31}, {0x32, 0x21}};
+    for (unsigned i = 0; i < ARRAY_LEN(to); i++) {
+        set(&f, to[i].reg, to[i].value);
+        for (unsigned k = 0; k <= i; k++) assert_int_equal(get(&f, to[k].reg), to[k].value);
+    }
+    pass(&f.b, 2 * CLOCK_HZ);
+    assert_int_equal(get(&f, 0), 0x00);
+    assert_int_equal(get(&f, 2), 0x35);
+    assert_int_equal(get(&f, 6), 6); // 5 October 2131 is a Friday (date -d 2131-10-05)
+}
+
 static void divider_reset_gives_half_a_second(void **state)
 {
     struct fixture f;
@@ -206,6 +223,7 @@ int main(void)
         cmocka_unit_test(shows_the_date_in_bcd),
         cmocka_unit_test(dates_agree_with_the_c_library),
         cmocka_unit_test(setting_the_time),
+        cmocka_unit_test(writing_the_running_clock),
         cmocka_unit_test(divider_reset_gives_half_a_second),
         cmocka_unit_test(update_in_progress_for_244_microseconds),
         cmocka_unit_test(periodic_interrupt),

@@ -152,6 +152,33 @@ static void pm_timer_is_24_bits_of_3579545_hz(void **state)
     assert_int_equal(in32(&f.b, ACPI_PM_BASE + 8), 35795450 & 0xFFFFFF);
 }
 
+// ACPI 4.8.4.1: status bits are set by hardware and cleared by a 1; enable bits are memory. B3h is memory, too.
+static void general_purpose_events(void **state)
+{
+    struct fixture f;
+    begin(&f);
+    acpi_pm_firmware(&f.pm);
+    out16(&f.b, ACPI_PM_GPE + 2, 0xBEEF);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE + 2), 0xBEEF);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE), 0);
+    assert_int_equal(in32(&f.b, ACPI_PM_GPE), 0xBEEF0000);
+    out8(&f.b, ACPI_PM_GPE + 3, 0x12);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE + 2), 0x12EF);
+    out8(&f.b, 0xB2, 0xF1);
+    f.pm.st.gpe_status = 0x1203;
+    out16(&f.b, ACPI_PM_GPE, 0x0001);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE), 0x1202);
+    assert_true(f.sci.level);
+    out8(&f.b, ACPI_PM_GPE + 1, 0xFF);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE), 0x0002);
+    out8(&f.b, ACPI_PM_GPE + 2, 0xED); // not enabled: no interrupt
+    assert_false(f.sci.level);
+    out8(&f.b, 0xB3, 0x5A);
+    assert_int_equal(in8(&f.b, 0xB3), 0x5A);
+    assert_int_equal(in8(&f.b, 0xB2), 0xF1);
+    assert_int_equal(in16(&f.b, ACPI_PM_GPE + 2), 0x12ED);
+}
+
 static void acpi_is_enabled_through_b2(void **state)
 {
     struct fixture f;
@@ -221,6 +248,7 @@ int main(void)
         cmocka_unit_test(cf9_resets_on_a_rising_edge),
         cmocka_unit_test(pm_timer_is_24_bits_of_3579545_hz),
         cmocka_unit_test(acpi_is_enabled_through_b2),
+        cmocka_unit_test(general_purpose_events),
         cmocka_unit_test(sci_for_events_that_are_enabled),
         cmocka_unit_test(soft_off),
         cmocka_unit_test(gpe_block),

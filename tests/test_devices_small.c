@@ -115,6 +115,16 @@ static void mouse_answers(void **state)
     assert_int_equal(f.irq1.rises, 0);
 }
 
+// As firmware leaves it: tested, translating, without interrupts.
+static void controller_as_firmware_leaves_it(void **state)
+{
+    struct keyboard f;
+    kbd_begin(&f);
+    out8(&f.b, 0x64, 0x20);
+    expect(&f, false, 0x44); // system flag, translate
+    assert_int_equal(in8(&f.b, 0x64) & 4, 4);
+}
+
 static void output_port(void **state)
 {
     struct keyboard f;
@@ -289,6 +299,7 @@ int main(void)
         cmocka_unit_test(controller_commands),
         cmocka_unit_test(keyboard_answers),
         cmocka_unit_test(mouse_answers),
+        cmocka_unit_test(controller_as_firmware_leaves_it),
         cmocka_unit_test(output_port),
         cmocka_unit_test(port_92),
         cmocka_unit_test(dma_registers),
