@@ -88,14 +88,14 @@ list_kvm_modules() {
     done
 }
 
-# Debian's QEMU with the libraries that it is linked with and the firmware that -M pc needs.
+# Debian's QEMU with the libraries that it is linked with and the firmware of its machines.
 list_qemu() {
     local qemu=/usr/bin/qemu-system-x86_64 file
     printf 'file usr/bin/qemu-system-x86_64 %s 755\n' "$qemu"
     ldd "$qemu" | grep -oE '/[^ ]+' | sort -u | while read -r file; do
         printf 'file %s %s 755\n' "$file" "$(realpath "$file")"
     done
-    for file in bios-256k.bin linuxboot_dma.bin kvmvapic.bin; do
+    for file in bios-256k.bin bios-microvm.bin linuxboot_dma.bin kvmvapic.bin; do
         if [ -f "/usr/share/qemu/$file" ]; then
             printf 'file usr/share/qemu/%s /usr/share/qemu/%s 644\n' "$file" "$file"
         else
@@ -104,6 +104,7 @@ list_qemu() {
     done
 }
 
+# guest_kvm [FILE]: with FILE, these lines of an initramfs list too.
 guest_kvm() {
     local list
     ensure_packages "${PACKAGES_KVM[@]}"
@@ -117,6 +118,7 @@ guest_kvm() {
         list_kvm_modules
         printf 'file inner/vmlinuz %s 644\nfile inner/initrd %s 644\n' "$INNER_KERNEL" "$INNER_INITRD"
         printf 'file init %s 755\n' "$ROOT/tools/guest/init-kvm"
+        [ -z "${1:-}" ] || cat "$1"
     } >"$list"
     make_initramfs kvm "$list"
     APPEND="console=ttyS0 mitigations=off"
