@@ -23,7 +23,8 @@ PACKAGES_BUILD=(build-essential cmake ninja-build pkg-config libzydis-dev libcmo
 PACKAGES_TOOLS=(python3)
 PACKAGES_TEST=(libcapstone-dev shellcheck)
 PACKAGES_KVM=(qemu-system-x86 seabios)
-PACKAGES_BENCH=(qemu-system-x86 seabios bochs bochs-term bochsbios vgabios grub-common grub-pc-bin xorriso mtools)
+PACKAGES_GRUB=(grub-common grub-pc-bin xorriso mtools)
+PACKAGES_BENCH=(qemu-system-x86 seabios bochs bochs-term bochsbios vgabios "${PACKAGES_GRUB[@]}")
 
 say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
 

@@ -2,9 +2,10 @@
 # KVM of Debian's kernel; Debian's QEMU starts a Linux under it (tools/guest/init-kvm says what the words mean).
 
 # $@: words for L1's command line; those with blanks are "name=two words".
+# KVM_READY: guest_kvm was called.
 kvm() {
     local word
-    guest_kvm
+    [ -n "${KVM_READY:-}" ] || guest_kvm
     for word in "$@"; do
         APPEND+=" \"$word\""
     done
@@ -19,6 +20,53 @@ kvm_parameter() { # name, value as shown, words
     expect "  $1 = $2"
     shift 2
     kvm "$@"
+}
+
+# More files for L1: lines of an initramfs list, then words as above.
+kvm_with() {
+    local list=$SCRATCH/more.list
+    printf '%s\n' "$1" >"$list"
+    shift
+    guest_kvm "$list"
+    KVM_READY=1 kvm "$@"
+}
+
+# A CD with GRUB, which loads the inner guest: sets ISO.
+inner_iso() {
+    local tree=$SCRATCH/cd tool
+    for tool in grub-mkrescue xorriso mformat; do
+        command -v $tool >/dev/null || ensure_packages "${PACKAGES_GRUB[@]}"
+    done
+    guest_inner
+    ISO=$GUESTS/inner-$(sha256sum "$INNER_KERNEL" "$INNER_INITRD" "${BASH_SOURCE[0]}" | sha256sum | cut -c1-16).iso
+    [ ! -f "$ISO" ] || return 0
+    mkdir -p "$tree/boot/grub"
+    cp "$INNER_KERNEL" "$tree/vmlinuz"
+    cp "$INNER_INITRD" "$tree/initrd"
+    cat >"$tree/boot/grub/grub.cfg" <<'END'
+serial --unit=0 --speed=115200
+terminal_output serial
+echo "GRUB loads the guest's guest"
+linux /vmlinuz console=ttyS0 reboot=t
+initrd /initrd
+boot
+END
+    grub-mkrescue --directory=/usr/lib/grub/i386-pc --fonts= --themes= --locales= --compress=no -o "$ISO.part" "$tree" \
+        --install-modules="biosdisk iso9660 normal configfile linux serial terminal echo boot" >"$SCRATCH/grub.log" 2>&1 ||
+        die "$EX_MISSING" "grub-mkrescue: $(tail -n 1 "$SCRATCH/grub.log")"
+    mv "$ISO.part" "$ISO"
+}
+
+kvm_cd() {
+    inner_iso
+    expect "L2| GRUB loads the guest's guest"
+    kvm_with "file inner/boot.iso $ISO 644" "start=-cdrom /inner/boot.iso" "$@"
+}
+
+kvm_ovmf() {
+    fetch_package ovmf ./usr/share/ovmf/OVMF.fd
+    expect "EFI v2.7 by EDK II"
+    kvm_with "file OVMF.fd $FETCHED/usr/share/ovmf/OVMF.fd 644" "qemu=-bios /OVMF.fd" "inner=console=ttyS0 reboot=t" "$@"
 }
 
 kvm_processors() {
@@ -46,4 +94,9 @@ scenario kvm-nothing 600 "KVM: vpid, eptad, vnmi, timer, ple off together" \
     kvm_parameter vpid N "kvm_intel=vpid=0 eptad=0 vnmi=0 preemption_timer=0 ple_gap=0"
 scenario kvm-shadow-paging 1800 "KVM: ept=0, shadow paging" kvm_parameter ept N kvm_intel=ept=0
 scenario kvm-no-tdp-mmu 600 "KVM: tdp_mmu=0, the older EPT code" kvm kvm=tdp_mmu=0
+scenario kvm-no-unrestricted 1800 "KVM: unrestricted_guest=0, real mode in virtual-8086 mode" \
+    kvm_parameter unrestricted_guest N kvm_intel=unrestricted_guest=0
+scenario kvm-grub 900 "KVM: SeaBIOS boots GRUB from a CD, which loads the guest" kvm_cd board=pc
+scenario kvm-grub-q35 900 "KVM: the same on -M q35" kvm_cd board=q35
+scenario kvm-ovmf 1200 "KVM: a guest by UEFI (OVMF)" kvm_ovmf board=q35
 scenario kvm-again 1800 "KVM: six guests, one after another" kvm repeat=6

@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# Debian's Xen, with Debian's full kernel as dom0.
+
+# xen DOM0 WORDS...: DOM0 is pvh (Xen runs dom0 under VMX and EPT) or pv. $MORE: more lines for dom0's initramfs.
+xen() {
+    local kind=$1 list=$SCRATCH/xen.list
+    shift
+    fetch_package xen-hypervisor-4.17-amd64 './boot/xen-*.gz'
+    gunzip -c "$FETCHED"/boot/xen-*.gz >"$SCRATCH/xen"
+    guest_busybox
+    guest_kernel linux-image-amd64
+    {
+        list_busybox
+        printf 'file init %s 755\n' "$ROOT/tools/guest/init-xen"
+        [ -z "${MORE:-}" ] || printf '%s\n' "$MORE"
+    } >"$list"
+    make_initramfs xen "$list"
+    # Without an IOMMU a PVH dom0 needs dom0-iommu=none.
+    local how=dom0=pvh
+    [ "$kind" = pvh ] || how=
+    options -m 1024 -kernel "$SCRATCH/xen" \
+        -append "console=com1 com1=115200,8n1 $how dom0_mem=512M dom0-iommu=none loglvl=all noreboot=1 spec-ctrl=no xpti=no" \
+        -initrd "$KERNEL console=hvc0 earlyprintk=xen mitigations=off agp=off iommu=off $*,$INITRD"
+    expect "Xen version 4.17" "matryoshka: dom0's userland is up" "matryoshka: powering off"
+    refuse "Kernel panic" "Panic on CPU" FAILED "BUG:" "Xen BUG" "WARNING: CPU" "FATAL TRAP"
+}
+
+scenario xen-dom0-pvh 900 "Xen 4.17, dom0 under VMX (PVH)" xen pvh
+scenario xen-dom0-pv 900 "Xen 4.17, dom0 without VMX (PV)" xen pv
+
+# The toolstack with all its libraries, and guests for it.
+xen_tools() {
+    local package libraries='' tool
+    for package in libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 \
+        libxenmisc4.17 libxenstore4 libxentoolcore1 libxentoollog1 libyajl2; do
+        fetch_package $package
+        libraries+=:$FETCHED/usr/lib/x86_64-linux-gnu
+    done
+    fetch_package xen-utils-4.17
+    guest_inner
+    fetch_package linux-image-amd64 './boot/vmlinuz-*' './lib/modules/*/kernel/drivers/xen/*'
+    local module
+    for module in "$FETCHED"/lib/modules/*/kernel/drivers/xen/{xen-evtchn,xen-gntdev,xen-gntalloc,xen-privcmd,xenfs/xenfs}.ko; do
+        [ ! -f "$module" ] || printf 'file modules/%s %s 644\n' "${module##*/}" "$module"
+    done
+    printf 'file inner/vmlinuz %s 644\nfile inner/initrd %s 644\n' "$FETCHED"/boot/vmlinuz-* "$INNER_INITRD"
+    fetch_package xen-utils-4.17
+    for tool in xl libxl-save-helper xenstored xenconsoled xen-init-dom0; do
+        LD_LIBRARY_PATH=${libraries#:} list_program "usr/lib/xen-4.17/bin/$tool" "$FETCHED/usr/lib/xen-4.17/bin/$tool"
+    done
+    printf 'file usr/lib/xen-4.17/boot/hvmloader %s 644\n' "$FETCHED/usr/lib/xen-4.17/boot/hvmloader"
+}
+
+xen_guest() { # dom0, guest
+    xen_tools >"$SCRATCH/tools.list"
+    MORE=$(sort -u "$SCRATCH/tools.list") xen "$1" "guest=$2"
+    expect "matryoshka: the toolstack runs" "L2| matryoshka: hello from the guest's userland" \
+        "matryoshka: the guest powered off"
+}
+
+scenario xen-pvh-guest 1500 "Xen: a PVH guest by xl, under a PVH dom0" xen_guest pvh pvh
+scenario xen-pv-guest 1500 "Xen: a PV guest by xl, under a PVH dom0" xen_guest pvh pv
+scenario xen-pv-pvh-guest 1500 "Xen: a PVH guest by xl, under a PV dom0" xen_guest pv pvh
