@@ -91,7 +91,7 @@ static const char *const ignored_words[] = {"enforce", "check", "migratable", "p
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
 static const char *const foreign[] = {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "adx", "aes", "pclmulqdq", "sha-ni", "lzcnt",
                                       "abm", "rtm", "hle", "mpx", "avx512f", "waitpkg", "cet-ss", "cet-ibt", "lam", "pks", "svme",
-                                      "sse4a", "3dnow", "dca", "pdcm", "xtpr", "est", "tm", "tm2", "ds", "acpi", "ht", "htt", "smx",
+                                      "sse4a", "3dnow", "dca", "pdcm", "est", "tm", "tm2", "ds", "acpi", "ht", "htt", "smx",
                                       "dtes64", "pbe", "ssbd", "stibp", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote",
                                       "vaes", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd", "amx-tile", "fred"};
 
@@ -361,12 +361,15 @@ static void leaf_0d(const struct vcpu *v, u32 subleaf, u32 out[4])
     }
 }
 
+// IA32_MISC_ENABLE[22] hides the leaves above 2 from software that cannot take a greater answer.
+static u32 basic_max(const struct vcpu *v) { return v->s.msr.misc_enable & BIT(22) ? 2 : BASIC_MAX; }
+
 static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
 {
     const struct cpu_features *f = v->features;
     switch (leaf) {
     case 0:
-        out[0] = BASIC_MAX;
+        out[0] = basic_max(v);
         memcpy(&out[1], "Genu", 4);
         memcpy(&out[3], "ineI", 4);
         memcpy(&out[2], "ntel", 4);
@@ -412,6 +415,7 @@ static void extended(const struct vcpu *v, u32 leaf, u32 out[4])
     case 0x80000001:
         out[2] = feature_bits(f, leaf, 0, 2);
         out[3] = feature_bits(f, leaf, 0, 3);
+        if (v->s.msr.misc_enable & BIT(34)) out[3] &= ~(1u << 20); // XD Bit Disable
         if (!cpu_long64(v)) out[3] &= ~(1u << 11); // SYSCALL: shown in 64-bit mode only (SDM CPUID, note to EDX[11])
         break;
     case 0x80000002:
@@ -430,5 +434,5 @@ void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
     if (leaf >= 0x80000000 && leaf <= EXTENDED_MAX)
         extended(v, leaf, out);
     else // a leaf beyond the highest answers as the highest basic one (SDM CPUID)
-        basic(v, leaf > BASIC_MAX ? BASIC_MAX : leaf, subleaf, out);
+        basic(v, leaf > basic_max(v) ? basic_max(v) : leaf, subleaf, out);
 }

@@ -13,7 +13,8 @@
     X(PSE36, "pse36", 1, 0, 3, 17) X(CLFLUSH, "clflush", 1, 0, 3, 19) X(MMX, "mmx", 1, 0, 3, 23)                      \
     X(FXSR, "fxsr", 1, 0, 3, 24) X(SSE, "sse", 1, 0, 3, 25) X(SSE2, "sse2", 1, 0, 3, 26) X(SS, "ss", 1, 0, 3, 27)     \
     X(SSE3, "sse3", 1, 0, 2, 0) X(MONITOR, "monitor", 1, 0, 2, 3)                                                     \
-    X(VMX, "vmx", 1, 0, 2, 5) X(SSSE3, "ssse3", 1, 0, 2, 9) X(CX16, "cx16", 1, 0, 2, 13) X(PCID, "pcid", 1, 0, 2, 17) \
+    X(VMX, "vmx", 1, 0, 2, 5) X(SSSE3, "ssse3", 1, 0, 2, 9) X(CX16, "cx16", 1, 0, 2, 13) X(XTPR, "xtpr", 1, 0, 2, 14)  \
+    X(PCID, "pcid", 1, 0, 2, 17)                                                                                       \
     X(SSE41, "sse4.1", 1, 0, 2, 19) X(SSE42, "sse4.2", 1, 0, 2, 20) X(X2APIC, "x2apic", 1, 0, 2, 21)                  \
     X(MOVBE, "movbe", 1, 0, 2, 22) X(POPCNT, "popcnt", 1, 0, 2, 23) X(TSC_DEADLINE, "tsc-deadline", 1, 0, 2, 24)      \
     X(XSAVE, "xsave", 1, 0, 2, 26) X(RDRAND, "rdrand", 1, 0, 2, 30) X(HYPERVISOR, "hypervisor", 1, 0, 2, 31)          \

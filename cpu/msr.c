@@ -27,6 +27,12 @@ struct msr_row {
 #define NONE 0xFFFFFFFFu
 #define FIELD(f) ((u32)offsetof(struct msr_state, f))
 
+#define MISC_ENABLE_WRITABLE (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(23) | BIT(34))
+// Bits 63:32 of IA32_SYSENTER_CS and IA32_FMASK are reserved to the manual; processors ignore what a write holds there (a
+// probe of MSRs on some twenty models, in VirtualBox's data base of processors, found no #GP), and there is software that
+// writes all ones.
+#define HIGH 0xFFFFFFFF00000000ull
+
 enum { MTRR_VARIABLE = MTYPE_VARIABLE };
 
 // ---- special reads and writes: false is #GP(0) ----
@@ -118,10 +124,25 @@ static bool debugctl_write(struct vcpu *v, u32 msr, u64 value)
     return true;
 }
 
+// What a bit does: 18 takes MONITOR away, 22 CPUID's leaves above 2, 34 the NX of CPUID and of WRMSR to IA32_EFER (an NXE that
+// is set stays: the manual has nothing that clears it). Fast strings (0), the thermal circuit (3), SpeedStep (16) and xTPR
+// messages (23) are switches of what cannot be seen here.
 static bool misc_enable_write(struct vcpu *v, u32 msr, u64 value)
 {
-    u64 toggles = BIT(0) | (feature_on(v->features, FEATURE_MONITOR) ? BIT(18) : 0);
+    u64 toggles = MISC_ENABLE_WRITABLE;
+    if (!feature_on(v->features, FEATURE_MONITOR)) toggles &= ~BIT(18);
+    if (!feature_on(v->features, FEATURE_XTPR) && (value & BIT(23))) return false;
+    if (!feature_on(v->features, FEATURE_NX) && (value & BIT(34))) return false;
     v->s.msr.misc_enable = (v->s.msr.misc_enable & ~toggles) | (value & toggles);
+    return true;
+}
+
+// Bit 15 locks bits 15:0 until the next reset. A change of them is #GP(0) then, as software on locked boards knows.
+static bool pkg_cst_config_write(struct vcpu *v, u32 msr, u64 value)
+{
+    u64 locked = v->s.msr.pkg_cst_config & BIT(15) ? 0xFFFF : 0;
+    if ((value ^ v->s.msr.pkg_cst_config) & locked) return false;
+    v->s.msr.pkg_cst_config = value;
     return true;
 }
 
@@ -209,7 +230,7 @@ u64 efer_valid_mask(const struct vcpu *v)
     u64 m = 0;
     if (feature_on(f, FEATURE_SYSCALL)) m |= EFER_SCE;
     if (feature_on(f, FEATURE_LM)) m |= EFER_LME | EFER_LMA;
-    if (feature_on(f, FEATURE_NX)) m |= EFER_NXE;
+    if (feature_on(f, FEATURE_NX) && !(v->s.msr.misc_enable & BIT(34))) m |= EFER_NXE;
     return m;
 }
 static bool efer_write(struct vcpu *v, u32 msr, u64 value)
@@ -236,16 +257,20 @@ static const struct msr_row msr_rows[] = {
     {0x49, 0x49, "IA32_PRED_CMD", FEATURE_SPEC_CTRL, 1, 0, NONE, 0, refuse_read, NULL},       // IBPB: nothing to flush
     {0x8B, 0x8B, "IA32_BIOS_SIGN_ID", 0, ~0ull, 0, FIELD(bios_sign_id), 0, NULL, NULL},
     {0xCE, 0xCE, "MSR_PLATFORM_INFO", 0, 0, 0, NONE, (CPU_TSC_HZ / 100000000) << 8, NULL, refuse}, // non-turbo ratio
+    // Limit of package C-states (3:0: none), I/O MWAIT redirection, lock, demotion and undemotion: nothing here goes so deep.
+    {0xE2, 0xE2, "MSR_PKG_CST_CONFIG_CONTROL", FEATURE_MONITOR, 0x7E00840F, 0, FIELD(pkg_cst_config), 0, NULL, pkg_cst_config_write},
     {0xFE, 0xFE, "IA32_MTRRCAP", FEATURE_MTRR, 0, 0, NONE, MTRR_VARIABLE | 1 << 8 | 1 << 10, NULL, refuse},
     {0x10A, 0x10A, "IA32_ARCH_CAPABILITIES", FEATURE_ARCH_CAPABILITIES, 0, 0, NONE, 0, arch_capabilities_read, refuse},
-    {0x174, 0x174, "IA32_SYSENTER_CS", FEATURE_SEP, 0xFFFFFFFF, 0, FIELD(sysenter_cs), 0, NULL, NULL},
+    {0x174, 0x174, "IA32_SYSENTER_CS", FEATURE_SEP, 0xFFFFFFFF, HIGH, FIELD(sysenter_cs), 0, NULL, NULL},
     {0x175, 0x175, "IA32_SYSENTER_ESP", FEATURE_SEP, ~0ull, 0, FIELD(sysenter_esp), 0, NULL, canonical_write},
     {0x176, 0x176, "IA32_SYSENTER_EIP", FEATURE_SEP, ~0ull, 0, FIELD(sysenter_eip), 0, NULL, canonical_write},
     {0x179, 0x179, "IA32_MCG_CAP", FEATURE_MCA, 0, 0, NONE, 0, NULL, refuse}, // no banks, no MCG_CTL
     {0x17A, 0x17A, "IA32_MCG_STATUS", FEATURE_MCA, 7, 0, FIELD(mcg_status), 0, NULL, NULL},
-    {0x1A0, 0x1A0, "IA32_MISC_ENABLE", 0, BIT(0) | BIT(18), BIT(7) | BIT(11) | BIT(12), FIELD(misc_enable), 0, NULL,
+    {0x1A0, 0x1A0, "IA32_MISC_ENABLE", 0, MISC_ENABLE_WRITABLE, BIT(7) | BIT(11) | BIT(12), FIELD(misc_enable), 0, NULL,
      misc_enable_write},
     {0x1D9, 0x1D9, "IA32_DEBUGCTL", 0, 3, 0, FIELD(debugctl), 0, NULL, debugctl_write},
+    // Bidirectional PROCHOT, C1E, energy-efficiency optimization and race to halt off.
+    {0x1FC, 0x1FC, "MSR_POWER_CTL", FEATURE_MONITOR, BIT(0) | BIT(1) | BIT(19) | BIT(20), 0, FIELD(power_ctl), 0, NULL, NULL},
     {0x200, 0x200 + 2 * MTRR_VARIABLE - 1, "IA32_MTRR_PHYS", FEATURE_MTRR, ~0ull, 0, NONE, 0, mtrr_variable_read,
      mtrr_variable_write},
     {0x250, 0x250, "IA32_MTRR_FIX64K", FEATURE_MTRR, ~0ull, 0, NONE, 0, mtrr_fixed_read, mtrr_fixed_write},
@@ -261,7 +286,7 @@ static const struct msr_row msr_rows[] = {
     {0xC0000081, 0xC0000081, "IA32_STAR", FEATURE_SYSCALL, ~0ull, 0, FIELD(star), 0, NULL, NULL},
     {0xC0000082, 0xC0000082, "IA32_LSTAR", FEATURE_LM, ~0ull, 0, FIELD(lstar), 0, NULL, canonical_write},
     {0xC0000083, 0xC0000083, "IA32_CSTAR", FEATURE_LM, ~0ull, 0, FIELD(cstar), 0, NULL, canonical_write},
-    {0xC0000084, 0xC0000084, "IA32_FMASK", FEATURE_SYSCALL, 0xFFFFFFFF, 0, FIELD(fmask), 0, NULL, NULL},
+    {0xC0000084, 0xC0000084, "IA32_FMASK", FEATURE_SYSCALL, 0xFFFFFFFF, HIGH, FIELD(fmask), 0, NULL, NULL},
     {0xC0000100, 0xC0000101, "IA32_FS_BASE", FEATURE_LM, ~0ull, 0, NONE, 0, fs_gs_read, canonical_write},
     {0xC0000102, 0xC0000102, "IA32_KERNEL_GS_BASE", FEATURE_LM, ~0ull, 0, FIELD(kernel_gs_base), 0, NULL, canonical_write},
     {0xC0000103, 0xC0000103, "IA32_TSC_AUX", FEATURE_RDTSCP, 0xFFFFFFFF, 0, FIELD(tsc_aux), 0, NULL, NULL},
@@ -304,7 +329,7 @@ bool msr_write(struct vcpu *v, u32 msr, u64 value)
     }
     if (value & ~(r->writable | r->fixed_or_ro)) return false;
     if (r->write) return r->write(v, msr, value);
-    if (r->offset != NONE) *row_field(v, r) = value;
+    if (r->offset != NONE) *row_field(v, r) = (*row_field(v, r) & ~r->writable) | (value & r->writable);
     return true;
 }
 

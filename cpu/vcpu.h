@@ -82,7 +82,7 @@ struct msr_state {
     u64 tsc_offset; // guest-visible TSC = vtime + tsc_offset (WRMSR 10h, TSC_ADJUST)
     u64 tsc_adjust;
     u64 apic_base;  // mirror of the local APIC's, for speed of the check of the page
-    u64 feature_control, misc_enable, debugctl, pat, spec_ctrl, xss;
+    u64 feature_control, misc_enable, debugctl, pat, spec_ctrl, xss, pkg_cst_config, power_ctl;
     u64 mtrr_def_type, mtrr_fix[11], mtrr_phys_base[10], mtrr_phys_mask[10];
     u64 mcg_status, mcg_ctl, bios_sign_id;
     u64 spare[8];

@@ -254,6 +254,92 @@ static void msr_reset_values(void **state)
     assert_true(x & 1); // fast strings
 }
 
+// SDM vol. 4, table 2-2; which bits take a write without #GP: as probes of MSRs on silicon and KVM's unit test of MSRs have it.
+static void misc_enable_bits_take_effect(void **state)
+{
+    u64 x = rdmsr(0x1A0, NOTHING);
+    assert_int_equal(x, BIT(0) | BIT(11) | BIT(12) | BIT(18));
+    assert_int_equal(wrmsr(0x1A0, 0x400C50809 | BIT(12)), NOTHING); // 0, 3, 16, 18, 22, 23, 34 and what is read-only
+    assert_int_equal(rdmsr(0x1A0, NOTHING), 0x400C51809);
+    assert_int_equal(wrmsr(0x1A0, 0), NOTHING);
+    assert_int_equal(rdmsr(0x1A0, NOTHING), BIT(11) | BIT(12)); // BTS and PEBS stay unavailable
+    for (unsigned i = 0; i < 64; i++) {
+        bool known = BIT(i) & (0x400C50809 | BIT(7) | BIT(11) | BIT(12));
+        assert_int_equal(wrmsr(0x1A0, BIT(i)), known ? NOTHING : VEC_GP);
+    }
+    u32 out[4];
+    assert_int_equal(wrmsr(0x1A0, 0), NOTHING);
+    cpuid_query(t->v, 1, 0, out);
+    assert_false(out[2] & 1u << 3); // MONITOR
+    assert_true(out[2] & 1u << 14); // xTPR's switch is there, whichever way it is turned
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xC8), VEC_UD);
+    assert_int_equal(wrmsr(0x1A0, BIT(18) | BIT(22)), NOTHING);
+    cpuid_query(t->v, 1, 0, out);
+    assert_true(out[2] & 1u << 3);
+    u32 two[4];
+    cpuid_query(t->v, 0, 0, out);
+    assert_int_equal(out[0], 2);
+    cpuid_query(t->v, 2, 0, two);
+    cpuid_query(t->v, 7, 0, out);
+    assert_memory_equal(out, two, sizeof two); // leaves 3 and up are not visible
+    cpuid_query(t->v, 0x80000000, 0, out);
+    assert_int_equal(out[0], 0x80000008);
+    assert_int_equal(wrmsr(0x1A0, BIT(18)), NOTHING);
+    cpuid_query(t->v, 0, 0, out);
+    assert_true(out[0] > 2);
+
+    assert_int_equal(wrmsr(0xC0000080, S.msr.efer | EFER_NXE), NOTHING);
+    assert_int_equal(wrmsr(0xC0000080, S.msr.efer & ~(u64)EFER_NXE), NOTHING);
+    assert_int_equal(wrmsr(0x1A0, BIT(34)), NOTHING);
+    cpuid_query(t->v, 0x80000001, 0, out);
+    assert_false(out[3] & 1u << 20);
+    assert_int_equal(wrmsr(0xC0000080, S.msr.efer | EFER_NXE), VEC_GP);
+    assert_int_equal(wrmsr(0x1A0, 0), NOTHING);
+    cpuid_query(t->v, 0x80000001, 0, out);
+    assert_true(out[3] & 1u << 20);
+    assert_int_equal(wrmsr(0xC0000080, S.msr.efer | EFER_NXE), NOTHING);
+    t->f.bits[FEATURE_NX / 64] &= ~(1ull << FEATURE_NX % 64);
+    assert_int_equal(wrmsr(0x1A0, BIT(34)), VEC_GP);
+    cpu_features_max(&t->f);
+}
+
+// Reserved to the manual, ignored by processors.
+static void high_halves_are_ignored(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        u32 msr = i ? 0xC0000084 : 0x174;
+        assert_int_equal(wrmsr(msr, ~0ull), NOTHING);
+        assert_int_equal(rdmsr(msr, NOTHING), 0xFFFFFFFF);
+        assert_int_equal(wrmsr(msr, 0x500000000), NOTHING);
+        assert_int_equal(rdmsr(msr, NOTHING), 0);
+    }
+}
+
+static void idle_power_msrs(void **state)
+{
+    assert_int_equal(rdmsr(0x1FC, NOTHING), 0);
+    assert_int_equal(wrmsr(0x1FC, 2), NOTHING); // C1E
+    assert_int_equal(rdmsr(0x1FC, NOTHING), 2);
+    assert_int_equal(wrmsr(0x1FC, BIT(40)), VEC_GP);
+    assert_int_equal(rdmsr(0xE2, NOTHING), 0);
+    assert_int_equal(wrmsr(0xE2, 0x1E000400), NOTHING);
+    assert_int_equal(rdmsr(0xE2, NOTHING), 0x1E000400);
+    assert_int_equal(wrmsr(0xE2, 0x1E008403), NOTHING); // locks 15:0
+    assert_int_equal(wrmsr(0xE2, 0x1E008402), VEC_GP);
+    assert_int_equal(wrmsr(0xE2, 0x1E000403), VEC_GP);
+    assert_int_equal(wrmsr(0xE2, 0x8403), NOTHING);
+    assert_int_equal(rdmsr(0xE2, NOTHING), 0x8403);
+    assert_int_equal(wrmsr(0xE2, BIT(31) | 0x8403), VEC_GP);
+    vcpu_reset(t->v, false);
+    u64 x;
+    assert_true(msr_read(t->v, 0xE2, &x));
+    assert_int_equal(x, 0);
+    t->f.bits[FEATURE_MONITOR / 64] &= ~(1ull << FEATURE_MONITOR % 64);
+    assert_false(msr_read(t->v, 0x1FC, &x));
+    assert_false(msr_read(t->v, 0xE2, &x));
+    cpu_features_max(&t->f);
+}
+
 static void unknown_msrs_are_gp_and_named(void **state)
 {
     static const u32 absent[] = {0x122, 0xC4, 0x4E, 0x38D, 0x186, 0x189, 0xC0010015, 0x600};
@@ -745,6 +831,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         L(cr0_rules), P(cr0_activating_ia32e), P(pae_loads_pdptes), L(cr3_rules), L(cr4_rules), L(cr_numbers_and_privilege),
         P(lmsw_cannot_clear_pe), L(debug_registers), L(msr_values_and_masks), L(msr_reset_values), L(processor_after_reset_and_init),
+        L(misc_enable_bits_take_effect), L(high_halves_are_ignored), L(idle_power_msrs),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
