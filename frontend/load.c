@@ -1,42 +1,9 @@
-// What the loaders share: files, copying into RAM, ELF segments, entry states, and the choice of protocol.
-#include <errno.h>
+// What the loaders share: copying into RAM, ELF segments, entry states, and the choice of protocol.
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "frontend/load.h"
-
-bool file_read(struct file *f, const char *path, char *why, size_t n)
-{
-    *f = (struct file){.path = path};
-    FILE *in = fopen(path, "rb");
-    if (!in) {
-        snprintf(why, n, "cannot open %s: %s", path, strerror(errno));
-        return false;
-    }
-    size_t room = 1 << 20;
-    f->data = malloc(room);
-    while (f->data) {
-        size_t got = fread(f->data + f->size, 1, room - f->size, in);
-        f->size += got;
-        if (f->size < room) break;
-        u8 *more = realloc(f->data, room *= 2);
-        if (!more) free(f->data);
-        f->data = more;
-    }
-    bool bad = !f->data || ferror(in);
-    if (bad) snprintf(why, n, "cannot read %s: %s", path, f->data ? strerror(errno) : "the host has no memory for it");
-    fclose(in);
-    if (bad) file_free(f);
-    return !bad;
-}
-
-void file_free(struct file *f)
-{
-    free(f->data);
-    f->data = NULL;
-    f->size = 0;
-}
 
 int load_fail(struct load_request *r, const char *fmt, ...)
 {
@@ -61,7 +28,7 @@ static bool all_ram(const struct load_request *r, paddr a, u64 size)
 bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what)
 {
     if (!all_ram(r, a, size)) {
-        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM for it (give more with -m)", r->kernel->path,
+        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM for it (give more with -m)", r->files->kernel.path,
                   what, (unsigned long long)size, (unsigned long long)a);
         return false;
     }
@@ -87,7 +54,7 @@ paddr load_low_top(const struct load_request *r) { return r->acpi.tables ? r->ac
 
 bool load_elf_open(struct load_request *r, struct elf_image *e)
 {
-    const struct file *f = r->kernel;
+    const struct file *f = &r->files->kernel;
     *e = (struct elf_image){0};
     if (f->size < SELFMAG || memcmp(f->data, ELFMAG, SELFMAG) != 0) return false;
     elf_version(EV_CURRENT);
@@ -118,7 +85,7 @@ void load_elf_close(struct elf_image *e)
 
 bool load_elf_segments(struct load_request *r, struct elf_image *e, paddr *top, u64 *entry)
 {
-    const struct file *f = r->kernel;
+    const struct file *f = &r->files->kernel;
     u64 start = e->header.e_entry;
     if (e->header.e_machine != EM_X86_64 && e->header.e_machine != EM_386) {
         load_fail(r, "%s is an ELF file for another processor (machine %u)", f->path, e->header.e_machine);
@@ -202,6 +169,6 @@ const char *load_kernel(struct load_request *r)
         if (got > 0) return kind;
         if (got < 0) return NULL;
     }
-    load_fail(r, "%s is no kernel image that is known here (Linux bzImage, multiboot 1, PVH or ELF64 for x86)", r->kernel->path);
+    load_fail(r, "%s is no kernel image that is known here (Linux bzImage, multiboot 1, PVH or ELF64 for x86)", r->files->kernel.path);
     return NULL;
 }

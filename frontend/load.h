@@ -13,14 +13,22 @@ struct file { // a file of the host, whole in memory
     u64 size;
     const char *path;
 };
-// False, and one line in `why`, if it cannot be read.
-bool file_read(struct file *f, const char *path, char *why, size_t why_size);
-void file_free(struct file *f);
+
+#define LOAD_INITRDS 32
+struct load_files { // all that is read of the host's files; zeroed before the first use
+    struct file kernel;
+    struct file initrd[LOAD_INITRDS];
+    unsigned initrds;
+};
+// Reads of the kernel file what the loaders look at. False, and one line in `why`, if it cannot be read or does not fit into
+// `ram_size` bytes.
+bool load_open(struct load_files *files, const char *kernel, u64 ram_size, char *why, size_t why_size);
+void load_close(struct load_files *files);
 
 struct load_request {
     struct phys *phys;
     struct vcpu *cpu;      // reset; the loader sets its entry state
-    const struct file *kernel;
+    struct load_files *files; // the kernel is read; initrds are read when the first load asks for them, and stay
     const char *initrd;    // as given by -initrd: a path, or for multiboot "file args,file2 args"; NULL: none
     const char *append;    // command line, "" if none
     struct acpi_layout acpi;
@@ -45,6 +53,12 @@ int load_fail(struct load_request *r, const char *fmt, ...) __attribute__((forma
 bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what);
 bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what);
 
+// The initrd or module at this path. NULL, with *why set, if it cannot be read or does not fit into memory below 4 GiB.
+const struct file *load_initrd(struct load_request *r, const char *path);
+// What kind of kernel the first n bytes of a file belong to.
+bool load_is_linux(const u8 *d, u64 n);
+bool load_is_kludge(const u8 *d, u64 n); // multiboot with address fields: the header says what of the file is loaded
+
 struct elf_image { // of the kernel file
     Elf *elf;
     GElf_Ehdr header;
@@ -59,9 +73,6 @@ void load_elf_close(struct elf_image *e);
 bool load_elf_segments(struct load_request *r, struct elf_image *e, paddr *top, u64 *entry);
 // The top of usable low memory (below the ACPI tables).
 paddr load_low_top(const struct load_request *r);
-
-// The vectors of a BIOS without services (kernels that call one from real mode).
-void load_bios(struct load_request *r);
 
 // Entry states.
 void boot_flat32(struct vcpu *v, u32 entry); // protected mode, paging off, flat segments

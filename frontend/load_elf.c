@@ -49,21 +49,17 @@ int load_pvh(struct load_request *r, const char **kind)
     struct { u64 addr, size, cmdline, reserved; } module = {0};
     paddr at = (top + PAGE_SIZE - 1) & PAGE_MASK;
     if (top > load_low_top(r) || load_low_top(r) - top < PVH_PAGES * PAGE_SIZE)
-        return load_fail(r, "the start information does not fit behind %s (give more memory with -m)", r->kernel->path);
+        return load_fail(r, "the start information does not fit behind %s (give more memory with -m)", r->files->kernel.path);
     if (strlen(r->append) >= (PVH_PAGES - 2) * PAGE_SIZE)
         return load_fail(r, "-append is too long for PVH (%u bytes)", (unsigned)((PVH_PAGES - 2) * PAGE_SIZE - 1));
     if (r->initrd) {
-        struct file f;
-        if (!file_read(&f, r->initrd, r->why, r->why_size)) return -1;
-        module.addr = (load_low_top(r) - f.size) & PAGE_MASK;
-        module.size = f.size;
-        bool ok = f.size < load_low_top(r) && module.addr >= at + PVH_PAGES * PAGE_SIZE;
-        if (!ok)
-            load_fail(r, "-initrd %s does not fit beside the kernel (give more memory with -m)", r->initrd);
-        else
-            ok = load_bytes(r, module.addr, f.data, f.size, "the initrd");
-        file_free(&f);
-        if (!ok) return -1;
+        const struct file *f = load_initrd(r, r->initrd);
+        if (!f) return -1;
+        module.addr = (load_low_top(r) - f->size) & PAGE_MASK;
+        module.size = f->size;
+        if (f->size >= load_low_top(r) || module.addr < at + PVH_PAGES * PAGE_SIZE)
+            return load_fail(r, "-initrd %s does not fit beside the kernel (give more memory with -m)", r->initrd);
+        if (!load_bytes(r, module.addr, f->data, f->size, "the initrd")) return -1;
         info.nr_modules = 1;
     }
     for (unsigned i = 0; i < r->e820_n; i++)
@@ -103,10 +99,10 @@ int load_elf64(struct load_request *r, const char **kind)
     bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry), low = ok && reaches_low(&elf);
     load_elf_close(&elf);
     if (!is64)
-        return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->kernel->path);
+        return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->files->kernel.path);
     if (!ok) return -1;
-    if (low) return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go", r->kernel->path);
-    if (r->initrd) return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s", r->kernel->path, r->initrd);
+    if (low) return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go", r->files->kernel.path);
+    if (r->initrd) return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s", r->files->kernel.path, r->initrd);
     if (strlen(r->append) >= ELF64_TABLES - ELF64_CMDLINE)
         return load_fail(r, "-append is too long for ELF64 (%u bytes)", ELF64_TABLES - ELF64_CMDLINE - 1);
     if (!load_bytes(r, ELF64_CMDLINE, r->append, strlen(r->append) + 1, "the command line")) return -1;

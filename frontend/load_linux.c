@@ -21,11 +21,16 @@ static u32 get32(const u8 *p) { return get16(p) | (u32)get16(p + 2) << 16; }
 static u64 get64(const u8 *p) { return get32(p) | (u64)get32(p + 4) << 32; }
 static void put32(u8 *p, u32 x) { memcpy(p, &x, 4); }
 
+bool load_is_linux(const u8 *d, u64 n)
+{
+    return n >= HDR_VERSION + 2 && get16(d + HDR_BOOT_FLAG) == 0xAA55 && memcmp(d + HDR_MAGIC, "HdrS", 4) == 0;
+}
+
 int load_linux(struct load_request *r, const char **kind)
 {
-    const u8 *k = r->kernel->data;
-    u64 size = r->kernel->size;
-    const char *path = r->kernel->path;
+    const u8 *k = r->files->kernel.data;
+    u64 size = r->files->kernel.size;
+    const char *path = r->files->kernel.path;
     if (size < 0x270 || get16(k + HDR_BOOT_FLAG) != 0xAA55 || memcmp(k + HDR_MAGIC, "HdrS", 4) != 0) return 0;
     unsigned version = get16(k + HDR_VERSION);
     if (version < 0x20C) return load_fail(r, "%s: boot protocol %u.%02u is too old (2.12 is needed for 64-bit entry)", path, version >> 8, version & 255);
@@ -59,21 +64,20 @@ int load_linux(struct load_request *r, const char **kind)
     if (!load_bytes(r, CMDLINE, r->append, length + 1, "the command line")) return -1;
 
     if (r->initrd) {
-        struct file f;
-        if (!file_read(&f, r->initrd, r->why, r->why_size)) return -1;
+        const struct file *f = load_initrd(r, r->initrd);
+        if (!f) return -1;
         u64 max = get32(k + HDR_INITRD_MAX);
         if (max + 1 < top) top = max + 1;
-        paddr at = (top - f.size) & PAGE_MASK;
-        bool fits = f.size < top && at >= base + init_size;
+        paddr at = (top - f->size) & PAGE_MASK;
+        bool fits = f->size < top && at >= base + init_size;
         if (!fits)
-            load_fail(r, "-initrd %s (%llu MiB) does not fit beside the kernel (give more memory with -m)", r->initrd, (unsigned long long)(f.size >> 20));
+            load_fail(r, "-initrd %s (%llu MiB) does not fit beside the kernel (give more memory with -m)", r->initrd, (unsigned long long)(f->size >> 20));
         else
-            fits = load_bytes(r, at, f.data, f.size, "the initrd");
+            fits = load_bytes(r, at, f->data, f->size, "the initrd");
         if (fits) {
             put32(zp + HDR_RAMDISK, (u32)at);
-            put32(zp + HDR_RAMDISK_SIZE, (u32)f.size);
+            put32(zp + HDR_RAMDISK_SIZE, (u32)f->size);
         }
-        file_free(&f);
         if (!fits) return -1;
     }
     memcpy(zp + ZP_E820, r->e820, r->e820_n * sizeof r->e820[0]);

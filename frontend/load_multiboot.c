@@ -7,7 +7,7 @@
 
 #define MB_MAGIC 0x1BADB002u
 enum { MB_ALIGN = 1, MB_MEMORY = 2, MB_VIDEO = 4, MB_KLUDGE = 1 << 16 };
-#define MB_MODULES 32
+#define MB_MODULES LOAD_INITRDS
 
 static u32 get32(const u8 *p)
 {
@@ -16,10 +16,10 @@ static u32 get32(const u8 *p)
     return x;
 }
 
-static const u8 *find_header(const struct file *f, u64 *at)
+static const u8 *find_header(const u8 *d, u64 n, u64 *at)
 {
-    for (u64 i = 0; i + 12 <= f->size && i + 12 <= 8192; i += 4) {
-        const u8 *p = f->data + i;
+    for (u64 i = 0; i + 12 <= n && i + 12 <= 8192; i += 4) {
+        const u8 *p = d + i;
         if (get32(p) == MB_MAGIC && get32(p) + get32(p + 4) + get32(p + 8) == 0) {
             *at = i;
             return p;
@@ -28,9 +28,16 @@ static const u8 *find_header(const struct file *f, u64 *at)
     return NULL;
 }
 
+bool load_is_kludge(const u8 *d, u64 n)
+{
+    u64 at;
+    const u8 *h = find_header(d, n, &at);
+    return h && get32(h + 4) & MB_KLUDGE;
+}
+
 static bool load_kludge(struct load_request *r, const u8 *h, u64 at, paddr *top, u64 *entry)
 {
-    const struct file *f = r->kernel;
+    const struct file *f = &r->files->kernel;
     if (at + 32 > f->size) {
         load_fail(r, "%s is cut off within its multiboot header", f->path);
         return false;
@@ -94,16 +101,15 @@ static bool put_modules(struct load_request *r, struct place *w, u32 mods[MB_MOD
             break;
         }
         if (space) *space = 0;
-        struct file f;
-        if (!file_read(&f, one, r->why, r->why_size)) {
+        const struct file *f = load_initrd(r, one);
+        if (!f) {
             free(string);
             ok = false;
             break;
         }
-        paddr at = put(r, w, f.data, f.size, PAGE_SIZE, "a module", &ok);
+        paddr at = put(r, w, f->data, f->size, PAGE_SIZE, "a module", &ok);
         mods[*n][0] = (u32)at;
-        mods[*n][1] = (u32)(at + f.size);
-        file_free(&f);
+        mods[*n][1] = (u32)(at + f->size);
         mods[*n][2] = (u32)put(r, w, string, strlen(string) + 1, 4, "a module's string", &ok);
         free(string);
         mods[*n][3] = 0;
@@ -116,11 +122,11 @@ static bool put_modules(struct load_request *r, struct place *w, u32 mods[MB_MOD
 int load_multiboot(struct load_request *r, const char **kind)
 {
     u64 at, entry;
-    const u8 *h = find_header(r->kernel, &at);
+    const u8 *h = find_header(r->files->kernel.data, r->files->kernel.size, &at);
     if (!h) return 0;
     u32 flags = get32(h + 4);
     if (flags & 0xFFFF & ~(u32)(MB_ALIGN | MB_MEMORY | MB_VIDEO))
-        return load_fail(r, "%s asks for multiboot features that are not known (flags %#x)", r->kernel->path, flags);
+        return load_fail(r, "%s asks for multiboot features that are not known (flags %#x)", r->files->kernel.path, flags);
     paddr top;
     struct elf_image elf;
     *r->why = 0;
@@ -135,15 +141,15 @@ int load_multiboot(struct load_request *r, const char **kind)
     } else if (*r->why)
         return -1;
     else
-        return load_fail(r, "%s has a multiboot header but is neither ELF nor an address-field image", r->kernel->path);
-    if (entry >> 32) return load_fail(r, "%s: its entry point %#llx is above 4 GiB", r->kernel->path, (unsigned long long)entry);
+        return load_fail(r, "%s has a multiboot header but is neither ELF nor an address-field image", r->files->kernel.path);
+    if (entry >> 32) return load_fail(r, "%s: its entry point %#llx is above 4 GiB", r->files->kernel.path, (unsigned long long)entry);
 
     struct place w = {top};
     u32 mods[MB_MODULES][4], mods_n, info[32] = {0};
     bool ok = put_modules(r, &w, mods, &mods_n);
     // The command line's first word is the file's name.
     char line[8192];
-    int n = snprintf(line, sizeof line, "%s%s%s", r->kernel->path, *r->append ? " " : "", r->append);
+    int n = snprintf(line, sizeof line, "%s%s%s", r->files->kernel.path, *r->append ? " " : "", r->append);
     if (n < 0 || (size_t)n >= sizeof line) return load_fail(r, "-append is too long for multiboot (8,000 bytes)");
     if (!ok) return -1;
     w.at = (w.at + PAGE_SIZE - 1) & PAGE_MASK;
@@ -163,7 +169,6 @@ int load_multiboot(struct load_request *r, const char **kind)
     info[16] = (u32)put(r, &w, "matryoshka", 11, 4, "the loader's name", &ok);
     paddr ebx = put(r, &w, info, sizeof info, 4, "the boot information", &ok);
     if (!ok) return -1;
-    load_bios(r);
     boot_flat32(r->cpu, (u32)entry);
     r->cpu->s.gpr[RAX] = 0x2BADB002;
     r->cpu->s.gpr[RBX] = ebx;

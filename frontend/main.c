@@ -21,7 +21,7 @@ struct session {
     struct terminal terminal;
     bool interactive;
     FILE *serial_file[MACHINE_SERIAL];
-    struct file kernel;
+    struct load_files files;
     struct log log;
     struct state_hash hash;
     u64 next_hash, next_drop;
@@ -114,7 +114,7 @@ static bool load(struct session *s, char *why, size_t n)
 {
     struct machine *m = s->m;
     machine_reset(m);
-    struct load_request r = {.phys = &m->phys, .cpu = m->cpu[0], .kernel = &s->kernel, .initrd = s->o.initrd, .append = s->o.append,
+    struct load_request r = {.phys = &m->phys, .cpu = m->cpu[0], .files = &s->files, .initrd = s->o.initrd, .append = s->o.append,
                              .acpi = m->acpi, .e820_n = m->e820_n, .why = why, .why_size = n};
     memcpy(r.e820, m->e820, sizeof r.e820);
     const char *kind = load_kernel(&r);
@@ -230,7 +230,7 @@ int main(int argc, char **argv)
         printf("matryoshka %s\n", MATRYOSHKA_VERSION);
         return 0;
     }
-    if (!file_read(&s->kernel, s->o.kernel, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
+    if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     struct machine_config c = {.ram_size = s->o.memory, .cpus = s->o.cpus, .features = s->o.features, .rtc_start = s->o.rtc_start,
                                .testdev = s->o.testdev};
     if (s->o.debug_exit) c.debug_exit_port = s->o.debug_exit_port, c.debug_exit_size = s->o.debug_exit_size;
@@ -278,6 +278,6 @@ int main(int argc, char **argv)
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);
-    file_free(&s->kernel);
+    load_close(&s->files);
     return status;
 }

@@ -35,7 +35,7 @@ enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300 };
 struct golden {
     struct options o;
     struct machine *m;
-    struct file kernel;
+    struct load_files files;
     struct state_hash hash;
     u64 from, to, every, seed, random, entries, length;
     u64 printed; // a hash of what the guest sent to its serial ports
@@ -71,12 +71,12 @@ static const char *make_machine(struct golden *g)
     const char *line;
     g->m = calloc(1, sizeof *g->m);
     if (!g->m) return "no memory";
-    if (!file_read(&g->kernel, g->o.kernel, why, sizeof why)) return why;
+    if (!load_open(&g->files, g->o.kernel, g->o.memory, why, sizeof why)) return why;
     if (!machine_init(g->m, &c, &line)) return line;
     machine_reset(g->m);
     struct load_request r = {.phys = &g->m->phys,
                              .cpu = g->m->cpu[0],
-                             .kernel = &g->kernel,
+                             .files = &g->files,
                              .initrd = g->o.initrd,
                              .append = g->o.append,
                              .acpi = g->m->acpi,

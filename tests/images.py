@@ -17,7 +17,7 @@ def multiboot_header(at=0, load=None, load_end=0, bss_end=0, entry=0, flags=3):
     return h if load is None else h + struct.pack("<IIIII", load + at, load, load_end, bss_end, entry)
 
 
-def elf(code, bits=64, base=BASE, entry=None, memsz=None, note=None, machine=None):
+def elf(code, bits=64, base=BASE, entry=None, memsz=None, note=None, machine=None, filesz=None):
     """One segment to load at `base`; with `note`, a PVH note that names that entry."""
     heads = 2 if note is not None else 1
     eh, ph = (64, 56) if bits == 64 else (52, 32)
@@ -28,7 +28,7 @@ def elf(code, bits=64, base=BASE, entry=None, memsz=None, note=None, machine=Non
     ident = b"\x7fELF" + bytes([2 if bits == 64 else 1, 1, 1]) + bytes(9)
     end = start + len(code)
     out = ident + struct.pack("<HHI" + ("QQQ" if bits == 64 else "III") + "IHHHHHH", 2, machine, 1, entry, eh, 0, 0, eh, ph, heads, 0, 0, 0)
-    for kind, offset, size, room in [(1, start, len(code), memsz or len(code)), (4, end, len(notes), len(notes))][:heads]:
+    for kind, offset, size, room in [(1, start, filesz or len(code), memsz or len(code)), (4, end, len(notes), len(notes))][:heads]:
         address = base + offset - start
         if bits == 64:
             out += struct.pack("<IIQQQQQQ", kind, 7, offset, address, address, size, room, 4)
