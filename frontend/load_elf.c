@@ -2,6 +2,7 @@
 // 64-bit mode at its entry point with an identity map of 4 GiB, RSP below 512 KiB, RDI = the command line.
 #include <string.h>
 
+#include "cpu/cpuid.h"
 #include "frontend/load.h"
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
@@ -101,6 +102,8 @@ int load_elf64(struct load_request *r, const char **kind)
     if (!is64)
         return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->files->kernel.path);
     if (!ok) return -1;
+    if (!feature_on(r->cpu->features, FEATURE_LM))
+        return load_fail(r, "%s is entered in 64-bit mode, which -cpu without lm has not", r->files->kernel.path);
     if (low) return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go", r->files->kernel.path);
     if (r->initrd) return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s", r->files->kernel.path, r->initrd);
     if (strlen(r->append) >= ELF64_TABLES - ELF64_CMDLINE)

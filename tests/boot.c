@@ -88,16 +88,31 @@ static void common(void)
 }
 
 #ifdef LINUX
-// A bzImage's protected-mode part, which is entered in 64-bit mode 200h bytes in, RSI = the zero page.
+// A bzImage's protected-mode part: entered in 64-bit mode 200h bytes in, RSI = the zero page, or in 32-bit mode at its first byte,
+// ESI = the zero page, EBX = EBP = EDI = 0.
+#ifdef __x86_64__
 __asm__(".section .text.first, \"ax\"; .skip 0x200; .globl _start; _start: lea stack + 4096(%rip), %rsp; mov %rsi, %rdi; call main_linux; hlt; .text");
+#else
+__asm__(".section .text.first, \"ax\"; .globl _start; _start: mov %esp, %eax; mov $stack + 4096, %esp; or %ebp, %ebx; or %edi, %ebx;"
+        "mov %ebx, zero; push %esi; call main_linux; hlt; .text");
+u32 zero = 1;
+#endif
 char stack[4096];
 void main_linux(const unsigned char *zp)
 {
     u32 cs, ds, es, ss;
+#ifndef __x86_64__
+    say("ebx-ebp-edi", zero);
+    say("code32", *(const u32 *)(zp + 0x214));
+    say("alt-mem", *(const u32 *)(zp + 0x1E0) > 1024);
+#endif
     __asm__("mov %%cs, %0; mov %%ds, %1; mov %%es, %2; mov %%ss, %3" : "=r"(cs), "=r"(ds), "=r"(es), "=r"(ss));
     common();
     say("cs", cs & 0xFFFF), say("ds", ds & 0xFFFF), say("es", es & 0xFFFF), say("ss", ss & 0xFFFF);
     __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss" ::"r"(ds)); // their descriptors are in a GDT
+#ifndef __x86_64__
+    __asm__ volatile("push %0; push $1f; lret; 1:" ::"r"(cs));
+#endif
     quote("header", (const char *)zp + 0x202, 4);
     say("loader", zp[0x210]);
     say("map", zp[0x1E8] > 1);
@@ -109,11 +124,11 @@ void main_linux(const unsigned char *zp)
     say("ram-MiB", (ram + 0xFFFFF) >> 20);
     u32 initrd = *(const u32 *)(zp + 0x218), size = *(const u32 *)(zp + 0x21C), line = *(const u32 *)(zp + 0x228);
     say("initrd-size", size);
-    quote("initrd", (const char *)(u64)initrd, size);
+    quote("initrd", (const char *)(unsigned long)initrd, size);
     say("aligned", (initrd & 0xFFF) == 0);
-    quote("cmdline", (const char *)(u64)line, 200);
+    quote("cmdline", (const char *)(unsigned long)line, 200);
     quote("rsdp", *(const char *const *)(zp + 0x70), 8);
-    act((const char *)(u64)line);
+    act((const char *)(unsigned long)line);
 }
 #elif defined(__x86_64__)
 __asm__(".globl _start; _start: call main64; hlt");

@@ -46,9 +46,11 @@ def kludge(code, **fields):
     return multiboot_header(load=BASE, **{"entry": BASE + 32, **fields}) + code
 
 
-def bzimage(code, version=0x20F, loadflags=1, xloadflags=1, pref=BASE, init_size=0x100000, initrd_max=0x7FFFFFFF, cmdline=2047, magic=b"HdrS"):
-    """Setup sectors with the header (Documentation/arch/x86/boot.rst), then a protected-mode part whose byte 200h is `code`."""
-    body = bytes(0x200) + code
+def bzimage(code, version=0x20F, loadflags=1, xloadflags=1, pref=BASE, init_size=0x100000, initrd_max=0x7FFFFFFF, cmdline=2047, magic=b"HdrS",
+            code32=0x100000, old=None):
+    """Setup sectors with the header (Documentation/arch/x86/boot.rst), then a protected-mode part whose byte 200h is `code`, or its
+    first one `old`."""
+    body = (old or b"").ljust(0x200, b"\0") + code
     body += bytes(-len(body) % 16)
     s = bytearray(2 * 512)
     struct.pack_into("<BHIHHHH", s, 0x1F1, 1, 0, len(body) // 16, 0, 0, 0, 0xAA55)
@@ -56,6 +58,9 @@ def bzimage(code, version=0x20F, loadflags=1, xloadflags=1, pref=BASE, init_size
     s[0x202:0x206] = magic
     struct.pack_into("<H", s, 0x206, version)
     s[0x211] = loadflags
+    struct.pack_into("<I", s, 0x214, code32)
     struct.pack_into("<IIBBHI", s, 0x22C, initrd_max, 0x200000, 0, 21, xloadflags, cmdline)
     struct.pack_into("<QI", s, 0x258, pref, init_size)
+    if version < 0x20A:  # what later versions added is code there
+        s[0x250:0x264] = b"\xcc" * 0x14
     return bytes(s) + body
