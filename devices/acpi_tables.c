@@ -1,5 +1,6 @@
-// RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET and DSDT. Source: ACPI specification 6.4, chapter 5; offsets and field names
-// in comments are its own. The DSDT is devices/dsdt.asl.
+// RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, SPCR, DBG2 and DSDT. Source: ACPI specification 6.4, chapter 5; offsets and field
+// names in comments are its own. SPCR and DBG2: Microsoft's "Serial Port Console Redirection Table" (revision 2) and "Debug Port
+// Table 2". The DSDT is devices/dsdt.asl.
 //
 // Not here: SRAT, MCFG (the host bridge has no memory-mapped configuration space), processors in the name space.
 #include "devices/acpi_tables.h"
@@ -199,6 +200,60 @@ static paddr hpet_table(struct place *p)
     return place_table(p, &t);
 }
 
+#define COM1 0x3F8
+
+// Where a system that asks nobody finds a console: COM1.
+static paddr spcr(struct place *p)
+{
+    enum { FULL_16550 = 0, DUAL_8259 = 1, IO_APIC = 2, BAUD_115200 = 7, ANSI = 3 };
+    struct table t;
+    begin(&t, "SPCR", 2);
+    put8(&t, FULL_16550);
+    zeros(&t, 3);
+    gas(&t, GAS_IO, 8, 1, COM1);
+    put8(&t, DUAL_8259 | IO_APIC);
+    put8(&t, 4);  // IRQ
+    put32(&t, 4); // global system interrupt
+    put8(&t, BAUD_115200);
+    put8(&t, 0); // no parity
+    put8(&t, 1); // one stop bit
+    put8(&t, 0); // no flow control
+    put8(&t, ANSI);
+    put8(&t, 0);
+    put16(&t, 0xFFFF); // no PCI device
+    put16(&t, 0xFFFF);
+    zeros(&t, 3 + 4 + 1); // bus, device, function; flags; segment
+    zeros(&t, 4);
+    if (t.n != 80) panic("acpi: SPCR of %u bytes", t.n);
+    return place_table(p, &t);
+}
+
+static paddr dbg2(struct place *p)
+{
+    static const char name[] = "\\_SB.PCI0.ISA.COM1"; // as the DSDT has it
+    enum { SERIAL = 0x8000, FULL_16550 = 0, INFO = HEADER + 8, GAS_AT = 22, SIZE_AT = GAS_AT + 12, NAME_AT = SIZE_AT + 4 };
+    struct table t;
+    begin(&t, "DBG2", 0);
+    put32(&t, INFO);
+    put32(&t, 1); // one device
+    put8(&t, 0);  // its revision
+    put16(&t, NAME_AT + sizeof name);
+    put8(&t, 1); // one register block
+    put16(&t, sizeof name);
+    put16(&t, NAME_AT);
+    put16(&t, 0); // OEM data
+    put16(&t, 0);
+    put16(&t, SERIAL);
+    put16(&t, FULL_16550);
+    put16(&t, 0);
+    put16(&t, GAS_AT);
+    put16(&t, SIZE_AT);
+    gas(&t, GAS_IO, 8, 1, COM1);
+    put32(&t, 8); // ports
+    for (unsigned i = 0; i < sizeof name; i++) put8(&t, (u8)name[i]);
+    return place_table(p, &t);
+}
+
 static void rsdp(u8 out[36], paddr rsdt, paddr xsdt)
 {
     struct table t = {.n = 0};
@@ -220,7 +275,7 @@ struct acpi_layout acpi_build(struct phys *phys, unsigned cpus)
     struct acpi_layout l = {.tables = tables_at(phys), .nvs = tables_at(phys) + ACPI_TABLES_SIZE};
     struct place p = {phys, l.tables + 64}; // the RSDP comes first
     paddr dsdt = place_bytes(&p, dsdt_aml, sizeof dsdt_aml);
-    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), hpet_table(&p)};
+    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), hpet_table(&p), spcr(&p), dbg2(&p)};
 
     struct table t;
     begin(&t, "RSDT", 1);

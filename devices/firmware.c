@@ -3,8 +3,9 @@
 // here every service answers "not supported" (carry set, AH = 86h), but for INT 11h and 12h, so they fall back on what
 // their boot protocol told them.
 //
-// Not here: BIOS services, option ROMs, SMBIOS and MP tables, the code at the reset vector.
+// Not here: BIOS services, option ROMs, SMBIOS, the code at the reset vector.
 #include "devices/firmware.h"
+#include "devices/mp_tables.h"
 
 #include "cpu/system.h"
 
@@ -16,11 +17,13 @@
 #define AT_EOI       0xFF90u
 #define AT_EOI_BOTH  0xFFA0u
 
+#define EQUIPMENT    0x0406u // coprocessor, PS/2 mouse, two serial ports
+
 static const u8 ignore[] = {0xCF};                          // iret
 static const u8 refuse[] = {0x55, 0x89, 0xE5,               // push bp; mov bp, sp
                             0x80, 0x4E, 0x06, 0x01,         // or byte [bp + 6], 1: CF of the caller's flags
                             0x5D, 0xB4, 0x86, 0xCF};        // pop bp; mov ah, 86h; iret
-static const u8 equipment[] = {0xB8, 0x06, 0x00, 0xCF};     // mov ax, 0006h (coprocessor, PS/2 mouse); iret
+static const u8 equipment[] = {0xB8, EQUIPMENT & 0xFF, EQUIPMENT >> 8, 0xCF}; // mov ax, equipment; iret
 static const u8 memory[] = {0xB8, 0x7F, 0x02, 0xCF};        // mov ax, 639; iret
 static const u8 eoi[] = {0x50, 0xB0, 0x20, 0xE6, 0x20,      // push ax; mov al, 20h; out 20h, al
                          0x58, 0xCF};                       // pop ax; iret
@@ -55,9 +58,15 @@ static void data_area(struct phys *p)
     phys_write16(p, 0, 0x400, 0x3F8);  // serial ports
     phys_write16(p, 0, 0x402, 0x2F8);
     phys_write16(p, 0, 0x40E, 0x9FC0); // segment of the extended area
-    phys_write16(p, 0, 0x410, 0x0006); // equipment
+    phys_write16(p, 0, 0x410, EQUIPMENT);
     phys_write16(p, 0, 0x413, 639);    // KiB of memory below it
-    phys_write8(p, 0, 0x9FC00, 1);     // its size in KiB
+    phys_write16(p, 0, 0x41A, 0x1E);   // the keyboard's buffer is empty: head, tail, first, last
+    phys_write16(p, 0, 0x41C, 0x1E);
+    phys_write16(p, 0, 0x480, 0x1E);
+    phys_write16(p, 0, 0x482, 0x3E);
+    phys_write16(p, 0, 0x47C, 0x0A0A); // time-outs of the serial ports
+    phys_write8(p, 0, 0x496, 0x10);    // a keyboard of 101 keys
+    phys_write8(p, 0, 0x9FC00, 1);     // size of the extended area in KiB
 }
 
 // Vectors 08h and 70h, everything masked but the cascade.
@@ -80,6 +89,7 @@ void firmware_leave(struct machine *m)
     lapic_virtual_wire(&m->lapic[0]);
     for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
     m->acpi = acpi_build(&m->phys, m->cpus_n);
+    mp_tables_build(m);
     vectors(&m->phys);
     data_area(&m->phys);
 }

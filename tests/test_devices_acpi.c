@@ -1,5 +1,9 @@
 // ACPI tables in guest memory, read as an operating system reads them. Offsets: ACPI specification 6.4, chapter 5
-// (5.2.5.3 RSDP, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.9 FADT, 5.2.10 FACS, 5.2.12 MADT), IA-PC HPET specification 3.2.4.
+// (5.2.5.3 RSDP, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.9 FADT, 5.2.10 FACS, 5.2.12 MADT), IA-PC HPET specification 3.2.4, Microsoft's
+// SPCR (revision 2) and DBG2. Second source: ACPICA's disassembler.
+#include <stdio.h>
+#include <unistd.h>
+
 #include "tests/device_test.h"
 #include "devices/acpi_tables.h"
 
@@ -151,6 +155,66 @@ static void hpet_table(void **state)
     assert_int_equal(phys_read64(p, 0, h + 44), 0xFED00000);
 }
 
+static void console_is_com1(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 1);
+    paddr s = find(p, phys_read64(p, 0, l.rsdp + 24), "SPCR");
+    assert_int_equal(phys_read32(p, 0, s + 4), 80);
+    assert_int_equal(phys_read8(p, 0, s + 36), 0); // a full 16550
+    assert_int_equal(phys_read8(p, 0, s + 40), 1); // at a port
+    assert_int_equal(phys_read64(p, 0, s + 44), 0x3F8);
+    assert_int_equal(phys_read8(p, 0, s + 52), 3); // through the 8259s or the I/O APIC
+    assert_int_equal(phys_read8(p, 0, s + 53), 4);
+    assert_int_equal(phys_read32(p, 0, s + 54), 4);
+    assert_int_equal(phys_read8(p, 0, s + 58), 7); // 115,200 baud
+    assert_int_equal(phys_read32(p, 0, s + 64), 0xFFFFFFFF); // no PCI device
+
+    paddr d = find(p, phys_read64(p, 0, l.rsdp + 24), "DBG2");
+    assert_int_equal(phys_read32(p, 0, d + 40), 1);
+    paddr i = d + phys_read32(p, 0, d + 36);
+    assert_int_equal(i + phys_read16(p, 0, i + 1), d + phys_read32(p, 0, d + 4));
+    assert_int_equal(phys_read8(p, 0, i + 3), 1);
+    assert_true(is(p, i + phys_read16(p, 0, i + 6), "\\_SB.PCI0.ISA.COM1"));
+    assert_int_equal(phys_read8(p, 0, i + phys_read16(p, 0, i + 6) + phys_read16(p, 0, i + 4) - 1), 0);
+    assert_int_equal(phys_read16(p, 0, i + 12), 0x8000); // serial
+    assert_int_equal(phys_read16(p, 0, i + 14), 0);      // a 16550
+    paddr r = i + phys_read16(p, 0, i + 18);
+    assert_int_equal(phys_read8(p, 0, r), 1);
+    assert_int_equal(phys_read64(p, 0, r + 4), 0x3F8);
+    assert_int_equal(phys_read32(p, 0, i + phys_read16(p, 0, i + 20)), 8);
+}
+
+// What ACPICA reads in each table without a word of complaint.
+static void tables_disassemble(void **state)
+{
+    struct phys *p = *state;
+    struct acpi_layout l = acpi_build(p, 2);
+    if (system("iasl -v >/dev/null 2>&1")) skip();
+    char folder[] = "/tmp/matryoshka-acpi.XXXXXX", path[64], command[256];
+    assert_non_null(mkdtemp(folder));
+    paddr xsdt = phys_read64(p, 0, l.rsdp + 24);
+    u32 n = (phys_read32(p, 0, xsdt + 4) - 36) / 8;
+    assert_int_equal(n, 5);
+    for (u32 i = 0; i < n; i++) {
+        static u8 bytes[4096];
+        paddr at = phys_read64(p, 0, xsdt + 36 + 8 * i);
+        u32 size = phys_read32(p, 0, at + 4);
+        assert_true(size <= sizeof bytes);
+        phys_read(p, 0, at, bytes, size);
+        snprintf(path, sizeof path, "%s/%.4s.dat", folder, (char *)bytes);
+        FILE *f = fopen(path, "wb");
+        assert_int_equal(fwrite(bytes, 1, size, f), size);
+        fclose(f);
+        snprintf(command, sizeof command, "cd %s && iasl -d %s >log 2>&1 && ! grep -iE 'error|warning|invalid' log *.dsl", folder, path);
+        if (system(command)) fail_msg("%.4s does not disassemble", (char *)bytes);
+    }
+    snprintf(command, sizeof command, "cd %s && grep -q 'Namepath.*COM1' DBG2.dsl && grep -q 'Baud Rate : 07' SPCR.dsl", folder);
+    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void memory_map_is_sorted_and_types_the_tables(void **state)
 {
     struct phys *p = *state;
@@ -178,6 +242,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(fadt_names_the_power_management_block, setup, teardown),
         cmocka_unit_test_setup_teardown(madt_lists_processors_and_overrides, setup, teardown),
         cmocka_unit_test_setup_teardown(hpet_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(console_is_com1, setup, teardown),
+        cmocka_unit_test_setup_teardown(tables_disassemble, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_map_is_sorted_and_types_the_tables, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
