@@ -281,14 +281,18 @@ void far_commit_stack(struct vcpu *v, const struct segment *ss, struct descripto
         v->s.gpr[RSP] = (v->s.gpr[RSP] & ~0xFFFFull) | (u16)sp;
 }
 
+// SDM RET and IRET, return to outer privilege level. Only the selector is cleared, of segments that were NULL before too; the
+// base stays, so FS and GS outlive the return to 64-bit code (test_cpu_segments holds what an Intel processor does).
 void far_drop_privileged_data(struct vcpu *v, unsigned cpl)
 {
     static const u8 segs[] = {SEG_ES, SEG_FS, SEG_GS, SEG_DS};
     for (unsigned i = 0; i < ARRAY_LEN(segs); i++) {
         struct segment *s = &v->s.seg[segs[i]];
-        if (s->ar & AR_UNUSABLE) continue;
         bool conforming = (s->ar & (AR_CODE | AR_CONFORMING)) == (AR_CODE | AR_CONFORMING);
-        if (!conforming && ar_dpl(s->ar) < cpl) seg_set_null(v, segs[i], 0);
+        if (!(s->sel & 0xFFFC) || (!conforming && ar_dpl(s->ar) < cpl)) {
+            s->sel = 0;
+            s->ar = AR_UNUSABLE;
+        }
     }
 }
 

@@ -302,6 +302,81 @@ static void retf_to_user_and_its_checks(void **state)
     }
 }
 
+// A return to an outer level clears the selectors of data segments that the new level may not see, and of those that are NULL
+// already (1 to 3 become 0), and leaves the bases. Expected: SDM "Operation" of IRET and RET; for NULL selectors and bases of
+// FS and GS in 64-bit mode what an Intel processor (family 6, model 207) does under Linux, whose 32-bit sigreturn wants it so.
+static void returns_drop_data_segments(void **state)
+{
+    const bool lng = S.msr.efer & EFER_LMA;
+    const u32 data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G, base = 0x345000;
+    struct { u16 sel; u32 ar; int after; } c[] = { // after: the selector at level 3
+        {0, AR_UNUSABLE, 0}, {1, AR_UNUSABLE, 0}, {2, AR_UNUSABLE, 0}, {3, AR_UNUSABLE, 0},
+        {0, data, 0},        // NULL and usable, as hypervisors load FS and GS
+        {3, data | AR_DPL, 0},
+        {SEL_DATA, data, 0}, {SEL_DATA_DPL1 | 1, data | 1 << 5, 0}, {SEL_DATA_DPL1, AR_UNUSABLE | 1 << 5, 0},
+        {SEL_CODE32, AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED, 0},
+        {SEL_UDATA | 3, data | AR_DPL, SEL_UDATA | 3}, {SEL_UDATA, data | AR_DPL, SEL_UDATA},
+        {SEL_CONFORMING, AR_P | AR_S | AR_CODE | AR_READABLE | AR_CONFORMING | AR_ACCESSED, SEL_CONFORMING},
+    };
+    static const u8 segs[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
+    struct { u8 code[2]; u8 n, w; bool iret, lng; u16 cs; } how[] = {
+        {{0xCF}, 1, 4, true, false, SEL_UCODE32 | 3}, {{0xCB}, 1, 4, false, false, SEL_UCODE32 | 3},
+        {{0x66, 0xCF}, 2, 2, true, false, SEL_UCODE32 | 3}, {{0x66, 0xCB}, 2, 2, false, false, SEL_UCODE32 | 3},
+        {{0x48, 0xCF}, 2, 8, true, true, SEL_UCODE64 | 3}, {{0x48, 0xCB}, 2, 8, false, true, SEL_UCODE64 | 3},
+        {{0x48, 0xCF}, 2, 8, true, true, SEL_UCODE32 | 3}, {{0xCB}, 1, 4, false, true, SEL_UCODE32 | 3},
+        {{0x66, 0xCF}, 2, 2, true, true, SEL_UCODE64 | 3},
+    };
+    t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    for (unsigned h = 0; h < ARRAY_LEN(how); h++)
+        for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+            if (how[h].lng != lng) continue;
+            kernel();
+            for (unsigned k = 0; k < ARRAY_LEN(segs); k++)
+                S.seg[segs[k]] = (struct segment){.sel = c[i].sel, .base = base, .limit = 0xFFFFF, .ar = c[i].ar};
+            S.gpr[RSP] = 0x6000; // fits 16 bits
+            u64 f[5] = {0x7800, how[h].cs, 0x202, 0x6800, SEL_UDATA | 3};
+            if (!how[h].iret) f[2] = f[3], f[3] = f[4];
+            for (unsigned k = 0; k < 5; k++) tm_write(t, 0x6000 + k * how[h].w, &f[k], how[h].w);
+            assert_int_equal(tm_run(t, how[h].code, how[h].n), 0x80);
+            for (unsigned k = 0; k < ARRAY_LEN(segs); k++) {
+                const struct segment *s = &S.seg[segs[k]];
+                assert_int_equal(s->sel, c[i].after);
+                assert_int_equal(!!(s->ar & AR_UNUSABLE), !c[i].after);
+                if (segs[k] >= SEG_FS) assert_int_equal(s->base, base);
+            }
+        }
+}
+
+// The same seen by the program: FS keeps working at level 3 of 64-bit code, and is no segment in 32-bit code.
+static void fs_outlives_iret(void **state)
+{
+    const u8 read_fs[] = {0x64, 0x8B, 0x04, 0x25, 0, 0, 0, 0, 0xCD, 0x80}; // mov eax,fs:[0]; int 80h
+    for (unsigned compat = 0; compat < 2; compat++) {
+        kernel();
+        tm_write64(t, DATA, 0x1122334455667788ull);
+        tm_write(t, 0x7800, read_fs, sizeof read_fs);
+        S.seg[SEG_FS] = (struct segment){.base = DATA, .limit = 0xFFFFFFFF,
+                                         .ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G};
+        push_frame((u64[]){0x7800, compat ? SEL_UCODE32 | 3 : SEL_UCODE64 | 3, 2, USER_STACK, SEL_UDATA | 3}, 5, 8);
+        assert_int_equal(TM_RUN(t, 0x48, 0xCF), compat ? VEC_GP : 0x80);
+        if (!compat) assert_int_equal(S.gpr[RAX], 0x55667788);
+    }
+}
+
+// A return to the same level leaves NULL selectors as they are; so does a load, which clears the base.
+static void null_selectors_keep_their_rpl(void **state)
+{
+    t->p.ram[0x7800] = 0xF4;
+    S.seg[SEG_FS].base = S.seg[SEG_GS].base = 0x345000;
+    S.gpr[RAX] = 3;
+    push_frame((u64[]){0x7800, S.seg[SEG_CS].sel, 2, STACK, SEL_DATA}, 5, S.msr.efer & EFER_LMA ? 8 : 4);
+    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x48, 0xCF), NOTHING); // mov fs,ax; iret (in 32-bit code after dec eax)
+    assert_int_equal(S.rip - 1, 0x7800);
+    assert_int_equal(S.seg[SEG_FS].sel, 3);
+    assert_int_equal(S.seg[SEG_FS].base, 0);
+    assert_int_equal(S.seg[SEG_GS].base, 0x345000);
+}
+
 static void iret_flags_by_privilege(void **state)
 {
     t->p.ram[0x7800] = 0x9C, t->p.ram[0x7801] = 0xF4; // pushf; hlt
@@ -439,12 +514,15 @@ int main(void)
 #define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
 #define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
     const struct CMUnitTest tests[] = {
-        P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode), P(ltr_and_lldt),
-        L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
-        P(far_jump_task_is_counted), L(long_and_default_size_conflict), P(call_gate_to_inner_level), P(call_gate_copies_parameters),
-        L(long_call_gate), P(retf_to_user_and_its_checks), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
-        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(protected_only_instructions_are_ud_in_real_mode),
-        P(pop_and_push_of_segment_registers), P(lss_loads_both_or_nothing),
+        P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode),
+        P(ltr_and_lldt), L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
+        P(far_jump_task_is_counted), L(long_and_default_size_conflict), P(call_gate_to_inner_level),
+        P(call_gate_copies_parameters), L(long_call_gate), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
+        L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
+        L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
+        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far),
+        R(protected_only_instructions_are_ud_in_real_mode), P(pop_and_push_of_segment_registers),
+        P(lss_loads_both_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

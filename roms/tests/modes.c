@@ -375,6 +375,10 @@ static void control_registers(void)
 /* ---- privilege transitions in 64-bit mode ---- */
 
 PROBE(s_cs, "mov %cs, %eax");
+PROBE(s_nulls, "mov %ds, %eax; shl $4, %eax; mov %es, %ecx; or %ecx, %eax; shl $4, %eax; mov %fs, %ecx; "
+               "or %ecx, %eax; shl $4, %eax; mov %gs, %ecx; or %ecx, %eax");
+PROBE(s_fs_base, "movl $0x16180339, (%rdi); mov %fs:0, %eax");
+PROBE(s_fs_load, "movl $0x16180339, (%rdi); mov %esi, %fs; mov %fs:(%rdi), %eax");
 PROBE(s_syscall, "mov $5, %eax; syscall; s_syscall_next: add $100, %eax");
 LABEL(s_syscall_next);
 PROBE(s_syscall_only, "syscall; s_syscall_only_next: nop");
@@ -397,6 +401,18 @@ static void privilege(void)
     is(t.rax, SEL_USER_CODE64, "  CS in user mode");
     is(t.cs, SEL_USER_CODE64, "  and in the frame");
     is(t.ss, SEL_USER_DATA, "  SS in the frame");
+
+    /* QEMU's TCG leaves 1 to 3 as they are. */
+    asm volatile("mov %0, %%ds; mov %1, %%es; mov %2, %%fs; mov %2, %%gs" ::"r"(1), "r"(2), "r"(3));
+    is(user_run(s_nulls, 0, 0).rax, 0, "  IRETQ makes NULL selectors of 1 to 3 zero");
+    asm volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs" ::"r"(SEL_DATA));
+    is(user_run(s_nulls, 0, 0).rax, 0, "  and those of segments for CPL 0");
+    wrmsr(IA32_FS_BASE, USER_STACK + 16);
+    is(user_run(s_fs_base, USER_STACK + 16, 0).rax, 0x16180339, "  but leaves the base of FS");
+    t = user_run(s_fs_load, USER_STACK + 16, 3);
+    ok(t.vector == TRAP_DONE && t.rax == 0x16180339, "  which a load of NULL clears");
+    wrmsr(IA32_FS_BASE, 0);
+    asm volatile("mov %0, %%ds; mov %0, %%es; mov %1, %%fs; mov %1, %%gs" ::"r"(SEL_DATA), "r"(0));
 
     wrmsr(IA32_EFER, rdmsr(IA32_EFER) & ~(uint64_t)EFER_SCE);
     is(user_run(s_syscall, 0, 0).vector, VECTOR_UD, "SYSCALL with EFER.SCE=0: #UD");
