@@ -1,7 +1,8 @@
 // Segment registers: reading descriptors, the checks of a load, the hidden part; the instructions that load and inspect them.
 //
-// CPL is the DPL of SS at all times, so a NULL SS keeps its DPL. In real-address mode a load changes selector and base and
-// leaves limit, granularity and default size as they are: that is "unreal" mode.
+// CPL is the DPL of SS at all times, so a NULL SS keeps its DPL. In real-address mode a load, of CS too, changes selector and
+// base and leaves limit and access rights as they are: that is "unreal" mode, and why the manual has software load fitting
+// descriptors before it leaves protected mode (SDM 11.9.2).
 #include "cpu/system.h"
 #include "cpu/cpuid.h"
 #include "vmx/intercept.h"
@@ -19,11 +20,10 @@ void seg_load_real(struct vcpu *v, unsigned seg, u16 sel)
         s->ar = AR_P | 3 << 5 | AR_S | AR_WRITABLE | AR_ACCESSED;
         return;
     }
-    if (s->ar & AR_UNUSABLE) {
-        s->ar = 0;
+    if (s->ar & AR_UNUSABLE) { // NULL before: there is nothing to keep
+        s->ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED;
         s->limit = 0xFFFF;
     }
-    s->ar = (s->ar & (AR_DB | AR_G | AR_AVL)) | AR_P | AR_S | AR_WRITABLE | AR_ACCESSED;
 }
 
 laddr seg_descriptor_address(const struct vcpu *v, u16 sel)

@@ -451,6 +451,100 @@ static void iret_to_a_16bit_stack_keeps_the_upper_half(void **state)
     assert_int_equal(S.gpr[RAX], ((STACK - 20) & 0xFFFF0000) | 0xF000); // SDM IRET: only SP is loaded
 }
 
+// Every load of a segment register in real mode changes selector and base and nothing else of the hidden part: Bochs, QEMU,
+// KVM's and Xen's emulators agree, and the manual (SDM 11.9.2) has software load fitting descriptors before PE is cleared.
+static void real_mode_loads_keep_rights_and_limit(void **state)
+{
+    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED, data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED;
+    struct { u8 code[8]; u8 n; } c[] = {
+        {{0xEA, 0x00, 0x08, 0x00, 0x07}, 5},       // jmp 0700:0800
+        {{0x9A, 0x00, 0x08, 0x00, 0x07}, 5},       // call 0700:0800
+        {{0xFF, 0x2E, 0x00, 0x60}, 4},             // jmp far [6000h]
+        {{0xCB}, 1}, {{0xCF}, 1}, {{0xCD, 0x40}, 2}, // retf, iret, int 40h
+    };
+    t->p.ram[0x7800] = 0xF4;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        u16 frame[3] = {0x0800, 0x0700, 2};
+        tm_write(t, 0x6000, frame, 6), tm_write(t, 4 * 0x40, frame, 4);
+        S.seg[SEG_CS] = (struct segment){.limit = 0x1FFFF, .ar = code | AR_AVL};
+        S.gpr[RSP] = 0x6000;
+        S.rflags = 2;
+        cpu_mode_changed(t->v);
+        assert_int_equal(tm_run(t, c[i].code, c[i].n), NOTHING);
+        assert_int_equal(S.seg[SEG_CS].sel, 0x700);
+        assert_int_equal(S.seg[SEG_CS].base, 0x7000);
+        assert_int_equal(S.seg[SEG_CS].limit, 0x1FFFF);
+        assert_int_equal(S.seg[SEG_CS].ar, code | AR_AVL);
+    }
+    S.seg[SEG_CS] = (struct segment){.limit = 0xFFFF, .ar = code};
+    // mov ds,ax; mov fs,ax; push ax; pop es; les bx,[6000h] is the last load of ES; lgs bx,[6000h]
+    for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+        if (i != SEG_CS)
+            S.seg[i] = (struct segment){.limit = 0xFFFFF, .ar = data | AR_G | AR_AVL | AR_EXPAND_DOWN * (i == SEG_GS)};
+    S.seg[SEG_DS] = (struct segment){.sel = 3, .ar = AR_UNUSABLE}; // NULL: becomes a segment of real mode
+    S.seg[SEG_ES].ar = data & ~AR_WRITABLE;
+    S.gpr[RAX] = 0x100, S.gpr[RSP] = 0x6000;
+    u16 far[2] = {0x1111, 0x0200};
+    tm_write(t, 0x6000, far, 4);
+    cpu_mode_changed(t->v);
+    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x50, 0x07, 0x36, 0x0F, 0xB5, 0x1E, 0, 0x60, 0x8E, 0xD8), NOTHING);
+    struct { u8 seg; u16 sel; u32 limit, ar; } want[] = {
+        {SEG_FS, 0x100, 0xFFFFF, data | AR_G | AR_AVL}, {SEG_ES, 0x100, 0xFFFFF, data & ~AR_WRITABLE},
+        {SEG_GS, 0x200, 0xFFFFF, data | AR_G | AR_AVL | AR_EXPAND_DOWN}, {SEG_DS, 0x100, 0xFFFF, data},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(want); i++) {
+        const struct segment *s = &S.seg[want[i].seg];
+        assert_int_equal(s->sel, want[i].sel);
+        assert_int_equal(s->base, want[i].sel * 16);
+        assert_int_equal(s->limit, want[i].limit);
+        assert_int_equal(s->ar, want[i].ar);
+    }
+}
+
+// What an option ROM does: from protected mode to real mode by a far jump, then PE without one. CS is a code segment all along,
+// and the 16-bit code segment's: a write through it is refused once PE is set.
+static void cs_is_code_through_real_mode(void **state)
+{
+    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED;
+    const u8 to_real[] = {0x0F, 0x20, 0xC0, 0x24, 0xFE, 0x0F, 0x22, 0xC0, 0xEA, 0x40, 0x78, 0, 0}; // PE=0; jmp 0:7840
+    const u8 to_protected[] = {0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0, 0x2E, 0xA2, 0, 0x60}; // PE=1; mov cs:[6000h],al
+    tm_write(t, 0x7800, to_real, sizeof to_real);
+    tm_write(t, 0x7840, to_protected, sizeof to_protected);
+    int got = TM_RUN(t, 0xEA, 0x00, 0x78, 0, 0, SEL_CODE16, 0); // jmp 00A0:7800
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32); // the handler's
+    assert_int_equal(got, VEC_GP);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), 0x7848);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 4) & 0xFFFF, 0);
+    t->p.ram[0x7848] = 0xF4;
+    kernel();
+    assert_int_equal(TM_RUN(t, 0xEA, 0x00, 0x78, 0, 0, SEL_CODE16, 0), NOTHING);
+    assert_int_equal(S.seg[SEG_CS].sel, 0);
+    assert_int_equal(S.seg[SEG_CS].ar, code);
+}
+
+// Reset and INIT set the hidden part, the SIPI changes CS alone (SDM table 11-1, 10.4.4.1).
+static void reset_and_sipi_set_their_own(void **state)
+{
+    for (unsigned init = 0; init < 2; init++) {
+        vcpu_reset(t->v, init);
+        for (unsigned i = SEG_ES; i <= SEG_GS; i++) {
+            assert_int_equal(S.seg[i].limit, 0xFFFF);
+            assert_int_equal(S.seg[i].ar & ~AR_CODE, AR_P | AR_S | AR_WRITABLE | AR_ACCESSED);
+        }
+    }
+    S.seg[SEG_CS].ar |= AR_AVL; // to tell that it stays
+    S.activity = ACTIVITY_WAIT_SIPI;
+    cpu_signal(t->v, CPU_SIGNAL_SIPI, 7);
+    t->p.ram[0x7000] = 0xF4;
+    cpu_drop_derived(t->v);
+    assert_int_equal(vcpu_run(t->v, 100), RUN_HALTED);
+    assert_int_equal(S.rip, 1);
+    assert_int_equal(S.seg[SEG_CS].sel, 0x700);
+    assert_int_equal(S.seg[SEG_CS].base, 0x7000);
+    assert_int_equal(S.seg[SEG_CS].limit, 0xFFFF);
+    assert_int_equal(S.seg[SEG_CS].ar, AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED | AR_AVL);
+}
+
 static void real_iret_and_far(void **state)
 {
     t->p.ram[0x7800] = 0xF4;
@@ -520,9 +614,9 @@ int main(void)
         P(call_gate_copies_parameters), L(long_call_gate), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
-        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far),
-        R(protected_only_instructions_are_ud_in_real_mode), P(pop_and_push_of_segment_registers),
-        P(lss_loads_both_or_nothing),
+        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
+        P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
+        P(pop_and_push_of_segment_registers), P(lss_loads_both_or_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,8 +74,48 @@ CODE(r_int, 16, "", "int $0x21");
 CODE(r_ud, 16, "", "ud2");
 CODE(r_divide, 16, "xor %cx, %cx", "div %cx");
 
+/* From 16-bit protected mode to real mode and back without a far jump, with a VMCALL in each. Bochs 2.7 marks
+   CS as data (93h) when PE is cleared; other emulators keep it, and Xen, whose emulator fetches from code
+   segments only, runs such option ROMs on processors. */
+asm(".pushsection .text; .balign 16; .code16; r_rights: mov %cr0, %eax; and $0xfe, %al; mov %eax, %cr0; "
+    "ljmp $0x800, $(1f - r_rights); 1: lcall $0x7ff, $(2f - r_rights + 0x10); 2: mov $0x100, %ax; "
+    "mov %ax, %ds; push %ax; pop %fs; vmcall; "
+    "mov %cr0, %eax; or $1, %al; mov %eax, %cr0; vmcall; r_rights_end: .code64; .popsection");
+extern const uint8_t r_rights[], r_rights_end[];
+
+static void segments_are(uint32_t cs, uint32_t ds, const char *name)
+{
+    uint64_t rights[] = {vmread(GUEST_CS_ACCESS_RIGHTS), vmread(GUEST_DS_ACCESS_RIGHTS),
+                         vmread(GUEST_FS_ACCESS_RIGHTS)};
+    if (!ok(rights[0] == cs && rights[1] == ds && rights[2] == ds && vmread(GUEST_CS_SELECTOR) == 0x7ff &&
+                vmread(GUEST_CS_BASE) == 0x7ff0 && vmread(GUEST_CS_LIMIT) == 0xffff &&
+                vmread(GUEST_DS_SELECTOR) == 0x100 && vmread(GUEST_DS_BASE) == 0x1000 &&
+                vmread(GUEST_DS_LIMIT) == 0xfffff && vmread(GUEST_FS_BASE) == 0x1000,
+            "%s", name))
+        tap_note("  CS %lx, DS %lx, FS %lx, limits %lx, %lx", rights[0], rights[1], rights[2],
+                 vmread(GUEST_CS_LIMIT), vmread(GUEST_DS_LIMIT));
+}
+
+static void real_mode_rights(void)
+{
+    const uint32_t cs = 0x9b, ds = 0x1093;
+    real(r_rights, r_rights_end);
+    vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_PE);
+    vmwrite(GUEST_CS_ACCESS_RIGHTS, cs);
+    vmwrite(GUEST_DS_ACCESS_RIGHTS, ds);
+    vmwrite(GUEST_DS_LIMIT, 0xfffff);
+    vmwrite(GUEST_FS_ACCESS_RIGHTS, ds);
+    vmwrite(GUEST_FS_LIMIT, 0xfffff);
+    exit_is(&v, EXIT_REASON_VMCALL, "from 16-bit protected mode to real mode");
+    segments_are(cs, ds, "  loads in real mode leave limits and rights");
+    vmx_skip_instruction();
+    exit_is(&v, EXIT_REASON_VMCALL, "  and with PE set again, without a far jump");
+    segments_are(cs, ds, "  CS is still code");
+}
+
 static void real_mode(void)
 {
+    real_mode_rights();
     real(r_cpuid, r_cpuid_end);
     REAL(r_cpuid, EXIT_REASON_CPUID, 0, "real mode: CPUID");
     vmx_skip_instruction();
