@@ -33,6 +33,8 @@ static void real_fault_pushes_no_error_code(void **state)
 
 static void real_idt_limit_is_gp_then_df_then_shutdown(void **state)
 {
+    S.idtr.limit = 0x21 * 4 + 3;
+    assert_int_equal(TM_RUN(t, 0xCD, 0x21), 0x21);
     S.idtr.limit = 0x21 * 4 + 2;
     assert_int_equal(TM_RUN(t, 0xCD, 0x21), VEC_GP);
     S.idtr.limit = 8 * 4 + 3; // #GP is beyond, #DF is inside
@@ -162,6 +164,129 @@ static void stack_limit_is_ss_with_selector(void **state)
     expect_error(TM_RUN(t, 0xCD, 0x80), VEC_SS, SEL_DATA_DPL1, CODE);
 }
 
+// An expand-down stack (SDM 6.3): offsets above the limit up to FFFFFFFFh, or FFFFh with B = 0. The frame of
+// five words must lie there whole.
+static void expand_down_stack(void **state)
+{
+    const u32 down = AR_P | AR_S | AR_WRITABLE | AR_EXPAND_DOWN | 1 << 5;
+    struct { u32 ar, esp; bool gate16; int vector; } c[] = {
+        {AR_DB, 0x1000 + 20, false, 0x80},   // the last word is at limit + 1
+        {AR_DB, 0x1000 + 19, false, VEC_SS}, // at the limit
+        {AR_DB, 0x1000, false, VEC_SS},      // where an ordinary segment has room
+        {0, 0x1000 + 20, false, 0x80}, {0, 0x1000 + 19, false, VEC_SS},
+        {0, 0, false, 0x80},                 // 16 bits: the first word ends at FFFFh
+        {0, 2, false, VEC_SS},               // and here beyond
+        {AR_DB, 2, false, VEC_SS},           // beyond FFFFFFFFh
+        {0, 0x1000 + 10, true, 0x80}, {0, 0x1000 + 9, true, VEC_SS}, {0, 1, true, VEC_SS},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        tm_write64(t, GDT + SEL_DATA_DPL1, tm_descriptor(0x50000, 0x0FFF, down | c[i].ar));
+        tm_write(t, TSS + 12, &c[i].esp, 4);
+        tm_gate(t, 0x80, SEL_CODE_DPL1, c[i].gate16 ? 6 : 14, 3, 0, false);
+        tm_user(t);
+        int got = TM_RUN(t, 0xCD, 0x80);
+        if (c[i].vector == 0x80) { // HLT at level 1 is a #GP: what counts is where it struck
+            assert_int_equal(got, VEC_GP);
+            assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), HANDLER + 16 * 0x80);
+            unsigned n = c[i].gate16 ? 2 : 4;
+            u64 top = c[i].ar & AR_DB ? c[i].esp : (c[i].esp & 0xFFFF ? c[i].esp & 0xFFFF : 0x10000);
+            assert_int_equal(tm_read(t, 0x50000 + top - n, 2), SEL_UDATA | 3);
+            assert_int_equal(tm_read(t, 0x50000 + top - 5 * n, n), CODE + 2);
+        } else
+            expect_error(got, VEC_SS, SEL_DATA_DPL1, CODE);
+    }
+    // The present stack: no room is #SS(0), which finds none either; the #DF comes on a good one.
+    tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0x50000, 0x0FFF, (down & ~AR_DPL) | AR_DB));
+    for (unsigned room = 0; room < 2; room++) {
+        tm_user(t);
+        for (unsigned i = SEG_ES; i <= SEG_GS; i++) tm_load(t, i, i == SEG_CS ? SEL_CODE32 : i == SEG_SS ? SEL_DATA16 : SEL_DATA);
+        S.gpr[RSP] = 0x1000 + 11 + room;
+        cpu_mode_changed(t->v);
+        assert_int_equal(TM_RUN(t, 0xCD, 0x30), room ? 0x30 : -100 - RUN_SHUTDOWN);
+    }
+}
+
+// The limits of the tables are those of the last byte of an entry: the entry that ends at the limit is in, with one byte less it is out.
+static void table_limits(void **state)
+{
+    bool lng = S.msr.efer & EFER_LMA;
+    unsigned n = lng ? 16 : 8;
+    u16 cs = S.seg[SEG_CS].sel;
+    // The IDT.
+    for (unsigned less = 0; less < 2; less++) {
+        S.idtr.limit = 0x30 * n + n - 1 - less;
+        int got = TM_RUN(t, 0xCD, 0x30);
+        if (less)
+            expect_error(got, VEC_GP, 0x30 * 8 + 2, CODE);
+        else
+            assert_int_equal(got, 0x30);
+        S.gpr[RSP] = STACK;
+    }
+    S.idtr.limit = lng ? 0xFFF : 0x7FF;
+    // The GDT: the code segment of a gate, and the stack's of the TSS. Copies at its end, the last one being the one in question.
+    u64 end = GDT_END;
+    tm_write64(t, GDT + end, tm_read(t, GDT + cs, 8));
+    tm_gate(t, 0x31, (u16)end, 14, 0, 0, lng);
+    for (unsigned less = 0; less < 2; less++) {
+        S.gdtr.limit = (u32)end + 7 - less;
+        int got = TM_RUN(t, 0xCD, 0x31);
+        if (less)
+            expect_error(got, VEC_GP, (u32)end, CODE);
+        else
+            assert_int_equal(got, 0x31);
+        S.gpr[RSP] = STACK;
+        S.seg[SEG_CS].sel = cs;
+    }
+    if (lng) return;
+    tm_write64(t, GDT + end, tm_read(t, GDT + SEL_DATA, 8));
+    for (unsigned less = 0; less < 2; less++) {
+        u16 ss = SEL_DATA_DPL1 | 1;
+        tm_write64(t, GDT + end, tm_descriptor(0, 0xFFFFF, AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G | 1 << 5));
+        ss = (u16)end | 1;
+        tm_write(t, TSS + 16, &ss, 2);
+        tm_gate(t, 0x80, SEL_CODE_DPL1, 14, 3, 0, false);
+        S.gdtr.limit = (u32)end + 7 - less;
+        tm_user(t);
+        int got = TM_RUN(t, 0xCD, 0x80);
+        if (less)
+            expect_error(got, VEC_TS, (u32)end, CODE);
+        else {
+            assert_int_equal(got, VEC_GP); // the HLT at level 1
+            assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), HANDLER + 16 * 0x80);
+        }
+    }
+}
+
+// The TSS: the stack pointer of a level must lie in it whole.
+static void tss_limits(void **state)
+{
+    bool lng = S.msr.efer & EFER_LMA;
+    struct { u32 last; unsigned ist; bool tss16; } c[] = {
+        {lng ? 11 : 9, 0, false}, {0x2B, 1, false}, {0x5B, 7, false}, {5, 0, true},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        for (unsigned less = 0; less < 2; less++) {
+            if ((c[i].ist && !lng) || (c[i].tss16 && lng)) continue;
+            u64 ist7 = IST_STACK;
+            if (lng) tm_write64(t, TSS + 0x54, ist7);
+            if (c[i].tss16) {
+                u32 stack = 0x7000 | SEL_DATA << 16;
+                tm_write(t, TSS + 2, &stack, 4);
+                S.seg[SEG_TR].ar = AR_P | 3;
+            }
+            tm_gate(t, 0x80, lng ? SEL_CODE64 : SEL_CODE32, 14, 3, c[i].ist, lng);
+            tm_user(t);
+            S.seg[SEG_TR].limit = c[i].last - less;
+            int got = TM_RUN(t, 0xCD, 0x80);
+            if (!less)
+                assert_int_equal(got, 0x80);
+            else if (c[i].ist) // the #TS has no IST, and the TSS has RSP0
+                expect_error(got, VEC_TS, SEL_TSS, CODE);
+            else // the #TS needs the same stack: so does the #DF
+                assert_int_equal(got, -100 - RUN_SHUTDOWN);
+        }
+}
+
 static void long_int_same_level_aligns(void **state)
 {
     S.gpr[RSP] = STACK - 3;
@@ -276,7 +401,8 @@ int main(void)
         R(real_int), R(real_fault_pushes_no_error_code), R(real_idt_limit_is_gp_then_df_then_shutdown),
         P(protected_int_same_level), P(protected_16bit_gate), P(protected_int_from_user), P(gate_dpl_and_presence),
         P(ext_bit_for_faults_during_faults), P(gate_selector_checks), P(stack_from_tss_checks),
-        P(stack_limit_is_ss_with_selector), L(long_int_same_level_aligns), L(long_int_from_user_nulls_ss), L(long_ist),
+        P(stack_limit_is_ss_with_selector), P(expand_down_stack), P(table_limits), L(table_limits),
+        P(tss_limits), L(tss_limits), L(long_int_same_level_aligns), L(long_int_from_user_nulls_ss), L(long_ist),
         L(long_gate_needs_64bit_code), L(long_page_fault_frame), L(page_fault_on_the_kernel_stack_is_double_fault),
         L(debug_exception_notes_dr6), cmocka_unit_test(double_fault_table),
     };

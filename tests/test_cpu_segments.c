@@ -276,6 +276,51 @@ static void push_frame(const u64 *items, unsigned n, unsigned size) // items[0] 
     for (unsigned i = 0; i < n; i++) tm_write(t, S.gpr[RSP] + i * size, &items[i], size);
 }
 
+// A descriptor whose last byte lies at the limit of its table is in it; with one byte less it is not.
+static void descriptor_table_limits(void **state)
+{
+    bool lng = S.msr.efer & EFER_LMA;
+    const u64 data = tm_descriptor(0, 0xFFFFF, AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G);
+    for (unsigned less = 0; less < 2; less++) {
+        kernel();
+        tm_write64(t, GDT + GDT_END, data);
+        S.gdtr.limit = GDT_END + 7 - less;
+        S.gpr[RAX] = GDT_END;
+        expect(TM_RUN(t, 0x8E, 0xE0), less ? VEC_GP : NOTHING, GDT_END); // mov fs,ax
+        kernel();
+        S.gpr[RAX] = GDT_END;
+        assert_int_equal(TM_RUN(t, 0x0F, 0x00, 0xE0), NOTHING); // verr ax
+        assert_int_equal(!!(cpu_rflags(t->v) & FL_ZF), !less);
+        // An LDT, and an unusable and a not present one.
+        for (unsigned kind = 0; kind < 3; kind++) {
+            kernel();
+            tm_write64(t, LDT + 0x20, data);
+            S.seg[SEG_LDTR] = (struct segment){.sel = SEL_LDT, .base = LDT, .limit = 0x27 - less, .ar = AR_P | 2};
+            if (kind == 1) S.seg[SEG_LDTR].ar |= AR_UNUSABLE;
+            if (kind == 2) S.seg[SEG_LDTR].ar &= ~AR_P;
+            S.gpr[RAX] = 0x24;
+            expect(TM_RUN(t, 0x8E, 0xE0), less || kind ? VEC_GP : NOTHING, 0x24);
+        }
+        // A system descriptor has 16 bytes in IA-32e mode.
+        kernel();
+        tm_write64(t, GDT + GDT_END, tm_descriptor(TSS, 0x67, AR_P | 9));
+        tm_write64(t, GDT + GDT_END + 8, 0);
+        S.gdtr.limit = GDT_END + (lng ? 15 : 7) - less;
+        S.gpr[RAX] = GDT_END;
+        expect(TM_RUN(t, 0x0F, 0x00, 0xD8), less ? VEC_GP : NOTHING, GDT_END); // ltr ax
+        // What far transfers read.
+        kernel();
+        tm_write64(t, GDT + GDT_END, tm_read(t, GDT + S.seg[SEG_CS].sel, 8));
+        t->p.ram[0x7800] = 0xF4;
+        S.gdtr.limit = GDT_END + 7 - less;
+        expect(jump(GDT_END, 0x7800, 5), less ? VEC_GP : NOTHING, GDT_END);
+        kernel();
+        push_frame((u64[]){0x7800, GDT_END, 2, STACK, SEL_DATA}, 5, lng ? 8 : 4);
+        const u8 iret[] = {0x48, 0xCF};
+        expect(tm_run(t, iret + !lng, 1 + lng), less ? VEC_GP : NOTHING, GDT_END);
+    }
+}
+
 static void retf_to_user_and_its_checks(void **state)
 {
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
@@ -611,7 +656,7 @@ int main(void)
         P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode),
         P(ltr_and_lldt), L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
         P(far_jump_task_is_counted), L(long_and_default_size_conflict), P(call_gate_to_inner_level),
-        P(call_gate_copies_parameters), L(long_call_gate), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
+        P(call_gate_copies_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
         P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),

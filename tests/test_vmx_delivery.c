@@ -455,6 +455,83 @@ static void real_mode_double_fault(void **state)
     m_free(m);
 }
 
+// General detect: a #DB whose exit says BD (qualification bit 13, SDM table 30-1), and leaves DR6 and DR7 alone.
+static void general_detect_exits(void **state)
+{
+    struct machine *m = guest();
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
+    m_write(m, VMCS_GUEST_DR7, 0x2400);
+    m->v->s.dr[6] = 0xFFFF0FF0;
+    assert_int_equal(M_ENTER(m, "\x90\x0F\x21\xC0"), EXIT_REASON_EXCEPTION_NMI); // mov rax,dr0
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000301);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x2000);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1); // a fault
+    assert_int_equal(m_read(m, VMCS_GUEST_DR7), 0x2400);
+    assert_int_equal(m->v->s.dr[6], 0xFFFF0FF0);
+    // Not intercepted it is delivered: DR6.BD is set, DR7.GD is clear.
+    again(m);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 0);
+    assert_int_equal(M_ENTER(m, "\x90\x0F\x21\xC0"), EXIT_REASON_HLT);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_DB));
+    assert_int_equal(m_read(m, VMCS_GUEST_DR7), 0x400);
+    assert_int_equal(m->v->s.dr[6], 0xFFFF2FF0);
+    m_free(m);
+}
+
+// An EPT violation during the delivery of an event: RFLAGS.RF is saved as the frame would have had it (SDM 30.3.3), 1 for a
+// fault and as it was for all else; without a delivery it is saved as 1.
+static void rf_of_ept_violations(void **state)
+{
+    struct machine *m = guest();
+    // EPT: 4 KiB pages of the first 2 MiB, of which the page below the guest's stack is not writable.
+    enum { PD = M_EPT + 0x2000, PT = M_EPT + 0x3000, STACK_PAGE = M_STACK - 0x1000 };
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
+    m_poke64(m, M_EPT + 0x1000, PD | 7);
+    m_poke64(m, PD, PT | 7);
+    for (unsigned i = 0; i < 512; i++) m_poke64(m, PT + 8 * i, (u64)i << 12 | 0x37);
+    m_poke64(m, PT + 8 * (STACK_PAGE >> 12), STACK_PAGE | 0x35);
+    u32 proc = (u32)m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS;
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc);
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT);
+    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
+    m->interrupt = 0x51;
+    struct { const char *code; unsigned n; u64 flags, dr7; u32 inject; bool line; u32 event; u64 rip, rf; } c[] = {
+        {"\x0F\x0B", 2, 2, 0x400, 0, false, 0x80000306, 0, FL_RF},                 // #UD, a fault
+        {"\x0F\x0B", 2, 2 | FL_RF, 0x400, 0, false, 0x80000306, 0, FL_RF},
+        {"\x48\xA2\0\0\xFF\xFF\xFF\x7F\0\0", 10, 2, 0x400, 0, false, 0x80000B0E, 0, FL_RF}, // #PF
+        {"\xCC", 1, 2, 0x400, 0, false, 0x80000603, 0, 0},                          // INT3
+        {"\xCD\x30", 2, 2, 0x400, 0, false, 0x80000430, 0, 0},                     // INT n
+        {"\xF1", 1, 2, 0x400, 0, false, 0x80000501, 0, 0},                          // INT1
+        {"\x90", 1, 2 | FL_TF, 0x400, 0, false, 0x80000301, 1, 0},                  // a single step, a trap
+        {"\x0F\x21\xC0", 3, 2, 0x2400, 0, false, 0x80000301, 0, 0},               // general detect
+        {"\x90", 1, 0x202, 0x400, 0, true, 0x80000051, 0, 0},                       // an interrupt
+        {"\x90", 1, 0x202 | FL_RF, 0x400, 0, true, 0x80000051, 0, FL_RF},           // before the instruction that RF is for
+        {"\x90", 1, 2, 0x400, 0x80000306, false, 0x80000306, 0, 0},                 // injected: as the entry loaded RF
+        {"\x90", 1, 2 | FL_RF, 0x400, 0x80000306, false, 0x80000306, 0, FL_RF},
+        {"\x90\x50", 2, 2, 0x400, 0, false, 0, 1, FL_RF},                          // PUSH: no delivery
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        again(m);
+        m_write(m, VMCS_GUEST_RSP, STACK_PAGE + 0x1000 - 8 * 6);
+        m_write(m, VMCS_GUEST_RFLAGS, c[i].flags);
+        m_write(m, VMCS_GUEST_DR7, c[i].dr7);
+        inject(m, c[i].inject, 0, 0);
+        m->v->d.intr_line = c[i].line;
+        assert_int_equal(m_enter(m, c[i].code, c[i].n), EXIT_REASON_EPT_VIOLATION);
+        m->v->d.intr_line = false;
+        if (c[i].event)
+            assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), c[i].event);
+        else
+            assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + c[i].rip);
+        assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), (c[i].flags & ~(u64)FL_RF) | c[i].rf);
+    }
+    m_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +539,7 @@ int main(void)
         cmocka_unit_test(exceptions_exit),    cmocka_unit_test(events_end_shadows),
         cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
         cmocka_unit_test(interrupts_and_nmis), cmocka_unit_test(real_mode_double_fault),
+        cmocka_unit_test(general_detect_exits), cmocka_unit_test(rf_of_ept_violations),
     };
     return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
 }

@@ -176,6 +176,29 @@ static void control_registers(void **state)
     assert_int_equal(M_ENTER(m, "\x0F\x01\x37" /* lmsw [rdi] */), EXIT_REASON_CR_ACCESS);
     assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 3 << 4 | 1 << 6 | 9 << 16);
     assert_int_equal(m_read(m, VMCS_GUEST_LINEAR_ADDRESS), M_DATA);
+    // PE alone: LMSW exits when it would set a masked PE whose shadow is 0; it never clears one, so a source of 0 does not exit
+    // (SDM 28.1.3). The other three bits exit when they differ.
+    static const struct { u32 mask, shadow, source; bool exits; } pe[] = {
+        {CR0_PE, CR0_PE, 0, false}, {CR0_PE, 0, 0, false}, {CR0_PE, CR0_PE, 1, false}, {CR0_PE, 0, 1, true},
+        {CR0_PE | CR0_MP, CR0_PE, 2, true}, {CR0_MP, 0, 1, false}, {CR0_MP, CR0_MP, 0, true}, {CR0_EM, CR0_EM, 0, true},
+        {CR0_TS, 0, 8, true}, {CR0_TS, CR0_TS, 0, true}, {CR0_PE | CR0_MP | CR0_EM | CR0_TS, 0xF, 0xF, false},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(pe); i++) {
+        prepare(m, PROC_HLT_EXITING, 0);
+        m_write(m, VMCS_CR0_GUEST_HOST_MASK, pe[i].mask);
+        m_write(m, VMCS_CR0_READ_SHADOW, pe[i].shadow);
+        u64 cr0 = m_read(m, VMCS_GUEST_CR0);
+        m->v->s.gpr[RAX] = pe[i].source;
+        assert_int_equal(M_ENTER(m, "\x0F\x01\xF0"), pe[i].exits ? EXIT_REASON_CR_ACCESS : EXIT_REASON_HLT);
+        if (pe[i].exits) {
+            assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 3 << 4 | (u64)pe[i].source << 16);
+            continue;
+        }
+        // PE is not cleared, host-owned bits stay, the others are written.
+        u64 written = 0xE & ~pe[i].mask;
+        assert_int_equal(m_read(m, VMCS_GUEST_CR0), (cr0 & ~written) | (pe[i].source & written));
+        m_write(m, VMCS_GUEST_CR0, cr0);
+    }
     // CR3 targets.
     prepare(m, PROC_HLT_EXITING | PROC_CR3_LOAD_EXITING, 0);
     m_write(m, VMCS_CR3_TARGET_COUNT, 2), m_write(m, VMCS_CR3_TARGET_VALUE_1, M_PML4);

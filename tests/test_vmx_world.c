@@ -98,6 +98,27 @@ static void entry_loads_exit_saves(void **state)
     m_free(m);
 }
 
+// DR7 as VM entry loads it: bits 12, 14 and 15 become 0 and bit 10 becomes 1, whatever the field says (SDM 29.3.2.1); the
+// exit saves what was loaded.
+static void entry_forces_bits_of_dr7(void **state)
+{
+    struct machine *m = m_vmx_new();
+    m_vmcs_64(m);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    for (unsigned bit = 0; bit < 32; bit++)
+        for (unsigned others = 0; others < 2; others++) {
+            if (others && bit == 13) continue; // without GD
+            u64 dr7 = others ? 0xFFFFDFFF & ~BIT(bit) : BIT(bit), want = (dr7 & ~0xD000ull) | 0x400;
+            m_write(m, VMCS_GUEST_DR7, dr7);
+            m_write(m, VMCS_GUEST_RIP, M_GUEST);
+            assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+            assert_int_equal(m->entered.dr[7], want);
+            assert_int_equal(m_read(m, VMCS_GUEST_DR7), want);
+        }
+    m_free(m);
+}
+
 static void host_null_selectors_and_bases(void **state)
 {
     struct machine *m = m_vmx_new();
@@ -321,7 +342,7 @@ static void region_becomes_dirty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(host_null_selectors_and_bases),
+        cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
         cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
         cmocka_unit_test(region_becomes_dirty),
