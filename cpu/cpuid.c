@@ -73,7 +73,6 @@ void cpu_features_max(struct cpu_features *f)
     f->rng_seed = 1;
     for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, true);
     feature_set(f, FEATURE_HYPERVISOR, false); // see the head of this file
-    feature_set(f, FEATURE_VME, false);        // virtual-8086 mode extensions are missing
     if (!fp_host_capable()) {
         feature_off(f, FEATURE_FPU);
         feature_off(f, FEATURE_MMX);
@@ -264,11 +263,6 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
             return false;
         }
         return unknown(word, key, buf, buf_size, why);
-    }
-    if (feature_on(f, FEATURE_VME)) {
-        snprintf(buf, buf_size, "this processor has no 'vme'");
-        *why = buf;
-        return false;
     }
     return true;
 }

@@ -3,7 +3,10 @@
 // Runs from the run loop under its landing pad: a fault on the way is raised and combined there. All pushes are checked and
 // translated before the first is made; RSP, RIP and the segments change last.
 //
-// Missing: task gates (counted, then #GP as for a descriptor that is no gate); delivery out of virtual-8086 mode.
+// Out of virtual-8086 mode a gate leads to level 0, with the data segments on its stack and NULL in the registers. With CR4.VME
+// an INT n may stay there and go through the vectors at linear address 0: the redirection bitmap of the TSS decides.
+//
+// Missing: task gates (counted, then #GP as for a descriptor that is no gate).
 #include "cpu/system.h"
 #include "cpu/frame.h"
 #include "cpu/far.h"
@@ -59,6 +62,37 @@ static void deliver_real(struct vcpu *v, const struct event *e)
     v->s.rflags &= ~(u64)(FL_IF | FL_TF | FL_AC | FL_RF);
 }
 
+// ---- software interrupts of virtual-8086 mode with CR4.VME (SDM 22.3.3) ----
+
+// The bitmap is the 32 bytes before the I/O permission bitmap. #GP(0) where the TSS has none.
+bool deliver_v86_redirects(struct vcpu *v, u8 vector)
+{
+    const struct segment *tr = &v->s.seg[SEG_TR];
+    unsigned type = tr->ar & 0xF;
+    if ((tr->ar & AR_UNUSABLE) || (type != 9 && type != 11) || tr->limit < 0x67) raise_gp0(v);
+    u32 at = (u32)sys_load(v, (u32)(tr->base + 0x66), 2) - 32 + vector / 8;
+    if (at > tr->limit) raise_gp0(v); // also for a map that lies below byte 32
+    return !(sys_load(v, (u32)(tr->base + at), 1) >> (vector & 7) & 1);
+}
+
+// To the 8086 program's own handler, as the 8086 would; below IOPL 3 its IF is VIF, and it believes in IOPL 3.
+static void deliver_redirected(struct vcpu *v, const struct event *e)
+{
+    bool virtual_if = (v->s.rflags & FL_IOPL) != FL_IOPL;
+    u64 image = cpu_rflags(v);
+    if (virtual_if) image = (image & ~(u64)FL_IF) | FL_IOPL | (image & FL_VIF ? FL_IF : 0);
+    u64 entry = sys_load(v, e->vector * 4u, 4);
+    struct frame f = frame_here(v, W16);
+    frame_push(&f, image);
+    frame_push(&f, v->s.seg[SEG_CS].sel);
+    frame_push(&f, return_rip(v, e));
+    frame_prepare(v, &f);
+    v->s.gpr[RSP] = frame_store(v, &f);
+    seg_load_real(v, SEG_CS, (u16)(entry >> 16));
+    v->s.rip = (u16)entry;
+    v->s.rflags &= ~(u64)(FL_TF | FL_RF | (virtual_if ? FL_VIF : FL_IF));
+}
+
 struct gate {
     u64 offset;
     u16 sel;
@@ -109,11 +143,8 @@ static void deliver_protected(struct vcpu *v, const struct event *e)
     if (lma && (!(cs.ar & AR_L) || (cs.ar & AR_DB))) raise_error(v, VEC_GP, error);
     if (!(cs.ar & AR_P)) raise_error(v, VEC_NP, error);
     bool inner = !(cs.ar & AR_CONFORMING) && dpl < cpl;
-    if (v->s.rflags & FL_VM) { // CPL 3; only a gate to a nonconforming segment of level 0 leads out
-        if (!inner || dpl != 0) raise_error(v, VEC_GP, error);
-        unimplemented(v, "interrupt in virtual-8086 mode", e->vector);
-        raise_error(v, VEC_GP, error);
-    }
+    bool vm = v->s.rflags & FL_VM; // CPL 3; only a gate to a nonconforming segment of level 0 leads out
+    if (vm && (!inner || dpl != 0)) raise_error(v, VEC_GP, error);
     unsigned new_cpl = inner ? dpl : cpl;
     cs.sel = (g.sel & 0xFFFC) | (u16)new_cpl;
 
@@ -135,6 +166,8 @@ static void deliver_protected(struct vcpu *v, const struct event *e)
         f.sp &= ~0xFull;
         f.mask = ~0ull;
     }
+    static const u8 data[] = {SEG_GS, SEG_FS, SEG_DS, SEG_ES};
+    for (unsigned i = 0; vm && i < ARRAY_LEN(data); i++) frame_push(&f, v->s.seg[data[i]].sel);
     if (switched || lma) {
         frame_push(&f, v->s.seg[SEG_SS].sel);
         frame_push(&f, v->s.gpr[RSP]);
@@ -154,6 +187,7 @@ static void deliver_protected(struct vcpu *v, const struct event *e)
         far_stack_commit(v, &st, sp);
     else
         v->s.gpr[RSP] = sp;
+    for (unsigned i = 0; vm && i < ARRAY_LEN(data); i++) seg_set_null(v, data[i], 0);
     seg_from_descriptor(&v->s.seg[SEG_CS], cs.sel, &cd);
     v->s.rip = g.offset;
     v->s.rflags &= ~(u64)(FL_TF | FL_NT | FL_RF | FL_VM);
@@ -166,10 +200,13 @@ void deliver_event(struct vcpu *v, const struct event *e)
     v->s.monitor_addr = 0;
     v->s.block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS); // an event ends the shadow, also when its delivery leads elsewhere
     note_cause(v, e);
-    if (v->s.cr0 & CR0_PE)
-        deliver_protected(v, e);
-    else
+    bool vme = v->s.rflags & FL_VM && v->s.cr4 & CR4_VME;
+    if (!(v->s.cr0 & CR0_PE))
         deliver_real(v, e);
+    else if (vme && e->type == EVT_SW_INTERRUPT && deliver_v86_redirects(v, e->vector))
+        deliver_redirected(v, e);
+    else
+        deliver_protected(v, e);
     cpu_mode_changed(v);
     cpu_attention(v);
 }

@@ -331,6 +331,7 @@ void far_return(struct vcpu *v, unsigned w, unsigned pop_bytes)
         far_drop_privileged_data(v, rpl);
     }
     cpu_mode_changed(v);
+    cpu_attention(v); // VIF and VIP count at level 3
 }
 
 // ---- the instructions ----

@@ -32,6 +32,14 @@ static inline bool mode_protected(u32 mode) { return (mode & (MODE_PE | MODE_VM)
 u32 mode_compute(const struct vcpu *v); // from architectural state
 static inline unsigned cpu_cpl(const struct vcpu *v) { return v->d.cpl; }
 static inline bool cpu_long64(const struct vcpu *v) { return mode_long64(v->d.mode); }
+// VIF and VIP are both set where they count: virtual-8086 mode with CR4.VME, or level 3 with CR4.PVI, below IOPL 3. The next
+// instruction is a #GP(0) then (SDM 22.3.2).
+static inline bool cpu_virtual_interrupt(const struct vcpu *v)
+{
+    u64 f = v->s.rflags;
+    return (f & (FL_VIF | FL_VIP)) == (FL_VIF | FL_VIP) && (f & FL_IOPL) != FL_IOPL && v->d.cpl == 3 &&
+           v->s.cr4 & (f & FL_VM ? CR4_VME : CR4_PVI);
+}
 static inline bool cpu_lma(const struct vcpu *v) { return v->s.msr.efer & EFER_LMA; }
 
 #endif

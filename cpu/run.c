@@ -183,6 +183,11 @@ static bool boundary(struct vcpu *v)
             }
         }
     }
+    if (cpu_virtual_interrupt(v) && s->activity == ACTIVITY_ACTIVE) {
+        struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_HW_EXCEPTION, .has_error = true};
+        handle_interruption(v, &e);
+        return true;
+    }
     return false;
 }
 

@@ -82,6 +82,7 @@ void op_sysexit(struct vcpu *v, const struct insn *in)
     v->s.gpr[RSP] = rsp;
     v->d.npc = rip;
     cpu_mode_changed(v);
+    cpu_attention(v);
 }
 
 void op_swapgs(struct vcpu *v, const struct insn *in)

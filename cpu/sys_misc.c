@@ -173,22 +173,29 @@ void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_PAUSE)
 
 // ---- flags ----
 
-// Who may change IF: IOPL decides (virtual-8086 mode: IOPL 3; VME and PVI are missing).
-static void check_iopl(struct vcpu *v)
+// Which flag CLI and STI change: IOPL decides whether it may be IF. Otherwise it is VIF in virtual-8086 mode with CR4.VME and at
+// level 3 with CR4.PVI, or #GP(0) (SDM 22.3, 22.4).
+static u32 interrupt_flag(struct vcpu *v)
 {
-    if ((v->d.mode & MODE_PE) && v->d.cpl > (v->s.rflags & FL_IOPL) >> 12) raise_gp0(v);
+    if (!(v->d.mode & MODE_PE) || v->d.cpl <= (v->s.rflags & FL_IOPL) >> 12) return FL_IF;
+    bool virtual_if = v->d.mode & MODE_VM ? v->s.cr4 & CR4_VME : v->d.cpl == 3 && v->s.cr4 & CR4_PVI;
+    if (!virtual_if) raise_gp0(v);
+    return FL_VIF;
 }
 
 void op_cli(struct vcpu *v, const struct insn *in)
 {
-    check_iopl(v);
-    v->s.rflags &= ~(u64)FL_IF;
+    v->s.rflags &= ~(u64)interrupt_flag(v);
     cpu_attention(v);
 }
 
 void op_sti(struct vcpu *v, const struct insn *in)
 {
-    check_iopl(v);
+    if (interrupt_flag(v) == FL_VIF) {
+        if (v->s.rflags & FL_VIP) raise_gp0(v);
+        v->s.rflags |= FL_VIF;
+        return;
+    }
     if (!(v->s.rflags & FL_IF)) { // the next instruction runs before any interrupt
         v->s.block = (v->s.block & ~(u32)BLOCK_MOV_SS) | BLOCK_STI;
         v->s.shadow_one = true;
@@ -206,30 +213,41 @@ static void set_ac(struct vcpu *v, u64 ac)
 void op_clac(struct vcpu *v, const struct insn *in) { set_ac(v, 0); }
 void op_stac(struct vcpu *v, const struct insn *in) { set_ac(v, FL_AC); }
 
-static void check_vm86_iopl(struct vcpu *v)
+static bool v86_below_iopl3(const struct vcpu *v) { return v->d.mode & MODE_VM && (v->s.rflags & FL_IOPL) != FL_IOPL; }
+
+// PUSHF and POPF of virtual-8086 mode: true if VIF stands in for IF.
+static bool virtual_if(struct vcpu *v, const struct insn *in)
 {
-    if ((v->d.mode & MODE_VM) && (v->s.rflags & FL_IOPL) != FL_IOPL) raise_gp0(v);
+    if (!v86_below_iopl3(v)) return false;
+    if (in->osz != W16 || !(v->s.cr4 & CR4_VME)) raise_gp0(v);
+    return true;
 }
 
 void op_pushf(struct vcpu *v, const struct insn *in)
 {
-    check_vm86_iopl(v);
-    stack_push(v, in->osz, cpu_rflags(v) & ~(u64)(FL_RF | FL_VM));
+    u64 f = cpu_rflags(v) & ~(u64)(FL_RF | FL_VM);
+    if (virtual_if(v, in)) f = (f & ~(u64)FL_IF) | FL_IOPL | (f & FL_VIF ? FL_IF : 0);
+    stack_push(v, in->osz, f);
 }
 
 void op_popf(struct vcpu *v, const struct insn *in)
 {
-    check_vm86_iopl(v);
+    bool vif = virtual_if(v, in);
     u64 x = stack_peek(v, in->osz, 0), old = cpu_rflags(v);
+    if (vif && cpu_virtual_if_refused(v, x)) raise_gp0(v);
     unsigned iopl = (unsigned)(old & FL_IOPL) >> 12;
     u64 may = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
-    if (v->d.mode & MODE_VM)
+    if (vif) {
+        may |= FL_VIF;
+        old &= ~(u64)FL_VIF;
+        x = (x & ~(u64)FL_VIF) | (x & FL_IF ? FL_VIF : 0);
+    } else if (v->d.mode & MODE_VM)
         may |= FL_IF;
     else {
         if (v->d.cpl <= iopl) may |= FL_IF;
         if (v->d.cpl == 0) may |= FL_IOPL;
     }
-    if (in->osz == W16) may &= 0xFFFF;
+    if (in->osz == W16) may &= 0xFFFF | FL_VIF;
     u64 keep = ~may & ~(u64)FL_RF;
     if (in->osz != W16 && !(v->d.mode & MODE_VM)) keep &= ~(u64)(FL_VIF | FL_VIP);
     stack_add(v, W_BYTES(in->osz));
@@ -263,7 +281,9 @@ void op_into(struct vcpu *v, const struct insn *in)
 }
 void op_int(struct vcpu *v, const struct insn *in)
 {
-    check_vm86_iopl(v);
+    // Delivery asks for the redirection again; what is wrong with it is a fault of the instruction.
+    bool redirected = v->d.mode & MODE_VM && v->s.cr4 & CR4_VME && deliver_v86_redirects(v, (u8)in->imm);
+    if (v86_below_iopl3(v) && !redirected) raise_gp0(v);
     software_event(v, in, (u8)in->imm, EVT_SW_INTERRUPT);
 }
 

@@ -25,6 +25,12 @@ bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long6
 bool cpu_canonical(const struct vcpu *v, laddr a);     // as the paging in use has it: addresses that are used
 bool cpu_canonical_max(const struct vcpu *v, laddr a); // as the processor's widest: bases, MSRs, TLB invalidation
 
+// POPF and IRET of virtual-8086 mode with CR4.VME below IOPL 3: #GP(0) instead of TF, or of IF with VIP set (SDM 22.3.2).
+static inline bool cpu_virtual_if_refused(const struct vcpu *v, u64 flags)
+{
+    return flags & FL_TF || (flags & FL_IF && v->s.rflags & FL_VIP);
+}
+
 // Checks that come before a VM exit but depend on more than CPL = 0 (TSD, PCE, UMIP, OSXSAVE, register numbers, MONITOR
 // at CPL 3): called by the guard of an intercepted row, and by the bodies themselves.
 RAISES void sys_guard(struct vcpu *v, const struct insn *in, unsigned intercept);
@@ -51,6 +57,8 @@ void msr_firmware_defaults(struct vcpu *v);
 // ---- delivery (cpu/deliver.c), from the run loop only, under its landing pad ----
 // Delivers through the IVT or IDT: real, protected, IA-32e; CPL changes, IST; error codes. Faults on the way raise.
 RAISES void deliver_event(struct vcpu *v, const struct event *e);
+// Virtual-8086 mode with CR4.VME: does the TSS leave INT n to the 8086 program? #GP(0) if it has no bitmap.
+RAISES bool deliver_v86_redirects(struct vcpu *v, u8 vector);
 // Which event results when `second` occurs while `first` is being delivered (#DF table): false = shutdown.
 bool deliver_combine(const struct event *first, const struct event *second, struct event *result);
 

@@ -532,6 +532,95 @@ static void rf_of_ept_violations(void **state)
     m_free(m);
 }
 
+enum { V86_SP = 0x8000 };
+static void v86_state(struct machine *m, u64 flags, u64 cr4) // at the beginning of the guest's code, IP 0
+{
+    static const u16 sel[] = {0x111, M_GUEST >> 4, 0, 0x333, 0x444, 0x555}; // from ES to GS
+    m_root_state(m);
+    for (unsigned k = 0; k < ARRAY_LEN(sel); k++) {
+        m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_SELECTOR + k), sel[k]);
+        m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_BASE + k), (u64)sel[k] << 4);
+        m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + k), 0xFFFF);
+        m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + k), 0xF3);
+    }
+    m_write(m, VMCS_GUEST_RIP, 0), m_write(m, VMCS_GUEST_RSP, V86_SP);
+    m_write(m, VMCS_GUEST_RFLAGS, flags | FL_VM);
+    m_write(m, VMCS_GUEST_CR4, CR4_VMXE | cr4);
+}
+
+// A guest in virtual-8086 mode: its exits save what the entry checks accept, and an injected INT n goes by CR4.VME and the
+// redirection bitmap alone, whatever IOPL (SDM 29.6.1.1).
+static void virtual_8086_guest(void **state)
+{
+    struct machine *m = guest();
+    enum { N = 0x85, TSS32 = M_TSS };
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
+    m_poke64(m, M_EPT + 0x1000, 0xB7);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
+    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+    m_write(m, VMCS_GUEST_CR0, 0x31);
+    m_write(m, VMCS_GUEST_IA32_EFER, 0);
+    m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
+    // Gates of 32 bits at M_GUEST_IDT, whose handlers are the HLTs of the stubs; a code segment of 32 bits behind selector 40h.
+    m_poke64(m, M_GDT + 0x40, 0x00CF9B000000FFFF);
+    for (unsigned i = 0; i < 256; i++) {
+        u64 at = STUB(i);
+        m_poke64(m, M_GUEST_IDT + 8 * i, (at & 0xFFFF) | 0x40 << 16 | 0xEE00ull << 32 | (at >> 16) << 48);
+        phys_write32(&m->phys, 0, 4 * i, 0x1234 << 16 | 0x10); // the program's own handlers: 1234:0010
+    }
+    m_poke(m, 0x12350, "\x0F\xA2", 2); // cpuid
+    m_write(m, VMCS_GUEST_IDTR_BASE, M_GUEST_IDT);
+    m_write(m, VMCS_GUEST_TR_LIMIT, 0xFF);
+    m_poke64(m, TSS32 + 4, M_STACK | 16ull << 32);
+    m_poke64(m, TSS32 + 0x60, 0x0088ull << 48);
+    static const struct { u64 flags, cr4; bool keep; u32 event; u64 length; s64 reason; u64 cs, rip; } c[] = {
+        {0x3002, 0, false, 0, 0, EXIT_REASON_CPUID, M_GUEST >> 4, 0},
+        {0x3002, 0, false, 0x80000400 | N, 2, EXIT_REASON_HLT, 0x40, STUB(N)},
+        {0x0002, 0, false, 0x80000400 | N, 2, EXIT_REASON_HLT, 0x40, STUB(N)},
+        {0x0002, CR4_VME, true, 0x80000400 | N, 2, EXIT_REASON_HLT, 0x40, STUB(N)},
+        {0x0002, CR4_VME, false, 0x80000400 | N, 2, EXIT_REASON_CPUID, 0x1234, 0x10},
+        {0x3002, CR4_VME, false, 0x80000400 | N, 2, EXIT_REASON_CPUID, 0x1234, 0x10},
+        {0x0002, CR4_VME, false, 0x80000300 | VEC_UD, 0, EXIT_REASON_HLT, 0x40, STUB(VEC_UD)}, // not an INT n
+        {0x0202, CR4_VME, false, 0x80000000 | N, 0, EXIT_REASON_HLT, 0x40, STUB(N)},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        v86_state(m, c[i].flags, c[i].cr4);
+        m_poke64(m, TSS32 + 0x68 + (N / 8 & ~7), c[i].keep ? UINT64_MAX : 0);
+        inject(m, c[i].event, 0, (u32)c[i].length);
+        assert_int_equal(m_enter(m, "\x0F\xA2", 2), c[i].reason);
+        bool left = c[i].reason == EXIT_REASON_HLT;
+        assert_int_equal(m_read(m, VMCS_GUEST_CS_SELECTOR), c[i].cs);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), c[i].rip);
+        assert_int_equal(!!(m_read(m, VMCS_GUEST_RFLAGS) & FL_VM), !left);
+        if (left) {
+            assert_int_equal(m_read(m, VMCS_GUEST_RSP), M_STACK - 36);
+            assert_int_equal(phys_read32(&m->phys, 0, M_STACK - 36), c[i].length);
+            assert_int_equal(phys_read32(&m->phys, 0, M_STACK - 32), M_GUEST >> 4);
+            assert_int_equal(phys_read32(&m->phys, 0, M_STACK - 28), c[i].flags | FL_VM);
+            assert_int_equal(phys_read32(&m->phys, 0, M_STACK - 4), 0x555);
+            assert_int_equal(m_read(m, VMCS_GUEST_GS_ACCESS_RIGHTS) >> 16, 1);
+        } else if (c[i].event)
+            assert_int_equal(m_read(m, VMCS_GUEST_RSP), V86_SP - 6);
+        m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0);
+        // What was saved can be entered again: the HLT of the handler, or the CPUID.
+        assert_int_equal(m_enter(m, "\x0F\xA2", 2), c[i].reason);
+    }
+    // INT n below IOPL 3 is a #GP of the instruction, and VMREAD is #UD; neither happens during a delivery.
+    static const struct { const char *code; unsigned n; u32 event; } f[] = {
+        {"\xCD\x85", 2, 0x80000B0D}, {"\x0F\x78\xC8", 3, 0x80000306},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(f); i++) {
+        v86_state(m, 2, 0);
+        assert_int_equal(m_enter(m, f[i].code, f[i].n), EXIT_REASON_EXCEPTION_NMI);
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), f[i].event);
+        assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), 0);
+    }
+    m_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,7 +628,7 @@ int main(void)
         cmocka_unit_test(exceptions_exit),    cmocka_unit_test(events_end_shadows),
         cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
         cmocka_unit_test(interrupts_and_nmis), cmocka_unit_test(real_mode_double_fault),
-        cmocka_unit_test(general_detect_exits), cmocka_unit_test(rf_of_ept_violations),
+        cmocka_unit_test(virtual_8086_guest), cmocka_unit_test(general_detect_exits), cmocka_unit_test(rf_of_ept_violations),
     };
     return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ void vmx_fail(struct vcpu *v, u32 number)
 
 void vmx_guard_mode(struct vcpu *v)
 {
-    if (!v->s.vmx.on || (cpu_lma(v) && !cpu_long64(v))) raise_ud(v);
+    if (!v->s.vmx.on || v->s.rflags & FL_VM || (cpu_lma(v) && !cpu_long64(v))) raise_ud(v);
 }
 
 void vmx_guard(struct vcpu *v)

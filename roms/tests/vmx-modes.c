@@ -2,7 +2,7 @@
  * VM exits of guests that are not in 64-bit mode: real mode under unrestricted guest, 32-bit protected mode;
  * and PAUSE-loop exiting (SDM 26.1, 26.3, 28.2).
  *
- * Missing: virtual-8086 mode, 16-bit protected mode, task switches.
+ * Missing: guests in virtual-8086 mode, 16-bit protected mode, task switches.
  */
 #include "user.h"
 #include "vmx-common.h"
