@@ -175,13 +175,23 @@ u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa)
     const struct tlb_entry *e = tlbops_data(v, la, acc_current(v) | acc);
     *pa = e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
     tlbops_fill_fast(v, la, e, acc_current(v) | acc);
-    u8 *h = phys_host(v->phys, *pa);
-    if (!h) return NULL;
-    if ((acc & ACC_KIND) == ACC_WRITE) {
-        if (phys_code_or_watch(v->phys, *pa)) return NULL;
-        phys_mark_dirty(v->phys, *pa);
-    }
-    return h;
+    return phys_host(v->phys, *pa);
+}
+
+u64 device_load(struct vcpu *v, paddr pa, unsigned size)
+{
+    u64 x = 0;
+    board_sync(v);
+    phys_read(v->phys, v->index, pa, &x, size);
+    board_done(v);
+    return x;
+}
+
+void device_store(struct vcpu *v, paddr pa, unsigned size, u64 x)
+{
+    board_sync(v);
+    phys_write(v->phys, v->index, pa, &x, size);
+    board_done(v);
 }
 
 // ---- read-modify-write ----

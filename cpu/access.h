@@ -33,9 +33,11 @@ RAISES void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u
 RAISES void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc);
 u32 acc_current(const struct vcpu *v); // ACC_USER and ACC_AC of the present CPL and EFLAGS
 
-// One translation: host pointer to RAM valid to the end of the 4 KiB page, or NULL for MMIO and pages whose writes must
-// be seen (then use lin_load/lin_store); *pa receives the physical address. For REP by pages.
+// One translation: host pointer to RAM valid to the end of the 4 KiB page, or NULL where there is none; *pa receives the
+// physical address. Before a store through the pointer: phys_changing. For REP by pages.
 RAISES u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa);
+u64 device_load(struct vcpu *v, paddr pa, unsigned size); // at a translated address that is no RAM, within a page
+void device_store(struct vcpu *v, paddr pa, unsigned size, u64 x);
 
 // ---- read-modify-write of a memory operand up to 8 bytes (or 16) ----
 struct rmw { laddr la; unsigned size; u8 *host; }; // host: direct pointer, or NULL

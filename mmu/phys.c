@@ -100,8 +100,7 @@ static void mmio_write(struct phys *p, unsigned cpu, paddr a, unsigned size, u64
     p->ops->mmio_write(p->ops_opaque, cpu, a, size, value);
 }
 
-// To be called before bytes of one RAM page change.
-static void ram_about_to_change(struct phys *p, paddr a, u64 size)
+void phys_changing(struct phys *p, paddr a, u64 size)
 {
     if (unlikely(phys_code_or_watch(p, a)) && p->written) p->written(p->written_opaque, a, size);
     phys_mark_dirty(p, a);
@@ -142,7 +141,7 @@ void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size
         u64 n = in_page(a, size);
 
         if (phys_is_ram(p, a)) {
-            ram_about_to_change(p, a, n);
+            phys_changing(p, a, n);
             memcpy(p->ram + a, from, n);
         } else {
             u64 v = 0;
@@ -169,7 +168,7 @@ void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size
     void phys_write##bits(struct phys *p, unsigned cpu, paddr a, type v)                                    \
     {                                                                                                       \
         if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v))) {                              \
-            ram_about_to_change(p, a, sizeof(v));                                                           \
+            phys_changing(p, a, sizeof(v));                                                           \
             memcpy(p->ram + a, &v, sizeof(v));                                                              \
         } else {                                                                                            \
             phys_write(p, cpu, a, &v, sizeof(v));                                                           \

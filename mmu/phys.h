@@ -71,5 +71,7 @@ static inline void phys_mark_dirty(struct phys *p, paddr a)
     p->dirty[n / 64] |= 1ull << (n % 64);
 }
 void phys_dirty_clear(struct phys *p);
+// Before [a, a + size), in one page of RAM, is written through its host address: what phys_write does for itself.
+void phys_changing(struct phys *p, paddr a, u64 size);
 
 #endif

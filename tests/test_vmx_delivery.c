@@ -355,6 +355,33 @@ static void monitor_trap_flag(void **state)
     m_free(m);
 }
 
+// The trap comes between the iterations of a REP too, with RIP at the instruction and EFLAGS as they were before it.
+static void monitor_trap_flag_in_rep(void **state)
+{
+    static const char code[][5] = {"\xF3\xA4\x90\x90", "\xF3\xA6\x90\x90", "\xF3\xAA\x90\x90", "\xF3\xAC\x90\x90",
+                                   "\xF3\xAE\x90\x90", "\xF3\x6C\x90\x90", "\xF3\x6E\x90\x90"};
+    struct machine *m = guest();
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
+        bool compares = i == 1 || i == 4;
+        again(m);
+        m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_CF);
+        u64 *r = m->v->s.gpr;
+        r[RAX] = 0, r[RCX] = 3, r[RDX] = 0x10, r[RSI] = M_DATA, r[RDI] = M_DATA + 0x800;
+        m_poke64(m, M_DATA, 0), m_poke64(m, M_DATA + 0x800, 0);
+        for (u64 left = 3; left--;) {
+            assert_int_equal(m_enter(m, code[i], 4), EXIT_REASON_MONITOR_TRAP_FLAG);
+            assert_int_equal(r[RCX], left);
+            assert_int_equal(m_read(m, VMCS_GUEST_RIP), left ? M_GUEST : M_GUEST + 2);
+            assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS) & FL_ARITH, !left && compares ? FL_ZF | FL_PF : FL_CF);
+            assert_int_equal(r[RDI], M_DATA + 0x800 + (i == 3 || i == 6 ? 0 : 3 - left));
+        }
+        assert_int_equal(m_enter(m, code[i], 4), EXIT_REASON_MONITOR_TRAP_FLAG);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 3);
+    }
+    m_free(m);
+}
+
 static void interrupts_and_nmis(void **state)
 {
     struct machine *m = guest();
@@ -627,6 +654,7 @@ int main(void)
         cmocka_unit_test(injection_delivers), cmocka_unit_test(injection_meets_faults),
         cmocka_unit_test(exceptions_exit),    cmocka_unit_test(events_end_shadows),
         cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
+        cmocka_unit_test(monitor_trap_flag_in_rep),
         cmocka_unit_test(interrupts_and_nmis), cmocka_unit_test(real_mode_double_fault),
         cmocka_unit_test(virtual_8086_guest), cmocka_unit_test(general_detect_exits), cmocka_unit_test(rf_of_ept_violations),
     };

@@ -95,11 +95,38 @@ static uint64_t fill_rep_run(unsigned scale)
     return block_sum(copy_to);
 }
 
+/* The other string instructions, 8 MiB each: copies downwards and onto themselves, comparisons, scans, loads. */
+static uint64_t strings_run(unsigned scale)
+{
+    uint8_t *from = (uint8_t *)copy_from, *to = (uint8_t *)copy_to;
+    uint64_t sum = 0;
+    for (unsigned round = 0; round < 8 * scale; round++) {
+        void *si = from + BLOCK - 1, *di = to + BLOCK - 1;
+        uint64_t n = BLOCK, al = 0;
+        asm volatile("std; rep movsb; cld" : "+S"(si), "+D"(di), "+c"(n) : : "memory");
+        si = from, di = to, n = BLOCK;
+        asm volatile("repe cmpsb" : "+S"(si), "+D"(di), "+c"(n) : : "memory", "cc");
+        sum = bench_mix(sum, n);
+        di = to, n = BLOCK - 1, to[0] = (uint8_t)round, si = to, di = to + 1;
+        asm volatile("rep movsb" : "+S"(si), "+D"(di), "+c"(n) : : "memory");
+        di = to, n = BLOCK, al = ~round & 0xFF;
+        asm volatile("repne scasb" : "+D"(di), "+c"(n) : "a"(al) : "memory", "cc");
+        sum = bench_mix(sum, n);
+        di = to + BLOCK - 8, n = BLOCK / 8, al = round * 0x0101010101010101;
+        asm volatile("std; rep stosq; cld" : "+D"(di), "+c"(n) : "a"(al) : "memory");
+        si = from, n = BLOCK;
+        asm volatile("rep lodsb" : "+S"(si), "+c"(n), "+a"(al) : : "memory");
+        sum = bench_mix(sum, al);
+    }
+    return bench_mix(sum, block_sum(copy_to));
+}
+
 const struct workload bench_memory[] = {
     {"chase", "4 million dependent loads over 8 MiB", chase_prepare, chase_run, NULL},
     {"copy", "256 MiB copied by 8-byte moves", copy_prepare, copy_run, NULL},
     {"copy-rep", "128 MiB copied by REP MOVSB", copy_prepare, copy_rep_run, NULL},
     {"fill", "256 MiB filled by 8-byte moves", copy_prepare, fill_run, NULL},
     {"fill-rep", "128 MiB filled by REP STOSB", copy_prepare, fill_rep_run, NULL},
+    {"strings", "8 MiB each: REP MOVSB downwards and overlapping, CMPSB, SCASB, LODSB", copy_prepare, strings_run, NULL},
     {0},
 };
