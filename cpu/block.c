@@ -110,8 +110,8 @@ static void mark_dead_flags(struct block *b)
     }
 }
 
-// Where a crossing block keeps the bytes of its second half.
-static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[2]; }
+// Where a crossing block keeps the bytes of its second half: behind its instruction, what ends it, and their link.
+static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[3]; }
 
 static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
 {
@@ -178,8 +178,8 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
     }
     memset(end, 0, sizeof(struct link));
     if (b->crosses) {
-        end = &b->in[2];
-        memcpy(crossing_bytes(b), buf + room, 16);
+        end = &b->in[3];
+        memcpy(crossing_bytes(b), buf + room, 15);
     }
     e->arena_used += (size_t)((u8 *)(end + 1) - (u8 *)b);
     e->arena_used = (e->arena_used + 31) & ~31ull;
@@ -214,6 +214,7 @@ struct block *block_find(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     u64 rip = v->s.rip;
+    if (unlikely(e->next_gen >= GEN_LAST)) tlbops_restart_generations(v);
     struct jump_entry *j = &e->jump[jump_hash(rip)];
     if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) && j->b->n_check != INT32_MAX) {
         v->d.found_gen = j->gen;

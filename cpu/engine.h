@@ -51,6 +51,9 @@ struct engine {
 // A link within a page needs no generation: who runs in the page has its translation, and whatever changes that ends the block and
 // looks up anew.
 #define GEN_SAME_PAGE UINT32_MAX
+// Fetch generations are counted with 32 bits, which last for half an hour of world switches. After this one all blocks and links are
+// forgotten, between two instructions, and the count begins anew; what an instruction may still use up fits in the rest.
+#define GEN_LAST (UINT32_MAX - (1u << 20))
 
 struct link { // the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
     struct block *b[2];

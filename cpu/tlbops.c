@@ -75,6 +75,16 @@ static void generation_select(struct vcpu *v)
 {
     v->d.fetch_gen = generation_of(v, v->s.itlb.serial);
     v->d.fetch_gen_global = generation_of(v, 0);
+    if (unlikely(v->d.engine->next_gen >= GEN_LAST)) v->d.leave = v->d.attention = true; // to block_find
+}
+
+void tlbops_restart_generations(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    block_flush(e, v->phys);
+    memset(e->generations, 0, sizeof e->generations);
+    e->next_gen = 0;
+    generation_select(v);
 }
 
 // A global entry that no context's own entry hides: links to its page are good in all contexts, for as long as it stays.

@@ -11,4 +11,7 @@ RAISES paddr tlbops_fetch(struct vcpu *v, laddr la);
 // Lets following accesses of this kind to the page go straight to the host's memory.
 void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 acc);
 
+// Fetch generations have run out (GEN_LAST): forgets all code and begins anew. No block may be running.
+void tlbops_restart_generations(struct vcpu *v);
+
 #endif

@@ -175,6 +175,102 @@ static void instruction_across_pages(void **state)
     assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), WINDOW + 0xFFE);
 }
 
+// Fifteen bytes, split everywhere. Decoded once, however often it runs and whatever follows it.
+static void long_instruction_across_pages(void **state)
+{
+    enum { RESULT = 0x9080, N = 15 };
+    static const u8 store[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x48, 0xC7, 0x80, RESULT & 0xFF, RESULT >> 8, 0, 0, 'q', 0, 0, 0};
+    static const u8 jump[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0xE9}; // at `to`: the same store; ret
+    static const u8 jz[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x0F, 0x84};
+    static const u8 *const all[] = {store, jump, jz};
+    // ebp = 9; again: xor eax,eax; mov ecx,..; call rcx; dec ebp; jnz again; hlt
+    u8 c[] = {0xBD, 9, 0, 0, 0, 0x31, 0xC0, 0xB9, 0, 0, 0x60, 0, 0xFF, 0xD1, 0xFF, 0xCD, 0x75, 0xF3, 0xF4};
+    window();
+    for (unsigned kind = 0; kind < 3; kind++)
+        for (unsigned split = 1; split < N; split++) {
+            u8 b[N];
+            memcpy(b, all[kind], N);
+            u32 second = N - split, to = 0x40, rel = to - second;
+            if (kind) memcpy(b + 11, &rel, 4);
+            put(P + 0x1000 - split, b, split);
+            for (unsigned k = 0; k < 2; k++) { // both pages that may be the second
+                u64 page = k ? R : Q;
+                u8 there[N + 1];
+                memcpy(there, store, N);
+                there[11] = k ? 'r' : 'q', there[N] = 0xC3;
+                put(page + to, there, N + 1);
+                put(page, b + split, second), put(page + second, BYTES(0xC3));
+                if (k && !kind && split <= 11) put(page + 11 - split, BYTES('r'));
+            }
+            c[8] = (u8)(0x1000 - split), c[9] = (u8)((0x1000 - split) >> 8);
+            put(CODE, c, sizeof c);
+            bool changes = kind || split <= 11; // with the second page
+            for (unsigned k = 0; k < 2; k++) {
+                tm_write64(t, TABLE + 8, (k ? R : Q) | 7);
+                tlb_invlpg(&S.itlb, WINDOW + 0x1000), tlb_invlpg(&S.dtlb, WINDOW + 0x1000);
+                cpu_tlb_flushed(t->v);
+                u64 built = 0;
+                for (unsigned again = 0; again < 2; again++) {
+                    tm_write64(t, RESULT, 0);
+                    go(CODE);
+                    assert_int_equal(tm_read(t, RESULT, 8), k && changes ? 'r' : 'q');
+                    if (again) assert_int_equal(t->v->d.engine->blocks_built, built);
+                    built = t->v->d.engine->blocks_built;
+                }
+            }
+            if (!kind && split <= 11) { // its second half is written
+                phys_write(&t->p, 0, R + 11 - split, "x", 1);
+                go(CODE);
+                assert_int_equal(tm_read(t, RESULT, 8), 'x');
+            }
+        }
+}
+
+// Two address spaces that differ in one page of code, in turns; every counter that the engine and the TLBs keep comes to its end
+// and begins anew meanwhile. What was linked before must not be good after.
+static void counters_run_out(void **state)
+{
+    enum { TABLE2 = 0x4A000, PML4_2 = 0x47000, CALLS = 200 };
+    struct engine *e = t->v->d.engine;
+    window();
+    put(P, BYTES(0xB0, 1, 0xE9, 0xF9, 0x0F, 0, 0)); // mov al,1; jmp to the next page
+    put(Q, BYTES(0x01, 0xC7, 0xC3));                // add edi,eax; ret
+    put(R, BYTES(0x01, 0xC6, 0xC3));                // add esi,eax; ret
+    memcpy(t->p.ram + PML4_2, t->p.ram + PML4, 8), tm_write64(t, PML4_2, 0x48007);
+    tm_write64(t, 0x48000, 0x49007);
+    memcpy(t->p.ram + 0x49000, t->p.ram + 0x42000, 64), tm_write64(t, 0x49018, TABLE2 | 7);
+    tm_write64(t, TABLE2, P | 7), tm_write64(t, TABLE2 + 8, R | 7);
+    S.cr4 |= CR4_PGE;
+    cpu_mode_changed(t->v);
+    // again: mov cr3,rbx; call WINDOW; mov cr3,rcx; call WINDOW; dec ebp; jnz again; hlt
+    put(CODE, BYTES(0x0F, 0x22, 0xDB, 0xE8, 0xF8, 0x7F, 0x5F, 0, 0x0F, 0x22, 0xD9, 0xE8, 0xF0, 0x7F, 0x5F, 0, 0xFF, 0xCD, 0x75,
+                    0xEC, 0xF4));
+    static const u32 from[] = {UINT32_MAX - 60, GEN_LAST - 60, GEN_LAST - 1, 60};
+    for (unsigned global = 0; global < 2; global++) { // the code of the loop is on a global page
+        u64 leaf = 0xE7 | global << 8;
+        tm_write64(t, 0x42000, leaf), tm_write64(t, 0x49000, leaf);
+        for (unsigned i = 0; i < ARRAY_LEN(from); i++)
+            for (unsigned what = 0; what < 3; what++) {
+                tlb_reset(&S.itlb), tlb_reset(&S.dtlb);
+                cpu_drop_derived(t->v);
+                S.gpr[RBX] = PML4, S.gpr[RCX] = PML4_2, S.gpr[RSP] = STACK, S.gpr[RAX] = 0;
+                S.gpr[RBP] = 20, S.gpr[RSI] = S.gpr[RDI] = 0;
+                go(CODE); // links under the numbers that come again
+                if (what == 0) e->next_gen = from[i];
+                if (what == 1) S.itlb.next_serial = S.dtlb.next_serial = from[i];
+                if (what == 2) {
+                    S.itlb.drops = e->drops[0] = S.dtlb.drops = e->drops[1] = from[i];
+                    S.itlb.restarts = e->restarts[0] = S.dtlb.restarts = e->restarts[1] = UINT32_MAX;
+                    S.itlb.next_serial = S.dtlb.next_serial = UINT32_MAX - 60;
+                }
+                S.gpr[RBP] = CALLS, S.gpr[RSI] = S.gpr[RDI] = 0;
+                go(CODE);
+                assert_int_equal(S.gpr[RSI], CALLS);
+                assert_int_equal(S.gpr[RDI], CALLS);
+            }
+    }
+}
+
 static void bytes_of_the_next_page_are_fetched_only_when_needed(void **state)
 {
     window();
@@ -436,6 +532,8 @@ int main(void)
         BOTH(store_by_a_device, long),
         BOTH(next_page_of_another_mapping, long),
         BOTH(instruction_across_pages, long),
+        BOTH(long_instruction_across_pages, long),
+        BOTH(counters_run_out, long),
         BOTH(bytes_of_the_next_page_are_fetched_only_when_needed, long),
         BOTH(page_remapped_under_linked_code, long),
         BOTH(code_written_while_the_slice_is_long, long),
