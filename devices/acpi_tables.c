@@ -270,19 +270,20 @@ static void rsdp(u8 out[36], paddr rsdt, paddr xsdt)
 
 static paddr tables_at(const struct phys *p) { return (p->low_size & PAGE_MASK) - ACPI_NVS_SIZE - ACPI_TABLES_SIZE; }
 
-struct acpi_layout acpi_build(struct phys *phys, unsigned cpus)
+struct acpi_layout acpi_build(struct phys *phys, unsigned cpus, bool hpet)
 {
     struct acpi_layout l = {.tables = tables_at(phys), .nvs = tables_at(phys) + ACPI_TABLES_SIZE};
     struct place p = {phys, l.tables + 64}; // the RSDP comes first
     paddr dsdt = place_bytes(&p, dsdt_aml, sizeof dsdt_aml);
-    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), hpet_table(&p), spcr(&p), dbg2(&p)};
+    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), spcr(&p), dbg2(&p), hpet ? hpet_table(&p) : 0};
+    unsigned n = ARRAY_LEN(listed) - !hpet;
 
     struct table t;
     begin(&t, "RSDT", 1);
-    for (unsigned i = 0; i < ARRAY_LEN(listed); i++) put32(&t, (u32)listed[i]);
+    for (unsigned i = 0; i < n; i++) put32(&t, (u32)listed[i]);
     paddr rsdt = place_table(&p, &t);
     begin(&t, "XSDT", 1);
-    for (unsigned i = 0; i < ARRAY_LEN(listed); i++) put64(&t, listed[i]);
+    for (unsigned i = 0; i < n; i++) put64(&t, listed[i]);
     paddr xsdt = place_table(&p, &t);
     if (p.at > l.nvs) panic("acpi: tables of more than %u bytes", ACPI_TABLES_SIZE);
 
@@ -294,16 +295,18 @@ struct acpi_layout acpi_build(struct phys *phys, unsigned cpus)
     return l;
 }
 
-unsigned acpi_e820(const struct phys *p, struct e820_entry e[E820_MAX])
+unsigned acpi_e820(const struct phys *p, bool with_tables, struct e820_entry e[E820_MAX])
 {
     paddr tables = tables_at(p), nvs = tables + ACPI_TABLES_SIZE;
     unsigned n = 0;
     e[n++] = (struct e820_entry){0, 0x9FC00, E820_RAM};
     e[n++] = (struct e820_entry){0x9FC00, 0x400, E820_RESERVED};  // extended BIOS data area
     e[n++] = (struct e820_entry){0xF0000, 0x10000, E820_RESERVED}; // BIOS area
-    e[n++] = (struct e820_entry){0x100000, tables - 0x100000, E820_RAM};
-    e[n++] = (struct e820_entry){tables, ACPI_TABLES_SIZE, E820_ACPI};
-    e[n++] = (struct e820_entry){nvs, ACPI_NVS_SIZE, E820_NVS};
+    e[n++] = (struct e820_entry){0x100000, (with_tables ? tables : p->low_size) - 0x100000, E820_RAM};
+    if (with_tables) {
+        e[n++] = (struct e820_entry){tables, ACPI_TABLES_SIZE, E820_ACPI};
+        e[n++] = (struct e820_entry){nvs, ACPI_NVS_SIZE, E820_NVS};
+    }
     if (p->ram_size > p->low_size)
         e[n++] = (struct e820_entry){PHYS_HOLE_END, p->ram_size - p->low_size, E820_RAM};
     return n;

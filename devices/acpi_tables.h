@@ -22,8 +22,8 @@ struct acpi_layout {
 };
 
 // APIC IDs are 0 to cpus - 1.
-struct acpi_layout acpi_build(struct phys *p, unsigned cpus);
-// The memory map of a machine with these tables. Returns the number of entries.
-unsigned acpi_e820(const struct phys *p, struct e820_entry e[E820_MAX]);
+struct acpi_layout acpi_build(struct phys *p, unsigned cpus, bool hpet);
+// The memory map of a machine with these tables, or without. Returns the number of entries.
+unsigned acpi_e820(const struct phys *p, bool tables, struct e820_entry e[E820_MAX]);
 
 #endif

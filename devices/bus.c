@@ -13,17 +13,34 @@ static void claim(struct bus *b, unsigned n)
     memset(b->port_owner + r->first, (int)(n + 1), r->last - r->first + 1);
 }
 
+static void claim_all(struct bus *b, bool over)
+{
+    for (unsigned i = 0; i < b->ports_n; i++)
+        if (b->port[i].over == over) claim(b, i);
+}
+
+static void map_port(struct bus *b, struct bus_range r)
+{
+    if (b->ports_n == BUS_RANGES || r.last > 65535) panic("bus: cannot map ports %xh to %xh", (u32)r.first, (u32)r.last);
+    b->port[b->ports_n] = r;
+    claim(b, b->ports_n++);
+    claim_all(b, true);
+}
+
 void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count)
 {
-    if (b->ports_n == BUS_RANGES || first + count > 65536) panic("bus: cannot map %u ports at %xh", count, first);
-    b->port[b->ports_n] = (struct bus_range){first, first + count - 1, d, region};
-    claim(b, b->ports_n++);
+    map_port(b, (struct bus_range){first, first + count - 1, d, region, false});
+}
+
+void bus_map_port_over(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count)
+{
+    map_port(b, (struct bus_range){first, first + count - 1, d, region, true});
 }
 
 void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size)
 {
     if (b->mems_n == BUS_RANGES) panic("bus: more than %d memory ranges", BUS_RANGES);
-    b->mem[b->mems_n++] = (struct bus_range){first, first + size - 1, d, region};
+    b->mem[b->mems_n++] = (struct bus_range){first, first + size - 1, d, region, false};
 }
 
 static unsigned drop(struct bus_range *r, unsigned n, const struct device *d, unsigned region)
@@ -39,7 +56,8 @@ void bus_unmap(struct bus *b, struct device *d, unsigned region)
     b->mems_n = drop(b->mem, b->mems_n, d, region);
     b->ports_n = drop(b->port, b->ports_n, d, region);
     memset(b->port_owner, 0, sizeof b->port_owner);
-    for (unsigned i = 0; i < b->ports_n; i++) claim(b, i);
+    claim_all(b, false);
+    claim_all(b, true);
 }
 
 static const struct bus_range *port_range(const struct bus *b, u16 port)

@@ -11,17 +11,21 @@ struct bus_range {
     u64 first, last;
     struct device *dev;
     unsigned region;
+    bool over; // keeps its ports, whatever is mapped later
 };
 
 struct bus {
     struct bus_range port[BUS_RANGES], mem[BUS_RANGES];
     unsigned ports_n, mems_n;
-    u8 port_owner[65536]; // number of the range that claims the port, plus 1; where ranges overlap the later one
+    u8 port_owner[65536]; // number of the range that claims the port, plus 1; where ranges overlap the later one, but for `over`
     u64 unclaimed_reads, unclaimed_writes;
 };
 
 void bus_init(struct bus *b);
 void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count);
+// The same, over what lies there now and over what is mapped there later (a PCI function's ports move): for the ports that
+// the user chose.
+void bus_map_port_over(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count);
 void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size);
 void bus_unmap(struct bus *b, struct device *d, unsigned region); // all ranges of that region, ports and memory
 // An access wider than its device decodes (device_ops.max_size) is split into pieces of that size, and one that

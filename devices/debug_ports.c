@@ -1,7 +1,8 @@
-// isa-debug-exit, port E9h and pc-testdev, with the semantics that test suites expect of QEMU's devices.
+// isa-debug-exit, debug consoles and pc-testdev, with the semantics that test suites expect of QEMU's devices.
 //
 //   isa-debug-exit  iobase, iosize of the command line; a write of v ends the machine with status (v << 1) | 1; reads 0
-//   E9h             a byte to the debug console; reads E9h, which tells that the console is there
+//   E9h             a byte to the debug console; reads E9h, which tells that the console is there; isa-debugcon: one more,
+//                   or this one, at iobase, reads as readback
 //   pc-testdev      2000h + n: a write sets input n of the interrupt controllers to (value != 0)
 //                   E0h-E3h scratch of any width;  E4h-E7h flush;  FF000000h 64 KiB of memory behind MMIO
 #include "devices/debug_ports.h"
@@ -29,30 +30,42 @@ void debug_exit_init(struct debug_exit *e, struct bus *b, struct clock *c, u16 p
 {
     memset(e, 0, sizeof *e);
     e->dev = (struct device){.ops = &exit_ops, .clock = c};
-    bus_map_port(b, &e->dev, 0, port, size);
+    bus_map_port_over(b, &e->dev, 0, port, size);
 }
 
-// ---- port E9h ----
+// ---- debug consoles ----
 
-static u64 e9_read(struct device *d, unsigned region, u64 offset, unsigned size)
-{
-    (void)d, (void)region, (void)offset, (void)size;
-    return 0xE9;
-}
-
-static void e9_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 value)
+static u64 console_read(struct device *d, unsigned region, u64 offset, unsigned size)
 {
     (void)region, (void)offset, (void)size;
-    chardev_write(&((struct port_e9 *)d)->chr, (u8)value);
+    return ((struct debug_console *)d)->readback;
 }
 
-static const struct device_ops e9_ops = {.name = "port-e9", .max_size = 1, .read = e9_read, .write = e9_write};
+static void console_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 value)
+{
+    (void)region, (void)offset, (void)size;
+    chardev_write(&((struct debug_console *)d)->chr, (u8)value);
+}
 
-void port_e9_init(struct port_e9 *p, struct bus *b, struct clock *c)
+static const struct device_ops console_ops = {.name = "debug-console", .max_size = 1, .read = console_read, .write = console_write};
+
+static void console_set(struct debug_console *p, struct clock *c, u8 readback)
 {
     memset(p, 0, sizeof *p);
-    p->dev = (struct device){.ops = &e9_ops, .clock = c};
-    bus_map_port(b, &p->dev, 0, 0xE9, 1);
+    p->dev = (struct device){.ops = &console_ops, .clock = c};
+    p->readback = readback;
+}
+
+void debug_console_init(struct debug_console *p, struct bus *b, struct clock *c)
+{
+    console_set(p, c, DEBUG_CONSOLE_PORT);
+    bus_map_port(b, &p->dev, 0, DEBUG_CONSOLE_PORT, 1);
+}
+
+void debug_console_init_at(struct debug_console *p, struct bus *b, struct clock *c, u16 port, u8 readback)
+{
+    console_set(p, c, readback);
+    bus_map_port_over(b, &p->dev, 0, port, 1);
 }
 
 // ---- pc-testdev ----

@@ -1,4 +1,4 @@
-// Ports for test programs: isa-debug-exit, the debug console at E9h, and pc-testdev.
+// Ports for test programs: isa-debug-exit, debug consoles, and pc-testdev.
 #ifndef DEVICES_DEBUG_PORTS_H
 #define DEVICES_DEBUG_PORTS_H
 
@@ -10,13 +10,18 @@ struct debug_exit {
     void (*exit)(void *to, u32 status); // (value << 1) | 1
     void *to;
 };
-void debug_exit_init(struct debug_exit *e, struct bus *b, struct clock *c, u16 port, unsigned size); // size 1, 2 or 4
+// `size` ports (1, 2 or 4), over whatever else is there.
+void debug_exit_init(struct debug_exit *e, struct bus *b, struct clock *c, u16 port, unsigned size);
 
-struct port_e9 {
+#define DEBUG_CONSOLE_PORT 0xE9
+struct debug_console {
     struct device dev;
     struct chardev chr;
+    u8 readback; // what a read gives
 };
-void port_e9_init(struct port_e9 *p, struct bus *b, struct clock *c);
+void debug_console_init(struct debug_console *p, struct bus *b, struct clock *c); // the board's: port E9h, reads E9h
+// isa-debugcon, over whatever else is there.
+void debug_console_init_at(struct debug_console *p, struct bus *b, struct clock *c, u16 port, u8 readback);
 
 #define TESTDEV_MEM_BASE 0xFF000000ull
 #define TESTDEV_MEM_SIZE 0x10000

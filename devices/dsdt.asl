@@ -205,6 +205,13 @@ DefinitionBlock ("dsdt.aml", "DSDT", 1, "MTRYSH", "MATRYOSH", 0x00000001)
             Name (_HID, EisaId ("PNP0103"))
             Name (_UID, 0)
             Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadOnly, 0xFED00000, 0x00000400) })
+            OperationRegion (REGS, SystemMemory, 0xFED00000, 0x0400)
+            Field (REGS, DWordAcc, NoLock, Preserve) { CAPS, 32 }
+            Method (_STA) // a board without one reads all ones there
+            {
+                If (CAPS == 0xFFFFFFFF) { Return (0x00) }
+                Return (0x0F)
+            }
         }
 
         Device (FWCF)

@@ -85,10 +85,10 @@ void firmware_leave(struct machine *m)
 {
     interrupt_controllers(&m->bus);
     piix_firmware(&m->piix);
-    acpi_pm_firmware(&m->pm);
+    if (!m->config.acpi_off) acpi_pm_firmware(&m->pm);
     lapic_virtual_wire(&m->lapic[0]);
     for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
-    m->acpi = acpi_build(&m->phys, m->cpus_n);
+    if (!m->config.acpi_off) m->acpi = acpi_build(&m->phys, m->cpus_n, !m->config.hpet_off);
     mp_tables_build(m);
     vectors(&m->phys);
     data_area(&m->phys);

@@ -244,6 +244,7 @@ static void wire_timers(struct machine *m)
     cmos_init(&m->cmos, &m->bus, &m->clock, m->config.rtc_start, p->low_size, p->ram_size - p->low_size, m->cpus_n);
     m->cmos.irq8 = (struct irq_line){isa_irq, m, 8};
     add(m, &m->cmos.dev);
+    if (m->config.hpet_off) return;
     hpet_init(&m->hpet, &m->bus, &m->clock);
     m->hpet.irq0 = (struct irq_line){hpet_legacy_irq, m, 0};
     m->hpet.irq8 = (struct irq_line){hpet_legacy_irq, m, 8};
@@ -289,6 +290,7 @@ static void wire_pci(struct machine *m)
     piix_init(&m->piix, &m->pci, &m->clock);
     add(m, &m->piix.host.dev);
     add(m, &m->piix.isa.dev);
+    if (m->config.acpi_off) return;
     acpi_pm_init(&m->pm, &m->pci, &m->bus, &m->clock);
     m->pm.sci = (struct irq_line){isa_irq, m, ACPI_PM_SCI};
     m->pm.power_off = soft_off;
@@ -305,7 +307,7 @@ static void wire_firmware_interface(struct machine *m)
     fw_cfg_add_u16(&m->fw_cfg, FW_CFG_MAX_CPUS, (u16)m->cpus_n);
     fw_cfg_add_u16(&m->fw_cfg, FW_CFG_BOOT_MENU, 0);
     fw_cfg_add_u32(&m->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1);
-    m->e820_n = acpi_e820(&m->phys, m->e820);
+    m->e820_n = acpi_e820(&m->phys, !m->config.acpi_off, m->e820);
     fw_cfg_add_file(&m->fw_cfg, "etc/e820", m->e820, m->e820_n * (u32)sizeof m->e820[0]);
     add(m, &m->fw_cfg.dev);
 }
@@ -313,8 +315,7 @@ static void wire_firmware_interface(struct machine *m)
 static void wire_debug(struct machine *m)
 {
     const struct machine_config *c = &m->config;
-    port_e9_init(&m->port_e9, &m->bus, &m->clock);
-    m->port_e9.chr = c->debug_console;
+    debug_console_init(&m->port_e9, &m->bus, &m->clock);
     add(m, &m->port_e9.dev);
     if (c->testdev) {
         testdev_init(&m->testdev, &m->bus, &m->clock);
@@ -323,11 +324,17 @@ static void wire_debug(struct machine *m)
         m->testdev.to = m;
         add(m, &m->testdev.dev);
     }
-    if (c->debug_exit_port) { // last: it may lie over another device's ports
-        debug_exit_init(&m->debug_exit, &m->bus, &m->clock, c->debug_exit_port, c->debug_exit_size);
-        m->debug_exit.exit = debug_exit;
-        m->debug_exit.to = m;
-        add(m, &m->debug_exit.dev);
+    for (unsigned i = 0; i < c->debug_consoles; i++) {
+        const struct machine_debug_console *d = &c->debug_console[i];
+        debug_console_init_at(&m->debug_console[i], &m->bus, &m->clock, d->port, d->readback);
+        m->debug_console[i].chr = d->chr;
+        add(m, &m->debug_console[i].dev);
+    }
+    for (unsigned i = 0; i < c->debug_exits; i++) {
+        debug_exit_init(&m->debug_exit[i], &m->bus, &m->clock, c->debug_exit[i].port, c->debug_exit[i].size);
+        m->debug_exit[i].exit = debug_exit;
+        m->debug_exit[i].to = m;
+        add(m, &m->debug_exit[i].dev);
     }
 }
 
@@ -404,4 +411,7 @@ u32 machine_serial_input(struct machine *m, unsigned port, const u8 *bytes, u32 
     return port < MACHINE_SERIAL ? uart_input(&m->uart[port], bytes, n) : 0;
 }
 
-void machine_power_button(struct machine *m) { acpi_pm_power_button(&m->pm); }
+void machine_power_button(struct machine *m)
+{
+    if (!m->config.acpi_off) acpi_pm_power_button(&m->pm);
+}

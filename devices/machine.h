@@ -28,6 +28,7 @@
 
 #define MACHINE_CPUS_MAX    16
 #define MACHINE_SERIAL      2
+#define MACHINE_DEBUG_DEVICES 4 // of a kind
 #define MACHINE_RAM_MIN     (2ull << 20) // 1 MiB of a PC, and room above it for the ACPI tables
 
 struct machine_config {
@@ -36,10 +37,13 @@ struct machine_config {
     struct cpu_features features;
     s64 rtc_start; // seconds since 1970
     struct chardev serial[MACHINE_SERIAL];
-    struct chardev debug_console; // port E9h
-    u16 debug_exit_port;          // isa-debug-exit; 0: not there
-    unsigned debug_exit_size;
-    bool testdev; // pc-testdev
+    struct machine_debug_console { u16 port; u8 readback; struct chardev chr; } debug_console[MACHINE_DEBUG_DEVICES]; // isa-debugcon
+    unsigned debug_consoles; // how many; with none, writes to port E9h go nowhere
+    struct machine_debug_exit { u16 port; u8 size; } debug_exit[MACHINE_DEBUG_DEVICES]; // isa-debug-exit; size 1, 2 or 4 ports
+    unsigned debug_exits;
+    bool testdev;  // pc-testdev
+    bool acpi_off; // neither tables nor the power management function
+    bool hpet_off;
 };
 
 enum machine_end {
@@ -95,8 +99,8 @@ struct machine {
     struct piix piix;
     struct acpi_pm pm;
     struct fw_cfg fw_cfg;
-    struct debug_exit debug_exit;
-    struct port_e9 port_e9;
+    struct debug_exit debug_exit[MACHINE_DEBUG_DEVICES];
+    struct debug_console port_e9, debug_console[MACHINE_DEBUG_DEVICES];
     struct testdev testdev;
 
     struct device irq_lines;     // the wires between devices and controllers, as a device: they have a state

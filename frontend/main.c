@@ -233,8 +233,8 @@ int main(int argc, char **argv)
     if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     struct machine_config c = {.ram_size = s->o.memory, .cpus = s->o.cpus, .features = s->o.features, .rtc_start = s->o.rtc_start,
                                .testdev = s->o.testdev};
-    if (s->o.debug_exit) c.debug_exit_port = s->o.debug_exit_port, c.debug_exit_size = s->o.debug_exit_size;
-    if (s->o.debugcon) c.debug_console = (struct chardev){to_stdout, NULL};
+    if (s->o.debug_exit) c.debug_exit[c.debug_exits++] = (struct machine_debug_exit){s->o.debug_exit_port, (u8)s->o.debug_exit_size};
+    if (s->o.debugcon) c.debug_console[c.debug_consoles++] = (struct machine_debug_console){DEBUG_CONSOLE_PORT, 0xE9, {to_stdout, NULL}};
     int status = open_serial(s, &c);
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);

@@ -64,9 +64,8 @@ static const char *make_machine(struct golden *g)
                                .cpus = 1,
                                .features = g->o.features,
                                .rtc_start = g->o.rtc_start,
-                               .testdev = g->o.testdev,
-                               .debug_exit_port = g->o.debug_exit_port,
-                               .debug_exit_size = g->o.debug_exit_size};
+                               .testdev = g->o.testdev};
+    if (g->o.debug_exit) c.debug_exit[c.debug_exits++] = (struct machine_debug_exit){g->o.debug_exit_port, (u8)g->o.debug_exit_size};
     c.serial[0] = (struct chardev){take_serial, g};
     const char *line;
     g->m = calloc(1, sizeof *g->m);

@@ -52,7 +52,7 @@ static int teardown(void **state)
 static void rsdp_and_roots(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1);
+    struct acpi_layout l = acpi_build(p, 1, true);
     paddr rsdp = 0;
     for (paddr a = 0xE0000; a < 0x100000 && !rsdp; a += 16) // as without a boot protocol that names it (5.2.5.1)
         if (is(p, a, "RSD PTR ") && !sum(p, a, 20)) rsdp = a;
@@ -76,7 +76,7 @@ static void rsdp_and_roots(void **state)
 static void fadt_names_the_power_management_block(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1);
+    struct acpi_layout l = acpi_build(p, 1, true);
     paddr f = find(p, phys_read64(p, 0, l.rsdp + 24), "FACP");
     paddr facs = phys_read32(p, 0, f + 36), dsdt = phys_read32(p, 0, f + 40);
     assert_true(is(p, facs, "FACS") && is(p, dsdt, "DSDT"));
@@ -109,7 +109,7 @@ static void fadt_names_the_power_management_block(void **state)
 static void madt_lists_processors_and_overrides(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 3);
+    struct acpi_layout l = acpi_build(p, 3, true);
     paddr m = find(p, phys_read64(p, 0, l.rsdp + 24), "APIC");
     assert_int_equal(phys_read32(p, 0, m + 36), 0xFEE00000);
     assert_int_equal(phys_read32(p, 0, m + 40), 1); // an 8259 pair, too
@@ -148,7 +148,7 @@ static void madt_lists_processors_and_overrides(void **state)
 static void hpet_table(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1);
+    struct acpi_layout l = acpi_build(p, 1, true);
     paddr h = find(p, phys_read64(p, 0, l.rsdp + 24), "HPET");
     assert_int_equal(phys_read32(p, 0, h + 4), 56);
     assert_int_equal(phys_read32(p, 0, h + 36), 0x8086A201);
@@ -158,7 +158,7 @@ static void hpet_table(void **state)
 static void console_is_com1(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1);
+    struct acpi_layout l = acpi_build(p, 1, true);
     paddr s = find(p, phys_read64(p, 0, l.rsdp + 24), "SPCR");
     assert_int_equal(phys_read32(p, 0, s + 4), 80);
     assert_int_equal(phys_read8(p, 0, s + 36), 0); // a full 16550
@@ -189,7 +189,7 @@ static void console_is_com1(void **state)
 static void tables_disassemble(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 2);
+    struct acpi_layout l = acpi_build(p, 2, true);
     if (system("iasl -v >/dev/null 2>&1")) skip();
     char folder[] = "/tmp/matryoshka-acpi.XXXXXX", path[64], command[256];
     assert_non_null(mkdtemp(folder));
@@ -218,9 +218,9 @@ static void tables_disassemble(void **state)
 static void memory_map_is_sorted_and_types_the_tables(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1);
+    struct acpi_layout l = acpi_build(p, 1, true);
     struct e820_entry e[E820_MAX];
-    unsigned n = acpi_e820(p, e);
+    unsigned n = acpi_e820(p, true, e);
     u64 ram = 0, end = 0;
     bool data = false, nvs = false;
     for (unsigned i = 0; i < n; i++) {

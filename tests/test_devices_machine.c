@@ -13,16 +13,20 @@ static void console_write(void *opaque, const u8 *bytes, u32 n)
     while (n-- && c->n < sizeof c->bytes) c->bytes[c->n++] = *bytes++;
 }
 
-static struct machine *make(struct console *c, unsigned cpus)
+static struct machine *make_as(struct machine_config config)
 {
     struct machine *m = calloc(1, sizeof *m);
-    struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .debug_exit_port = 0xF4, .debug_exit_size = 4};
     cpu_features_max(&config.features);
-    if (c) config.serial[0] = (struct chardev){console_write, c};
     const char *why = NULL;
     assert_non_null(m);
     if (!machine_init(m, &config, &why)) fail_msg("%s", why);
     return m;
+}
+static struct machine *make(struct console *c, unsigned cpus)
+{
+    struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .debug_exit = {{0xF4, 4}}, .debug_exits = 1};
+    if (c) config.serial[0] = (struct chardev){console_write, c};
+    return make_as(config);
 }
 static void destroy(struct machine *m)
 {
@@ -237,6 +241,82 @@ static void a_second_processor_starts(void **state)
     destroy(m);
 }
 
+// Each at its ports, port 0 too, over the board's own devices and over one that is mapped later: the power management block
+// comes to 600h with each reset.
+static void debug_devices_lie_over_the_board(void **state)
+{
+    struct console c[3] = {{.n = 0}};
+    struct machine *m = make_as((struct machine_config){
+        .ram_size = 4 << 20, .cpus = 1, .debug_exit = {{0, 1}, {0x604, 2}, {0x3F8, 4}}, .debug_exits = 3,
+        .debug_console = {{0xE9, 0x5A, {console_write, &c[0]}}, {0x402, 0xE9, {console_write, &c[1]}}}, .debug_consoles = 2,
+        .serial = {{console_write, &c[2]}}});
+    static const u16 exits[] = {0, 0x604, 0x3F8};
+    for (unsigned i = 0; i < ARRAY_LEN(exits); i++) {
+        machine_reset(m);
+        bus_port_write(&m->bus, exits[i], 1, i + 1);
+        assert_int_equal(m->request.what, MACHINE_EXIT);
+        assert_int_equal(m->request.status, (i + 1) << 1 | 1);
+    }
+    bus_port_write(&m->bus, 0xE9, 1, 'a');
+    bus_port_write(&m->bus, 0x402, 1, 'b');
+    assert_int_equal(bus_port_read(&m->bus, 0xE9, 1), 0x5A);
+    assert_int_equal(bus_port_read(&m->bus, 0x402, 1), 0xE9);
+    assert_int_equal(c[0].n, 1);
+    assert_int_equal(c[0].bytes[0], 'a');
+    assert_int_equal(c[1].n, 1);
+    assert_int_equal(c[1].bytes[0], 'b');
+    assert_int_equal(c[2].n, 0); // its port is taken
+    assert_int_equal(bus_port_read(&m->bus, 0x608, 4) >> 24, 0); // the rest of the block is where it was: the PM timer
+    destroy(m);
+}
+
+static u64 e820_of(const struct machine *m, u32 type)
+{
+    u64 size = 0;
+    for (unsigned i = 0; i < m->e820_n; i++)
+        if (m->e820[i].type == type) size += m->e820[i].size;
+    return size;
+}
+
+// Nothing by which a guest would find ACPI, and the memory is its own.
+static void without_acpi(void **state)
+{
+    const u64 ram = 4 << 20;
+    struct machine *m = make_as((struct machine_config){.ram_size = ram, .cpus = 1, .acpi_off = true});
+    for (paddr a = 0; a < ram; a += 16) assert_false(phys_read64(&m->phys, 0, a) == 0x2052545020445352ull); // "RSD PTR "
+    assert_int_equal(m->acpi.rsdp, 0);
+    assert_int_equal(e820_of(m, E820_ACPI) + e820_of(m, E820_NVS), 0);
+    assert_int_equal(e820_of(m, E820_RAM), ram - 0x100000 + 0x9FC00);
+    bus_port_write(&m->bus, 0xCF8, 4, 0x80000B00); // 00:01.3
+    assert_int_equal(bus_port_read(&m->bus, 0xCFC, 4), 0xFFFFFFFF);
+    bus_port_write(&m->bus, 0x604, 2, 0x2000); // soft-off
+    assert_int_equal(m->request.what, MACHINE_RUN);
+    assert_int_equal(bus_port_read(&m->bus, 0x608, 4), 0xFFFFFFFF);
+    machine_power_button(m);
+    machine_reset(m);
+    destroy(m);
+}
+
+static bool lists(const struct machine *m, u32 signature)
+{
+    paddr rsdt = phys_read32((struct phys *)&m->phys, 0, m->acpi.rsdp + 16);
+    for (u32 i = 36; i < phys_read32((struct phys *)&m->phys, 0, rsdt + 4); i += 4)
+        if (phys_read32((struct phys *)&m->phys, 0, phys_read32((struct phys *)&m->phys, 0, rsdt + i)) == signature) return true;
+    return false;
+}
+
+static void without_hpet(void **state)
+{
+    struct machine *with = make(NULL, 1), *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .hpet_off = true});
+    assert_int_equal(bus_mem_read(&with->bus, 0xFED00000, 4), 0x8086A201);
+    assert_int_equal(bus_mem_read(&m->bus, 0xFED00000, 4), 0xFFFFFFFF);
+    assert_true(lists(with, 0x54455048)); // "HPET"
+    assert_false(lists(m, 0x54455048));
+    assert_true(lists(m, 0x43495041)); // "APIC"
+    destroy(with);
+    destroy(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +331,9 @@ int main(void)
         cmocka_unit_test(bios_calls_return),
         cmocka_unit_test(two_machines_share_nothing),
         cmocka_unit_test(a_second_processor_starts),
+        cmocka_unit_test(debug_devices_lie_over_the_board),
+        cmocka_unit_test(without_acpi),
+        cmocka_unit_test(without_hpet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,9 +271,9 @@ static void debug_devices(void **state)
     out8(&b, 0xF4, 0);
     assert_int_equal(status, 1);
 
-    struct port_e9 p;
+    struct debug_console p;
     u8 byte = 0;
-    port_e9_init(&p, &b.bus, &b.clock);
+    debug_console_init(&p, &b.bus, &b.clock);
     p.chr = (struct chardev){note_byte, &byte};
     out8(&b, 0xE9, 'M');
     assert_int_equal(byte, 'M');
