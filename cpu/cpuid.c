@@ -13,6 +13,7 @@
 // Leaf 5 reports MONITOR/MWAIT without extensions: MWAIT then waits as HLT does, and kernels use the form "STI; MWAIT".
 //
 // Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal leaf 6 bits.
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,8 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_SPEC_CTRL, FEATURE_BHI_CTRL}, {FEATURE_CX8, FEATURE_CX16}, {FEATURE_PCID, FEATURE_INVPCID}, {FEATURE_PSE, FEATURE_PSE36}, {FEATURE_MCE, FEATURE_MCA},
 };
 
+const char *cpu_feature_name(unsigned n) { return n + 1 < FEATURE_COUNT ? feature_rows[n + 1].name : NULL; }
+
 static void feature_set(struct cpu_features *f, unsigned n, bool on)
 {
     if (on)
@@ -82,26 +85,37 @@ void cpu_features_max(struct cpu_features *f)
 
 // ---- the -cpu option ----
 
-// Words that scripts pass and that change nothing here.
-static const char *const ignored_words[] = {"enforce", "check", "migratable", "pmu", "host-phys-bits", "vendor", "model-id",
-                                            "family", "model", "stepping", "level", "xlevel", "min-level", "l3-cache",
-                                            "host-cache-info", "kvm", "svm", "tcg-cpuid", "mds-no", "taa-no", "rdctl-no",
-                                            "ibrs-all", "skip-l1dfl-vmentry", "pschange-mc-no", "kvm-pv-enforce-cpuid"};
+// Words that scripts pass and that ask for nothing which is not so: what is wrong is an error always, and nothing is the host's.
+static const char *const no_effect[] = {"enforce", "check", "migratable", "host-phys-bits", "l3-cache", "host-cache-info", "kvm", "tcg-cpuid",
+                                        "kvm-pv-enforce-cpuid"};
+// What the processor says of itself.
+static const char *const fixed[] = {"family", "model", "stepping", "model-id", "level", "xlevel", "min-level", "min-xlevel", "xlevel2"};
+// Bits of IA32_ARCH_CAPABILITIES, which come together.
+static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vmentry", "ssb-no", "mds-no", "pschange-mc-no", "taa-no", "sbdr-ssdp-no",
+                                         "fbsdp-no", "psdp-no", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "its-no"};
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
-static const char *const foreign[] = {"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "adx", "aes", "pclmulqdq", "sha-ni", "lzcnt",
-                                      "abm", "rtm", "hle", "mpx", "avx512f", "waitpkg", "cet-ss", "cet-ibt", "lam", "pks", "svme",
-                                      "sse4a", "3dnow", "dca", "pdcm", "est", "tm", "tm2", "ds", "acpi", "ht", "htt", "smx",
-                                      "dtes64", "pbe", "ssbd", "stibp", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote",
-                                      "vaes", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd", "amx-tile", "fred"};
+static const char *const foreign[] = {
+    "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "adx", "aes", "pclmulqdq", "sha-ni", "lzcnt", "abm", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
+    "lam", "pks", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
+    "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ssbd", "stibp", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
+    "amd-no-ssb", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote", "vaes", "vpclmulqdq", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
+    "xsaveerptr", "xfd", "amx-tile", "amx-int8", "amx-bf16", "fred", "intel-pt", "core-capability", "split-lock-detect", "bus-lock-detect", "tsx-ctrl", "tsx-ldtrk",
+    "avx-vnni", "avx512f", "avx512dq", "avx512ifma", "avx512pf", "avx512er", "avx512cd", "avx512bw", "avx512vl", "avx512vbmi", "avx512vbmi2", "avx512vnni",
+    "avx512bitalg", "avx512vpopcntdq", "avx512-4vnniw", "avx512-4fmaps", "avx512-vp2intersect", "avx512-bf16", "avx512-fp16", "full-width-write", "fxsr-opt",
+    "cmp-legacy", "cr8legacy", "extapic", "ibs", "osvw", "skinit", "wdt", "tce", "nodeid-msr", "perfctr-core", "perfctr-nb", "rsba", "pcommit", "kvmclock"};
+static const struct { const char *name, *ours; } aliases[] = {{"pni", "sse3"}, {"3dnowprefetch", "prefetchw"}, {"xd", "nx"}};
 
-// QEMU's model names, which scripts pass: each gives the one processor that there is.
-static const char *const models[] = {"max", "host", "base", "qemu32", "qemu64", "kvm32", "kvm64", "486", "pentium", "pentium2",
-                                     "pentium3", "coreduo", "core2duo", "n270", "athlon", "phenom", "Conroe", "Penryn", "Nehalem",
-                                     "Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client",
-                                     "Skylake-Server", "Cascadelake-Server", "Cooperlake", "Icelake-Client", "Icelake-Server",
-                                     "Denverton", "Snowridge", "KnightsMill", "SapphireRapids", "GraniteRapids", "SierraForest",
-                                     "Opteron_G1", "Opteron_G2", "Opteron_G3", "Opteron_G4", "Opteron_G5", "EPYC", "EPYC-Rome",
-                                     "EPYC-Milan", "EPYC-Genoa", "Dhyana"};
+// QEMU's model names that scripts pass and whose features are all here: each gives the one processor that there is. The others would
+// leave their users without what they asked for.
+static const char *const models[] = {"max", "host", "qemu64", "kvm64", "core2duo", "Conroe", "Penryn", "Nehalem"};
+static const char *const newer[] = {"Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client", "Skylake-Server", "Cascadelake-Server",
+                                    "Cooperlake", "Icelake-Client", "Icelake-Server", "Denverton", "Snowridge", "KnightsMill", "SapphireRapids",
+                                    "GraniteRapids", "SierraForest"};
+static const char *const narrow[] = {"base", "qemu32", "kvm32", "486", "pentium", "pentium2", "pentium3", "coreduo", "n270", "athlon"};
+static const char *const amd[] = {"phenom", "Opteron_G1", "Opteron_G2", "Opteron_G3", "Opteron_G4", "Opteron_G5", "EPYC", "EPYC-Rome", "EPYC-Milan",
+                                  "EPYC-Genoa", "Dhyana"};
+
+const char *cpu_model_name(unsigned n) { return n < ARRAY_LEN(models) ? models[n] : NULL; }
 
 static bool same_word(const char *a, size_t n, const char *b) // '-', '_' and '.' do not matter
 {
@@ -117,6 +131,8 @@ static bool same_word(const char *a, size_t n, const char *b) // '-', '_' and '.
 
 static unsigned find_feature(const char *word, size_t n)
 {
+    for (unsigned i = 0; i < ARRAY_LEN(aliases); i++)
+        if (same_word(word, n, aliases[i].name)) word = aliases[i].ours, n = strlen(word);
     for (unsigned i = 1; i < FEATURE_COUNT; i++)
         if (same_word(word, n, feature_rows[i].name)) return i;
     return 0;
@@ -151,7 +167,7 @@ static bool in_list(const char *const *list, size_t count, const char *word, siz
 }
 
 // A model's name, less what QEMU hangs on it: -IBRS, -noTSX, -v2.
-static bool known_model(const char *word, size_t n)
+static size_t model_length(const char *word, size_t n)
 {
     static const char *const tails[] = {"-IBRS", "-IBPB", "-noTSX"};
     if (n > 3 && word[n - 3] == '-' && word[n - 2] == 'v') n -= 3;
@@ -159,19 +175,37 @@ static bool known_model(const char *word, size_t n)
         size_t k = strlen(tails[i]);
         if (n > k && same_word(word + n - k, k, tails[i])) n -= k;
     }
-    return in_list(models, ARRAY_LEN(models), word, n);
+    return n;
 }
 
-static bool unknown_model(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
+static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, ...)
 {
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(buf, buf_size, fmt, ap);
+    va_end(ap);
+    *why = buf;
+    return false;
+}
+
+static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
+{
+    size_t k = model_length(word, n);
+    int shown = (int)n;
+    if (in_list(models, ARRAY_LEN(models), word, k)) return true;
+    if (in_list(newer, ARRAY_LEN(newer), word, k))
+        return fail(buf, buf_size, why, "'%.*s' has features that are not there yet, as AES or AVX; max has all that are", shown, word);
+    if (in_list(narrow, ARRAY_LEN(narrow), word, k))
+        return fail(buf, buf_size, why, "'%.*s' is less than the processor that is there; take features away from max", shown, word);
+    if (in_list(amd, ARRAY_LEN(amd), word, k)) return fail(buf, buf_size, why, "'%.*s' is AMD's, and the processor is Intel's; use max", shown, word);
     unsigned best = 99, at = 0;
     for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
         unsigned d = distance(word, n, models[i]);
         if (d < best) best = d, at = i;
     }
-    snprintf(buf, buf_size, "unknown model '%.*s'; did you mean '%s'?", (int)n, word, models[best <= 4 ? at : 0]);
-    *why = buf;
-    return false;
+    if (best > 1 + n / 4) return fail(buf, buf_size, why, "unknown model '%.*s' (-cpu help lists them)", shown, word);
+    return fail(buf, buf_size, why, "unknown model '%.*s'; did you mean '%s'?", shown, word, models[at]);
 }
 
 static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
@@ -181,12 +215,8 @@ static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, cons
         unsigned d = distance(word, n, feature_rows[i].name);
         if (d < best) best = d, at = i;
     }
-    if (best <= 4)
-        snprintf(buf, buf_size, "unknown feature '%.*s'; did you mean '%s'?", (int)n, word, feature_rows[at].name);
-    else
-        snprintf(buf, buf_size, "unknown feature '%.*s'", (int)n, word);
-    *why = buf;
-    return false;
+    if (best > n / 3) return fail(buf, buf_size, why, "unknown feature '%.*s' (-cpu help lists them)", (int)n, word);
+    return fail(buf, buf_size, why, "unknown feature '%.*s'; did you mean '%s'?", (int)n, word, feature_rows[at].name);
 }
 
 static bool parse_switch(const char *value, size_t n, bool *on)
@@ -213,40 +243,43 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
             bool named = n != 0;
             for (size_t i = 0; i < n; i++)
                 if (word[i] == '+' || word[i] == '=') named = false;
+            if (n == 0) return fail(buf, buf_size, why, "no model; use 'max'");
             if (named) {
-                if (known_model(word, n)) continue;
-                return unknown_model(word, n, buf, buf_size, why);
-            }
-            if (n == 0) {
-                snprintf(buf, buf_size, "no model; use 'max'");
-                *why = buf;
-                return false;
+                if (!parse_model(word, n, buf, buf_size, why)) return false;
+                continue;
             }
         }
         if (n == 0) continue;
         bool on = true, plus = word[0] == '+', minus = word[0] == '-';
         if (plus || minus) word++, n--, on = plus;
-        const char *equals = memchr(word, '=', n);
-        size_t key = equals ? (size_t)(equals - word) : n;
+        const char *equals = memchr(word, '=', n), *value = equals ? equals + 1 : "";
+        size_t key = equals ? (size_t)(equals - word) : n, value_n = equals ? n - key - 1 : 0;
+        int key_shown = (int)key;
         if (equals && (same_word(word, key, "phys-bits") || same_word(word, key, "host-phys-bits-limit"))) {
             char *end;
-            unsigned long bits = strtoul(equals + 1, &end, 10);
-            if (end != word + n || bits < 32 || bits > 52) {
-                snprintf(buf, buf_size, "phys-bits must be 32 to 52, not '%.*s'", (int)(n - key - 1), equals + 1);
-                *why = buf;
-                return false;
-            }
+            unsigned long bits = strtoul(value, &end, 10);
+            if (end != word + n || bits < 32 || bits > 52)
+                return fail(buf, buf_size, why, "phys-bits must be 32 to 52, not '%.*s'", (int)value_n, value);
             f->maxphyaddr = (u8)bits;
             continue;
         }
-        if (in_list(ignored_words, ARRAY_LEN(ignored_words), word, key) || (key > 4 && !memcmp(word, "vmx-", 4)) ||
-            (key > 3 && !memcmp(word, "hv-", 3)) || (key > 3 && !memcmp(word, "hv_", 3)) ||
-            (key > 4 && !memcmp(word, "kvm-", 4)))
-            continue;
-        if (equals && !parse_switch(equals + 1, n - key - 1, &on)) {
-            snprintf(buf, buf_size, "'%.*s' wants on or off", (int)n, word);
-            *why = buf;
-            return false;
+        if (equals && same_word(word, key, "vendor")) {
+            if (value_n == 12 && memcmp(value, "GenuineIntel", 12) == 0) continue;
+            return fail(buf, buf_size, why, "vendor '%.*s': the processor is GenuineIntel", (int)value_n, value);
+        }
+        if (in_list(fixed, ARRAY_LEN(fixed), word, key)) return fail(buf, buf_size, why, "'%.*s' cannot be set", key_shown, word);
+        bool is_switch = !equals || parse_switch(value, value_n, &on);
+        if (key > 4 && memcmp(word, "vmx-", 4) == 0) return fail(buf, buf_size, why, "'%.*s': VMX's features cannot be switched one by one yet", key_shown, word);
+        if ((key > 3 && (memcmp(word, "hv-", 3) == 0 || memcmp(word, "hv_", 3) == 0)) ||
+            (key > 4 && memcmp(word, "kvm-", 4) == 0 && !in_list(no_effect, ARRAY_LEN(no_effect), word, key))) { // another hypervisor's
+            if (is_switch && !on) continue;
+            return fail(buf, buf_size, why, "this processor has no '%.*s'", key_shown, word);
+        }
+        if (!is_switch) return fail(buf, buf_size, why, "'%.*s' wants on or off", (int)n, word);
+        if (in_list(no_effect, ARRAY_LEN(no_effect), word, key)) continue;
+        if (in_list(immunities, ARRAY_LEN(immunities), word, key)) {
+            if (on) continue;
+            return fail(buf, buf_size, why, "'%.*s' cannot be switched off by itself; -arch-capabilities takes all of them", key_shown, word);
         }
         unsigned feature = find_feature(word, key);
         if (feature) {
@@ -258,12 +291,13 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         }
         if (in_list(foreign, ARRAY_LEN(foreign), word, key)) {
             if (!on) continue;
-            snprintf(buf, buf_size, "this processor has no '%.*s'", (int)key, word);
-            *why = buf;
-            return false;
+            return fail(buf, buf_size, why, "this processor has no '%.*s'", key_shown, word);
         }
         return unknown(word, key, buf, buf_size, why);
     }
+    for (unsigned i = 0; i < ARRAY_LEN(depends); i++)
+        if (feature_on(f, depends[i].derived) && !feature_on(f, depends[i].base))
+            return fail(buf, buf_size, why, "'%s' needs '%s'", feature_rows[depends[i].derived].name, feature_rows[depends[i].base].name);
     return true;
 }
 

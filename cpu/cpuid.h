@@ -51,9 +51,12 @@ static inline bool feature_on(const struct cpu_features *f, enum feature n)
     return n == FEATURE_NONE || (f->bits[n / 64] >> (n % 64) & 1);
 }
 void cpu_features_max(struct cpu_features *f); // everything that is implemented
-// Parses "max,+x,-y,phys-bits=40" (also "host", "qemu64", model names of QEMU that a script may pass). On an error false,
-// and *why is a line that names the word and suggests the nearest name (static or in buf).
+// Parses "max,+x,-y,phys-bits=40" (also those model names of QEMU whose features are all there). On an error false, and *why is a
+// line that names the word and suggests the nearest name (static or in buf).
 bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size, const char **why);
+// The names that it takes, from 0 on; NULL behind the last.
+const char *cpu_model_name(unsigned n);
+const char *cpu_feature_name(unsigned n);
 u64 cpuid_xcr0_mask(const struct cpu_features *f); // state components that XCR0 can enable
 void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]); // eax ebx ecx edx, live (OSXSAVE, APIC id ...)
 

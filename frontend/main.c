@@ -1,6 +1,7 @@
 // The command line: makes a machine of the options, loads, runs, and says how it ended.
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "frontend/load.h"
 #include "frontend/log.h"
 #include "frontend/options.h"
+#include "frontend/pid_file.h"
 #include "frontend/terminal.h"
 
 struct session {
@@ -20,7 +22,7 @@ struct session {
     struct machine *m;
     struct terminal terminal;
     bool interactive;
-    FILE *serial_file[MACHINE_SERIAL];
+    FILE *serial_file[MACHINE_SERIAL], *console_file[MACHINE_DEBUG_DEVICES];
     struct load_files files;
     struct log log;
     struct state_hash hash;
@@ -194,24 +196,58 @@ bad_image:
     return complain(why, EXIT_BAD_IMAGE);
 }
 
-static int open_serial(struct session *s, struct machine_config *c)
+// Where the bytes of a line go.
+static bool open_line(enum serial_kind kind, const char *path, bool append, struct chardev *c, FILE **file)
 {
-    for (unsigned i = 0; i < MACHINE_SERIAL; i++) {
-        switch (s->o.serial[i]) {
-        case SERIAL_STDIO: c->serial[i] = (struct chardev){to_stdout, NULL}; break;
-        case SERIAL_FILE:
-            s->serial_file[i] = fopen(s->o.serial_file[i], "wb");
-            if (!s->serial_file[i]) {
-                char why[512];
-                snprintf(why, sizeof why, "cannot write %s: %s", s->o.serial_file[i], strerror(errno));
-                return complain(why, EXIT_HOST);
-            }
-            c->serial[i] = (struct chardev){to_file, s->serial_file[i]};
-            break;
-        default: break;
-        }
+    if (kind == SERIAL_STDIO) *c = (struct chardev){to_stdout, NULL};
+    if (kind != SERIAL_FILE) return true;
+    *file = fopen(path, append ? "ab" : "wb");
+    if (*file) {
+        *c = (struct chardev){to_file, *file};
+        return true;
+    }
+    char why[512];
+    snprintf(why, sizeof why, "cannot write %s: %s", path, strerror(errno));
+    complain(why, EXIT_HOST);
+    return false;
+}
+
+static int open_lines(struct session *s, struct machine_config *c)
+{
+    for (unsigned i = 0; i < MACHINE_SERIAL; i++)
+        if (!open_line(s->o.serial[i], s->o.serial_file[i], s->o.serial_append[i], &c->serial[i], &s->serial_file[i])) return EXIT_HOST;
+    for (unsigned i = 0; i < s->o.debug_consoles; i++) {
+        const struct debug_console_option *d = &s->o.debug_console[i];
+        if (!open_line(d->kind, d->file, d->append, &c->debug_console[i].chr, &s->console_file[i])) return EXIT_HOST;
     }
     return 0;
+}
+
+// False if not all of it could be written.
+static bool close_line(FILE *file, const char *path)
+{
+    if (!file) return true;
+    bool lost = ferror(file);
+    if (fclose(file) != 0) lost = true;
+    if (!lost) return true;
+    char why[512];
+    snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end", path);
+    complain(why, EXIT_HOST);
+    return false;
+}
+
+// -no-shutdown: what would be an end is a standstill, until the user ends it.
+static int stand_still(struct session *s, int status)
+{
+    fprintf(stderr, "matryoshka: the machine stands still (-no-shutdown)%s\n", s->interactive ? "; Ctrl-A x ends it" : "");
+    while (!interrupted && !s->terminal.quit) {
+        u8 lost[64];
+        if (s->interactive && !s->terminal.eof)
+            terminal_read(&s->terminal, lost, sizeof lost, 100);
+        else
+            poll(NULL, 0, 100);
+    }
+    return interrupted ? 128 + interrupted : status;
 }
 
 int main(int argc, char **argv)
@@ -222,26 +258,22 @@ int main(int argc, char **argv)
     const char *line;
     catch_bugs();
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
-    if (s->o.help) {
-        options_help(stdout);
-        return 0;
-    }
-    if (s->o.version) {
-        printf("matryoshka %s\n", MATRYOSHKA_VERSION);
-        return 0;
+    if (s->o.tell) {
+        if (options_print(&s->o, stdout)) return 0;
+        snprintf(why, sizeof why, "cannot write to standard output: %s", strerror(errno));
+        return complain(why, EXIT_HOST);
     }
     if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
-    struct machine_config c = {.ram_size = s->o.memory, .cpus = s->o.cpus, .features = s->o.features, .rtc_start = s->o.rtc_start,
-                               .testdev = s->o.testdev};
-    if (s->o.debug_exit) c.debug_exit[c.debug_exits++] = (struct machine_debug_exit){s->o.debug_exit_port, (u8)s->o.debug_exit_size};
-    if (s->o.debugcon) c.debug_console[c.debug_consoles++] = (struct machine_debug_console){DEBUG_CONSOLE_PORT, 0xE9, {to_stdout, NULL}};
-    int status = open_serial(s, &c);
+    struct machine_config c = {0};
+    options_configure(&s->o, &c);
+    int status = open_lines(s, &c);
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);
     if (!s->m || !machine_init(s->m, &c, &line)) return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
     if (s->o.loop_engine) s->m->cpu[0]->loop_engine = true;
     if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) return complain(why, EXIT_HOST);
     if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
+    if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, EXIT_HOST);
     if (s->o.serial[0] == SERIAL_STDIO) {
         terminal_open(&s->terminal);
         s->interactive = s->terminal.is_tty;
@@ -256,6 +288,8 @@ int main(int argc, char **argv)
 
     double start = host_seconds();
     status = run(s);
+    bool ended = status == EXIT_POWER_OFF || status == EXIT_RESET || status == EXIT_TRIPLE_FAULT;
+    if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT) status = stand_still(s, status);
     terminal_close(&s->terminal);
     if (s->o.hash_every || s->o.state) print_hash(s);
     if (s->o.state) {
@@ -267,14 +301,10 @@ int main(int argc, char **argv)
         snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end", s->o.log_file);
         status = complain(why, EXIT_HOST);
     }
-    for (unsigned i = 0; i < MACHINE_SERIAL; i++) {
-        if (!s->serial_file[i]) continue;
-        bool lost = ferror(s->serial_file[i]);
-        if (fclose(s->serial_file[i]) != 0) lost = true;
-        if (!lost) continue;
-        snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end", s->o.serial_file[i]);
-        status = complain(why, EXIT_HOST);
-    }
+    for (unsigned i = 0; i < MACHINE_SERIAL; i++)
+        if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = EXIT_HOST;
+    for (unsigned i = 0; i < s->o.debug_consoles; i++)
+        if (!close_line(s->console_file[i], s->o.debug_console[i].file)) status = EXIT_HOST;
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);

@@ -1,10 +1,14 @@
 // The command line: QEMU's names for what is shared with it.
+//
+// options.c walks the words; options_values.c understands the values; options_table.c holds what there is to say about
+// each option, from which options_help.c prints --help, the manual page and the lists.
 #ifndef FRONTEND_OPTIONS_H
 #define FRONTEND_OPTIONS_H
 
 #include <stdio.h>
 
 #include "cpu/cpuid.h"
+#include "devices/machine.h"
 
 // Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are even or listed.
 enum exit_status {
@@ -20,18 +24,33 @@ enum exit_status {
 };
 
 enum serial_kind { SERIAL_NONE, SERIAL_STDIO, SERIAL_FILE };
+struct debug_console_option { // isa-debugcon
+    u16 port;
+    u8 readback;
+    enum serial_kind kind;
+    const char *file;
+    bool append;
+};
+enum options_tell { // what is printed instead of a run
+    TELL_NOTHING, TELL_HELP, TELL_VERSION, TELL_MANUAL, TELL_DEVICES, TELL_DEVICE, TELL_CPUS, TELL_MACHINES, TELL_ACCELERATORS,
+    TELL_LOG_ITEMS, TELL_CHARDEVS, TELL_SERIALS, TELL_DISPLAYS,
+};
 struct options {
+    enum options_tell tell;
+    const char *tell_of; // TELL_DEVICE: its name
     const char *kernel, *initrd, *append;
     u64 memory; // bytes
     unsigned cpus;
     struct cpu_features features;
-    enum serial_kind serial[2];
-    const char *serial_file[2];
-    unsigned serials;
-    bool no_reboot, stats, state, version, help, loop_engine, testdev;
-    bool debug_exit;
-    u16 debug_exit_port, debug_exit_size;
-    const char *debugcon; // port E9h: "stdio" or NULL
+    enum serial_kind serial[MACHINE_SERIAL];
+    const char *serial_file[MACHINE_SERIAL];
+    bool serial_append[MACHINE_SERIAL];
+    bool no_reboot, no_shutdown, stats, state, loop_engine, testdev, acpi_off, hpet_off;
+    struct machine_debug_exit debug_exit[MACHINE_DEBUG_DEVICES];
+    unsigned debug_exits;
+    struct debug_console_option debug_console[MACHINE_DEBUG_DEVICES];
+    unsigned debug_consoles;
+    const char *pid_file;
     u32 log_mask;         // bits of enum log_item
     const char *log_file;
     u64 stop_after;       // instructions; UINT64_MAX: no limit
@@ -39,14 +58,18 @@ struct options {
     u64 drop_every;       // drop all derived state about that often; 0: never
     s64 rtc_start;        // seconds since 1970
     u64 seed;
+    char text[16384];     // of values that had to be copied
+    unsigned text_used;
 };
 enum log_item { LOG_VMX = 1, LOG_FAULT = 2, LOG_INTERRUPT = 4, LOG_IO = 8, LOG_UNIMPLEMENTED = 16, LOG_MSR = 32 };
 
-// Fills *o. On an error returns false: one line is in `why`.
+// Fills *o. On an error returns false: one line is in `why`. Where o->tell is set, the rest is not to be used.
 bool options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size);
-void options_help(FILE *out);
-void options_list_devices(FILE *out);
-// The candidate nearest to `word` by edit distance, or NULL if none is near.
+// Prints what o->tell asks for. False if it could not be written.
+bool options_print(const struct options *o, FILE *out);
+// The machine that they ask for, but for where its bytes go.
+void options_configure(const struct options *o, struct machine_config *c);
+// The candidate that `word` is a misspelling of, or NULL: one letter in three may be wrong, and words of two letters have none.
 const char *options_nearest(const char *word, const char *const *candidates, unsigned n);
 
 #endif

@@ -60,12 +60,8 @@ static u64 next_random(struct golden *g)
 static const char *make_machine(struct golden *g)
 {
     static char why[512];
-    struct machine_config c = {.ram_size = g->o.memory,
-                               .cpus = 1,
-                               .features = g->o.features,
-                               .rtc_start = g->o.rtc_start,
-                               .testdev = g->o.testdev};
-    if (g->o.debug_exit) c.debug_exit[c.debug_exits++] = (struct machine_debug_exit){g->o.debug_exit_port, (u8)g->o.debug_exit_size};
+    struct machine_config c = {0};
+    options_configure(&g->o, &c);
     c.serial[0] = (struct chardev){take_serial, g};
     const char *line;
     g->m = calloc(1, sizeof *g->m);

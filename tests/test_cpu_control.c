@@ -1,5 +1,6 @@
 // Control registers, MSRs, CPUID, privileged and system-call instructions. Expected values: SDM volume 2 (exceptions of
 // each instruction), volume 3 chapters 2, 5, 11 (CR rules), volume 4 (MSRs).
+#include <stdio.h>
 #include "cpu_machine.h"
 
 static struct tm *t;
@@ -481,7 +482,24 @@ static void cpuid_option(void **state)
     assert_non_null(strstr(why, "avx2"));
     assert_false(parse("max,phys-bits=60", &f, &why));
     assert_false(parse("", &f, &why));
-    assert_true(parse("Skylake-Client-noTSX-IBRS-v3", &f, &why));
+    assert_true(parse("Nehalem-IBRS-v2,pni=off", &f, &why));
+    assert_false(feature_on(&f, FEATURE_SSE3));
+    assert_true(parse("max,vendor=GenuineIntel,enforce,kvm=off,-svm,hv_relaxed=off,+mds-no", &f, &why));
+    static const struct { const char *text, *says; } refused[] = {
+        {"Skylake-Client-noTSX-IBRS-v3", "not there yet"}, {"EPYC", "AMD's"}, {"EPYC-Rome-v2", "AMD's"}, {"pentium3", "less"},
+        {"max,vendor=AuthenticAMD", "GenuineIntel"}, {"max,+svm", "no 'svm'"}, {"max,pmu=on", "no 'pmu'"}, {"max,hv_relaxed", "no 'hv_relaxed'"},
+        {"max,hv-spinlocks=0x1fff", "no 'hv-spinlocks'"}, {"max,vmx-ept=off", "one by one"}, {"max,model=6", "cannot be set"}, {"max,-mds-no", "by itself"},
+        {"max,-sse2,+sse3", "'sse3' needs 'sse2'"}, {"max,enforce=maybe", "on or off"}, {"max,+q", "-cpu help"}, {"zzz", "-cpu help"}};
+    for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
+        if (parse(refused[i].text, &f, &why)) fail_msg("%s is taken", refused[i].text);
+        if (!strstr(why, refused[i].says)) fail_msg("%s: %s", refused[i].text, why);
+    }
+    for (unsigned i = 0; cpu_model_name(i); i++) assert_true(parse(cpu_model_name(i), &f, &why));
+    for (unsigned i = 0; cpu_feature_name(i); i++) { // each can be switched, and by itself
+        char text[64];
+        snprintf(text, sizeof text, "max,%s=off", cpu_feature_name(i));
+        if (!parse(text, &f, &why)) fail_msg("%s: %s", text, why);
+    }
     assert_false(parse("mac,+vmx", &f, &why));
     assert_non_null(strstr(why, "'max'"));
     assert_false(parse("max,vmx=maybe", &f, &why));
