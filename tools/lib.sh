@@ -35,6 +35,11 @@ die() { # status, message
     exit "$status"
 }
 
+# What the command's file says of itself: the comment at its head.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+no_option() { die $EX_USAGE "there is no option $1 (--help lists them)"; }
+
 # A temporary folder of this run, removed at its end.
 SCRATCH=
 scratch() {
