@@ -290,6 +290,11 @@ static void wire_pci(struct machine *m)
     piix_init(&m->piix, &m->pci, &m->clock);
     add(m, &m->piix.host.dev);
     add(m, &m->piix.isa.dev);
+    if (m->config.usb) {
+        uhci_init(&m->uhci, &m->pci, &m->clock);
+        add(m, &m->uhci.fn.dev);
+        add(m, &m->uhci.dev);
+    }
     if (m->config.acpi_off) return;
     acpi_pm_init(&m->pm, &m->pci, &m->bus, &m->clock);
     m->pm.sci = (struct irq_line){isa_irq, m, ACPI_PM_SCI};

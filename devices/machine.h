@@ -24,6 +24,7 @@
 #include "devices/pit.h"
 #include "devices/port92.h"
 #include "devices/uart.h"
+#include "devices/uhci.h"
 #include "mmu/phys.h"
 
 #define MACHINE_CPUS_MAX    16
@@ -44,6 +45,7 @@ struct machine_config {
     bool testdev;  // pc-testdev
     bool acpi_off; // neither tables nor the power management function
     bool hpet_off;
+    bool usb; // a host controller
 };
 
 enum machine_end {
@@ -97,6 +99,7 @@ struct machine {
     struct dma dma;
     struct pci_bus pci;
     struct piix piix;
+    struct uhci uhci;
     struct acpi_pm pm;
     struct fw_cfg fw_cfg;
     struct debug_exit debug_exit[MACHINE_DEBUG_DEVICES];

@@ -5,7 +5,7 @@
 //   ISA   4C recovery, 4E X-bus select: stored; 60-63 PIRQ routing: 7 off, 3:0 ISA interrupt; 82 deterministic latency
 //
 // Not here: what the PAM and SMRAM registers do (C0000h-FFFFFh is plain RAM and always writable), memory controller
-// settings, IDE and USB functions of PIIX3 (absent).
+// settings, the IDE function of PIIX3 (absent).
 #include "devices/pci.h"
 
 #include <string.h>

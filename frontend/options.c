@@ -136,6 +136,7 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_ENABLE_KVM: return options_accelerator(p, "kvm");
     case O_NO_ACPI: o->acpi_off = true; break;
     case O_NO_HPET: o->hpet_off = true; break;
+    case O_USB: o->usb = true; break;
     case O_DEVICE: return options_device(p, v);
     case O_RTC: return options_rtc(p, v);
     case O_SEED: return options_number(v, &o->seed) || options_fail(p, "-seed %s is no number", v);
@@ -260,6 +261,7 @@ void options_configure(const struct options *o, struct machine_config *c)
     c->testdev = o->testdev;
     c->acpi_off = o->acpi_off;
     c->hpet_off = o->hpet_off;
+    c->usb = o->usb;
     c->debug_exits = o->debug_exits;
     memcpy(c->debug_exit, o->debug_exit, sizeof c->debug_exit);
     c->debug_consoles = o->debug_consoles;

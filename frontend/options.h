@@ -45,7 +45,7 @@ struct options {
     enum serial_kind serial[MACHINE_SERIAL];
     const char *serial_file[MACHINE_SERIAL];
     bool serial_append[MACHINE_SERIAL];
-    bool no_reboot, no_shutdown, stats, state, loop_engine, testdev, acpi_off, hpet_off;
+    bool no_reboot, no_shutdown, stats, state, loop_engine, testdev, acpi_off, hpet_off, usb;
     struct machine_debug_exit debug_exit[MACHINE_DEBUG_DEVICES];
     unsigned debug_exits;
     struct debug_console_option debug_console[MACHINE_DEBUG_DEVICES];

@@ -108,7 +108,7 @@ static void print_machines(FILE *out)
     for (unsigned i = 0; i < machine_rows_n; i++) {
         const struct machine_row *r = &machine_rows[i];
         char text[128];
-        snprintf(text, sizeof text, "%s%s", r->accept[0] == '*' ? "taken without effect" : r->accept, r->property == MACHINE_NO_EFFECT ? "" : " (default on)");
+        snprintf(text, sizeof text, "%s%s", r->accept[0] == '*' ? "taken without effect" : r->accept, r->property == MACHINE_NO_EFFECT ? "" : r->property == MACHINE_USB ? " (default off)" : " (default on)");
         entry(out, r->name, text, 20);
     }
 }

@@ -17,6 +17,7 @@ const struct option_row option_rows[] = {
     {"accel", O_ACCEL, GROUP_MACHINE, "NAME", "tcg, which is taken for the engine here; of several options or names (kvm:tcg) one must be it", false},
     {"no-acpi", O_NO_ACPI, GROUP_MACHINE, NULL, "no ACPI: neither tables nor power management, so nothing that powers the machine off", false},
     {"no-hpet", O_NO_HPET, GROUP_MACHINE, NULL, "no HPET", false},
+    {"usb", O_USB, GROUP_MACHINE, NULL, "a USB host controller (UHCI); nothing can be plugged into it yet", false},
     {"device", O_DEVICE, GROUP_MACHINE, "NAME[,P=V...]", "a device more: isa-debug-exit, isa-debugcon, pc-testdev; -device help lists them, -device NAME,help its properties", false},
     {"rtc", O_RTC, GROUP_MACHINE, "base=TIME", "where the real-time clock starts: YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or seconds since 1970; utc and localtime are "
      "the default, 2026-01-01, so that each run is the same (clock= and driftfix= change nothing: time is virtual)", false},
@@ -90,7 +91,7 @@ const struct absent_row absent_rows[] = {
     {"spice rotate", true, NULL, NO_WINDOW},
     {"full-screen portrait", false, NULL, NO_WINDOW},
     {"parallel", true, "none,null", "there is no parallel port yet (none is accepted)"},
-    {"usbdevice", true, NULL, "there is no USB yet"},
+    {"usbdevice", true, NULL, "there are no USB devices yet"},
     {"audio audiodev", true, "none,driver=none", NO_SOUND},
     {"audio-help", false, NULL, NO_SOUND},
     {"tpmdev", true, NULL, "there is no TPM yet"},
@@ -115,7 +116,6 @@ const struct absent_row absent_rows[] = {
     {"xen-attach xen-domid-restrict", false, NULL, NO_XEN},
     // What follows asks for nothing that a guest or a user of this machine could miss.
     {"boot", true, "*", "with -kernel there is no order to boot in"},
-    {"usb", false, "*", "the guest finds no USB controller; devices for it are refused"},
     {"watchdog-action", true, "*", "there is no watchdog that could do it"},
     {"k", true, "*", "for a display's keyboard"},
     {"L", true, "*", "for firmware"},
@@ -173,7 +173,7 @@ const unsigned device_rows_n = ARRAY_LEN(device_rows);
 const struct machine_row machine_rows[] = {
     {"acpi", "on,off,auto", NULL, MACHINE_ACPI},
     {"hpet", "on,off", NULL, MACHINE_HPET},
-    {"usb", ANY, NULL, MACHINE_NO_EFFECT}, // as -usb
+    {"usb", "on,off", NULL, MACHINE_USB},
     {"vmport", "off,auto", "there is no VMware port", MACHINE_NO_EFFECT},
     {"smm", "off,auto", "there is no system-management mode", MACHINE_NO_EFFECT},
     {"pit", "on", "the PIT cannot be left out", MACHINE_NO_EFFECT},

@@ -5,7 +5,7 @@
 #include "frontend/options.h"
 
 enum option_id {
-    O_KERNEL, O_INITRD, O_APPEND, O_MEMORY, O_CPU, O_SMP, O_MACHINE, O_ACCEL, O_ENABLE_KVM, O_NO_ACPI, O_NO_HPET, O_RTC, O_SEED,
+    O_KERNEL, O_INITRD, O_APPEND, O_MEMORY, O_CPU, O_SMP, O_MACHINE, O_ACCEL, O_ENABLE_KVM, O_NO_ACPI, O_NO_HPET, O_USB, O_RTC, O_SEED,
     O_SERIAL, O_CHARDEV, O_DEBUGCON, O_DEVICE, O_DISPLAY, O_NOGRAPHIC, O_NODEFAULTS,
     O_NO_REBOOT, O_NO_SHUTDOWN, O_ACTION, O_STOP_AFTER, O_PIDFILE,
     O_LOG, O_LOG_FILE, O_STATS, O_STATE, O_HASH_EVERY, O_ENGINE, O_DROP_EVERY, O_HELP, O_VERSION, O_MANUAL, O_GLOBAL,
@@ -48,7 +48,7 @@ extern const struct device_row device_rows[];
 extern const unsigned device_rows_n;
 
 // A property of -machine, the values that can be had, and where it stores (in enum machine_property).
-enum machine_property { MACHINE_NO_EFFECT, MACHINE_ACPI, MACHINE_HPET };
+enum machine_property { MACHINE_NO_EFFECT, MACHINE_ACPI, MACHINE_HPET, MACHINE_USB };
 struct machine_row { const char *name, *accept, *why; u8 property; };
 extern const struct machine_row machine_rows[];
 extern const unsigned machine_rows_n;

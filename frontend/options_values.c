@@ -253,6 +253,7 @@ bool options_machine(struct parser *p, const char *text)
             if (!in_list(r->accept, value)) return options_fail(p, "-machine %s=%s: %s", q.key, value, r->why ? r->why : "it takes on or off");
             if (r->property == MACHINE_ACPI) p->o->acpi_off = is(value, "off");
             if (r->property == MACHINE_HPET) p->o->hpet_off = is(value, "off");
+            if (r->property == MACHINE_USB) p->o->usb = is(value, "on");
         }
         first = false;
     }

@@ -73,7 +73,7 @@ static u64 hash(const struct machine *m)
 static u64 run(u64 seed)
 {
     struct machine *m = calloc(1, sizeof *m);
-    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .testdev = true, .debug_exit = {{0xF4, 4}}, .debug_exits = 1};
+    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .testdev = true, .usb = true, .debug_exit = {{0xF4, 4}}, .debug_exits = 1};
     cpu_features_max(&config.features);
     const char *why;
     assert_true(machine_init(m, &config, &why));

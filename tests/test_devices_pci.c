@@ -3,6 +3,7 @@
 #include "tests/device_test.h"
 #include "devices/acpi_pm.h"
 #include "devices/pci.h"
+#include "devices/uhci.h"
 
 struct card { // a device with an I/O and a memory BAR
     struct device dev;
@@ -239,6 +240,58 @@ static void gpe_block(void **state)
     assert_int_equal(in16(&f.b, ACPI_PM_GPE), 0);
 }
 
+// Values of the UHCI Design Guide 1.1, chapter 2.
+static void usb_controller_with_nothing_plugged_in(void **state)
+{
+    struct fixture f;
+    static struct uhci u;
+    begin(&f);
+    uhci_init(&u, &f.pci, &f.b.clock);
+    u.fn.dev.ops->reset(&u.fn.dev);
+    u.dev.ops->reset(&u.dev);
+    const unsigned fn = PCI_DEVFN(1, 2);
+    const u16 io = 0xD000;
+    assert_int_equal(cfg_rd32(&f, fn, 0), 0x70208086);
+    assert_int_equal(cfg_rd32(&f, fn, 8) >> 8, 0x0C0300); // serial bus, USB, UHCI
+    assert_int_equal(cfg_rd32(&f, fn, 0x3C) >> 8 & 0xFF, 4);
+    assert_int_equal(in16(&f.b, io), 0xFFFF);
+    cfg_wr32(&f, fn, 0x20, 0xFFFFFFFF);
+    assert_int_equal(cfg_rd32(&f, fn, 0x20), 0xFFFFFFE1); // 32 ports
+    cfg_wr32(&f, fn, 0x20, io);
+    cfg_wr32(&f, fn, 4, 5);
+    assert_int_equal(in16(&f.b, io + 2), 0x20); // halted
+    assert_int_equal(in8(&f.b, io + 0xC), 64);
+    for (unsigned port = 0x10; port <= 0x12; port += 2) {
+        out16(&f.b, io + port, 0x1205); // reset, suspended, enabled
+        assert_int_equal(in16(&f.b, io + port), 0x1280); // no device: neither connected nor enabled
+        out16(&f.b, io + port, 0);
+        assert_int_equal(in16(&f.b, io + port), 0x80);
+    }
+    out32(&f.b, io + 8, 0x12345FFF);
+    assert_int_equal(in32(&f.b, io + 8), 0x12345000);
+    out16(&f.b, io + 4, 0xFFFF);
+    assert_int_equal(in16(&f.b, io + 4), 0xF);
+    out16(&f.b, io + 6, 0x7FE);
+    pass(&f.b, MICROSECONDS(5000));
+    assert_int_equal(in16(&f.b, io + 6), 0x7FE); // halted frames do not count
+    out16(&f.b, io, 0xC1);
+    assert_int_equal(in16(&f.b, io + 2), 0);
+    pass(&f.b, MICROSECONDS(3100));
+    assert_int_equal(in16(&f.b, io + 6), 1); // 11 bits
+    out16(&f.b, io + 6, 0x100);
+    assert_int_equal(in16(&f.b, io + 6), 1); // not while it runs
+    out16(&f.b, io, 0xC0);
+    assert_int_equal(in16(&f.b, io + 2), 0x20);
+    pass(&f.b, MICROSECONDS(3000));
+    assert_int_equal(in16(&f.b, io + 6), 1);
+    out16(&f.b, io, 2); // HCRESET clears itself
+    assert_int_equal(in16(&f.b, io), 0);
+    assert_int_equal(in16(&f.b, io + 6), 0);
+    assert_int_equal(in32(&f.b, io + 8), 0);
+    assert_int_equal(in16(&f.b, io + 4), 0);
+    for (unsigned i = 0; i < 16; i++) assert_false(f.irq[i].level);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +305,7 @@ int main(void)
         cmocka_unit_test(sci_for_events_that_are_enabled),
         cmocka_unit_test(soft_off),
         cmocka_unit_test(gpe_block),
+        cmocka_unit_test(usb_controller_with_nothing_plugged_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
