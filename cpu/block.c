@@ -101,11 +101,11 @@ static void mark_dead_flags(struct block *b)
     for (int i = b->n - 1; i >= 0; i--) {
         struct insn *in = &b->in[i];
         const struct row *r = &rows[in->row];
-        bool pure = (r->flags & RF_PURE) && !in->mem && !in->term;
-        if ((r->flags & RF_WRITES) && dead && pure) in->nf = 1;
-        if (!pure || (r->flags & RF_READS))
+        bool pure = r->pure && !in->mem && !in->term;
+        if (r->writes == FL_ARITH && dead && pure) in->nf = 1;
+        if (!pure || r->reads)
             dead = false;
-        else if (r->flags & RF_WRITES)
+        else if (r->writes == FL_ARITH)
             dead = true;
     }
 }

@@ -14,8 +14,6 @@
 
 enum { ROW_UD, ROW_NM, ROW_GP0, ROW_FIXED }; // the first rows of rows.def
 
-static unsigned row_span(const struct row *r) { return r->flags & RF_CC ? 16 : r->flags & RF_OPREG ? 8 : 1; }
-
 // Lists of rows by (map, opcode), in table order. False if the host has no memory.
 static bool index_rows(struct engine *e)
 {
@@ -84,7 +82,7 @@ static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
     case PFX_66: return !rep && p66;
     case PFX_F3: return rep == 3;
     case PFX_F2: return rep == 2;
-    case PFX_NONE_OR_66: return !rep;
+    case PFX_NO_REP: return !rep;
     default: return true;
     }
 }
@@ -92,42 +90,44 @@ static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
 static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, unsigned rep, bool p66, bool modrm,
                         u8 mrm)
 {
-    if (!prefix_matches(r->pfx, rep, p66)) return false;
+    if (!prefix_matches(r->prefix, rep, p66)) return false;
     bool reg_form = modrm && mrm >> 6 == 3;
-    if (r->mod == MOD_MEM && (!modrm || reg_form)) return false;
-    if (r->mod == MOD_REG && !reg_form) return false;
-    if (r->reg != REG_ANY) {
-        if (r->reg & 0x100) {
-            if (mrm != (u8)r->reg) return false;
-        } else if ((mrm >> 3 & 7) != r->reg)
-            return false;
-    }
-    if ((r->flags & RF_I64) && mode_long64(mode)) return false;
-    if ((r->flags & RF_O64) && !mode_long64(mode)) return false;
+    enum row_mod mod = row_mod(r);
+    if (mod == MOD_MEM && (!modrm || reg_form)) return false;
+    if (mod == MOD_REG && !reg_form) return false;
+    if (!row_matches_modrm(r, mrm)) return false;
+    if (mode_long64(mode) ? r->i64 : r->o64) return false;
     return feature_on(f, r->feature);
 }
 
 // What the mode makes of the row: #UD before #NM before #GP(0).
-static unsigned guard_row(unsigned i, u32 mode, bool lock, bool mem)
+static unsigned guard_row(unsigned i, u32 mode, bool lock, bool mem, unsigned reg)
 {
     const struct row *r = &rows[i];
-    u32 f = r->flags;
-    if ((f & RF_PROT) && !mode_protected(mode)) return ROW_UD;
-    if (lock && !((f & RF_LOCK) && mem)) return ROW_UD;
-    if ((f & RF_MEMONLY) && !mem) return ROW_UD;
-    if ((f & RF_REGONLY) && mem) return ROW_UD;
-    if (f & RF_SSE) {
+    if (r->protected_mode && !mode_protected(mode)) return ROW_UD;
+    if (lock && !(r->lockable && mem)) return ROW_UD;
+    enum verdict verdict = row_guard(r, mode, reg);
+    if (verdict == VERDICT_UD) return ROW_UD;
+    if (r->unit & UNIT_SSE) {
         if ((mode & MODE_EM) || !(mode & MODE_OSFXSR)) return ROW_UD;
         if (mode & MODE_TS) return ROW_NM;
     }
-    if (f & RF_MMX) {
+    if (r->unit & UNIT_MMX) {
         if (mode & MODE_EM) return ROW_UD;
         if (mode & MODE_TS) return ROW_NM;
     }
-    if ((f & RF_FPU) && (mode & (MODE_EM | MODE_TS))) return ROW_NM;
+    if ((r->unit & UNIT_X87) && (mode & (MODE_EM | MODE_TS))) return ROW_NM;
     // In a guest the guard decides where an exit or #UD comes before the privilege check.
-    if ((f & RF_CPL0) && mode_cpl(mode) != 0 && !(r->intercept && (mode & MODE_GUEST))) return ROW_GP0;
+    bool privileged = verdict == VERDICT_GP0 || (r->cpl0 && mode_cpl(mode) != 0);
+    if (privileged && !(row_intercepted(r) && (mode & MODE_GUEST))) return ROW_GP0;
     return i;
+}
+
+static bool byte_operand(const struct row *r, enum operand_kind kind)
+{
+    for (unsigned i = 0; i < OPERANDS_MAX; i++)
+        if (operand_kind(r->operand[i]) == kind && operand_size(r->operand[i]) == SIZE_B) return true;
+    return false;
 }
 
 static u8 byte_reg(unsigned n, bool rex) { return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8); }
@@ -198,9 +198,9 @@ static void segment_prefix(const ZydisDecodedInstruction *z, struct insn *in, u3
 static void choose_exec(struct insn *in, const struct row *r, u32 mode)
 {
     in->exec = exec_slow;
-    if ((r->intercept && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
-    if ((r->flags & (RF_D64 | RF_F64)) && !mode_long64(mode)) return;
-    if ((r->flags & RF_XM) && (mode & MODE_FPUNMASK)) return;
+    if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
+    if ((r->d64 || r->f64) && !mode_long64(mode)) return;
+    if (r->xm && (mode & MODE_FPUNMASK)) return;
     if (in->lock && !in->mem) return;
     unsigned form = FORM_REG;
     if (in->mem) {
@@ -280,9 +280,8 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
             }
     if (row == ROW_UD) return fault_insn(in, ROW_UD, z.length);
     const struct row *r = &rows[row];
-    u32 f = r->flags;
-    bool mem = modrm && z.raw.modrm.mod != 3 && !(f & RF_RCR);
-    row = guard_row(row, mode, lock, mem);
+    bool mem = modrm && z.raw.modrm.mod != 3 && !row_has(r, 1 << KIND_C | 1 << KIND_D);
+    row = guard_row(row, mode, lock, mem, z.raw.modrm.reg | z.raw.rex.R << 3);
     if (row < ROW_FIXED) return fault_insn(in, row, z.length);
 
     in->row = (u16)row;
@@ -291,29 +290,24 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     in->rep = rep & 3;
     in->lock = lock;
     in->rex = z.raw.rex.offset != 0 || (z.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-    in->term = (f & RF_TERM) != 0;
+    in->term = r->ends_block;
     bool w = z.raw.rex.W, long64 = mode_long64(mode);
     bool code32 = (mode & MODE_CODE) == MODE_CODE32;
     // Operand size.
-    if (f & RF_BYTE)
+    bool size16 = p66 && r->prefix != PFX_66; // a mandatory prefix is no size prefix
+    bool byte = row_is_byte(r);
+    if (byte)
         in->osz = W8;
-    else if (long64) {
-        bool p = p66 && r->pfx != PFX_66; // a mandatory prefix is no size prefix
-        if (f & RF_F64)
-            in->osz = W64;
-        else if (w)
-            in->osz = W64;
-        else if (f & RF_D64)
-            in->osz = p ? W16 : W64;
-        else
-            in->osz = p ? W16 : W32;
-    } else
-        in->osz = (code32 != (p66 && r->pfx != PFX_66)) ? W32 : W16;
+    else if (long64)
+        in->osz = r->f64 || w ? W64 : size16 ? W16 : r->d64 ? W64 : W32;
+    else
+        in->osz = code32 != size16 ? W32 : W16;
     in->asz = long64 ? (p67 ? W32 : W64) : (code32 != p67) ? W32 : W16;
     // Registers.
-    if (f & RF_OPREG) {
+    bool in_opcode = row_has(r, 1 << KIND_Z);
+    if (in_opcode) {
         unsigned reg = (z.opcode & 7) | z.raw.rex.B << 3;
-        in->r = (f & RF_BYTE) ? byte_reg(reg, in->rex) : GPR_OFF(reg);
+        in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
     }
     segment_prefix(&z, in, mode);
     u8 prefix_seg = in->seg;
@@ -324,25 +318,25 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     }
     if (modrm) {
         unsigned reg = z.raw.modrm.reg | z.raw.rex.R << 3;
-        if (!(f & RF_OPREG)) {
-            if (f & (RF_RX | RF_RCR))
+        if (!in_opcode) {
+            if (row_has(r, 1 << KIND_V | 1 << KIND_C | 1 << KIND_D))
                 in->r = (u8)reg;
-            else if (f & (RF_RM | RF_RSEG))
+            else if (row_has(r, 1 << KIND_P | 1 << KIND_S))
                 in->r = (u8)(reg & 7);
             else
-                in->r = (f & RF_BYTE) ? byte_reg(reg, in->rex) : GPR_OFF(reg);
+                in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
         }
         if (mem) {
             memory_operand(&z, in, mode);
             if (seg_given) in->seg = prefix_seg & 7;
         } else {
             unsigned rm = z.raw.modrm.rm | z.raw.rex.B << 3;
-            if (f & RF_MX)
+            if (row_has(r, 1 << KIND_W | 1 << KIND_U))
                 in->m = (u8)rm;
-            else if (f & RF_MM)
+            else if (row_has(r, 1 << KIND_Q | 1 << KIND_N | 1 << KIND_STI))
                 in->m = (u8)(rm & 7);
             else
-                in->m = (f & (RF_BYTE | RF_M8)) ? byte_reg(rm, in->rex) : GPR_OFF(rm);
+                in->m = byte || byte_operand(r, KIND_E) ? byte_reg(rm, in->rex) : GPR_OFF(rm);
         }
     } else
         in->m = in->x = GPR_ZERO_OFF;
@@ -356,7 +350,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
             u64 x = z.raw.imm[0].value.u;
             if (bits < 64) x = (u64)((s64)(x << (64 - bits)) >> (64 - bits));
             in->imm = x;
-            if (f & RF_REL) in->disp = (s32)x + in->off + in->len;
+            if (row_has(r, 1 << KIND_J)) in->disp = (s32)x + in->off + in->len;
         }
     } else if (!modrm && z.raw.disp.size) { // moffs
         in->imm = (u64)z.raw.disp.value;

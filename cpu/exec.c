@@ -22,13 +22,15 @@ static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
 void exec_guard(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
-    bool user = (r->flags & RF_CPL0) && v->d.cpl != 0;
-    if (vmx_hides(v, r->intercept)) raise_ud(v);
-    if (user && r->intercept != ICEPT_MOV_DR) raise_gp0(v);
-    // Privilege that is more than CPL 0 comes before a VM exit; but MOV DR exits before its #UD for DR4 and DR5.
-    if (r->intercept != ICEPT_MOV_DR || in->r > 7) sys_guard(v, in, r->intercept);
-    vmx_intercept(v, in, r->intercept);
-    if (user) raise_gp0(v); // MOV DR: the intercept came before the privilege check
+    if (vmx_hides(v, r)) raise_ud(v);
+    switch (row_guard(r, v->d.mode, in->r)) {
+    case VERDICT_UD: raise_ud(v);
+    case VERDICT_GP0: raise_gp0(v);
+    default: break;
+    }
+    if (r->exit_stage == STAGE_BEFORE_PRIVILEGE) vmx_intercept(v, in);
+    if (r->cpl0 && v->d.cpl != 0) raise_gp0(v);
+    if (r->exit_stage == STAGE_AFTER_PRIVILEGE) vmx_intercept(v, in);
 }
 
 void exec_slow(struct vcpu *v, const struct insn *in)

@@ -22,7 +22,7 @@ RAISES void exec_guard(struct vcpu *v, const struct insn *in);
 static inline void insn_run(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
-    if (unlikely(r->intercept) && v->s.vmx.guest) exec_guard(v, in);
+    if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
     r->body->loop[in->osz](v, in);
 }
 

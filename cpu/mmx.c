@@ -239,13 +239,13 @@ void op_emms(struct vcpu *v, const struct insn *in)
     FROM_MMX_CORE(name)                                                                                                \
     void op_##name(struct vcpu *v, const struct insn *in)                                                              \
     {                                                                                                                  \
-        if (rows[in->row].flags & RF_MMX) mmx_wait(v);                                                                 \
+        if (rows[in->row].unit & UNIT_MMX) mmx_wait(v);                                                                 \
         u64 t;                                                                                                         \
         struct x128 d = *sse_reg(v, in->r);                                                                            \
         const void *s = mmx_source(v, in, &t, 8);                                                                      \
         bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
         u64 from = *(const u64 *)s;                                                                                    \
-        if (rows[in->row].flags & RF_MMX) mmx_enter(v); /* stays even if #XM follows */                                \
+        if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */                                \
         if (unmasked) fp_begin(v);                                                                                     \
         core_##name(&d, &from);                                                                                        \
         if (unmasked) fp_end(v, NULL, FP_NONE);                                                                        \

@@ -33,16 +33,14 @@ u32 mode_compute(const struct vcpu *v)
     if (s->cr0 & CR0_EM) m |= MODE_EM;
     if (s->cr0 & CR0_MP) m |= MODE_MP;
     if (s->cr0 & CR0_TS) m |= MODE_TS;
-    if (s->cr0 & CR0_NE) m |= MODE_NE;
     if (s->cr4 & CR4_OSFXSR) m |= MODE_OSFXSR;
     if (s->cr4 & CR4_OSXSAVE) m |= MODE_OSXSAVE;
     if (s->cr4 & CR4_UMIP) m |= MODE_UMIP;
     if (s->cr4 & CR4_TSD) m |= MODE_TSD;
     if (s->cr4 & CR4_PCE) m |= MODE_PCE;
-    if (s->cr4 & CR4_DE) m |= MODE_DE;
     if (s->cr4 & CR4_FSGSBASE) m |= MODE_FSGSBASE;
     if (s->cr4 & CR4_PKE) m |= MODE_PKE;
-    if (s->cr4 & CR4_VMXE) m |= MODE_VMX;
+    if (s->msr.misc_enable & BIT(18)) m |= MODE_MONITOR;
     if (s->vmx.guest) m |= MODE_GUEST;
     if ((s->mxcsr & 0x1F80) != 0x1F80) m |= MODE_FPUNMASK;
     if ((s->cr0 & CR0_AM) && (s->rflags & FL_AC) && cpl == 3) m |= MODE_AC;

@@ -19,10 +19,8 @@ enum {
     MODE_AC = 1 << 16,      // alignment checks active (CR0.AM, EFLAGS.AC, CPL 3)
     MODE_STEP = 1 << 17,    // TF or an enabled DR7 breakpoint: every instruction runs in the loop
     MODE_LMA = 1 << 18,     // IA-32e mode
-    MODE_VMX = 1 << 19,     // CR4.VMXE
-    MODE_TSD = 1 << 20, MODE_PCE = 1 << 21, MODE_DE = 1 << 22,
-    MODE_MCE = 1 << 23, MODE_FSGSBASE = 1 << 24, MODE_PKE = 1 << 25, MODE_NE = 1 << 26,
-    MODE_HIDDEN = 1 << 27,  // in non-root: some instruction is hidden (#UD) by secondary controls
+    MODE_TSD = 1 << 19, MODE_PCE = 1 << 20, MODE_FSGSBASE = 1 << 21, MODE_PKE = 1 << 22, // bits of CR4
+    MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on
 };
 static inline bool mode_long64(u32 mode) { return (mode & MODE_CODE) == MODE_CODE64; }
 static inline unsigned mode_cpl(u32 mode) { return mode >> MODE_CPL_SHIFT & 3; }

@@ -134,6 +134,7 @@ static bool misc_enable_write(struct vcpu *v, u32 msr, u64 value)
     if (!feature_on(v->features, FEATURE_XTPR) && (value & BIT(23))) return false;
     if (!feature_on(v->features, FEATURE_NX) && (value & BIT(34))) return false;
     v->s.msr.misc_enable = (v->s.msr.misc_enable & ~toggles) | (value & toggles);
+    cpu_mode_changed(v); // MONITOR
     return true;
 }
 

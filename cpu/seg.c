@@ -234,7 +234,6 @@ static u16 load_selector(struct vcpu *v, const struct insn *in)
 }
 static void store_selector(struct vcpu *v, const struct insn *in, u16 sel)
 {
-    sys_guard(v, in, ICEPT_DTABLE_READ);
     if (in->mem)
         lin_store(v, insn_linear(v, in, 2, ACC_WRITE), 2, sel);
     else
@@ -306,7 +305,6 @@ static void load_table(struct vcpu *v, const struct insn *in, struct dtable *t)
 }
 static void store_table(struct vcpu *v, const struct insn *in, const struct dtable *t)
 {
-    sys_guard(v, in, ICEPT_DTABLE_READ);
     unsigned n = cpu_long64(v) ? 10 : 6;
     u8 b[10] = {(u8)t->limit, (u8)(t->limit >> 8)};
     for (unsigned i = 0; i < n - 2; i++) b[2 + i] = (u8)(t->base >> 8 * i);

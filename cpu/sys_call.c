@@ -93,18 +93,14 @@ void op_swapgs(struct vcpu *v, const struct insn *in)
 }
 
 // RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: ModRM.reg 0 to 3; bit 0 chooses GS.
-static struct segment *base_segment(struct vcpu *v, const struct insn *in, bool gs)
-{
-    if (!(v->d.mode & MODE_FSGSBASE)) raise_ud(v);
-    return &v->s.seg[gs ? SEG_GS : SEG_FS];
-}
+static struct segment *base_segment(struct vcpu *v, bool gs) { return &v->s.seg[gs ? SEG_GS : SEG_FS]; }
 static void read_base(struct vcpu *v, const struct insn *in, bool gs)
 {
-    reg_set(v, in->m, in->osz == W64 ? W64 : W32, base_segment(v, in, gs)->base);
+    reg_set(v, in->m, in->osz == W64 ? W64 : W32, base_segment(v, gs)->base);
 }
 static void write_base(struct vcpu *v, const struct insn *in, bool gs)
 {
-    struct segment *s = base_segment(v, in, gs);
+    struct segment *s = base_segment(v, gs);
     u64 x = in->osz == W64 ? REG64(v, in->m) : REG32(v, in->m);
     if (!cpu_canonical_max(v, x)) raise_gp0(v);
     s->base = x;

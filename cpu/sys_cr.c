@@ -8,7 +8,6 @@ static u64 gpr_mask(const struct vcpu *v, u64 x) { return cpu_long64(v) ? x : (u
 
 void op_mov_from_cr(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MOV_FROM_CR);
     u64 x = 0;
     switch (in->r) {
     case 0: x = vmx_read_cr0(v); break;
@@ -26,7 +25,6 @@ void op_mov_from_cr(struct vcpu *v, const struct insn *in)
 
 void op_mov_to_cr(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MOV_TO_CR);
     u64 x = gpr_mask(v, REG64(v, in->m));
     switch (in->r) {
     case 0: cr0_write(v, vmx_merge_cr0(v, x)); break;
@@ -63,7 +61,6 @@ void op_lmsw(struct vcpu *v, const struct insn *in)
 
 void op_smsw(struct vcpu *v, const struct insn *in)
 {
-    if ((v->d.mode & MODE_UMIP) && v->d.cpl > 0) raise_gp0(v);
     u64 x = vmx_read_cr0(v);
     if (in->mem)
         lin_store(v, insn_linear(v, in, 2, ACC_WRITE), 2, x & 0xFFFF);
@@ -83,8 +80,10 @@ void op_clts(struct vcpu *v, const struct insn *in)
 static unsigned dr_number(struct vcpu *v, const struct insn *in)
 {
     unsigned n = in->r;
-    if (v->d.cpl > 0) raise_gp0(v);
-    if (n == 4 || n == 5) n += 2; // aliases while CR4.DE is 0 (sys_guard)
+    if (n == 4 || n == 5) {
+        if (v->s.cr4 & CR4_DE) raise_ud(v);
+        n += 2; // aliases
+    }
     if (v->s.dr[7] & BIT(13)) { // general detect
         struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = BIT(13)};
         raise_event(v, &e);
@@ -94,13 +93,11 @@ static unsigned dr_number(struct vcpu *v, const struct insn *in)
 
 void op_mov_from_dr(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MOV_DR);
     REG64(v, in->m) = gpr_mask(v, v->s.dr[dr_number(v, in)]);
 }
 
 void op_mov_to_dr(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MOV_DR);
     unsigned n = dr_number(v, in);
     u64 x = gpr_mask(v, REG64(v, in->m));
     if (n >= 6 && x >> 32) raise_gp0(v);
@@ -166,7 +163,6 @@ void pkru_write(struct vcpu *v, u32 value)
 
 void op_rdpkru(struct vcpu *v, const struct insn *in)
 {
-    if (!(v->d.mode & MODE_PKE)) raise_ud(v);
     if ((u32)v->s.gpr[RCX]) raise_gp0(v);
     v->s.gpr[RAX] = v->s.pkru;
     v->s.gpr[RDX] = 0;
@@ -174,14 +170,12 @@ void op_rdpkru(struct vcpu *v, const struct insn *in)
 
 void op_wrpkru(struct vcpu *v, const struct insn *in)
 {
-    if (!(v->d.mode & MODE_PKE)) raise_ud(v);
     if ((u32)v->s.gpr[RCX] || (u32)v->s.gpr[RDX]) raise_gp0(v);
     pkru_write(v, (u32)v->s.gpr[RAX]);
 }
 
 void op_xgetbv(struct vcpu *v, const struct insn *in)
 {
-    if (!(v->d.mode & MODE_OSXSAVE)) raise_ud(v);
     u32 index = (u32)v->s.gpr[RCX];
     u64 x;
     if (index == 0)
@@ -196,7 +190,6 @@ void op_xgetbv(struct vcpu *v, const struct insn *in)
 
 void op_xsetbv(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_XSETBV);
     if ((u32)v->s.gpr[RCX] != 0) raise_gp0(v);
     xcr0_write(v, (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX]);
 }

@@ -5,45 +5,6 @@
 #include "cpu/fast.h"
 #include "vmx/intercept.h"
 
-void sys_guard(struct vcpu *v, const struct insn *in, unsigned intercept)
-{
-    u32 mode = v->d.mode;
-    bool user = v->d.cpl > 0;
-    switch (intercept) {
-    case ICEPT_RDTSC:
-    case ICEPT_RDTSCP:
-        if (user && (mode & MODE_TSD)) raise_gp0(v);
-        break;
-    case ICEPT_RDPMC:
-        if (user && !(mode & MODE_PCE)) raise_gp0(v);
-        break;
-    case ICEPT_DTABLE_READ:
-        if (user && (mode & MODE_UMIP)) raise_gp0(v);
-        break;
-    case ICEPT_MONITOR:
-    case ICEPT_MWAIT:
-        if (user || !(v->s.msr.misc_enable & BIT(18))) raise_ud(v);
-        break;
-    case ICEPT_XSETBV:
-        if (!(mode & MODE_OSXSAVE)) raise_ud(v);
-        if (user) raise_gp0(v);
-        break;
-    case ICEPT_XSAVES:
-    case ICEPT_XRSTORS:
-        if (!(mode & MODE_OSXSAVE)) raise_ud(v);
-        break;
-    case ICEPT_MOV_TO_CR:
-    case ICEPT_MOV_FROM_CR:
-        if (in->r > 8 || !(1u << in->r & 0x11D)) raise_ud(v); // CR0, CR2, CR3, CR4, CR8
-        if (user) raise_gp0(v);
-        break;
-    case ICEPT_MOV_DR: // its privilege check comes after the intercept
-        if (in->r > 7 || ((in->r == 4 || in->r == 5) && (mode & MODE_DE))) raise_ud(v);
-        break;
-    default: break;
-    }
-}
-
 // ---- CPUID, MSRs ----
 
 void op_cpuid(struct vcpu *v, const struct insn *in)
@@ -85,7 +46,6 @@ static u64 read_tsc(struct vcpu *v) { return vmx_tsc(v, cpu_vtime(v) + v->s.msr.
 
 void op_rdtsc(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_RDTSC);
     u64 t = read_tsc(v);
     v->s.gpr[RAX] = (u32)t;
     v->s.gpr[RDX] = t >> 32;
@@ -93,7 +53,6 @@ void op_rdtsc(struct vcpu *v, const struct insn *in)
 
 void op_rdtscp(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_RDTSCP);
     u64 t = read_tsc(v);
     v->s.gpr[RAX] = (u32)t;
     v->s.gpr[RDX] = t >> 32;
@@ -104,7 +63,6 @@ void op_rdpid(struct vcpu *v, const struct insn *in) { REG64(v, in->m) = (u32)v-
 
 void op_rdpmc(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_RDPMC);
     raise_gp0(v); // no counter exists
 }
 
@@ -145,7 +103,6 @@ static u64 line_sum(struct vcpu *v, paddr line)
 
 void op_monitor(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MONITOR);
     if ((u32)v->s.gpr[RCX]) raise_gp0(v); // no extensions
     u64 offset = in->asz == W64 ? v->s.gpr[RAX] : in->asz == W32 ? (u32)v->s.gpr[RAX] : (u16)v->s.gpr[RAX];
     laddr la = seg_linear(v, in->seg, offset, 1, ACC_READ);
@@ -158,7 +115,6 @@ void op_monitor(struct vcpu *v, const struct insn *in)
 
 void op_mwait(struct vcpu *v, const struct insn *in)
 {
-    sys_guard(v, in, ICEPT_MWAIT);
     if ((u32)v->s.gpr[RCX]) raise_gp0(v); // CPUID leaf 5 reports no extensions
     // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms it, and a
     // store to the line is what it waits for. Then as HLT: until an interrupt that IF lets in, NMI, INIT.

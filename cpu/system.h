@@ -31,9 +31,6 @@ static inline bool cpu_virtual_if_refused(const struct vcpu *v, u64 flags)
     return flags & FL_TF || (flags & FL_IF && v->s.rflags & FL_VIP);
 }
 
-// Checks that come before a VM exit but depend on more than CPL = 0 (TSD, PCE, UMIP, OSXSAVE, register numbers, MONITOR
-// at CPL 3): called by the guard of an intercepted row, and by the bodies themselves.
-RAISES void sys_guard(struct vcpu *v, const struct insn *in, unsigned intercept);
 // I/O permission: IOPL, then the bitmap in the TSS. #GP(0). IN, OUT, and the string forms before their intercept.
 RAISES void io_permission(struct vcpu *v, u16 port, unsigned size);
 

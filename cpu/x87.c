@@ -142,8 +142,8 @@ static void commit(struct vcpu *v, const struct insn *in, const struct image *im
 // ---- bodies ----
 static u8 row_modrm(const struct insn *in)
 {
-    u16 reg = rows[in->row].reg;
-    return reg >= 0x100 ? (u8)reg : (u8)(0xC0 | reg << 3 | in->m);
+    const struct row *r = &rows[in->row];
+    return r->modrm & MODRM_EXACT ? (u8)r->modrm : (u8)(0xC0 | row_digit(r) << 3 | in->m);
 }
 
 void op_x87_reg(struct vcpu *v, const struct insn *in)
@@ -191,7 +191,7 @@ void op_x87_load(struct vcpu *v, const struct insn *in)
 {
     struct image im;
     u8 buf[16];
-    unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
+    unsigned digit = row_digit(&rows[in->row]), size = mem_size(in->op, digit);
     x87_wait(v);
     operand_load(v, in, buf, size);
     if (x87_light_load(v, in->op, (u8)digit, buf)) {
@@ -207,7 +207,7 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
 {
     struct image im;
     u8 buf[16] = {0};
-    unsigned digit = rows[in->row].reg, size = mem_size(in->op, digit);
+    unsigned digit = row_digit(&rows[in->row]), size = mem_size(in->op, digit);
     x87_wait(v);
     u16 sw;
     if (x87_light_store(v, in->op, (u8)digit, buf, &sw)) {

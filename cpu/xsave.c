@@ -151,7 +151,6 @@ enum variant { XSAVE, XSAVEOPT, XSAVEC, XSAVES };
 
 RAISES static void xsave_guard(struct vcpu *v)
 {
-    if (!(v->d.mode & MODE_OSXSAVE)) raise_ud(v);
     if (v->d.mode & MODE_TS) raise_fault(v, VEC_NM);
 }
 static u64 requested(const struct vcpu *v, u64 enabled)

@@ -156,6 +156,29 @@ static u64 rdmsr(u32 msr, int expected)
     return S.gpr[RDX] << 32 | S.gpr[RAX];
 }
 
+// Silicon (seen on a family 6 model 207 at CPL 3): a number that names no register is #UD before the privilege check; DR4 and DR5 under
+// CR4.DE are #UD after it.
+static void register_numbers_before_privilege(void **state)
+{
+    t->v->s.cr4 |= CR4_DE;
+    cpu_mode_changed(t->v);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE0), VEC_UD); // MOV RAX, DR4 at CPL 0
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xC0), VEC_GP);       // MOV RAX, DR0
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE0), VEC_GP);       // MOV RAX, DR4
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE0), VEC_GP);       // MOV DR4, RAX
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x44, 0x0F, 0x21, 0xC0), VEC_UD); // MOV RAX, DR8
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x44, 0x0F, 0x23, 0xC0), VEC_UD); // MOV DR8, RAX
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC0), VEC_GP);       // MOV RAX, CR0
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC8), VEC_UD);       // MOV RAX, CR1
+}
+
 static void msr_values_and_masks(void **state)
 {
     struct { u32 msr; u64 good, bad; } c[] = {
@@ -848,8 +871,9 @@ int main(void)
     (void)real_setup;
     const struct CMUnitTest tests[] = {
         L(cr0_rules), P(cr0_activating_ia32e), P(pae_loads_pdptes), L(cr3_rules), L(cr4_rules), L(cr_numbers_and_privilege),
-        P(lmsw_cannot_clear_pe), L(debug_registers), L(msr_values_and_masks), L(msr_reset_values), L(processor_after_reset_and_init),
-        L(misc_enable_bits_take_effect), L(high_halves_are_ignored), L(idle_power_msrs),
+        P(lmsw_cannot_clear_pe), L(debug_registers), L(register_numbers_before_privilege), L(msr_values_and_masks),
+        L(msr_reset_values), L(processor_after_reset_and_init), L(misc_enable_bits_take_effect), L(high_halves_are_ignored),
+        L(idle_power_msrs),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),

@@ -54,7 +54,10 @@ static void one(struct vcpu *v, const ZydisDecoder *d, unsigned bits, const u8 *
     memset(&in, 0, sizeof in);
     bool known = ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(d, &c, code, n, &z)) &&
                  z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
-    u32 mode = (v->d.mode & ~(u32)(MODE_CODE | MODE_CPL)) | (bits == 64 ? MODE_CODE64 : MODE_CODE32);
+    // What CR4 and IA32_MISC_ENABLE can refuse is on.
+    u32 mode = (v->d.mode & ~(u32)(MODE_CODE | MODE_CPL)) | (bits == 64 ? MODE_CODE64 : MODE_CODE32) | MODE_OSXSAVE |
+               MODE_FSGSBASE | MODE_PKE | MODE_MONITOR;
+    if (bits == 32) mode &= ~(u32)MODE_LMA; // not compatibility mode, where VMX instructions are #UD
     unsigned len = decode_insn(v, code, n, mode, &in);
     bool refused = in.row == 0; // the row of #UD
     t->tried++;

@@ -14,6 +14,12 @@
 static const char *const gpr_name[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
+static const char *operands(const struct row *r)
+{
+    static char text[64];
+    return row_operands(r, text, sizeof text);
+}
+
 struct test {
     const struct row *row; // NULL: a sequence
     u8 code[160];
@@ -66,7 +72,7 @@ static unsigned compare(const struct test *t, const struct outcome *host, const 
     if (h->mxcsr & 0x20000) return 0; // AMD's misaligned mode, which we do not have: LDMXCSR took it
     // Both misaligned and outside its stack segment: which comes first is the processor's choice.
     bool either = host->vector == 13 && ours->vector == 12 && in->bits == 16 &&
-                  (!t->row || (t->row->flags & RF_ALIGN16) || state_area(t->row));
+                  (!t->row || row_aligned(t->row) || state_area(t->row));
     // An environment is read in pieces: its first may be misaligned while its last is outside the segment.
     if (host->vector == 17 && (ours->vector == 12 || ours->vector == 13) && in->bits == 16 && t->row &&
         (env_area(t->row) || state_area(t->row)))
@@ -161,7 +167,7 @@ static bool run_one(struct test *t, struct guest *g, const char *engine, u64 see
         if (!compare(t, &host, &ours, native_data(), guest_data(g), again == 2)) return true;
     }
     printf("# %u-bit, %s engine, seed %llu round %u, ", t->in.bits, engine, (unsigned long long)seed, round);
-    if (t->row) printf("row %s %s (map %u opcode %02x): ", t->row->name, t->row->operands, t->row->map, t->row->opcode);
+    if (t->row) printf("row %s %s (map %u opcode %02x): ", t->row->name, operands(t->row), t->row->map, t->row->opcode);
     else printf("sequence: ");
     for (unsigned i = 0; i < t->n; i++) printf("%02x ", t->code[i]);
     printf(" at %llx, vector %u, rip %llx, cr2 %llx\n", (unsigned long long)t->in.rip, host.vector, (unsigned long long)host.s.rip,
@@ -228,11 +234,11 @@ int main(int argc, char **argv)
             tested += done != 0;
             if (!done) {
                 skipped++;
-                printf("# %s %s: no encoding tried\n", rows[i].name, rows[i].operands);
+                printf("# %s %s: no encoding tried\n", rows[i].name, operands(&rows[i]));
             }
             if (bad) {
                 failed_rows++;
-                printf("not ok - %s %s (map %u opcode %02x, %u-bit, %s)\n", rows[i].name, rows[i].operands, rows[i].map,
+                printf("not ok - %s %s (map %u opcode %02x, %u-bit, %s)\n", rows[i].name, operands(&rows[i]), rows[i].map,
                        rows[i].opcode, bits, name);
             }
         }

@@ -1,5 +1,5 @@
-// What can be intercepted in VMX non-root operation, by row. The guard of a row with an intercept asks vmx_intercept()
-// after #UD and privilege checks and before operand and value faults, unless the stage says otherwise.
+// What exits in VMX non-root operation, and what behaves otherwise there. A row of the instruction table says its exit's
+// reason, on what condition it is taken (enum exit_when) and when that is asked (enum exit_stage).
 #ifndef VMX_INTERCEPT_H
 #define VMX_INTERCEPT_H
 
@@ -7,25 +7,28 @@
 #include "mmu/walk.h"
 
 struct insn;
+struct row;
 
-enum intercept {
-    ICEPT_NONE,
-    // Always, or by one control; decided by vmx_intercept() from the registers alone.
-    ICEPT_CPUID, ICEPT_GETSEC, ICEPT_INVD, ICEPT_XSETBV, ICEPT_VMX /* VMCALL, VMCLEAR, VMLAUNCH ...: always exits */,
-    ICEPT_HLT, ICEPT_INVLPG, ICEPT_INVPCID, ICEPT_MWAIT, ICEPT_MONITOR, ICEPT_PAUSE, ICEPT_RDPMC, ICEPT_RDTSC,
-    ICEPT_RDTSCP, ICEPT_WBINVD, ICEPT_RDRAND, ICEPT_RDSEED, ICEPT_RSM, ICEPT_XSAVES, ICEPT_XRSTORS,
-    ICEPT_RDMSR, ICEPT_WRMSR, ICEPT_VMFUNC, ICEPT_RDPID /* hidden when RDTSCP is not enabled */,
-    ICEPT_DTABLE_READ /* SGDT SIDT SLDT STR */, ICEPT_DTABLE_WRITE /* LGDT LIDT LLDT LTR */,
-    ICEPT_MOV_TO_CR, ICEPT_MOV_FROM_CR, ICEPT_CLTS,
-    ICEPT_MOV_DR, // stage: before the privilege check
-    ICEPT_COUNT
+enum exit_when {
+    EXIT_NEVER,
+    EXIT_ALWAYS,
+    EXIT_BY_CONTROL, // the row names it
+    EXIT_BY_PAUSE,   // PAUSE exiting, or PAUSE-loop exiting
+    EXIT_BY_MSR_BITMAP, EXIT_BY_XSS_BITMAP, EXIT_BY_VM_FUNCTION,
+    EXIT_BY_MOV_TO_CR, EXIT_BY_MOV_FROM_CR, EXIT_BY_CLTS, EXIT_BY_LMSW, // guest/host masks, shadows and their controls
+    EXIT_BY_IO,      // unconditional I/O exiting, I/O bitmaps
+};
+enum exit_stage {
+    STAGE_AFTER_PRIVILEGE, // after #UD and the privilege checks, before operands and values (SDM 28.1.1)
+    STAGE_BEFORE_PRIVILEGE, // MOV DR and the VMX instructions exit at every CPL
+    STAGE_AFTER_IO_PERMISSION, STAGE_AFTER_OPERAND, // the body asks, by its hook below
 };
 
-// The hook of the guard. v->s.vmx.guest is true. Returns if the instruction is to run; else raises a VM exit or #UD.
-RAISES void vmx_intercept(struct vcpu *v, const struct insn *in, enum intercept what);
+// The guard's hook, at its stage. v->s.vmx.guest is true. Returns if the instruction is to run; else raises a VM exit.
+RAISES void vmx_intercept(struct vcpu *v, const struct insn *in);
 
-// Whether secondary controls hide an instruction of this kind: #UD, before any other check.
-bool vmx_hides(const struct vcpu *v, enum intercept what);
+// Whether a control that the row needs is off: #UD, before any other check.
+bool vmx_hides(const struct vcpu *v, const struct row *r);
 
 // Hooks at other stages; bodies call them always, they return at once outside non-root operation.
 RAISES void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned size, bool input, bool string,

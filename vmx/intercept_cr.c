@@ -7,41 +7,39 @@
 
 enum { CR_TO = 0, CR_FROM = 1, CR_CLTS = 2, CR_LMSW = 3 }; // exit qualification bits 5:4
 
-static _Noreturn void exit_cr(struct vcpu *v, unsigned cr, unsigned access, unsigned gpr)
+u64 vmx_cr_qualification(const struct insn *in, const struct row *r)
 {
-    raise_vmexit(v, EXIT_REASON_CR_ACCESS, cr | access << 4 | gpr << 8, 0, EXIT_HAS_INSN_LEN);
+    if (r->exit_when == EXIT_BY_CLTS) return CR_CLTS << 4;
+    unsigned access = r->exit_when == EXIT_BY_MOV_TO_CR ? CR_TO : CR_FROM;
+    return in->r | access << 4 | vmx_gpr_number(in->m) << 8;
 }
 
-void intercept_mov_to_cr(struct vcpu *v, const struct insn *in)
+bool vmx_mov_to_cr_exits(struct vcpu *v, const struct insn *in)
 {
     const struct vmx_control *c = vmx_controls(v);
     u64 x = cpu_long64(v) ? REG64(v, in->m) : REG32(v, in->m);
-    bool exits = false;
 
     switch (in->r) {
-    case 0: exits = (x ^ c->cr0_shadow) & c->cr0_mask; break;
-    case 4: exits = (x ^ c->cr4_shadow) & c->cr4_mask; break;
-    case 8: exits = c->proc & PROC_CR8_LOAD_EXITING; break;
+    case 0: return (x ^ c->cr0_shadow) & c->cr0_mask;
+    case 4: return (x ^ c->cr4_shadow) & c->cr4_mask;
+    case 8: return c->proc & PROC_CR8_LOAD_EXITING;
     case 3:
-        exits = c->proc & PROC_CR3_LOAD_EXITING;
         for (u32 i = 0; i < c->cr3_targets; i++)
-            if (x == c->cr3_target[i]) exits = false;
-        break;
-    default: break;
+            if (x == c->cr3_target[i]) return false;
+        return c->proc & PROC_CR3_LOAD_EXITING;
+    default: return false;
     }
-    if (exits) exit_cr(v, in->r, CR_TO, vmx_gpr_number(in->m));
 }
 
-void intercept_mov_from_cr(struct vcpu *v, const struct insn *in)
+bool vmx_mov_from_cr_exits(struct vcpu *v, const struct insn *in)
 {
-    if ((in->r == 3 && vmx_proc(v, PROC_CR3_STORE_EXITING)) || (in->r == 8 && vmx_proc(v, PROC_CR8_STORE_EXITING)))
-        exit_cr(v, in->r, CR_FROM, vmx_gpr_number(in->m));
+    return (in->r == 3 && vmx_proc(v, PROC_CR3_STORE_EXITING)) || (in->r == 8 && vmx_proc(v, PROC_CR8_STORE_EXITING));
 }
 
-void intercept_clts(struct vcpu *v)
+bool vmx_clts_exits(struct vcpu *v)
 {
     const struct vmx_control *c = vmx_controls(v);
-    if (c->cr0_mask & c->cr0_shadow & CR0_TS) exit_cr(v, 0, CR_CLTS, 0);
+    return c->cr0_mask & c->cr0_shadow & CR0_TS;
 }
 
 void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool memory, laddr la)
@@ -60,12 +58,10 @@ void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool 
     raise_event(v, &e);
 }
 
-void intercept_mov_dr(struct vcpu *v, const struct insn *in)
+u64 vmx_dr_qualification(const struct insn *in, const struct row *r)
 {
-    if (!vmx_proc(v, PROC_MOV_DR_EXITING)) return;
-    bool from = rows[in->row].opcode == 0x21;
-    raise_vmexit(v, EXIT_REASON_MOV_DR, (in->r & 7) | (from ? BIT(4) : 0) | vmx_gpr_number(in->m) << 8, 0,
-                 EXIT_HAS_INSN_LEN);
+    bool from = operand_kind(r->operand[1]) == KIND_D;
+    return in->r | (from ? BIT(4) : 0) | vmx_gpr_number(in->m) << 8;
 }
 
 // ---- modified bodies ----

@@ -38,17 +38,16 @@ void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned 
     raise_event(v, &e);
 }
 
-void intercept_msr(struct vcpu *v, bool write)
+bool vmx_msr_exits(struct vcpu *v, bool write)
 {
     const struct vmx_control *c = vmx_controls(v);
     u32 msr = (u32)v->s.gpr[RCX], low = msr & 0x1FFF;
-    bool exits = true;
 
     if (c->proc & PROC_USE_MSR_BITMAPS && (msr == low || msr == (low | 0xC0000000u))) {
         paddr map = c->msr_bitmap + (msr >> 31 ? 0x400 : 0) + (write ? 0x800 : 0);
-        exits = phys_read8(v->phys, v->index, map + (low >> 3)) >> (low & 7) & 1;
+        return phys_read8(v->phys, v->index, map + (low >> 3)) >> (low & 7) & 1;
     }
-    if (exits) raise_vmexit(v, write ? EXIT_REASON_WRMSR : EXIT_REASON_RDMSR, 0, 0, EXIT_HAS_INSN_LEN);
+    return true;
 }
 
 void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source)

@@ -1,13 +1,14 @@
-// Between the files of the intercepts.
+// Between the files of the intercepts: whether an instruction exits, and what its exit qualification says.
 #ifndef VMX_INTERCEPT_PARTS_H
 #define VMX_INTERCEPT_PARTS_H
 
 #include "cpu/insn.h"
 
-RAISES void intercept_mov_to_cr(struct vcpu *v, const struct insn *in);
-RAISES void intercept_mov_from_cr(struct vcpu *v, const struct insn *in);
-RAISES void intercept_clts(struct vcpu *v);
-RAISES void intercept_mov_dr(struct vcpu *v, const struct insn *in);
-RAISES void intercept_msr(struct vcpu *v, bool write);
+bool vmx_mov_to_cr_exits(struct vcpu *v, const struct insn *in);
+bool vmx_mov_from_cr_exits(struct vcpu *v, const struct insn *in);
+bool vmx_clts_exits(struct vcpu *v);
+bool vmx_msr_exits(struct vcpu *v, bool write);
+u64 vmx_cr_qualification(const struct insn *in, const struct row *r); // MOV CR, CLTS
+u64 vmx_dr_qualification(const struct insn *in, const struct row *r);
 
 #endif

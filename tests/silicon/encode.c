@@ -41,7 +41,7 @@ bool encode_eligible(const struct row *r, unsigned bits)
         // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT and friends too.
         NULL};
     if (one_of(r->name, no)) return false;
-    if (r->flags & ((bits == 64 ? RF_I64 : RF_O64) | RF_RSEG | RF_RCR | RF_CPL0)) return false;
+    if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D)) return false;
     // PUSH and POP of segment registers.
     if (r->map == MAP_0F && (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9)) return false;
     if (r->map == MAP_1 && r->opcode < 0x20 && (r->opcode & 7) >= 6) return false;
@@ -273,7 +273,7 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
     in->gpr[RSP] = DATA_BASE - data_base(in->bits) + 1024 + (rng_below(g, DATA_SIZE - 2048) & ~7ull);
     if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g, in->bits);
     if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g, in->bits), pinned |= 1u << RBP;
-    if ((r->flags & RF_REP) || !strncmp(r->name, "maskmov", 7)) {
+    if (r->repeats || !strncmp(r->name, "maskmov", 7)) {
         in->gpr[RSI] = address(g, in->bits);
         in->gpr[RDI] = address(g, in->bits);
         if (!rng_one_in(g, 16)) in->gpr[RCX] = rng_below(g, 40);
@@ -306,7 +306,7 @@ static bool undefined_result(const struct row *r, const u8 *code, const ZydisDec
 {
     bool word = z->operand_width == 16;
     if ((is(r, "shld") || is(r, "shrd")) && word) {
-        unsigned count = strchr(r->operands, 'C') ? (unsigned)in->gpr[RCX] : code[z->length - 1];
+        unsigned count = row_has(r, 1 << KIND_REG) ? (unsigned)in->gpr[RCX] : code[z->length - 1];
         return (count & 31) > 16;
     }
     return is(r, "bswap") && word;
@@ -371,22 +371,21 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
 
     bool p67 = rng_one_in(g, in->bits == 16 ? 3 : 16) && (in->bits != 32 || is(r, "lea")); // no 16-bit addresses in flat segments
     if (p67) code[n++] = 0x67;
-    bool free66 = r->pfx == PFX_ANY || r->pfx == PFX_NONE_OR_66;
+    bool free66 = r->prefix == PFX_ANY || r->prefix == PFX_NO_REP;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
-    if (r->pfx == PFX_66) code[n++] = 0x66;
+    if (r->prefix == PFX_66) code[n++] = 0x66;
     // 66h beside F2h or F3h is no mandatory prefix (and the operand size of POPCNT and CRC32).
-    if ((r->pfx == PFX_F2 || r->pfx == PFX_F3) && rng_one_in(g, 8)) code[n++] = 0x66;
-    if (r->pfx == PFX_F2) code[n++] = 0xF2;
-    if (r->pfx == PFX_F3) code[n++] = 0xF3;
-    if ((r->flags & RF_REP) && rng_one_in(g, 2)) code[n++] = rng_one_in(g, 2) ? 0xF2 : 0xF3;
-    bool mem = r->mod == MOD_MEM || (r->mod == MOD_ANY && rng_one_in(g, 2));
-    if (r->reg != REG_ANY && (r->reg & 0x100)) mem = false;
-    if (((r->flags & RF_LOCK) && mem && rng_one_in(g, 6)) || rng_one_in(g, 200)) code[n++] = 0xF0;
+    if ((r->prefix == PFX_F2 || r->prefix == PFX_F3) && rng_one_in(g, 8)) code[n++] = 0x66;
+    if (r->prefix == PFX_F2) code[n++] = 0xF2;
+    if (r->prefix == PFX_F3) code[n++] = 0xF3;
+    if (r->repeats && rng_one_in(g, 2)) code[n++] = rng_one_in(g, 2) ? 0xF2 : 0xF3;
+    bool mem = row_mod(r) == MOD_MEM || (row_mod(r) == MOD_ANY && rng_one_in(g, 2));
+    if ((r->lockable && mem && rng_one_in(g, 6)) || rng_one_in(g, 200)) code[n++] = 0xF0;
     if (wide && rng_one_in(g, 2)) rex = (u8)(0x40 | (rng_next(g) & (rng_one_in(g, 2) ? 0xC : 4)));
 
     unsigned reg = (unsigned)rng_below(g, 8);
-    if (r->reg != REG_ANY) {
-        reg = r->reg & 0x100 ? r->reg >> 3 & 7 : r->reg;
+    if (r->modrm != MODRM_ANY) {
+        reg = row_digit(r);
         rex &= 0xFB;
     }
     if (!wide) rex = 0;
@@ -398,15 +397,15 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (in->bits == 16 && !p67) memory_form16(g, &m, reg, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
         else memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
     } else {
-        unsigned rm = r->reg != REG_ANY && (r->reg & 0x100) ? r->reg & 7 : (unsigned)rng_below(g, 8);
-        if (rex && rng_one_in(g, 2) && !(r->flags & RF_FPU)) rex |= 1;
+        unsigned rm = r->modrm & MODRM_EXACT ? r->modrm & 7 : (unsigned)rng_below(g, 8);
+        if (rex && rng_one_in(g, 2) && !(r->unit & UNIT_X87)) rex |= 1;
         m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
     }
     if (wide && rex) code[n++] = rex;
     if (r->map != MAP_1) code[n++] = 0x0F;
     if (r->map == MAP_0F38) code[n++] = 0x38;
     if (r->map == MAP_0F3A) code[n++] = 0x3A;
-    code[n++] = (u8)(r->opcode + (r->flags & RF_CC ? rng_below(g, 16) : r->flags & RF_OPREG ? rng_below(g, 8) : 0));
+    code[n++] = (u8)(r->opcode + (row_span(r) > 1 ? rng_below(g, row_span(r)) : 0));
     unsigned modrm_at = n;
     memcpy(code + n, m.bytes, m.n);
     n += m.n;
@@ -433,11 +432,9 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (z.operand_width == 16) in->gpr[q] = (in->gpr[q] & 0xFFFF) | (rng_next(g) & ~0xFFFFull);
         if (z.operand_width == 32 && wide) in->gpr[q] = (u32)in->gpr[q] | (rng_next(g) & ~0xFFFFFFFFull);
     }
-    bool by_cl = strchr(r->operands, 'C') && (is(r, "shld") || is(r, "shrd"));
+    bool by_cl = row_has(r, 1 << KIND_REG) && (is(r, "shld") || is(r, "shrd"));
     if (undefined_result(r, code, &z, in) || (sequence && by_cl)) return 0; // RCX may have changed by then
-    u64 undefined = r->undefined & ~2u;
-    if (r->undefined & 2) undefined |= FL_OF;
-    *undefined_flags = undefined;
+    *undefined_flags = r->undefined;
     // The kernel gives back only SP to 16-bit stacks.
     if (in->bits == 16 && (disturbs(code, z.length, 16, true) || (is(r, "pusha") && memchr(code, 0x66, n)))) return 0;
     return z.length;
@@ -458,7 +455,7 @@ static bool sequence_row(const struct row *r, unsigned bits)
 {
     static const char *const no[] = {"ud", "in", "out", "popa", "bound", "into", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
                                      "frstor", "fnstenv", "fldenv", NULL};
-    return encode_eligible(r, bits) && !(r->flags & RF_REP) && !one_of(r->name, no);
+    return encode_eligible(r, bits) && !r->repeats && !one_of(r->name, no);
 }
 
 struct flag_taint { // arithmetic flags whose values the manual leaves open, at a point of the sequence
@@ -470,14 +467,14 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
 {
     for (unsigned tries = 0; tries < 1000; tries++) {
         const struct row *r = &rows[rng_below(g, rows_n)];
-        bool wide = r->flags & (RF_SSE | RF_MMX | RF_FPU);
+        bool wide = r->unit;
         if ((wide && !rng_one_in(g, 6)) || !sequence_row(r, in->bits)) continue;
-        if ((r->flags & RF_READS) && t->now) continue;
+        if (r->reads && t->now) continue;
         u64 undefined = 0, operand;
         unsigned n = encode_one(r, g, code, in, rip, ~0u, true, &undefined, &operand);
         if (!n || disturbs(code, n, in->bits, false)) continue;
         if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
-        t->now = (r->flags & RF_WRITES ? 0 : t->now) | undefined;
+        t->now = (r->writes == FL_ARITH ? 0 : t->now) | undefined;
         t->ever |= undefined;
         return n;
     }
