@@ -163,7 +163,8 @@ static bool parse_time(struct parser *p, const char *value)
     int n = plain ? sscanf(value, "%d-%d-%d%nT%d:%d:%d%n", &y, &mo, &d, &day_end, &h, &mi, &s, &end) : 0;
     if (!(n == 3 && day_end == (int)strlen(value)) && !(n == 6 && end == (int)strlen(value)))
         return options_fail(p, "-rtc base=%s: neither seconds nor YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SS", value);
-    if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || d < 1 || d > (int)days_in(y, mo) || h < 0 || h > 23 || mi < 0 || mi > 59 || s < 0 || s > 59)
+    if (mo >= 1 && mo <= 12 && (d < 1 || d > (int)days_in(y, mo))) return options_fail(p, "-rtc base=%s: there is no such day", value);
+    if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || h < 0 || h > 23 || mi < 0 || mi > 59 || s < 0 || s > 59)
         return options_fail(p, "-rtc base=%s is no time from 1970 to 9999", value);
     y -= mo <= 2; // days of the civil calendar since 1970, in years that begin in March
     s64 era = y / 400, yoe = y - era * 400, doy = (153 * (mo + (mo > 2 ? -3 : 9)) + 2) / 5 + d - 1;
