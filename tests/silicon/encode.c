@@ -110,6 +110,13 @@ static void extended(struct rng *g, u8 st[10])
 
 void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
 {
+    if (g->pool) {
+        g->pool->state = (unsigned)rng_below(g, g->pool->states_n);
+        *in = g->pool->states[g->pool->state];
+        in->bits = (u8)bits;
+        for (unsigned i = 0; i < 16 && bits != 64; i++) in->gpr[i] = (u32)in->gpr[i];
+        return;
+    }
     memset(in, 0, sizeof *in);
     in->bits = (u8)bits;
     for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 64 ? value(g) : (u32)value(g);
@@ -127,6 +134,21 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
     if (in->fsw & 0x3F & ~in->fcw) in->fsw |= 0x8080;
     in->tags = rng_one_in(g, 3) ? (u8)rng_next(g) : 0xFF;
     for (unsigned i = 0; i < 8; i++) extended(g, in->st[i]);
+}
+
+void inputs_data(struct rng *g, u8 *d)
+{
+    if (g->pool) {
+        g->pool->page = (unsigned)rng_below(g, g->pool->pages_n);
+        memcpy(d, g->pool->pages[g->pool->page], DATA_SIZE);
+        return;
+    }
+    struct side_state s;
+    inputs_random(g, 64, &s);
+    for (u64 i = 0; i < DATA_SIZE; i += 8) {
+        u64 x = rng_below(g, 4) ? rng_next(g) : s.xmm[rng_below(g, 16)][rng_below(g, 2)];
+        memcpy(d + i, &x, 8);
+    }
 }
 
 // ---- addresses ----
@@ -273,6 +295,7 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
     in->gpr[RSP] = DATA_BASE - data_base(in->bits) + 1024 + (rng_below(g, DATA_SIZE - 2048) & ~7ull);
     if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g, in->bits);
     if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g, in->bits), pinned |= 1u << RBP;
+    if (is(r, "enter") && in->bits == 16) in->gpr[RBP] = (in->gpr[RBP] & 0xFFFF) | (rng_next(g) & 0xFFFF0000);
     if (r->repeats || !strncmp(r->name, "maskmov", 7)) {
         in->gpr[RSI] = address(g, in->bits);
         in->gpr[RDI] = address(g, in->bits);
@@ -337,6 +360,17 @@ static ZyanStatus parse(const u8 *code, unsigned n, unsigned bits, ZydisDecodedI
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
     ZydisDecoderEnableMode(&d, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
     return ZydisDecoderDecodeInstruction(&d, &ctx, code, n, z);
+}
+
+unsigned encode_length(const u8 *code, unsigned n, unsigned bits, char *name, size_t room)
+{
+    ZydisDecodedInstruction z;
+    if (!ZYAN_SUCCESS(parse(code, n, bits, &z))) return 0;
+    const char *s = ZydisMnemonicGetString(z.mnemonic);
+    size_t k = strlen(s) < room ? strlen(s) : room - 1;
+    memcpy(name, s, k);
+    name[k] = 0;
+    return z.length;
 }
 
 // Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
@@ -460,12 +494,13 @@ static bool sequence_row(const struct row *r, unsigned bits)
 
 struct flag_taint { // arithmetic flags whose values the manual leaves open, at a point of the sequence
     u64 now, ever;
+    struct row_set *used; // the rows so far
 };
 
 static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t,
                               bool loop)
 {
-    for (unsigned tries = 0; tries < 1000; tries++) {
+    for (unsigned tries = 0; tries < 1000 && t->used->n < ARRAY_LEN(t->used->row); tries++) {
         const struct row *r = &rows[rng_below(g, rows_n)];
         bool wide = r->unit;
         if ((wide && !rng_one_in(g, 6)) || !sequence_row(r, in->bits)) continue;
@@ -476,6 +511,7 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
         if (loop && (undefined & FL_CF)) continue; // the DEC that closes the loop would carry it to the top
         t->now = (r->writes == FL_ARITH ? 0 : t->now) | undefined;
         t->ever |= undefined;
+        t->used->row[t->used->n++] = r;
         return n;
     }
     code[0] = 0x90;
@@ -569,9 +605,11 @@ static unsigned self_modifying(struct rng *g, u8 *code, const struct side_state 
 }
 
 // A few instructions, some jumped over, and perhaps all of it three times.
-unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags)
+unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags,
+                         struct row_set *used)
 {
-    struct flag_taint t = {0, 0};
+    struct flag_taint t = {.used = used};
+    used->n = 0;
     unsigned n = 0, count = 2 + (unsigned)rng_below(g, 6);
     bool loop = rng_one_in(g, 3);
     inputs_random(g, bits, in);

@@ -97,6 +97,12 @@ static void segments(struct vcpu *v, unsigned bits, bool supervisor)
 
 struct guest *guest_new(bool loop_engine)
 {
+    struct cpu_features f;
+    cpu_features_max(&f);
+    return guest_new_cpu(loop_engine, &f);
+}
+struct guest *guest_new_cpu(bool loop_engine, const struct cpu_features *f)
+{
     const char *why;
     struct guest *g = calloc(1, sizeof *g);
     if (!g) return NULL;
@@ -104,7 +110,7 @@ struct guest *guest_new(bool loop_engine)
         free(g);
         return NULL;
     }
-    cpu_features_max(&g->features);
+    g->features = *f;
     g->v = vcpu_new(0, &g->phys, &g->features);
     map_tables(g);
     map_system(g);

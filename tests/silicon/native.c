@@ -1,13 +1,15 @@
 // The native side: signals carry state in and out. INT3 in native_run traps; the handler swaps the interrupted context
 // for the test's; the test's own exception traps again, the handler records it and puts native_run's context back.
 #define _GNU_SOURCE
-#include "tests/silicon/silicon.h"
+#include <string.h>
+
+#include "tests/silicon/record.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <asm/ldt.h>
+#include <cpuid.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -161,6 +163,22 @@ u8 *native_data(void)
     return (u8 *)DATA_BASE;
 }
 
+void native_cpu(struct recording_cpu *cpu)
+{
+    u32 a, b, c, d, *f = cpu->features;
+    memset(cpu, 0, sizeof *cpu);
+    __cpuid(0, a, b, c, d);
+    memcpy(cpu->vendor, (const u32[]){b, d, c}, 12);
+    __cpuid(1, cpu->signature, b, f[0], f[1]);
+    __cpuid_count(7, 0, a, f[2], f[3], f[4]);
+    __cpuid_count(0xD, 1, f[5], b, c, d);
+    for (u32 i = 0; i < 3; i++) {
+        u32 r[4];
+        __cpuid(0x80000002 + i, r[0], r[1], r[2], r[3]);
+        memcpy(cpu->brand + 16 * i, r, 16);
+    }
+}
+
 #else
 const bool native_possible = false;
 bool native_init(const char **why)
@@ -176,5 +194,9 @@ bool native_has_16bit(void)
 u8 *native_data(void)
 {
     return NULL;
+}
+void native_cpu(struct recording_cpu *cpu)
+{
+    memset(cpu, 0, sizeof *cpu);
 }
 #endif

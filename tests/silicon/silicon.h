@@ -5,6 +5,9 @@
 #ifndef TESTS_SILICON_H
 #define TESTS_SILICON_H
 
+#include <stddef.h>
+
+#include "cpu/cpuid.h"
 #include "cpu/insn.h"
 #include "mmu/types.h"
 
@@ -43,8 +46,32 @@ struct outcome {
     u64 cr2;
 };
 
+struct input_pool { // of which inputs are taken when they are to be recorded
+    struct side_state *states;
+    u8 (*pages)[DATA_SIZE];
+    unsigned states_n, pages_n;
+    unsigned state, page; // the last ones taken
+};
+
 struct rng {
     u64 x;
+    struct input_pool *pool; // NULL: inputs are made
+};
+
+struct row_set { // the rows of a sequence
+    const struct row *row[24];
+    unsigned n;
+};
+
+struct test {
+    const struct row *row; // NULL: a sequence, or unknown
+    bool unknown;          // of a recording: there is no such row
+    u8 code[160];
+    unsigned n;
+    struct side_state in;
+    u64 undefined, operand;
+    struct row_set used;
+    u8 data[DATA_SIZE]; // before
 };
 u64 rng_next(struct rng *r);
 static inline u64 rng_below(struct rng *r, u64 n)
@@ -56,16 +83,26 @@ static inline bool rng_one_in(struct rng *r, unsigned n)
     return rng_below(r, n) == 0;
 }
 
+// ---- compare.c: what differs between two outcomes ----
+enum { D_VECTOR = 1, D_ERROR = 2, D_CR2 = 4, D_RIP = 8, D_FLAGS = 0x10, D_GPR = 0x20, D_XMM = 0x40, D_MXCSR = 0x80, D_FCW = 0x100,
+       D_FSW = 0x200, D_TAGS = 0x400, D_ST = 0x800, D_DATA = 0x1000 };
+bool compare_state_area(const struct row *r); // FXSAVE, XSAVE and theirs
+u32 compare(const struct test *t, const struct outcome *host, const struct outcome *ours, const u8 *host_data, const u8 *our_data,
+            bool say); // say: print what differs
+
 // ---- native.c ----
 bool native_init(const char **why); // false: not possible on this host
 bool native_has_16bit(void);      // whether the kernel gives 16-bit segments
 extern const bool native_possible;
+struct recording_cpu;
+void native_cpu(struct recording_cpu *cpu); // zero if the host is not x86-64
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
 u8 *native_data(void);
 
 // ---- guest.c ----
 struct guest;
 struct guest *guest_new(bool loop_engine);
+struct guest *guest_new_cpu(bool loop_engine, const struct cpu_features *f);
 void guest_free(struct guest *g);
 void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
 struct vcpu *guest_vcpu(struct guest *g); // control registers keep what is written there: cpu_mode_changed comes with each run
@@ -81,8 +118,11 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
                        u64 *operand);
 void encode_prepare_area(const struct row *r, struct rng *g, u8 *area); // for FXRSTOR and XRSTOR
 // A run of such instructions with branches among them. Undefined flags: at its end in the low half, on the way in the high half.
-unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags);
+unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags,
+                         struct row_set *used);
+unsigned encode_length(const u8 *code, unsigned n, unsigned bits, char *name, size_t room); // and the mnemonic; 0: no instruction
 bool encode_operand16(const u8 *code, unsigned n, unsigned bits); // the operand size of the first instruction, by its prefixes
 void inputs_random(struct rng *g, unsigned bits, struct side_state *in);
+void inputs_data(struct rng *g, u8 *data); // of DATA_SIZE
 
 #endif
