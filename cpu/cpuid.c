@@ -71,7 +71,6 @@ void cpu_features_max(struct cpu_features *f)
 {
     memset(f, 0, sizeof *f);
     f->maxphyaddr = 40;
-    f->cpus = 1;
     f->feature_control = 5; // locked, VMX outside SMX
     f->rng_seed = 1;
     for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, true);

@@ -264,6 +264,57 @@ static void processor_after_reset_and_init(void **state)
     t->v->index = 0;
 }
 
+static struct { u64 at[8]; unsigned n; u64 *clock; } seen; // the time that the board sees at each access
+static u64 see_read(void *o, unsigned cpu, u16 port, unsigned size) { return seen.at[seen.n++] = *seen.clock, 0; }
+static void see_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) { seen.at[seen.n++] = *seen.clock; }
+
+// A port access happens at its own instruction's time, in the midst of a block.
+static void ports_see_the_time(void **state)
+{
+    static const struct cpu_board_ops board = {.port_read = see_read, .port_write = see_write};
+    u64 clock = 0, next = UINT64_MAX;
+    t->v->board = &board, t->v->clock_now = &clock, t->v->clock_next = &next;
+    seen.n = 0, seen.clock = &clock;
+    u64 begin = S.units * CPU_TICKS_PER_UNIT + S.skipped;
+    assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0x90, 0x90, 0xE6, 0x80, 0xE4, 0x80, 0x90, 0xE6, 0x80), NOTHING); // in nop nop out in nop out
+    assert_int_equal(seen.n, 4);
+    u64 port = seen.at[2] - seen.at[1]; // one access
+    assert_true(port >= CPU_TICKS_PER_UNIT);
+    assert_int_equal(seen.at[0] - begin, port - CPU_TICKS_PER_UNIT); // what the access costs is charged before
+    assert_int_equal(seen.at[1] - seen.at[0], port + 2 * CPU_TICKS_PER_UNIT);
+    assert_int_equal(seen.at[3] - seen.at[2], port + CPU_TICKS_PER_UNIT);
+    t->v->board = NULL, t->v->clock_now = NULL, t->v->clock_next = NULL;
+}
+
+static bool page_dirty(u64 a) { return t->p.dirty[a >> PAGE_SHIFT >> 6] >> (a >> PAGE_SHIFT & 63) & 1; }
+
+// Whatever stores, the state hash must learn of it: fast and slow stores, those that cross pages, those of event delivery.
+static void stores_mark_pages_dirty(void **state)
+{
+    static const struct { u64 to; u8 code[8], n; unsigned pages; } cases[] = {
+        {0x300800, {0x48, 0x89, 0x07}, 3, 1},             // mov [rdi], rax
+        {0x300FFC, {0x48, 0x89, 0x07}, 3, 2},             // across
+        {0x300800, {0x0F, 0x11, 0x07}, 3, 1},             // movups [rdi], xmm0
+        {0x300FF8, {0x0F, 0x11, 0x07}, 3, 2},
+        {0x300FFE, {0x48, 0x01, 0x07}, 3, 2},             // add [rdi], rax
+        {0x300FF8, {0xB1, 0x10, 0xF3, 0xAA}, 4, 2},       // mov cl, 16; rep stosb
+        {0x300800, {0x0F, 0xAE, 0x07}, 3, 1},             // fxsave [rdi]
+        {0x300F00, {0x0F, 0xAE, 0x07}, 3, 2},
+        {0x301018, {0x48, 0x89, 0xFC, 0xCD, 0x30}, 5, 2}, // mov rsp, rdi; int 30h
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        for (unsigned again = 0; again < 2; again++) { // the second time the fast table knows the pages
+            phys_dirty_clear(&t->p);
+            tlbops_drop_writes(t->v);
+            S.gpr[RDI] = cases[i].to, S.gpr[RSP] = STACK, S.gpr[RCX] = 0;
+            tm_run(t, cases[i].code, cases[i].n);
+            assert_true(page_dirty(0x300000));
+            assert_int_equal(page_dirty(0x301000), cases[i].pages == 2);
+            assert_false(page_dirty(0x302000));
+        }
+    }
+}
+
 static void msr_reset_values(void **state)
 {
     vcpu_reset(t->v, false);
@@ -504,6 +555,7 @@ static void cpuid_option(void **state)
     assert_false(parse("max,+avx2", &f, &why));
     assert_non_null(strstr(why, "avx2"));
     assert_false(parse("max,phys-bits=60", &f, &why));
+    assert_string_equal(why, "phys-bits must be 32 to 52, not '60'");
     assert_false(parse("", &f, &why));
     assert_true(parse("Nehalem-IBRS-v2,pni=off", &f, &why));
     assert_false(feature_on(&f, FEATURE_SSE3));
@@ -813,6 +865,11 @@ static void xcr0_and_the_pkru_component(void **state)
     cpuid_query(t->v, 0xD, 0, r);
     assert_int_equal(r[0], 0x203);
     assert_int_equal(r[1], 0xA88);
+    assert_true(r[2] == 0xA88 && r[3] == 0); // for all components, whatever XCR0 is
+    S.xcr0 = 1;
+    cpuid_query(t->v, 0xD, 0, r);
+    assert_true(r[1] == 576 && r[2] == 0xA88 && r[3] == 0);
+    S.xcr0 = 0x203;
     cpuid_query(t->v, 0xD, 1, r);
     assert_int_equal(r[1], 576 + 8);
     S.pkru = 0x55555554;
@@ -874,6 +931,7 @@ int main(void)
         P(lmsw_cannot_clear_pe), L(debug_registers), L(register_numbers_before_privilege), L(msr_values_and_masks),
         L(msr_reset_values), L(processor_after_reset_and_init), L(misc_enable_bits_take_effect), L(high_halves_are_ignored),
         L(idle_power_msrs),
+        L(ports_see_the_time), L(stores_mark_pages_dirty),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),

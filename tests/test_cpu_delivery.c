@@ -341,6 +341,22 @@ static void long_page_fault_frame(void **state)
     assert_true(tm_read(t, S.gpr[RSP] + 24, 8) & FL_RF); // a fault pushes RF = 1
 }
 
+// A frame is stored whole or not at all: of one that crosses into a page that is not there, nothing is left.
+static void no_half_frames(void **state)
+{
+    const u64 edge = 0x600000; // from here on mapped, below it not
+    tm_write64(t, 0x42000 + 8 * (edge / 0x200000 - 1), 0);
+    tm_gate(t, VEC_PF, SEL_CODE64, 14, 0, 1, true);
+    for (u64 at = 16; at < 48; at += 16) { // 16, 32 bytes of the frame's 40 are above the edge
+        memset(t->p.ram + edge, 0x5A, 64);
+        S.gpr[RSP] = edge + at;
+        assert_int_equal(TM_RUN(t, 0xCD, 0x30), VEC_PF);
+        assert_int_equal(tm_read(t, S.gpr[RSP], 8), 2);
+        assert_int_equal(tm_read(t, S.gpr[RSP] + 32, 8), edge + at); // RSP as it was
+        for (unsigned i = 0; i < 64; i++) assert_int_equal(t->p.ram[edge + i], 0x5A);
+    }
+}
+
 static void page_fault_on_the_kernel_stack_is_double_fault(void **state)
 {
     tm_gate(t, VEC_DF, SEL_CODE64, 14, 0, 1, true);
@@ -404,6 +420,7 @@ int main(void)
         P(stack_limit_is_ss_with_selector), P(expand_down_stack), P(table_limits), L(table_limits),
         P(tss_limits), L(tss_limits), L(long_int_same_level_aligns), L(long_int_from_user_nulls_ss), L(long_ist),
         L(long_gate_needs_64bit_code), L(long_page_fault_frame), L(page_fault_on_the_kernel_stack_is_double_fault),
+        L(no_half_frames),
         L(debug_exception_notes_dr6), cmocka_unit_test(double_fault_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,6 +76,10 @@ static void injection_delivers(void **state)
             assert_int_equal(m->v->s.cr2, 0x123456);
             assert_int_equal(m->v->s.dr[6], 0xFFFF0FF1);
             assert_int_equal(m_read(m, VMCS_GUEST_DR7), 0x2400);
+            // The log names what was injected.
+            assert_int_equal(m->last_entry.intr_info, cases[i].event);
+            assert_int_equal(m->last_entry.error, cases[i].error);
+            assert_int_equal(m->last_entry.rip, M_GUEST);
             // An exit clears only the valid bit, and it did not happen during a delivery.
             assert_int_equal(m_read(m, VMCS_INJECTED_EVENT_IDENTIFICATION), cases[i].event & 0x7FFFFFFF);
             assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);

@@ -29,6 +29,34 @@ static void clear(struct text *t)
     put(t, "");
 }
 
+// What is no field of the VMCS, as the doctor shows it.
+static void inputs_beside_the_vmcs(void **state)
+{
+    struct setup *s = *state;
+    setup_long(s);
+    s->f.VMCS_LINK_POINTER = SETUP_OTHER;
+    s->f.PRIMARY_PROC_BASED_CONTROLS |= PROC_USE_TPR_SHADOW;
+    s->f.VIRTUAL_APIC_ADDRESS = SETUP_VAPIC;
+    s->phys.ram[SETUP_VAPIC + 0x80] = 0x5F;
+    setup_decode(s);
+    s->e.block = BLOCK_STI;
+    const struct { unsigned input; u64 value; } wanted[] = { // of vmx_setup.h
+        {VMX_INPUT_MAXPHYADDR, 40}, {VMX_INPUT_LINEAR_BITS, 48}, {VMX_INPUT_EFER, 0xD01}, {VMX_INPUT_EFER_VALID, 0xD01},
+        {VMX_INPUT_VMCS_POINTER, SETUP_VMCS}, {VMX_INPUT_VMCS_DWORD, SETUP_REVISION}, {VMX_INPUT_LAUNCH_STATE, s->e.launch_state},
+        {VMX_INPUT_BLOCKING, BLOCK_STI}, {VMX_INPUT_IA32_VMX_BASIC, 0x00D8100000000000ull | SETUP_REVISION},
+        {VMX_INPUT_IA32_VMX_MISC, 0x600401E5}, {VMX_INPUT_IA32_VMX_EPT_VPID_CAP, 0xF0106334141ull},
+        {VMX_INPUT_IA32_VMX_CR0_FIXED0, 0x80000021}, {VMX_INPUT_IA32_VMX_CR0_FIXED1, 0xFFFFFFFF},
+        {VMX_INPUT_IA32_VMX_CR4_FIXED0, 0x2000}, {VMX_INPUT_IA32_VMX_CR4_FIXED1, 0x772FFF},
+        {VMX_INPUT_IA32_VMX_TRUE_PINBASED_CTLS, 0x7F00000016}, {VMX_INPUT_IA32_VMX_TRUE_PROCBASED_CTLS, 0xFFF9FFFE04006172},
+        {VMX_INPUT_IA32_VMX_PROCBASED_CTLS2, 0x00113CEE00000000}, {VMX_INPUT_IA32_VMX_TRUE_EXIT_CTLS, 0x7FEFFF00036DFB},
+        {VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS, 0xDFFF000011FB}, {VMX_INPUT_IA32_VMX_VMFUNC, 1}, {VMX_INPUT_VTPR, 0x5F},
+        {VMX_INPUT_LINK_DWORD, SETUP_REVISION},
+    };
+    struct vmx_check_failure x = {0};
+    for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
+        assert_int_equal(vmx_check_input_value(&s->e, &x, wanted[i].input), wanted[i].value);
+}
+
 static void log_line(void **state)
 {
     struct setup *s = *state;
@@ -306,7 +334,7 @@ static int stop(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(log_line),
+        cmocka_unit_test(inputs_beside_the_vmcs), cmocka_unit_test(log_line),
         cmocka_unit_test(doctor_report),
         cmocka_unit_test(rows_are_well_formed),
         cmocka_unit_test(inputs_are_complete),

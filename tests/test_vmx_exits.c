@@ -281,6 +281,30 @@ static void bitmaps(void **state)
     m_free(m);
 }
 
+// XSAVES and XRSTORS exit for the components that EDX:EAX, IA32_XSS and the XSS-exiting bitmap name (SDM 28.1.3). No bit of
+// IA32_XSS can be set here, so it is set behind the processor's back.
+static void xss_bitmap(void **state)
+{
+    static const struct { u64 mask, xss, bitmap; bool exits; } cases[] = {
+        {0x100, 0x100, 0x100, true},  {0x100, 0x100, 0x800, false}, {0x100, 0x800, 0x900, false}, {0x800, 0x900, 0x800, true},
+        {0x800, 0x900, 0x100, false}, {1ull << 40, 1ull << 40, 1ull << 40, true}, {0x100, 0, 0x100, false},
+    };
+    struct machine *m = m_vmx_new();
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        for (unsigned restore = 0; restore < 2; restore++) {
+            prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_XSAVES_XRSTORS);
+            m_write(m, VMCS_XSS_EXITING_BITMAP, cases[i].bitmap);
+            m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX); // what comes of it without the exit
+            m->v->s.gpr[RAX] = (u32)cases[i].mask, m->v->s.gpr[RDX] = cases[i].mask >> 32;
+            m->v->s.msr.xss = cases[i].xss;
+            s64 reason = m_enter(m, restore ? "\x0F\xC7\x1F" : "\x0F\xC7\x2F", 3); // xrstors [rdi], xsaves [rdi]
+            assert_int_equal(reason == (restore ? EXIT_REASON_XRSTORS : EXIT_REASON_XSAVES), cases[i].exits);
+            m->v->s.msr.xss = 0;
+        }
+    }
+    m_free(m);
+}
+
 static void vmfunc(void **state)
 {
     struct machine *m = m_vmx_new();
@@ -319,7 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table),       cmocka_unit_test(hidden),  cmocka_unit_test(control_registers),
-        cmocka_unit_test(virtual_tpr), cmocka_unit_test(bitmaps), cmocka_unit_test(vmfunc),
+        cmocka_unit_test(virtual_tpr), cmocka_unit_test(bitmaps), cmocka_unit_test(xss_bitmap), cmocka_unit_test(vmfunc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,6 +203,7 @@ static void pause_loop(void **state)
     assert_int_equal(M_ENTER(m, "\xF3\x90\xEB\xFC" /* pause; jmp */), EXIT_REASON_PAUSE);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST);
     assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 2);
+    assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
     // With more than the gap between them it is no loop.
     m_root_state(m);
     m_write(m, VMCS_PLE_GAP, 1);
@@ -294,6 +295,7 @@ static void nmi_unblocking(void **state)
     m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
     assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E); // bit 12 is not defined here: 0
     // Neither: it ends the processor's own.
     m_root_state(m);
     m->v->s.block = 0;
@@ -328,8 +330,11 @@ static void pdptes(void **state)
 {
     struct machine *m = m_vmx_new();
     pae_guest(m, 0); // from memory at CR3
+    m_poke64(m, M_PDPT32 + 8, 0x7001), m_poke64(m, M_PDPT32 + 24, 0x8001);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
     assert_int_equal(m->entered.pdpte[0], M_PD32 | 1);
+    assert_true(m->entered.pdpte[1] == 0x7001 && m->entered.pdpte[2] == 0 && m->entered.pdpte[3] == 0x8001);
+    m_poke64(m, M_PDPT32 + 8, 0), m_poke64(m, M_PDPT32 + 24, 0);
     m_root_state(m);
     m_poke64(m, M_PDPT32 + 16, 1 | 2); // present, with a reserved bit
     assert_int_equal(M_ENTER(m, ""), 0x80000021);

@@ -307,6 +307,53 @@ static void nonregister_state(void **state)
     m_free(m);
 }
 
+// Without "load IA32_EFER" an exit changes LMA and LME only; with it the host's field counts (SDM 30.5.1).
+static void exit_and_efer(void **state)
+{
+    for (unsigned load = 0; load < 2; load++) {
+        struct machine *m = m_vmx_new();
+        m_vmcs_64(m);
+        u64 exit = m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS);
+        m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, load ? exit : exit & ~(u64)EXIT_LOAD_IA32_EFER);
+        m_write(m, VMCS_GUEST_IA32_EFER, EFER_LME | EFER_LMA | EFER_SCE);
+        m_write(m, VMCS_HOST_IA32_EFER, EFER_LME | EFER_LMA | EFER_NXE);
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+        assert_int_equal(m->v->s.msr.efer, EFER_LME | EFER_LMA | (load ? EFER_NXE : EFER_SCE));
+        m_free(m);
+    }
+}
+
+// With VPIDs the host's translations live on; without them each world switch drops those of VPID 0 (SDM 31.4.3.1).
+static void translations_over_world_switches(void **state)
+{
+    for (unsigned vpid = 0; vpid < 2; vpid++) {
+        struct machine *m = m_vmx_new();
+        m_vmcs_64(m);
+        m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+        m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, vpid ? PROC2_ENABLE_VPID : 0);
+        m_write(m, VMCS_VPID, 5);
+        struct walk_result r = {.page_shift = 12};
+        struct tlb_entry evicted;
+        for (unsigned at_exit = 0; at_exit < 2; at_exit++) {
+            m_root_state(m);
+            tlb_fill(&m->v->s.dtlb, 0x123000, &r, &evicted);
+            tlb_fill(&m->v->s.itlb, 0x123000, &r, &evicted);
+            assert_non_null(tlb_find(&m->v->s.dtlb, 0x123000));
+            assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+            assert_int_equal(tlb_find(&m->v->s.dtlb, 0x123000) != NULL, vpid);
+            assert_int_equal(tlb_find(&m->v->s.itlb, 0x123000) != NULL, vpid);
+        }
+        if (!vpid) { // what the guest, too in VPID 0, leaves is gone in the host: mov al, [rdi]
+            m_root_state(m);
+            m->v->s.gpr[RDI] = 0x124000;
+            m_write(m, VMCS_GUEST_RIP, M_GUEST);
+            assert_int_equal(M_ENTER(m, "\x8A\x07"), EXIT_REASON_HLT);
+            assert_null(tlb_find(&m->v->s.dtlb, 0x124000));
+        }
+        m_free(m);
+    }
+}
+
 static bool vmcs_dirty(struct machine *m)
 {
     bool dirty = m->phys.dirty[M_VMCS >> PAGE_SHIFT >> 6] >> (M_VMCS >> PAGE_SHIFT & 63) & 1;
@@ -345,7 +392,8 @@ int main(void)
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
         cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
-        cmocka_unit_test(region_becomes_dirty),
+        cmocka_unit_test(region_becomes_dirty), cmocka_unit_test(exit_and_efer),
+        cmocka_unit_test(translations_over_world_switches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ struct machine {
     struct vcpu_state entered; // state as the last VM entry left it
     unsigned entries, exits, shutdowns;
     int interrupt; // vector that intr_ack gives
-    struct trace_event last_exit, last_failure;
+    struct trace_event last_entry, last_exit, last_failure;
     char failed_id[32];
 };
 
@@ -54,6 +54,7 @@ static void m_event(void *o, const struct trace_event *e)
     struct machine *m = o;
     if (e->kind == TRACE_ENTRY) {
         m->entries++;
+        m->last_entry = *e;
         m->entered = m->v->s;
     } else if (e->kind == TRACE_EXIT) {
         m->exits++;
