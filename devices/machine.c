@@ -168,10 +168,12 @@ static void reset_by_cf9(void *to) { machine_request_end(to, MACHINE_RESET, 0, "
 static void soft_off(void *to) { machine_request_end(to, MACHINE_POWER_OFF, 0, "ACPI soft-off"); }
 static void debug_exit(void *to, u32 status) { machine_request_end(to, MACHINE_EXIT, status, "isa-debug-exit"); }
 
+static bool a20_masked(const struct machine *m) { return !i8042_a20(&m->i8042) && !port92_a20(&m->port92); }
+
 static void a20_changed(void *to)
 {
     struct machine *m = to;
-    bool masked = !i8042_a20(&m->i8042) && !port92_a20(&m->port92);
+    bool masked = a20_masked(m);
     if (masked == m->phys.a20_masked) return;
     m->phys.a20_masked = masked;
     for (unsigned i = 0; i < m->cpus_n; i++) cpu_a20_changed(m->cpu[i]);
@@ -406,7 +408,8 @@ void machine_loaded(struct machine *m)
     for (unsigned i = 0; i < m->clock.timers_n; i++) clock_timer_set(&m->clock, i, CLOCK_NEVER);
     for (struct device *d = m->devices; d; d = d->next)
         if (d->ops->loaded) d->ops->loaded(d);
-    a20_changed(m);
+    m->phys.a20_masked = a20_masked(m); // a change of the gate would empty the TLBs, which are state
+    for (unsigned i = 0; i < m->cpus_n; i++) cpu_drop_derived(m->cpu[i]);
 }
 
 // ---- from outside ----

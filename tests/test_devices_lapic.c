@@ -128,6 +128,55 @@ static void task_priority(void **state)
     assert_int_equal(lapic_tpr(&f.l[0]), 0x23);
 }
 
+// "Spurious-Interrupt Vector Register", "Local APIC State After It Has Been Software Disabled": that masks all LVT entries;
+// enabling it, once more or anew, unmasks none and masks none.
+static void software_disable(void **state)
+{
+    struct fixture f;
+    begin_enabled(&f);
+    for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10) wr(&f, 0, lvt, 0x40);
+    wr(&f, 0, 0xF0, 0x1FE);
+    for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10) assert_int_equal(rd(&f, 0, lvt) & 0x100FF, 0x40);
+    wr(&f, 0, 0xF0, 0xFE);
+    for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10) assert_int_equal(rd(&f, 0, lvt) & 0x100FF, 0x10040);
+    wr(&f, 0, 0x350, 0x41); // and they stay masked
+    assert_int_equal(rd(&f, 0, 0x350) & 0x100FF, 0x10041);
+    wr(&f, 0, 0xF0, 0x1FE);
+    for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10) assert_true(rd(&f, 0, lvt) & 0x10000);
+}
+
+// "Destination Format Register": bits 27:0 are 1. Narrow reads give the bytes of the register (the manual leaves them undefined).
+static void formats_and_narrow_reads(void **state)
+{
+    struct fixture f;
+    begin_enabled(&f);
+    wr(&f, 0, 0xE0, 0);
+    assert_int_equal(rd(&f, 0, 0xE0), 0x0FFFFFFF);
+    wr(&f, 0, 0xE0, 0xF0000000);
+    assert_int_equal(rd(&f, 0, 0xE0), 0xFFFFFFFF);
+    u32 version = rd(&f, 0, 0x30);
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(lapic_mmio_read(&f.l[0], 0x30 + i, 1), version >> 8 * i & 0xFF);
+    assert_int_equal(lapic_mmio_read(&f.l[0], 0x32, 2), version >> 16);
+    assert_int_equal(lapic_mmio_read(&f.l[0], 0x34, 4), 0);
+}
+
+// x2APIC mode, "Reserved Bit Checking": what is reserved is #GP, bit by bit.
+static void x2apic_reserved_bits(void **state)
+{
+    static const struct { u32 msr; u64 allowed; } regs[] = {
+        {0x808, 0xFF}, {0x80B, 0}, {0x828, 0}, {0x80F, 0x3FF}, {0x838, 0xFFFFFFFF}, {0x83E, 0x0B}, {0x830, 0xFFFFFFFF000CCFFF},
+        {0x832, 0x710FF}, {0x834, 0x117FF}, {0x837, 0x110FF},
+    };
+    struct fixture f;
+    for (unsigned i = 0; i < ARRAY_LEN(regs); i++) {
+        for (unsigned bit = 0; bit < 64; bit++) {
+            begin_x2apic(&f);
+            // Bit 17 and 18 of the timer at once are a reserved mode, but no reserved bits. Lower bits of ICR send what they say.
+            assert_int_equal(lapic_msr_write(&f.l[3], regs[i].msr, 1ull << bit), regs[i].allowed >> bit & 1);
+        }
+    }
+}
+
 static void one_shot_timer_counts_the_crystal(void **state)
 {
     struct fixture f;
@@ -525,6 +574,9 @@ int main(void)
         cmocka_unit_test(power_up_state),
         cmocka_unit_test(priority_and_eoi),
         cmocka_unit_test(task_priority),
+        cmocka_unit_test(software_disable),
+        cmocka_unit_test(formats_and_narrow_reads),
+        cmocka_unit_test(x2apic_reserved_bits),
         cmocka_unit_test(one_shot_timer_counts_the_crystal),
         cmocka_unit_test(divide_configurations),
         cmocka_unit_test(periodic_timer_reloads),

@@ -2,6 +2,7 @@
 // machines share nothing.
 #include "tests/device_test.h"
 #include "devices/machine.h"
+#include "devices/state_hash.h"
 
 struct console {
     u8 bytes[256];
@@ -317,6 +318,182 @@ static void without_hpet(void **state)
     destroy(m);
 }
 
+// Every device of docs/board.md is in the list that resets, hashes and snapshots go by, in the order of its wiring.
+static void all_devices_are_listed(void **state)
+{
+    static const char *const wanted[] = {
+        "lapic", "irq-lines", "ioapic", "pic", "pit", "cmos", "hpet", "uart", "uart", "i8042", "port92", "dma", "pci",
+        "pci-function", "pci-function", "pci-function", "acpi-pm", "fw_cfg", "debug-console", "pc-testdev", "isa-debug-exit"};
+    struct machine *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .debug_exit = {{0xF4, 4}}, .debug_exits = 1,
+                                                        .testdev = true});
+    unsigned n = 0;
+    for (const struct device *d = m->devices; d; d = d->next, n++) {
+        assert_true(n < ARRAY_LEN(wanted));
+        assert_string_equal(d->ops->name, wanted[n]);
+        assert_ptr_equal(d->host, &m->host);
+    }
+    assert_int_equal(n, ARRAY_LEN(wanted));
+    destroy(m);
+}
+
+// Lines and the inputs of the 8259 pair and the I/O APIC that docs/board.md gives them.
+static void lines_lead_where_they_should(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    const struct { struct irq_line *line; unsigned irq, pin; } wires[] = {
+        {&m->pit.irq0, 0, 2}, {&m->i8042.irq1, 1, 1}, {&m->i8042.irq12, 12, 12}, {&m->cmos.irq8, 8, 8},
+        {&m->uart[0].irq, 4, 4}, {&m->uart[1].irq, 3, 3}, {&m->pm.sci, 9, 9},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(wires); i++) {
+        unsigned irq = wires[i].irq;
+        u16 chip = irq < 8 ? 0x20 : 0xA0;
+        bus_port_write(&m->bus, chip, 1, 0x0A); // read the requests
+        u64 before = bus_port_read(&m->bus, chip, 1);
+        irq_set(wires[i].line, false);
+        u32 lines = m->ioapic.st.lines;
+        irq_set(wires[i].line, true);
+        assert_int_equal(bus_port_read(&m->bus, chip, 1), before | 1u << (irq & 7));
+        assert_int_equal(m->ioapic.st.lines, lines | 1u << wires[i].pin);
+    }
+    assert_int_equal(phys_read32(&m->phys, 0, 0xFEE00030), 0x00050014); // memory that is not RAM goes to the board
+    destroy(m);
+}
+
+// The stubs behind a BIOS's vectors end the interrupt: of the first chip, and of both.
+static void bios_interrupts_are_ended(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    START(m, 0x31, 0xC0, 0xE6, 0x21, 0xE6, 0xA1, 0xB8, 0x34, 0x12, 0xFB, 0xF4, 0xEB, 0xFD); // unmask all; mov ax, 1234h; sti; hlt; again
+    assert_int_equal(machine_run(m, 1000), MACHINE_IDLE);
+    struct irq_line *lines[] = {&m->i8042.irq1, &m->i8042.irq12, &m->uart[0].irq, &m->pm.sci};
+    for (unsigned i = 0; i < ARRAY_LEN(lines); i++) {
+        u64 before = m->cpu[0]->s.units;
+        irq_set(lines[i], true);
+        assert_int_equal(machine_run(m, 1000), MACHINE_IDLE);
+        assert_true(m->cpu[0]->s.units > before);
+        for (u16 chip = 0x20; chip <= 0xA0; chip += 0x80) {
+            bus_port_write(&m->bus, chip, 1, 0x0B); // in service: none
+            assert_int_equal(bus_port_read(&m->bus, chip, 1), 0);
+            bus_port_write(&m->bus, chip, 1, 0x0A); // nor requested
+            assert_int_equal(bus_port_read(&m->bus, chip, 1), 0);
+        }
+        assert_int_equal(m->cpu[0]->s.gpr[RAX], 0x1234);
+        assert_int_equal(m->cpu[0]->s.gpr[RSP], 0x7C00);
+    }
+    destroy(m);
+}
+
+static void count_part(void *opaque, const char *name, u64 hash)
+{
+    unsigned *n = opaque;
+    (void)hash;
+    n[strncmp(name, "page ", 5) == 0]++;
+}
+
+// The state hash tells apart whatever differs, down to a byte of memory, of a device, of a processor, and nothing else.
+static void state_hash_sees_everything(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    struct state_hash h = {0}, fresh = {0};
+    u64 first = state_hash(&h, m);
+    assert_true(state_hash(&h, m) == first);
+    for (unsigned i = 0; i < PAGE_SIZE; i += 1 + (i % 64 == 63 ? 61 : 0)) { // each byte, in a page of zeros
+        phys_write8(&m->phys, 0, 0x200000 + i, 1);
+        assert_true(state_hash(&h, m) != first);
+        phys_write8(&m->phys, 0, 0x200000 + i, 0);
+        assert_true(state_hash(&h, m) == first);
+    }
+    phys_write8(&m->phys, 0, 0x200000, 1);
+    u64 one = state_hash(&h, m);
+    phys_write8(&m->phys, 0, 0x200000, 0);
+    phys_write8(&m->phys, 0, 0x201000, 1); // the same page elsewhere
+    assert_true(state_hash(&h, m) != one);
+    phys_write8(&m->phys, 0, 0x201000, 0);
+    phys_write8(&m->phys, 0, m->phys.ram_size - 1, 1); // the last page
+    assert_true(state_hash(&h, m) != first);
+    assert_true(state_hash(&h, m) == state_hash(&fresh, m)); // page by page as all at once
+    phys_write8(&m->phys, 0, m->phys.ram_size - 1, 0);
+    for (struct device *d = m->devices; d; d = d->next) {
+        for (u32 i = 0; i < d->state_size; i += 1 + d->state_size / 50) {
+            ((u8 *)d->state)[i] ^= 1;
+            assert_true(state_hash(&h, m) != first);
+            ((u8 *)d->state)[i] ^= 1;
+        }
+    }
+    u8 *cpu = (u8 *)&m->cpu[0]->s;
+    for (u32 i = 0; i < sizeof m->cpu[0]->s; i += 97) {
+        if (i >= offsetof(struct vcpu_state, fl) && i < offsetof(struct vcpu_state, gdtr)) continue; // flags: one form of two
+        cpu[i] ^= 1;
+        assert_true(state_hash(&h, m) != first);
+        cpu[i] ^= 1;
+    }
+    assert_true(state_hash(&h, m) == first);
+    unsigned parts[2] = {0}, pages = 0;
+    state_hash_parts(&h, m, count_part, parts);
+    for (u64 a = 0; a < m->phys.ram_size; a += PAGE_SIZE) {
+        bool zero = true;
+        for (unsigned i = 0; i < PAGE_SIZE; i++) zero = zero && !m->phys.ram[a + i];
+        pages += !zero;
+    }
+    assert_int_equal(parts[1], pages);
+    unsigned devices = 0;
+    for (const struct device *d = m->devices; d; d = d->next) devices += d->state_size > 0;
+    assert_int_equal(parts[0], 13 + devices);
+    state_hash_free(&h);
+    state_hash_free(&fresh);
+    destroy(m);
+}
+
+// What is derived from a device's state comes back from the state alone: lines, deadlines, mapped ranges. The timers run, and
+// the copy goes on like the original.
+static void a_copy_of_the_state_goes_on_alike(void **state)
+{
+    struct machine *a = make(NULL, 1), *b = make(NULL, 1);
+    static const struct { u16 port; u8 value; } setup[] = {
+        {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x10},                               // the 8254, mode 2
+        {0x70, 0x0A}, {0x71, 0x26}, {0x70, 0x0B}, {0x71, 0x42},                 // the clock's periodic interrupt
+        {0xB2, 0xF1}, {0x602, 0x01}, {0x603, 0x01},                             // ACPI on; timer and power button enabled
+        {0x3F9, 0x01}, {0x3FC, 0x0B}, {0x64, 0x60}, {0x60, 0x47}, {0x92, 0x00}, // UART, keyboard controller, A20
+        {0x64, 0xDD}, {0x21, 0x00}, {0xA1, 0x00},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(setup); i++) bus_port_write(&a->bus, setup[i].port, 1, setup[i].value);
+    phys_write32(&a->phys, 0, 0xFEE003E0, 0xB);     // the APIC timer, periodic
+    phys_write32(&a->phys, 0, 0xFEE000F0, 0x1FF);
+    phys_write32(&a->phys, 0, 0xFEE00320, 0x200EF);
+    phys_write32(&a->phys, 0, 0xFEE00380, 100000);
+    phys_write64(&a->phys, 0, 0xFED00100, 0x4);     // HPET: timer 0 enabled, route 0; a comparator; run
+    phys_write64(&a->phys, 0, 0xFED00108, 500000);
+    phys_write64(&a->phys, 0, 0xFED00010, 1);
+    machine_power_button(a);
+    START(a, 0x40, 0xEB, 0xFD); // inc ax; jmp
+    assert_int_equal(machine_run(a, 20000), MACHINE_RUN);
+    assert_true(a->phys.a20_masked);
+
+    struct device *from = a->devices, *to = b->devices;
+    for (; from; from = from->next, to = to->next) memcpy(to->state, from->state, from->state_size);
+    assert_null(to);
+    memcpy(b->phys.ram, a->phys.ram, a->phys.ram_size);
+    b->cpu[0]->s = a->cpu[0]->s;
+    cpu_drop_derived(b->cpu[0]);
+    cpu_mode_changed(b->cpu[0]);
+    b->clock.now = a->clock.now;
+    machine_loaded(b);
+    assert_true(b->phys.a20_masked);
+    assert_int_equal(b->cpu[0]->d.intr_line, a->cpu[0]->d.intr_line);
+    assert_int_equal(b->clock.timers_n, a->clock.timers_n);
+    for (unsigned i = 0; i < a->clock.timers_n; i++) assert_true(b->clock.timers[i].deadline == a->clock.timers[i].deadline);
+    assert_true(b->clock.next_deadline == a->clock.next_deadline);
+    struct state_hash ha = {0}, hb = {0};
+    for (unsigned i = 0; i < 20; i++) {
+        assert_true(state_hash(&ha, a) == state_hash(&hb, b));
+        assert_int_equal(machine_run(a, 10000), MACHINE_RUN);
+        assert_int_equal(machine_run(b, 10000), MACHINE_RUN);
+    }
+    state_hash_free(&ha), state_hash_free(&hb);
+    destroy(a);
+    destroy(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +511,11 @@ int main(void)
         cmocka_unit_test(debug_devices_lie_over_the_board),
         cmocka_unit_test(without_acpi),
         cmocka_unit_test(without_hpet),
+        cmocka_unit_test(all_devices_are_listed),
+        cmocka_unit_test(lines_lead_where_they_should),
+        cmocka_unit_test(bios_interrupts_are_ended),
+        cmocka_unit_test(state_hash_sees_everything),
+        cmocka_unit_test(a_copy_of_the_state_goes_on_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

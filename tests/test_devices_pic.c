@@ -29,6 +29,20 @@ static void pulse(struct fixture *f, unsigned irq)
     pic_set_line(&f->pic, irq, false);
 }
 
+// "Initialization Command Words": a single one (SNGL) takes no ICW3, and without IC4 none takes ICW4.
+static void initialization_sequences(void **state)
+{
+    static const struct { u8 icw[4], n; } cases[] = {{{0x13, 0x40, 0x01}, 3}, {{0x12, 0x40}, 2}, {{0x11, 0x40, 0x04, 0x01}, 4}, {{0x10, 0x40, 0x04}, 3}};
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture f;
+        begin(&f);
+        out8(&f.b, 0x20, cases[i].icw[0]);
+        for (unsigned k = 1; k < cases[i].n; k++) out8(&f.b, 0x21, cases[i].icw[k]);
+        out8(&f.b, 0x21, 0xA5); // the next is OCW1
+        assert_int_equal(in8(&f.b, 0x21), 0xA5);
+    }
+}
+
 static void fully_nested_mode(void **state)
 {
     struct fixture f;
@@ -206,6 +220,7 @@ static void icw1_clears_requests_and_masks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(initialization_sequences),
         cmocka_unit_test(fully_nested_mode),
         cmocka_unit_test(cascade_gives_the_second_chips_vector),
         cmocka_unit_test(special_fully_nested_mode_lets_the_second_chip_nest),

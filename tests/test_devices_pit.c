@@ -125,6 +125,7 @@ static void mode_3_is_a_square_wave(void **state)
 static void mode_3_takes_a_new_count_at_the_end_of_the_half_cycle(void **state)
 {
     static const struct { unsigned written, ends[3]; } cases[] = { // in ticks of a cycle of 100, then 40 or 41
+        {0, {50, 50 + 20, 50 + 20 + 21}},
         {30, {50, 50 + 20, 50 + 20 + 21}}, // in the high half: the low one is 20 long, the next high one 21
         {50, {100, 100 + 21, 100 + 21 + 20}},
         {80, {100, 100 + 21, 100 + 21 + 20}},
@@ -263,6 +264,21 @@ static void bcd_counts_in_decimal(void **state)
     assert_int_equal(latched(&f, 0), 0x9999);
 }
 
+// A 16-bit access is one of each port.
+static void wide_accesses_reach_both_ports(void **state)
+{
+    struct fixture f;
+    begin(&f);
+    program(&f, 2, 0, 0x1234);
+    out8(&f.b, 0x61, 1);
+    assert_int_equal(in16(&f.b, 0x42) >> 8, 0xFF); // the control word is write-only
+    out16(&f.b, 0x42, 0x9001); // a byte of a count, then the control word: channel 2, low byte only, mode 0
+    out8(&f.b, 0x42, 5);
+    at_tick(&f, 3);
+    assert_int_equal(in8(&f.b, 0x42), 5 - 2);
+    assert_int_equal(in8(&f.b, 0x42), 5 - 2); // low byte only
+}
+
 static void legacy_replacement_silences_irq_0(void **state)
 {
     struct fixture f;
@@ -290,6 +306,7 @@ int main(void)
         cmocka_unit_test(refresh_bit_toggles),
         cmocka_unit_test(read_back_and_latches),
         cmocka_unit_test(bcd_counts_in_decimal),
+        cmocka_unit_test(wide_accesses_reach_both_ports),
         cmocka_unit_test(legacy_replacement_silences_irq_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
