@@ -43,6 +43,7 @@ static bool shut_down(struct vcpu *v, const char *why)
 {
     if (v->s.vmx.guest) {
         struct event e = {.kind = EVENT_VMEXIT, .exit_reason = 2}; // triple fault
+        cpu_charge(v, COST_VMEXIT);
         vmx_exit(v, &e);
         return false;
     }

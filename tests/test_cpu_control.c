@@ -136,8 +136,11 @@ static void debug_registers(void **state)
     assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xF0), VEC_GP);
     assert_int_equal(mov_to_cr(4, S.cr4 | CR4_DE), NOTHING);
     assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE3), VEC_UD);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE3), VEC_UD);
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xC3), VEC_GP);
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xC3), VEC_GP);
 }
 
 // ---- MSRs ----
@@ -255,6 +258,11 @@ static void processor_after_reset_and_init(void **state)
         }
         S.rip = CODE;
     }
+    // INIT as the run loop takes it: an INIT, not a reset.
+    S.msr.lstar = 0x1234, S.xcr0 = 3, S.nmi_pending = false;
+    cpu_signal(t->v, CPU_SIGNAL_INIT, 0);
+    vcpu_run(t->v, 0);
+    assert_true(S.msr.lstar == 0x1234 && S.xcr0 == 3 && !S.init_pending && S.rip == 0xFFF0);
     // INIT with caches on, and an application processor: it waits for a SIPI.
     S.cr0 = CR0_ET | CR0_PE;
     t->v->index = 1;
@@ -262,6 +270,21 @@ static void processor_after_reset_and_init(void **state)
     assert_int_equal(S.cr0, 0x10);
     assert_int_equal(S.activity, ACTIVITY_WAIT_SIPI);
     t->v->index = 0;
+}
+
+// The memory tells one processor of stores into code; when that one goes, nobody is told any more.
+static void a_freed_processor_is_told_nothing(void **state)
+{
+    struct vcpu *second = vcpu_new(1, &t->p, &t->f);
+    assert_ptr_equal(t->p.written_opaque, t->v);
+    vcpu_free(second);
+    assert_non_null(t->p.written);
+    assert_ptr_equal(t->p.written_opaque, t->v);
+    t->p.written = NULL;
+    second = vcpu_new(1, &t->p, &t->f);
+    assert_ptr_equal(t->p.written_opaque, second);
+    vcpu_free(second);
+    assert_null(t->p.written);
 }
 
 static struct { u64 at[8]; unsigned n; u64 *clock; } seen; // the time that the board sees at each access
@@ -609,6 +632,55 @@ static void feature_off_is_ud(void **state)
 
 // ---- system calls ----
 
+// What the system calls and their returns put into CS and SS, whatever the descriptors say (SDM volume 2, the pseudocode): base 0,
+// limit 4 GiB, present, accessed, execute/read and read/write; L or D.
+static void assert_flat(unsigned cpl, bool long64)
+{
+    const struct segment *cs = &S.seg[SEG_CS], *ss = &S.seg[SEG_SS];
+    assert_true(cs->base == 0 && cs->limit == 0xFFFFFFFF && ss->base == 0 && ss->limit == 0xFFFFFFFF);
+    assert_int_equal(cs->ar, (long64 ? 0xA09B : 0xC09B) | cpl << 5);
+    assert_int_equal(ss->ar, 0xC093 | cpl << 5);
+}
+
+static void returns_to_user_code(void **state)
+{
+    // SYSRET and SYSEXIT, to 64-bit and 32-bit code that pauses: run one instruction only.
+    static const struct { u8 code[3], n; bool long64; u16 cs, ss; } cases[] = {
+        {{0x48, 0x0F, 0x07}, 3, true, 0x2B, 0x23},  {{0x0F, 0x07}, 2, false, 0x1B, 0x23},
+        {{0x48, 0x0F, 0x35}, 3, true, 0x223, 0x22B}, {{0x0F, 0x35}, 2, false, 0x213, 0x21B},
+    };
+    S.msr.star = (u64)0x1B << 48, S.msr.sysenter_cs = 0x200;
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        tm_load(t, SEG_CS, SEL_CODE64), tm_load(t, SEG_SS, SEL_DATA);
+        tm_write(t, CODE, cases[i].code, cases[i].n);
+        S.gpr[RCX] = S.gpr[RDX] = 0x7800, S.gpr[R11] = 2, S.rip = CODE, S.activity = ACTIVITY_ACTIVE;
+        cpu_drop_derived(t->v);
+        cpu_mode_changed(t->v);
+        assert_int_equal(vcpu_run(t->v, 1), RUN_BUDGET);
+        assert_int_equal(S.rip, 0x7800);
+        assert_int_equal(S.seg[SEG_CS].sel, cases[i].cs);
+        assert_int_equal(S.seg[SEG_SS].sel, cases[i].ss);
+        assert_flat(3, cases[i].long64);
+    }
+    // IA32_SYSENTER_CS: bits 15:2 must not be 0, any of them will do.
+    for (unsigned bit = 0; bit < 16; bit++) {
+        tm_load(t, SEG_CS, SEL_CODE64), tm_load(t, SEG_SS, SEL_DATA);
+        S.msr.sysenter_cs = 1u << bit;
+        S.msr.sysenter_eip = 0x7800;
+        S.gpr[RCX] = S.gpr[RDX] = 0x7800, S.gpr[RSP] = STACK;
+        t->p.ram[0x7800] = 0xF4;
+        assert_int_equal(TM_RUN(t, 0x0F, 0x34), bit < 2 ? VEC_GP : NOTHING);
+        tm_load(t, SEG_CS, SEL_CODE64), tm_load(t, SEG_SS, SEL_DATA);
+        S.gpr[RSP] = STACK;
+        cpu_mode_changed(t->v);
+        tm_write(t, CODE, (const u8[]){0x48, 0x0F, 0x35}, 3);
+        S.rip = CODE, S.activity = ACTIVITY_ACTIVE;
+        cpu_drop_derived(t->v);
+        vcpu_run(t->v, 1);
+        assert_int_equal(cpu_cpl(t->v) == 3, bit >= 2);
+    }
+}
+
 static void syscall_and_sysret(void **state)
 {
     t->p.ram[0x7800] = 0xF4;
@@ -622,6 +694,7 @@ static void syscall_and_sysret(void **state)
     assert_int_equal(cpu_rflags(t->v), 2);
     assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE64);
     assert_int_equal(S.seg[SEG_SS].sel, SEL_CODE64 + 8);
+    assert_flat(0, true);
     assert_int_equal(cpu_cpl(t->v), 0);
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
     S.gpr[RCX] = 0x7800, S.gpr[R11] = 0xFFFFFFFF & ~(u64)FL_TF & ~(u64)FL_NT;
@@ -652,6 +725,7 @@ static void sysenter_and_sysexit(void **state)
     assert_int_equal(S.gpr[RSP], 0x31000);
     assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32);
     assert_int_equal(S.seg[SEG_SS].sel, SEL_CODE32 + 8);
+    assert_flat(0, false);
     assert_false(S.rflags & FL_IF);
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
     S.gpr[RDX] = 0x7800, S.gpr[RCX] = USER_STACK;
@@ -872,6 +946,12 @@ static void xcr0_and_the_pkru_component(void **state)
     S.xcr0 = 0x203;
     cpuid_query(t->v, 0xD, 1, r);
     assert_int_equal(r[1], 576 + 8);
+    S.cr4 |= CR4_PKE, S.pkru = 0x12345678, S.gpr[RCX] = 0, S.gpr[RDX] = S.gpr[RAX] = UINT64_MAX;
+    cpu_mode_changed(t->v);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xEE), NOTHING); // rdpkru
+    assert_true(S.gpr[RAX] == 0x12345678 && S.gpr[RDX] == 0);
+    S.cr4 &= ~(u64)CR4_PKE;
+    cpu_mode_changed(t->v);
     S.pkru = 0x55555554;
     S.gpr[RBX] = DATA, S.gpr[RAX] = 0x203, S.gpr[RDX] = 0;
     memset(t->p.ram + DATA, 0, 0x1000);
@@ -932,8 +1012,9 @@ int main(void)
         L(msr_reset_values), L(processor_after_reset_and_init), L(misc_enable_bits_take_effect), L(high_halves_are_ignored),
         L(idle_power_msrs),
         L(ports_see_the_time), L(stores_mark_pages_dirty),
+        L(a_freed_processor_is_told_nothing),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
-        cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), P(sysenter_and_sysexit), L(bases),
+        cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),

@@ -380,12 +380,32 @@ static void test_a20(void **state)
     test_free(r);
 }
 
+// Whether the page of the last fetch is global, and links to it outlive the context: said by each fetch, found or walked.
+static void test_global_fetches(void **state)
+{
+    struct rig *r = test_malloc(sizeof(*r));
+
+    (void)state;
+    rig_init(r);
+    struct vcpu *v = r->v;
+    for (unsigned n = 16; n < PAGES; n++) {
+        for (unsigned again = 0; again < 2; again++) {
+            v->d.fetch_global = !(n & 1);
+            tlbops_fetch(v, page_la(n));
+            assert_int_equal(v->d.fetch_global, n & 1);
+        }
+    }
+    rig_free(r);
+    test_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rights_that_change_in_place),
         cmocka_unit_test(test_what_a_flush_leaves),
         cmocka_unit_test(test_a20),
+        cmocka_unit_test(test_global_fetches),
         cmocka_unit_test(test_mirrors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -374,6 +374,36 @@ static void real_mode_guest(void **state)
     m_free(m);
 }
 
+// A VM exit costs the same time whatever causes it and however it comes about: in an instruction, at the boundary, instead of
+// an exception, in a delivery, for want of one.
+static void exits_cost_alike(void **state)
+{
+    struct machine *m = fresh();
+    static const struct { const char *code; u32 inject, bitmap, reason; bool bad_idt; } cases[] = {
+        {"\x0F\xA2", 0, 0, EXIT_REASON_CPUID, false},
+        {"\x90", 0x80000700, 0, EXIT_REASON_MONITOR_TRAP_FLAG, false},
+        {"\x0F\x0B", 0, 1 << VEC_UD, EXIT_REASON_EXCEPTION_NMI, false},
+        {"\x90", 0x80000306, 1 << VEC_GP, EXIT_REASON_EXCEPTION_NMI, true},
+        {"\x90", 0x80000B08, 0, EXIT_REASON_TRIPLE_FAULT, true},
+    };
+    u64 took[ARRAY_LEN(cases)];
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        m_root_state(m);
+        m_write(m, VMCS_GUEST_RIP, M_GUEST);
+        m_write(m, VMCS_EXCEPTION_BITMAP, cases[i].bitmap);
+        m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, cases[i].inject);
+        m_write(m, VMCS_GUEST_IDTR_LIMIT, cases[i].bad_idt ? 0 : 0xFFF);
+        assert_int_equal(m_enter(m, cases[i].code, 2), cases[i].reason);
+        took[i] = m->last_exit.vtime - m->last_entry.vtime;
+    }
+    assert_true(took[0] > CPU_TICKS_PER_UNIT);
+    assert_int_equal(took[1], took[0]);
+    assert_int_equal(took[2], took[0]);
+    assert_true(took[3] > took[0]); // and the injection before them
+    assert_int_equal(took[4], took[3]);
+    m_free(m);
+}
+
 // INVLPG's qualification is the linear address (SDM 30.2.1): 32 bits wide outside 64-bit mode; in it only FS and GS have a base.
 static void invlpg_qualification(void **state)
 {
@@ -440,7 +470,7 @@ int main(void)
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),
-        cmocka_unit_test(tpr_threshold_goes_first), cmocka_unit_test(invlpg_qualification),
+        cmocka_unit_test(tpr_threshold_goes_first), cmocka_unit_test(invlpg_qualification), cmocka_unit_test(exits_cost_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
