@@ -323,9 +323,9 @@ static void all_devices_are_listed(void **state)
 {
     static const char *const wanted[] = {
         "lapic", "irq-lines", "ioapic", "pic", "pit", "cmos", "hpet", "uart", "uart", "i8042", "port92", "dma", "pci",
-        "pci-function", "pci-function", "pci-function", "acpi-pm", "fw_cfg", "debug-console", "pc-testdev", "isa-debug-exit"};
+        "pci-function", "pci-function", "pci-function", "uhci", "pci-function", "acpi-pm", "fw_cfg", "debug-console", "pc-testdev", "isa-debug-exit"};
     struct machine *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .debug_exit = {{0xF4, 4}}, .debug_exits = 1,
-                                                        .testdev = true});
+                                                        .testdev = true, .usb = true});
     unsigned n = 0;
     for (const struct device *d = m->devices; d; d = d->next, n++) {
         assert_true(n < ARRAY_LEN(wanted));
