@@ -17,7 +17,8 @@ static u8 sum(struct phys *p, paddr at, u32 n)
 }
 static bool is(struct phys *p, paddr at, const char *signature)
 {
-    char s[8];
+    char s[32];
+    assert_true(strlen(signature) <= sizeof s);
     phys_read(p, 0, at, s, strlen(signature));
     return !memcmp(s, signature, strlen(signature));
 }
