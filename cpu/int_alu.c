@@ -110,7 +110,7 @@ ALWAYS_INLINE bool unary_body(struct vcpu *v, const struct insn *in, unsigned op
         host_store(p, w, unary(op, w, host_load(p, w), &f));
     } else if (fast) {
         u64 a = reg_get(v, in->m, w);
-        reg_set(v, in->m, w, nf ? (op == UN_INC ? a + 1 : op == UN_DEC ? a - 1 : op == UN_NEG ? -a : ~a) : unary(op, w, a, &f));
+        reg_set(v, in->m, w, nf && op == UN_NEG ? -a : unary(op, w, a, &f)); // the others leave flags, so theirs are never dead
     } else {
         struct rmw m;
         u64 a = rm_open(v, in, w, &m);
