@@ -6,9 +6,9 @@
 
 GUESTS=$CACHE/guests
 
-# A static busybox in BUSYBOX, from Debian's package.
+# A static busybox in BUSYBOX, from Debian's package; of architecture $1, where that is given.
 guest_busybox() {
-    fetch_package busybox-static './bin/busybox'
+    fetch_package "busybox-static${1:+:$1}" './bin/busybox'
     BUSYBOX=$FETCHED/bin/busybox
 }
 
@@ -23,12 +23,13 @@ guest_kernel() {
     [ -f "$KERNEL" ] || die "$EX_MISSING" "$1 holds no kernel"
 }
 
-# The lines of an initramfs list for a userland of busybox: every applet by its name.
+# The lines of an initramfs list for a userland of busybox: every applet by its name. $1: another that tells their names,
+# where this one cannot run on the host.
 list_busybox() {
     local applet
     printf 'dir %s 755\n' bin sbin etc proc sys dev root usr/bin usr/sbin
     printf 'dir tmp 1777\nfile bin/busybox %s 755\n' "$BUSYBOX"
-    for applet in $("$BUSYBOX" --list); do
+    for applet in $("${1:-$BUSYBOX}" --list); do
         [ "$applet" = busybox ] || printf 'link bin/%s busybox\n' "$applet"
     done
 }
@@ -44,16 +45,19 @@ make_initramfs() {
     "$ROOT/tools/mkcpio" ${3:+"$3"} "$2" "$INITRD"
 }
 
+# guest_linux [ARCHITECTURE of the userland]
 guest_linux() {
-    local list sum
+    local list sum names
     scratch
     list=$SCRATCH/linux.list
     guest_busybox
+    names=$BUSYBOX
+    [ -z "${1:-}" ] || guest_busybox "$1"
     guest_kernel linux-image-cloud-amd64
     sum=$SCRATCH/busybox.sha256
     printf '%s  /bin/busybox\n' "$(sha256sum <"$BUSYBOX" | cut -d' ' -f1)" >"$sum"
     {
-        list_busybox
+        list_busybox "$names"
         printf 'file init %s 755\n' "$ROOT/tools/guest/init-linux"
         printf 'file session %s 644\n' "$ROOT/tools/guest/session"
         printf 'file busybox.sha256 %s 644\n' "$sum"

@@ -64,9 +64,14 @@ as_root() {
 
 can_be_root() { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
 
+# Options of apt-get and apt-cache for packages of another architecture (apt_of), which need no root; else none.
+APT=()
+
 apt_update() {
+    local root=as_root
+    [ ${#APT[@]} = 0 ] || root=
     say "updating the list of Debian packages"
-    as_root apt-get -qq update >"$SCRATCH/apt.log" 2>&1 || {
+    $root apt-get -qq "${APT[@]}" update >"$SCRATCH/apt.log" 2>&1 || {
         tail -n 5 "$SCRATCH/apt.log" >&2
         die $EX_MISSING "apt-get update failed"
     }
@@ -137,31 +142,50 @@ machine() {
 
 # --- Debian packages for guests ---
 
+# What apt needs to know another architecture, without a word of it to the host's own lists: sets APT.
+apt_of() { # architecture
+    local state=$CACHE/apt-$1
+    APT=()
+    [ "$1" != amd64 ] || return 0
+    APT=(-o "APT::Architecture=$1" -o "APT::Architectures=$1" -o "Dir::State=$state" -o "Dir::State::lists=$state/lists"
+        -o "Dir::State::status=$state/status" -o "Dir::Cache=$state/cache" -o APT::Sandbox::User=root
+        -o Acquire::Languages=none)
+    [ ! -f "$state/updated" ] || return 0
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    : >"$state/status"
+    say "fetching the list of Debian packages of $1"
+    apt-get -qq "${APT[@]}" update >"$SCRATCH/apt.log" 2>&1 || true # one archive of several may be amiss
+    : >"$state/updated"
+}
+
 # The two halves of fetch_package; they set or use its variables "real" and "version".
 # A kernel's meta-package stands for a real one: linux-image-cloud-amd64 for linux-image-6.1.0-N-cloud-amd64.
 resolve_package() {
     real=$1
     case $1 in
-    linux-image-amd64 | linux-image-cloud-amd64)
-        real=$(apt-cache depends --important "$1" 2>/dev/null |
+    linux-image-amd64 | linux-image-cloud-amd64 | linux-image-686 | linux-image-686-pae)
+        real=$(apt-cache "${APT[@]}" depends --important "$1" 2>/dev/null |
             sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
         [ -n "$real" ] || return 1
         ;;
     esac
-    version=$(apt-cache policy "$real" 2>/dev/null | sed -n 's/^  Candidate: //p')
+    version=$(apt-cache "${APT[@]}" policy "$real" 2>/dev/null | sed -n 's/^  Candidate: //p')
     [ -n "$version" ] && [ "$version" != "(none)" ]
 }
 
 download_package() {
-    (cd "$SCRATCH/deb" && apt-get -qq -o APT::Sandbox::User=root download "$real=$version") >"$SCRATCH/apt.log" 2>&1
+    (cd "$SCRATCH/deb" && apt-get -qq "${APT[@]}" -o APT::Sandbox::User=root download "$real=$version") >"$SCRATCH/apt.log" 2>&1
 }
 
-# fetch_package NAME [PATTERN...]: unpacks NAME (only what matches the tar patterns, if any) under .cache/debian and
+# fetch_package NAME[:i386] [PATTERN...]: unpacks NAME (only what matches the tar patterns, if any) under .cache/debian and
 # sets FETCHED to the folder. A clone keeps the version that it fetched first, until .cache is removed.
 fetch_package() {
-    local name=$1 real version folder deb
+    local name=${1%:*} architecture=amd64 key real version folder deb APT=()
+    [ "$name" = "$1" ] || architecture=${1##*:}
+    key=$name
+    [ "$architecture" = amd64 ] || key=$name-$architecture
     shift
-    FETCHED=$CACHE/debian/$name.$(printf '%s\n' "$@" | sha256sum | cut -c1-8)
+    FETCHED=$CACHE/debian/$key.$(printf '%s\n' "$@" | sha256sum | cut -c1-8)
     if [ -d "$FETCHED" ]; then
         FETCHED=$(realpath "$FETCHED")
         return
@@ -169,6 +193,7 @@ fetch_package() {
     need_debian
     scratch
     [ "$(dpkg --print-architecture)" = amd64 ] || die $EX_MISSING "fetches amd64 packages; this host is another"
+    apt_of "$architecture"
     if ! resolve_package "$name"; then
         can_be_root || die $EX_MISSING "apt knows no package $name here; run as root: apt-get update"
         apt_update
@@ -187,7 +212,7 @@ fetch_package() {
         fi
     fi
     deb=$(echo "$SCRATCH/deb/${real}"_*.deb)
-    folder=$(basename "$FETCHED" | sed "s/^$name/${real}_${version//[^A-Za-z0-9.+~-]/_}/")
+    folder=$(basename "$FETCHED" | sed "s/^$key/$real${key#"$name"}_${version//[^A-Za-z0-9.+~-]/_}/")
     rm -rf "$CACHE/debian/$folder" "$CACHE/debian/$folder.part"
     mkdir "$CACHE/debian/$folder.part"
     if ! dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$CACHE/debian/$folder.part" --wildcards "$@"; then

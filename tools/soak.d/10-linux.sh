@@ -1,16 +1,25 @@
 # shellcheck shell=bash
 # Debian's kernels by themselves.
 
-# The demo's userland with its scripted session. $1: the kernel's package; then words for its command line.
+# The demo's userland with its scripted session. $1: the kernel's package; then words for its command line. USERLAND: its
+# architecture.
 linux() {
     local package=$1
     shift
-    guest_linux
+    guest_linux "${USERLAND:-}"
     guest_kernel "$package"
     options -m 512 -kernel "$KERNEL" -initrd "$INITRD" -append "$APPEND $*"
-    expect "matryoshka: userland is up" "matryoshka: the session went well" "reboot: Power down"
+    expect "matryoshka: userland is up" "matryoshka: the session went well" "reboot: "
     refuse "Kernel panic" WRONG "BUG:" "WARNING: CPU"
 }
 
-scenario linux-cloud 120 "Debian's cloud kernel, its whole log on the serial line, a session" linux linux-image-cloud-amd64
-scenario linux-full 240 "Debian's full kernel, the same" linux linux-image-amd64
+scenario linux-cloud 240 "Debian's cloud kernel, its whole log on the serial line, a session" linux linux-image-cloud-amd64
+scenario linux-full 600 "Debian's full kernel, the same" linux linux-image-amd64
+
+linux_i386() {
+    expect "-$1 i686"
+    USERLAND=i386 linux "linux-image-$1:i386"
+}
+
+scenario linux-i386 600 "Debian's 32-bit kernel and userland" linux_i386 686
+scenario linux-i386-pae 600 "Debian's 32-bit kernel with PAE, the same" linux_i386 686-pae

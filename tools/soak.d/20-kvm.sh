@@ -63,10 +63,11 @@ kvm_cd() {
     kvm_with "file inner/boot.iso $ISO 644" "start=-cdrom /inner/boot.iso" "$@"
 }
 
+# With 128 MB the kernel runs off beyond the end of memory, under QEMU's TCG too.
 kvm_ovmf() {
     fetch_package ovmf ./usr/share/ovmf/OVMF.fd
-    expect "EFI v2.7 by EDK II"
-    kvm_with "file OVMF.fd $FETCHED/usr/share/ovmf/OVMF.fd 644" "qemu=-bios /OVMF.fd" "inner=console=ttyS0 reboot=t" "$@"
+    expect "EFI v2.70 by EDK II"
+    kvm_with "file OVMF.fd $FETCHED/usr/share/ovmf/OVMF.fd 644" "qemu=-bios /OVMF.fd -m 256" "inner=console=ttyS0 reboot=t" "$@"
 }
 
 kvm_processors() {

@@ -48,6 +48,8 @@ xen_tools() {
     for tool in xl libxl-save-helper xenstored xenconsoled xen-init-dom0; do
         LD_LIBRARY_PATH=${libraries#:} list_program "usr/lib/xen-4.17/bin/$tool" "$FETCHED/usr/lib/xen-4.17/bin/$tool"
     done
+    # Loaded at the first pthread_cancel.
+    printf 'file lib/x86_64-linux-gnu/libgcc_s.so.1 %s 644\n' "$(realpath /lib/x86_64-linux-gnu/libgcc_s.so.1)"
     printf 'file usr/lib/xen-4.17/boot/hvmloader %s 644\n' "$FETCHED/usr/lib/xen-4.17/boot/hvmloader"
 }
 
