@@ -31,32 +31,6 @@ kvm_with() {
     KVM_READY=1 kvm "$@"
 }
 
-# A CD with GRUB, which loads the inner guest: sets ISO.
-inner_iso() {
-    local tree=$SCRATCH/cd tool
-    for tool in grub-mkrescue xorriso mformat; do
-        command -v $tool >/dev/null || ensure_packages "${PACKAGES_GRUB[@]}"
-    done
-    guest_inner
-    ISO=$GUESTS/inner-$(sha256sum "$INNER_KERNEL" "$INNER_INITRD" "${BASH_SOURCE[0]}" | sha256sum | cut -c1-16).iso
-    [ ! -f "$ISO" ] || return 0
-    mkdir -p "$tree/boot/grub"
-    cp "$INNER_KERNEL" "$tree/vmlinuz"
-    cp "$INNER_INITRD" "$tree/initrd"
-    cat >"$tree/boot/grub/grub.cfg" <<'END'
-serial --unit=0 --speed=115200
-terminal_output serial
-echo "GRUB loads the guest's guest"
-linux /vmlinuz console=ttyS0 reboot=t
-initrd /initrd
-boot
-END
-    grub-mkrescue --directory=/usr/lib/grub/i386-pc --fonts= --themes= --locales= --compress=no -o "$ISO.part" "$tree" \
-        --install-modules="biosdisk iso9660 normal configfile linux serial terminal echo boot" >"$SCRATCH/grub.log" 2>&1 ||
-        die "$EX_MISSING" "grub-mkrescue: $(tail -n 1 "$SCRATCH/grub.log")"
-    mv "$ISO.part" "$ISO"
-}
-
 kvm_cd() {
     inner_iso
     expect "L2| GRUB loads the guest's guest"

@@ -28,7 +28,7 @@ xen() {
 scenario xen-dom0-pvh 900 "Xen 4.17, dom0 under VMX (PVH)" xen pvh
 scenario xen-dom0-pv 900 "Xen 4.17, dom0 without VMX (PV)" xen pv
 
-# The toolstack with all its libraries, and guests for it.
+# The toolstack with all its libraries, and guests for it. $1: the guest's kind; an HVM guest has QEMU too, and boots from a CD.
 xen_tools() {
     local package libraries='' tool
     for package in libxencall1 libxendevicemodel1 libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenhypfs1 \
@@ -36,7 +36,6 @@ xen_tools() {
         fetch_package $package
         libraries+=:$FETCHED/usr/lib/x86_64-linux-gnu
     done
-    fetch_package xen-utils-4.17
     guest_inner
     fetch_package linux-image-amd64 './boot/vmlinuz-*' './lib/modules/*/kernel/drivers/xen/*'
     local module
@@ -48,13 +47,22 @@ xen_tools() {
     for tool in xl libxl-save-helper xenstored xenconsoled xen-init-dom0; do
         LD_LIBRARY_PATH=${libraries#:} list_program "usr/lib/xen-4.17/bin/$tool" "$FETCHED/usr/lib/xen-4.17/bin/$tool"
     done
+    if [ "$1" = hvm ]; then
+        inner_iso
+        printf 'file boot.iso %s 644\n' "$ISO"
+        fetch_package qemu-system-xen ./usr/libexec/xen-qemu-system-i386
+        tool=usr/libexec/xen-qemu-system-i386
+        LD_LIBRARY_PATH=${libraries#:} list_program $tool "$FETCHED/$tool"
+        printf 'file usr/share/seabios/bios-256k.bin %s 644\n' /usr/share/seabios/bios-256k.bin
+    fi
+    fetch_package xen-utils-4.17
     # Loaded at the first pthread_cancel.
     printf 'file lib/x86_64-linux-gnu/libgcc_s.so.1 %s 644\n' "$(realpath /lib/x86_64-linux-gnu/libgcc_s.so.1)"
     printf 'file usr/lib/xen-4.17/boot/hvmloader %s 644\n' "$FETCHED/usr/lib/xen-4.17/boot/hvmloader"
 }
 
 xen_guest() { # dom0, guest
-    xen_tools >"$SCRATCH/tools.list"
+    xen_tools "$2" >"$SCRATCH/tools.list"
     MORE=$(sort -u "$SCRATCH/tools.list") xen "$1" "guest=$2"
     expect "matryoshka: the toolstack runs" "L2| matryoshka: hello from the guest's userland" \
         "matryoshka: the guest powered off"
@@ -63,3 +71,10 @@ xen_guest() { # dom0, guest
 scenario xen-pvh-guest 1500 "Xen: a PVH guest by xl, under a PVH dom0" xen_guest pvh pvh
 scenario xen-pv-guest 1500 "Xen: a PV guest by xl, under a PVH dom0" xen_guest pvh pv
 scenario xen-pv-pvh-guest 1500 "Xen: a PVH guest by xl, under a PV dom0" xen_guest pv pvh
+
+xen_hvm() {
+    ensure_packages "${PACKAGES_KVM[@]}" # Xen's QEMU is linked with the same libraries
+    expect "L2| GRUB loads the guest's guest"
+    xen_guest pvh hvm
+}
+scenario xen-hvm-guest 2400 "Xen: an HVM guest by xl: SeaBIOS, GRUB from a CD, Linux" xen_hvm
