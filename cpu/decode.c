@@ -199,14 +199,19 @@ static void choose_exec(struct insn *in, const struct row *r, u32 mode)
 {
     in->exec = exec_slow;
     if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
-    if ((r->d64 || r->f64) && !mode_long64(mode)) return;
+    // Branches and the stack: in 64-bit code, and in 32-bit code with a 32-bit stack.
+    if ((r->d64 || r->f64) && !mode_long64(mode) &&
+        (in->osz != W32 || (mode & (MODE_CODE | MODE_STACK32)) != (MODE_CODE32 | MODE_STACK32)))
+        return;
     if (r->xm && (mode & MODE_FPUNMASK)) return;
     if (in->lock && !in->mem) return;
     unsigned form = FORM_REG;
     if (in->mem) {
         if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64)
             form = in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
-        else if (mode_long64(mode) || (in->seg < SEG_FS && in->seg != SEG_CS)) // CS is never writable
+        else if (mode_long64(mode) ? in->seg < SEG_FS || in->asz == W64
+                                   : in->seg == SEG_FS ? mode & MODE_FS_WHOLE
+                                   : in->seg == SEG_GS ? mode & MODE_GS_WHOLE : in->seg != SEG_CS) // CS is never writable
             form = FORM_S;
         else
             return;
@@ -356,6 +361,8 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         in->imm = (u64)z.raw.disp.value;
         if (in->asz == W32) in->imm = (u32)in->imm;
         if (in->asz == W16) in->imm = (u16)in->imm;
+        in->disp = (s32)in->imm;
+        in->mem = in->asz != W64 || (u64)(s64)in->disp == in->imm; // then the forms of a memory operand serve
     }
     choose_exec(in, r, mode);
     return in->len;

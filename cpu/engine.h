@@ -11,7 +11,8 @@
 #define BLOCK_ARENA     (192u << 20)
 #define BLOCK_INSNS_MAX 64
 #define JUMP_BITS       13
-#define GENERATIONS     64
+#define GENERATIONS     64 // in sets
+#define GENERATION_WAYS 4
 
 struct jump_entry { // RIP -> block, for one generation
     u64 rip;
@@ -33,8 +34,8 @@ struct engine {
     u32 next_table, table; // round-robin replacement; the one in use
     struct { u16 n, at[FAST_NOTED]; } filled[FAST_TABLES]; // where each table was filled; n > FAST_NOTED: anywhere
     u32 drops[2], restarts[2]; // what the instruction and data TLB said of themselves when their mirrors were last right
-    u32 next_gen, next_generation;
-    struct generation generations[GENERATIONS];
+    u32 next_gen;
+    struct generation generations[GENERATIONS]; // of each set, the ones used last come first
     u8 *arena;
     size_t arena_used;
     struct block **pages; // by physical page: blocks that begin in it or (page_next2) reach into it

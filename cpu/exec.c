@@ -9,6 +9,7 @@ void block_leave(struct vcpu *v, const struct insn *in)
     const struct block *b = insn_block(in);
     v->d.budget += b->n - in->idx;
     v->s.rip += in->off;
+    if (!mode_long64(v->d.mode)) v->s.rip = (u32)v->s.rip; // behind a block that ends at 4 GiB
     v->d.in = NULL;
 }
 
@@ -69,13 +70,14 @@ void exec_block_over(struct vcpu *v, const struct insn *first)
 static struct block *link_block(struct vcpu *v, const struct insn *in, unsigned k)
 {
     u64 base = v->s.rip;
-    v->s.rip = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
-    if (!mode_long64(v->d.mode)) v->s.rip = (u32)v->s.rip;
+    u64 target = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
+    v->s.rip = mode_long64(v->d.mode) ? target : (u32)target;
     if (unlikely(v->d.attention || v->d.budget <= 0)) return NULL;
     u64 flushes = v->d.engine->flushes;
     struct block *b = block_find(v);
-    // What is not flat is found each time: its segment's base and limit are in no key.
-    if (!b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
+    // What is not flat is found each time: its segment's base and limit are in no key. So is what goes over the border at 4 GiB:
+    // whoever goes by a link cuts nothing off.
+    if (v->s.rip == target && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
         struct link *l = (struct link *)(uintptr_t)(in + 1);
         v->d.engine->links++;
         if (l->rip != base) l->gen[0] = l->gen[1] = 0;

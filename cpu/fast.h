@@ -36,9 +36,10 @@ ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned 
     if (form == FORM_B) return a;
     a += REG64(v, in->x) << in->scale;
     if (form == FORM_X) return a;
-    if (in->asz != W64) a = (u32)a;
     if (in->asz == W16) a = (u16)a;
-    return a + (in->seg >= SEG_FS ? v->s.seg[in->seg].base : 0);
+    else if (in->asz == W32) a = (u32)a;
+    if (in->seg >= SEG_FS) a += v->s.seg[in->seg].base;
+    return in->asz == W64 ? a : (u32)a; // with a base, 32-bit addresses are those of code that is not 64-bit
 }
 
 // ---- host pointers for an access of `size` bytes, or NULL on a miss (also when it crosses a page) ----

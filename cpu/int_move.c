@@ -74,16 +74,24 @@ ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, int unused, u
 BODY4(lea, lea_body, 0)
 
 // MOV with an absolute offset (A0-A3).
-void op_mov_ao(struct vcpu *v, const struct insn *in)
+static void op_mov_ao(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
     reg_set(v, GPR_OFF(RAX), in->osz, lin_load(v, seg_linear(v, in->seg, in->imm, n, ACC_READ), n));
 }
-void op_mov_oa(struct vcpu *v, const struct insn *in)
+static void op_mov_oa(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
     lin_store(v, seg_linear(v, in->seg, in->imm, n, ACC_WRITE), n, reg_get(v, GPR_OFF(RAX), in->osz));
 }
+
+#define MOFFS_FORMS(n, bits) {NULL, n##_b##bits, n##_x##bits, n##_s##bits}
+#define MOFFS_BODY(name, n)                                                                                            \
+    const struct body body_##name = {                                                                                  \
+        .loop = {op_##name, op_##name, op_##name, op_##name},                                                          \
+        .fast = {{MOFFS_FORMS(n, 8), MOFFS_FORMS(n, 16), MOFFS_FORMS(n, 32), MOFFS_FORMS(n, 64)}}};
+MOFFS_BODY(mov_ao, mov_GE)
+MOFFS_BODY(mov_oa, mov_EG)
 
 // ---- CMOV: a load that happens whatever the condition; a 32-bit destination is always zero-extended ----
 ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
@@ -259,11 +267,13 @@ void op_xlat(struct vcpu *v, const struct insn *in)
 void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & F_CF ? 0xFF : 0; }
 
 // ---- the stack ----
+// At speed operands of 32 bits are those of flat 32-bit code, whose stack pointer has 32 bits; all others 64.
+ALWAYS_INLINE u64 fast_sp(u64 sp, unsigned w) { return w == W32 ? (u32)sp : sp; }
 ALWAYS_INLINE bool push_body(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
 {
     u64 x = imm ? in->imm : reg_get(v, in->r, w);
     if (fast) {
-        u64 sp = v->s.gpr[RSP] - W_BYTES(w);
+        u64 sp = fast_sp(v->s.gpr[RSP] - W_BYTES(w), w);
         void *p = fast_write(v, sp, W_BYTES(w));
         if (!p) return false;
         host_store(p, w, x);
@@ -278,11 +288,11 @@ ALWAYS_INLINE bool pop_body(struct vcpu *v, const struct insn *in, int unused, u
 {
     u64 x;
     if (fast) {
-        u64 sp = v->s.gpr[RSP];
+        u64 sp = fast_sp(v->s.gpr[RSP], w);
         const void *p = fast_read(v, sp, W_BYTES(w));
         if (!p) return false;
         x = host_load(p, w);
-        v->s.gpr[RSP] = sp + W_BYTES(w);
+        v->s.gpr[RSP] = fast_sp(sp + W_BYTES(w), w);
     } else {
         x = stack_peek(v, w, 0);
         stack_add(v, W_BYTES(w));
@@ -366,11 +376,11 @@ ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, int unused,
 {
     u64 x;
     if (fast) {
-        u64 bp = v->s.gpr[RBP];
+        u64 bp = fast_sp(v->s.gpr[RBP], w);
         const void *p = fast_read(v, bp, W_BYTES(w));
         if (!p) return false;
         x = host_load(p, w);
-        v->s.gpr[RSP] = bp + W_BYTES(w);
+        v->s.gpr[RSP] = fast_sp(bp + W_BYTES(w), w);
     } else {
         u64 m = stack_mask(v), bp = v->s.gpr[RBP];
         unsigned n = W_BYTES(w);

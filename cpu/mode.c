@@ -3,13 +3,15 @@
 #include "cpu/cpuid.h"
 #include "vmx/intercept.h"
 
-// Flat: base 0, limit 4 GiB, expand-up, present and usable; `write` asks for a writable data segment.
-static bool segment_flat(const struct segment *s, bool write)
+// Whole: limit 4 GiB, expand-up, present and usable; `write` asks for a writable data segment. Flat: from base 0.
+static bool segment_whole(const struct segment *s, bool write)
 {
-    if (s->base != 0 || s->limit != 0xFFFFFFFF || (s->ar & AR_UNUSABLE) || !(s->ar & AR_P)) return false;
+    if (s->limit != 0xFFFFFFFF || (s->ar & AR_UNUSABLE) || !(s->ar & AR_P)) return false;
     if (s->ar & AR_CODE) return !write;
     return !(s->ar & AR_EXPAND_DOWN) && (s->ar & AR_WRITABLE);
 }
+
+static bool segment_flat(const struct segment *s, bool write) { return s->base == 0 && segment_whole(s, write); }
 
 u32 mode_compute(const struct vcpu *v)
 {
@@ -30,6 +32,10 @@ u32 mode_compute(const struct vcpu *v)
         (segment_flat(&s->seg[SEG_CS], false) && segment_flat(&s->seg[SEG_DS], true) &&
          segment_flat(&s->seg[SEG_ES], true) && segment_flat(&s->seg[SEG_SS], true)))
         m |= MODE_FLAT;
+    if ((m & MODE_CODE) != MODE_CODE64) {
+        if (segment_whole(&s->seg[SEG_FS], true)) m |= MODE_FS_WHOLE;
+        if (segment_whole(&s->seg[SEG_GS], true)) m |= MODE_GS_WHOLE;
+    }
     if (s->cr0 & CR0_EM) m |= MODE_EM;
     if (s->cr0 & CR0_MP) m |= MODE_MP;
     if (s->cr0 & CR0_TS) m |= MODE_TS;
@@ -54,6 +60,11 @@ void cpu_mode_changed(struct vcpu *v)
     v->d.mode = mode_compute(v);
     v->d.cpl = mode_cpl(v->d.mode);
     cpu_context_changed(v);
+}
+
+void cpu_segment_loaded(struct vcpu *v)
+{
+    if (mode_compute(v) != v->d.mode) cpu_mode_changed(v);
 }
 
 void cpu_attention(struct vcpu *v)

@@ -21,6 +21,7 @@ enum {
     MODE_LMA = 1 << 18,     // IA-32e mode
     MODE_TSD = 1 << 19, MODE_PCE = 1 << 20, MODE_FSGSBASE = 1 << 21, MODE_PKE = 1 << 22, // bits of CR4
     MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on
+    MODE_FS_WHOLE = 1 << 24, MODE_GS_WHOLE = 1 << 25, // outside 64-bit code: FS, GS reach 4 GiB and are writable, from any base
 };
 static inline bool mode_long64(u32 mode) { return (mode & MODE_CODE) == MODE_CODE64; }
 static inline unsigned mode_cpl(u32 mode) { return mode >> MODE_CPL_SHIFT & 3; }

@@ -152,7 +152,7 @@ void seg_load(struct vcpu *v, unsigned seg, u16 sel)
         seg_mark_accessed(v, sel, &d);
         seg_from_descriptor(&v->s.seg[seg], sel, &d);
     }
-    cpu_mode_changed(v);
+    cpu_segment_loaded(v);
 }
 
 static void shadow_mov_ss(struct vcpu *v)

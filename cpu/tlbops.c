@@ -61,14 +61,21 @@ static void fast_select(struct vcpu *v)
 static u32 generation_of(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
-    u32 global = v->s.itlb.global_serial, rights = fetch_rights(&v->d.mmu);
-    for (u32 i = 0; i < GENERATIONS; i++) {
-        struct generation *g = &e->generations[i];
-        if (g->gen && g->serial == serial && g->global_serial == global && g->mode == v->d.mode && g->rights == rights) return g->gen;
+    struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu), 0};
+    u64 hash = ((u64)want.serial << 32 ^ (u64)want.global_serial << 13 ^ want.mode ^ (u64)want.rights << 40) * 0x9E3779B97F4A7C15ull;
+    struct generation *set = &e->generations[(hash >> 32) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
+    u32 i;
+    for (i = 0; i < GENERATION_WAYS; i++) {
+        struct generation *g = &set[i];
+        if (g->gen && g->serial == want.serial && g->global_serial == want.global_serial && g->mode == want.mode && g->rights == want.rights)
+            break;
     }
-    struct generation *g = &e->generations[e->next_generation++ % GENERATIONS];
-    *g = (struct generation){serial, global, v->d.mode, rights, ++e->next_gen};
-    return g->gen;
+    if (likely(i == 0)) return set[0].gen;
+    want.gen = i < GENERATION_WAYS ? set[i].gen : ++e->next_gen;
+    if (i == GENERATION_WAYS) i--;
+    memmove(set + 1, set, i * sizeof *set);
+    set[0] = want;
+    return want.gen;
 }
 
 static void generation_select(struct vcpu *v)

@@ -236,6 +236,7 @@ static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit 
 
 // ---- consequences of a change of state: call after writing the fields ----
 void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, DR7, MXCSR masks, non-root
+void cpu_segment_loaded(struct vcpu *v);  // a data segment alone: nothing but the mode word can follow
 void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
                                           // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
 void cpu_drop_fast(struct vcpu *v);       // fast tables and fetch links of all contexts (APIC base, watched pages)

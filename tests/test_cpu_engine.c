@@ -364,6 +364,77 @@ static void limits_are_not_linked(void **state)
     }
 }
 
+// ---- 32-bit code runs as fast as 64-bit code does: branches, the stack, FS and GS ----
+static void wrappers_of_flat_code(void **state)
+{
+    static const u8 code[][8] = {
+        {0xE8, 0, 0, 0, 0}, {0xC3}, {0xC2, 8, 0}, {0x74, 0}, {0x0F, 0x85, 0, 0, 0, 0}, {0xEB, 0}, {0xE9, 0, 0, 0, 0}, {0xFF, 0xD0},
+        {0xFF, 0xE1}, {0xFF, 0x14, 0x85, 0, 0x90, 0, 0}, {0xFF, 0x63, 8}, {0x50}, {0x5B}, {0x6A, 1}, {0x68, 1, 0, 0, 0}, {0xC9},
+        {0x64, 0xA1, 0, 0, 0, 0}, {0x64, 0x8B, 0x03}, {0x65, 0x89, 0x0D, 0x14, 0, 0, 0},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
+        struct insn in = {0};
+        assert_true(decode_insn(t->v, code[i], 8, t->v->d.mode, &in));
+        if (in.exec == exec_slow) fail_msg("%02x %02x runs the long way", code[i][0], code[i][1]);
+    }
+    // Not with a 16-bit stack, nor with less than 4 GiB behind FS.
+    struct insn in = {0};
+    S.seg[SEG_SS].ar &= ~(u32)AR_DB, S.seg[SEG_FS].limit = 0xFFFFFFF;
+    cpu_mode_changed(t->v);
+    assert_true(decode_insn(t->v, code[0], 8, t->v->d.mode, &in));
+    assert_true(in.exec == exec_slow);
+    assert_true(decode_insn(t->v, code[17], 8, t->v->d.mode, &in));
+    assert_true(in.exec == exec_slow);
+}
+
+// The last page below 4 GiB is at P, the first at 0: branches, code and stack over the border.
+static void over_the_border_at_4_gib(void **state)
+{
+    enum { DIR = 0x44000, LAST = 0x45000, PAGE = 0x100000 };
+    for (unsigned i = 0; i < 4; i++) tm_write64(t, DIR + 8 * i, 0);
+    u32 first = 0xE7, last = LAST | 7, page = PAGE | 7;
+    tm_write(t, DIR, &first, 4), tm_write(t, DIR + 4 * 1023, &last, 4), tm_write(t, LAST + 4 * 1023, &page, 4);
+    S.cr3 = DIR, S.cr4 |= CR4_PSE, S.cr0 |= CR0_PG;
+    cpu_mode_changed(t->v);
+    // ebp = 5; again: call FFFFFFE0h; dec ebp; jnz again; hlt
+    put(CODE, BYTES(0xBD, 5, 0, 0, 0, 0xE8, 0xD6, 0x7F, 0xFF, 0xFF, 0x4D, 0x75, 0xF8, 0xF4));
+    put(PAGE + 0xFE0, BYTES(0x40, 0x90, 0x90, 0x90, 0x90, 0xE9, 0x16, 0x01, 0, 0)); // inc eax; jmp 100h
+    put(0x100, BYTES(0x43, 0xC3));                                                  // inc ebx; ret
+    S.gpr[RAX] = S.gpr[RBX] = 0;
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 5);
+    assert_int_equal(S.gpr[RBX], 5);
+    assert_int_equal(S.gpr[RSP], STACK);
+    // Straight on: at FFFFFFFEh inc ecx; inc edx | inc esi; ret
+    put(CODE + 6, BYTES(0xF4, 0x7F, 0xFF, 0xFF)), put(PAGE + 0xFFE, BYTES(0x41, 0x42)), put(0, BYTES(0x46, 0xC3));
+    S.gpr[RCX] = S.gpr[RDX] = S.gpr[RSI] = 0;
+    go(CODE);
+    assert_int_equal(S.gpr[RCX], 5);
+    assert_int_equal(S.gpr[RDX], 5);
+    assert_int_equal(S.gpr[RSI], 5);
+    // again: push eax; push ebx; pop edi; pop esi; call to a RET; with ESP at 0
+    put(CODE, BYTES(0xBD, 5, 0, 0, 0, 0x50, 0x53, 0x5F, 0x5E, 0xE8, 4, 0, 0, 0, 0x4D, 0x75, 0xF4, 0xF4, 0xC3));
+    S.gpr[RSP] = 0, S.gpr[RAX] = 0x11111111, S.gpr[RBX] = 0x22222222;
+    go(CODE);
+    assert_int_equal(S.gpr[RSP], 0);
+    assert_int_equal(S.gpr[RSI], 0x11111111);
+    assert_int_equal(S.gpr[RDI], 0x22222222);
+    assert_int_equal(tm_read(t, PAGE + 0xFFC, 4), CODE + 14);
+    // FS with a base near the top: its addresses wrap. again: mov eax,fs:[edx]; mov fs:[ecx],eax
+    put(CODE, BYTES(0xBD, 5, 0, 0, 0, 0x64, 0x8B, 0x02, 0x64, 0x89, 0x01, 0x4D, 0x75, 0xF7, 0xF4));
+    S.seg[SEG_FS].base = 0xFFFFF800;
+    tm_write64(t, 0x300, 0x5A5A1234);
+    S.gpr[RSP] = STACK, S.gpr[RDX] = 0x800 + 0x300, S.gpr[RCX] = 0x10;
+    go(CODE);
+    assert_int_equal(S.gpr[RAX], 0x5A5A1234);
+    assert_int_equal(tm_read(t, PAGE + 0x810, 4), 0x5A5A1234);
+    // and with a limit all of a sudden, the same code faults
+    S.seg[SEG_FS].limit = 0xAFF;
+    cpu_mode_changed(t->v);
+    go(CODE);
+    assert_int_equal(S.rip - 1, HANDLER + 16 * VEC_GP);
+}
+
 // Straight code, branches and calls: inc rax at every step, so that RAX counts what has run.
 static u64 counting_program(void)
 {
@@ -539,6 +610,8 @@ int main(void)
         BOTH(code_written_while_the_slice_is_long, long),
         BOTH(device_input_into_the_running_code, long),
         BOTH(limits_are_not_linked, prot),
+        BOTH(wrappers_of_flat_code, prot),
+        BOTH(over_the_border_at_4_gib, prot),
         BOTH(slices_end_at_the_exact_instruction, long),
         BOTH(deadlines_are_exact, long),
         BOTH(shadows_cover_one_instruction, long),
