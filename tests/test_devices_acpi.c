@@ -79,6 +79,12 @@ static void fadt_names_the_power_management_block(void **state)
     struct phys *p = *state;
     struct acpi_layout l = acpi_build(p, 1, true);
     paddr f = find(p, phys_read64(p, 0, l.rsdp + 24), "FACP");
+    // SMI_CMD, ACPI_ENABLE, ACPI_DISABLE; no S4BIOS_REQ, PSTATE_CNT: nothing takes them
+    static const u8 at_48[] = {0xB2, 0, 0, 0, 0xF1, 0xF0, 0, 0};
+    // GPE1_BLK; lengths of the blocks; GPE1_BASE, CST_CNT; no C2, no C3; no flush, no duty; no alarm registers; century
+    static const u8 at_84[] = {0, 0, 0, 0, 4, 2, 0, 4, 4, 0, 0, 0, 0xFF, 0x0F, 0xFF, 0x0F, 0, 0, 0, 0, 0, 0, 0, 0, 0x32};
+    for (unsigned i = 0; i < ARRAY_LEN(at_48); i++) assert_int_equal(phys_read8(p, 0, f + 48 + i), at_48[i]);
+    for (unsigned i = 0; i < ARRAY_LEN(at_84); i++) assert_int_equal(phys_read8(p, 0, f + 84 + i), at_84[i]);
     paddr facs = phys_read32(p, 0, f + 36), dsdt = phys_read32(p, 0, f + 40);
     assert_true(is(p, facs, "FACS") && is(p, dsdt, "DSDT"));
     assert_int_equal(facs & 63, 0);

@@ -102,6 +102,18 @@ static void writing_the_running_clock(void **state)
     assert_int_equal(get(&f, 0), 0x00);
     assert_int_equal(get(&f, 2), 0x35);
     assert_int_equal(get(&f, 6), 6); // 5 October 2131 is a Friday (date -d 2131-10-05)
+    // Again and again, and the fraction of the second stays: it is half past still.
+    for (unsigned i = 0; i < 3; i++) {
+        pass(&f.b, 7 * CLOCK_HZ);
+        u8 second = get(&f, 0);
+        set(&f, 2, 0x10);
+        assert_int_equal(get(&f, 0), second);
+        pass(&f.b, CLOCK_HZ / 2 - 1);
+        assert_int_equal(get(&f, 0), second);
+        pass(&f.b, 1);
+        assert_int_equal(get(&f, 0), second + 1 + (second % 16 == 9) * 6);
+        pass(&f.b, CLOCK_HZ / 2);
+    }
 }
 
 static void divider_reset_gives_half_a_second(void **state)

@@ -78,6 +78,34 @@ static void identities(void **state)
     assert_int_equal(in8(&f.b, 0xCFD), 0x80);
 }
 
+// Registers that the bridges store: after reset, and which bits can be set (82441FX data sheet, chapter 3.2; PIIX3, chapter 2.2).
+static void bridges_store_their_registers(void **state)
+{
+    static const struct { u8 devfn, first, last, reset, writable; } regs[] = {
+        {0, 0x59, 0x5F, 0x00, 0xFF}, // PAM0-PAM6
+        {0, 0x72, 0x72, 0x02, 0x7F}, // SMRAM
+        {PCI_DEVFN(1, 0), 0x4C, 0x4C, 0x4D, 0xFF}, // I/O recovery
+        {PCI_DEVFN(1, 0), 0x4E, 0x4E, 0x03, 0xFF}, // X-bus chip select
+        {PCI_DEVFN(1, 0), 0x60, 0x63, 0x80, 0x8F}, // PIRQ routing
+        {PCI_DEVFN(1, 0), 0x69, 0x69, 0x02, 0xFE}, // top of memory
+        {PCI_DEVFN(1, 0), 0x82, 0x82, 0x00, 0xFF}, // deterministic latency
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(regs); i++) {
+        for (unsigned r = regs[i].first; r <= regs[i].last; r++) {
+            struct fixture f;
+            begin(&f);
+            unsigned shift = r % 4 * 8;
+            assert_int_equal(cfg_rd32(&f, regs[i].devfn, r) >> shift & 0xFF, regs[i].reset);
+            for (unsigned v = 0; v < 0x100; v += 0xFF) {
+                cfg(&f, regs[i].devfn, r);
+                out8(&f.b, (u16)(0xCFC + r % 4), (u8)v);
+                u8 kept = regs[i].reset & (u8)~regs[i].writable;
+                assert_int_equal(cfg_rd32(&f, regs[i].devfn, r) >> shift & 0xFF, (v & regs[i].writable) | kept);
+            }
+        }
+    }
+}
+
 static void bars_are_sized_and_mapped(void **state)
 {
     struct fixture f;
@@ -296,6 +324,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(identities),
+        cmocka_unit_test(bridges_store_their_registers),
         cmocka_unit_test(bars_are_sized_and_mapped),
         cmocka_unit_test(interrupts_are_routed_by_the_isa_bridge),
         cmocka_unit_test(cf9_resets_on_a_rising_edge),
