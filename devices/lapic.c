@@ -163,14 +163,12 @@ static void deliver(struct lapic *l, const struct apic_message *m)
     }
 }
 
-unsigned apic_bus_send(struct apic_bus *b, const struct apic_message *m)
+void apic_bus_send(struct apic_bus *b, const struct apic_message *m)
 {
     struct lapic *lowest = NULL;
-    unsigned n = 0;
     for (unsigned i = 0; i < b->n; i++) {
         struct lapic *l = b->lapic[i];
         if (!addressed(l, m)) continue;
-        n++;
         if (m->delivery != DELIVER_LOWEST) {
             deliver(l, m);
         } else if (l->st.svr & SVR_ENABLE && (!lowest || lapic_ppr(l) < lapic_ppr(lowest))) {
@@ -178,7 +176,6 @@ unsigned apic_bus_send(struct apic_bus *b, const struct apic_message *m)
         }
     }
     if (lowest) deliver(lowest, m);
-    return n;
 }
 
 void apic_bus_set_lint0(void *bus, unsigned n, bool level)

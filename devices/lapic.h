@@ -99,8 +99,8 @@ void lapic_tsc_changed(struct lapic *l); // the processor's TSC was written: the
 void lapic_set_lint(void *lapic, unsigned pin, bool level); // a struct irq_line's set
 void lapic_apply_fixed(struct lapic *l, u8 vector, bool level); // an interrupt arrives (also for posted interrupts)
 
-// Sends a message; returns the number of local APICs that it was for.
-unsigned apic_bus_send(struct apic_bus *b, const struct apic_message *m);
+// Sends a message to all local APICs that it is for.
+void apic_bus_send(struct apic_bus *b, const struct apic_message *m);
 void apic_bus_set_lint0(void *bus, unsigned n, bool level); // the 8259's INTR goes to LINT0 of every processor
 
 #endif

@@ -473,6 +473,10 @@ static void virtual_wire(void **state)
     assert_false(f.cpu[0].intr);
     assert_true(lapic_msr_write(&f.l[0], 0x1B, 0xFEE00100)); // no APIC: the pin is INTR
     assert_true(f.cpu[0].intr);
+    assert_true(lapic_msr_write(&f.l[0], 0x1B, 0xFEE00900)); // enabled again: as at power-up, LINT0 is masked
+    assert_false(f.cpu[0].intr);
+    assert_true(lapic_msr_write(&f.l[0], 0x1B, 0xFEE00100));
+    assert_true(f.cpu[0].intr);
     lapic_set_lint(&f.l[0], 1, true); // and the other NMI
     assert_int_equal(f.cpu[0].nmis, 1);
 }

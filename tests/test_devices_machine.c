@@ -383,6 +383,27 @@ static void bios_interrupts_are_ended(void **state)
     destroy(m);
 }
 
+// A store to a device happens at its own instruction's time: the count of the APIC timer starts there.
+static void stores_to_devices_see_the_time(void **state)
+{
+    u64 deadline[2];
+    for (unsigned later = 0; later < 2; later++) {
+        struct machine *m = make(NULL, 1);
+        u8 code[] = {0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x66, 0xC7, 0x06, 0x80, 0x03, 0x00, 0x10, 0x00, 0x00, 0xEB, 0xFE};
+        phys_write32(&m->phys, 0, 0xFEE000F0, 0x1FF);
+        phys_write32(&m->phys, 0, 0xFEE003E0, 0xB);
+        phys_write32(&m->phys, 0, 0xFEE00320, 0x40);
+        start(m, code + (later ? 0 : 7), sizeof code - (later ? 0 : 7)); // nops; mov dword [380h], 1000h; jmp to itself
+        m->cpu[0]->s.seg[SEG_DS].base = 0xFEE00000;
+        cpu_mode_changed(m->cpu[0]);
+        u64 begin = m->clock.now;
+        assert_int_equal(machine_run(m, 100), MACHINE_RUN);
+        deadline[later] = m->clock.next_deadline - begin;
+        destroy(m);
+    }
+    assert_int_equal(deadline[1] - deadline[0], 7 * CPU_TICKS_PER_UNIT);
+}
+
 static void count_part(void *opaque, const char *name, u64 hash)
 {
     unsigned *n = opaque;
@@ -514,6 +535,7 @@ int main(void)
         cmocka_unit_test(all_devices_are_listed),
         cmocka_unit_test(lines_lead_where_they_should),
         cmocka_unit_test(bios_interrupts_are_ended),
+        cmocka_unit_test(stores_to_devices_see_the_time),
         cmocka_unit_test(state_hash_sees_everything),
         cmocka_unit_test(a_copy_of_the_state_goes_on_alike),
     };

@@ -43,6 +43,25 @@ static void initialization_sequences(void **state)
     }
 }
 
+// "Automatic EOI", "Automatic Rotation": OCW2 80h turns rotation on, 00h off.
+static void rotation_in_automatic_eoi_mode(void **state)
+{
+    for (unsigned rotate = 0; rotate < 2; rotate++) {
+        struct fixture f;
+        begin(&f);
+        static const u8 icw[] = {0x11, 0x20, 0x04, 0x03};
+        out8(&f.b, 0x20, icw[0]);
+        for (unsigned i = 1; i < 4; i++) out8(&f.b, 0x21, icw[i]);
+        out8(&f.b, 0x20, 0x80);
+        if (!rotate) out8(&f.b, 0x20, 0x00);
+        pulse(&f, 3);
+        assert_int_equal(pic_ack(&f.pic), 0x23);
+        pulse(&f, 1);
+        pulse(&f, 4);
+        assert_int_equal(pic_ack(&f.pic), rotate ? 0x24 : 0x21); // 3 has become the lowest
+    }
+}
+
 static void fully_nested_mode(void **state)
 {
     struct fixture f;
@@ -221,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(initialization_sequences),
+        cmocka_unit_test(rotation_in_automatic_eoi_mode),
         cmocka_unit_test(fully_nested_mode),
         cmocka_unit_test(cascade_gives_the_second_chips_vector),
         cmocka_unit_test(special_fully_nested_mode_lets_the_second_chip_nest),

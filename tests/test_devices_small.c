@@ -125,6 +125,18 @@ static void controller_as_firmware_leaves_it(void **state)
     assert_int_equal(in8(&f.b, 0x64) & 4, 4);
 }
 
+// After the parameter of a command comes a command again: 05h is none, so FEh.
+static void one_parameter_only(void **state)
+{
+    struct keyboard f;
+    kbd_begin(&f);
+    static const struct { u8 send, answer; } talk[] = {{0xED, 0xFA}, {0x02, 0xFA}, {0x05, 0xFE}, {0xF3, 0xFA}, {0x20, 0xFA}, {0x20, 0xFE}};
+    for (unsigned i = 0; i < ARRAY_LEN(talk); i++) {
+        out8(&f.b, 0x60, talk[i].send);
+        expect(&f, false, talk[i].answer);
+    }
+}
+
 static void output_port(void **state)
 {
     struct keyboard f;
@@ -300,6 +312,7 @@ int main(void)
         cmocka_unit_test(keyboard_answers),
         cmocka_unit_test(mouse_answers),
         cmocka_unit_test(controller_as_firmware_leaves_it),
+        cmocka_unit_test(one_parameter_only),
         cmocka_unit_test(output_port),
         cmocka_unit_test(port_92),
         cmocka_unit_test(dma_registers),
