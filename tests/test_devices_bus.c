@@ -122,6 +122,27 @@ static void the_later_range_wins_and_goes(void **state)
     assert_true(bus_mem_read(&b.bus, 0xFED00400, 4) == 0xFFFFFFFF);
 }
 
+// What lies over others stays there when ranges come and when they go.
+static void what_lies_over_stays_over(void **state)
+{
+    struct board b;
+    board_begin(&b);
+    struct probe over = {.dev.ops = &any}, p = {.dev.ops = &any}, q = {.dev.ops = &any};
+    bus_map_port_over(&b.bus, &over.dev, 0, 0x604, 2);
+    bus_map_port(&b.bus, &p.dev, 0, 0x600, 8);
+    bus_map_port(&b.bus, &q.dev, 0, 0x602, 4);
+    out8(&b, 0x604, 1);
+    assert_int_equal(over.accesses, 1);
+    bus_unmap(&b.bus, &q.dev, 0);
+    out8(&b, 0x604, 1);
+    assert_int_equal(over.accesses, 2);
+    out8(&b, 0x603, 1);
+    assert_int_equal(p.accesses, 1);
+    bus_unmap(&b.bus, &over.dev, 0);
+    out8(&b, 0x604, 1);
+    assert_int_equal(p.accesses, 2);
+}
+
 static void one_of_many_ranges_goes(void **state)
 {
     for (unsigned gone = 0; gone < 4; gone++) {
@@ -151,6 +172,7 @@ int main(void)
         cmocka_unit_test(unclaimed_ports_float_high),
         cmocka_unit_test(wide_accesses_are_split),
         cmocka_unit_test(the_later_range_wins_and_goes),
+        cmocka_unit_test(what_lies_over_stays_over),
         cmocka_unit_test(one_of_many_ranges_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

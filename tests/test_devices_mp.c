@@ -48,6 +48,7 @@ static void all_entries(void **state)
     assert_int_equal(phys_read32(p, 0, f + 11), 0);     // a configuration table; virtual wire mode
     paddr t = phys_read32(p, 0, f + 4), at = t + 44;
     assert_true(is(m, t, "PCMP"));
+    for (unsigned i = 40; i < 44; i++) assert_int_equal(m->phys.ram[t + i], 0); // no extended table; reserved
     u16 length = phys_read16(p, 0, t + 4), entries = phys_read16(p, 0, t + 34);
     assert_int_equal(sum(m, t, length), 0);
     assert_int_equal(phys_read8(p, 0, t + 6), 4);
