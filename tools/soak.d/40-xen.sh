@@ -53,6 +53,7 @@ xen_tools() {
         fetch_package qemu-system-xen ./usr/libexec/xen-qemu-system-i386
         tool=usr/libexec/xen-qemu-system-i386
         LD_LIBRARY_PATH=${libraries#:} list_program $tool "$FETCHED/$tool"
+        printf 'file usr/share/qemu/keymaps/en-us %s 644\n' /usr/share/qemu/keymaps/en-us
         printf 'file usr/share/seabios/bios-256k.bin %s 644\n' /usr/share/seabios/bios-256k.bin
     fi
     fetch_package xen-utils-4.17
@@ -77,4 +78,5 @@ xen_hvm() {
     expect "L2| GRUB loads the guest's guest"
     xen_guest pvh hvm
 }
+
 scenario xen-hvm-guest 2400 "Xen: an HVM guest by xl: SeaBIOS, GRUB from a CD, Linux" xen_hvm
