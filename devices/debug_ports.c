@@ -9,7 +9,15 @@
 
 #include <string.h>
 
+#include "devices/device_table.h"
+
 // ---- isa-debug-exit ----
+
+struct debug_exit {
+    struct device dev;
+    void (*end)(void *to, u32 status, const char *who);
+    void *to;
+};
 
 static u64 exit_read(struct device *d, unsigned region, u64 offset, unsigned size)
 {
@@ -21,17 +29,37 @@ static void exit_write(struct device *d, unsigned region, u64 offset, unsigned s
 {
     (void)region, (void)offset, (void)size;
     struct debug_exit *e = (struct debug_exit *)d;
-    if (e->exit) e->exit(e->to, (u32)value << 1 | 1);
+    e->end(e->to, (u32)value << 1 | 1, d->ops->name);
 }
 
 static const struct device_ops exit_ops = {.name = "isa-debug-exit", .read = exit_read, .write = exit_write};
 
-void debug_exit_init(struct debug_exit *e, struct bus *b, struct clock *c, u16 port, unsigned size)
+enum { EXIT_IOBASE, EXIT_IOSIZE };
+
+static unsigned exit_ports(const struct property_value *v, struct port_range *r)
 {
-    memset(e, 0, sizeof *e);
-    e->dev = (struct device){.ops = &exit_ops, .clock = c};
-    bus_map_port_over(b, &e->dev, 0, port, size);
+    *r = (struct port_range){(u32)v[EXIT_IOBASE].n, (u32)v[EXIT_IOSIZE].n};
+    return 1;
 }
+
+static void exit_create(void *self, const struct device_board *b, const struct property_value *v)
+{
+    struct debug_exit *e = self;
+    *e = (struct debug_exit){.dev = {.ops = &exit_ops, .clock = b->clock}, .end = b->end, .to = b->to};
+    bus_map_port_over(b->bus, &e->dev, 0, (u16)v[EXIT_IOBASE].n, (unsigned)v[EXIT_IOSIZE].n);
+    b->add(b->to, &e->dev);
+}
+
+const struct device_row debug_exit_row = {
+    .name = "isa-debug-exit",
+    .help = "a write of a value ends the machine: status (value << 1) | 1",
+    .most = 4,
+    .size = sizeof(struct debug_exit),
+    .property = {[EXIT_IOBASE] = {"iobase", PROPERTY_PORT, "the first port; it lies over other devices' ports", .standard = 0x501},
+                 [EXIT_IOSIZE] = {"iosize", PROPERTY_U32, "how many", .standard = 2, .choice = {1, 2, 4}}},
+    .ports = exit_ports,
+    .create = exit_create,
+};
 
 // ---- debug consoles ----
 
@@ -62,13 +90,53 @@ void debug_console_init(struct debug_console *p, struct bus *b, struct clock *c)
     bus_map_port(b, &p->dev, 0, DEBUG_CONSOLE_PORT, 1);
 }
 
-void debug_console_init_at(struct debug_console *p, struct bus *b, struct clock *c, u16 port, u8 readback)
+enum { CONSOLE_CHARDEV, CONSOLE_IOBASE, CONSOLE_READBACK };
+
+static unsigned console_ports(const struct property_value *v, struct port_range *r)
 {
-    console_set(p, c, readback);
-    bus_map_port_over(b, &p->dev, 0, port, 1);
+    *r = (struct port_range){(u32)v[CONSOLE_IOBASE].n, 1};
+    return 1;
 }
 
+static void console_create(void *self, const struct device_board *b, const struct property_value *v)
+{
+    struct debug_console *p = self;
+    console_set(p, b->clock, (u8)v[CONSOLE_READBACK].n);
+    p->chr = v[CONSOLE_CHARDEV].chr;
+    bus_map_port_over(b->bus, &p->dev, 0, (u16)v[CONSOLE_IOBASE].n, 1);
+    b->add(b->to, &p->dev);
+}
+
+const struct device_row debug_console_row = {
+    .name = "isa-debugcon",
+    .help = "a debug console: each byte written goes out",
+    .most = 4,
+    .size = sizeof(struct debug_console),
+    .property = {[CONSOLE_CHARDEV] = {"chardev", PROPERTY_CHARDEV, "where to, a line made with -chardev; -debugcon stdio is a short form", .needed = true},
+                 [CONSOLE_IOBASE] = {"iobase", PROPERTY_PORT, "the port", .standard = DEBUG_CONSOLE_PORT},
+                 [CONSOLE_READBACK] = {"readback", PROPERTY_U8, "what a read gives", .standard = DEBUG_CONSOLE_PORT}},
+    .ports = console_ports,
+    .create = console_create,
+};
+
 // ---- pc-testdev ----
+
+#define TESTDEV_MEM_BASE 0xFF000000ull
+#define TESTDEV_MEM_SIZE 0x10000
+
+STATE_BEGIN
+struct testdev_state {
+    u32 scratch;
+    u8 mem[TESTDEV_MEM_SIZE];
+};
+STATE_END
+struct testdev {
+    struct device dev;
+    struct testdev_state st;
+    struct irq_line irq[24];
+    void (*flush)(void *to); // QEMU unmaps a page there; here all derived state may be dropped
+    void *to;
+};
 
 enum { REGION_IRQ, REGION_SCRATCH, REGION_FLUSH, REGION_MEM };
 
@@ -86,7 +154,7 @@ static void testdev_write(struct device *d, unsigned region, u64 offset, unsigne
     struct testdev *t = (struct testdev *)d;
     if (region == REGION_IRQ) irq_set(&t->irq[offset], value != 0);
     if (region == REGION_SCRATCH) memcpy((u8 *)&t->st.scratch + offset, &value, size);
-    if (region == REGION_FLUSH && t->flush) t->flush(t->to);
+    if (region == REGION_FLUSH) t->flush(t->to);
     if (region == REGION_MEM && offset + size <= TESTDEV_MEM_SIZE) memcpy(t->st.mem + offset, &value, size);
 }
 
@@ -95,12 +163,34 @@ static void testdev_reset(struct device *d) { memset(&((struct testdev *)d)->st,
 static const struct device_ops testdev_ops = {
     .name = "pc-testdev", .reset = testdev_reset, .read = testdev_read, .write = testdev_write};
 
-void testdev_init(struct testdev *t, struct bus *b, struct clock *c)
+static const struct port_range testdev_range[] = {[REGION_IRQ] = {0x2000, 24}, [REGION_SCRATCH] = {0xE0, 4}, [REGION_FLUSH] = {0xE4, 4}};
+
+static unsigned testdev_ports(const struct property_value *v, struct port_range *r)
 {
-    memset(t, 0, sizeof *t);
-    t->dev = (struct device){.ops = &testdev_ops, .clock = c, .state = &t->st, .state_size = sizeof t->st};
-    bus_map_port(b, &t->dev, REGION_IRQ, 0x2000, 24);
-    bus_map_port(b, &t->dev, REGION_SCRATCH, 0xE0, 4);
-    bus_map_port(b, &t->dev, REGION_FLUSH, 0xE4, 4);
-    bus_map_mem(b, &t->dev, REGION_MEM, TESTDEV_MEM_BASE, TESTDEV_MEM_SIZE);
+    (void)v;
+    memcpy(r, testdev_range, sizeof testdev_range);
+    return ARRAY_LEN(testdev_range);
 }
+
+static void testdev_create(void *self, const struct device_board *b, const struct property_value *v)
+{
+    (void)v;
+    struct testdev *t = self;
+    t->dev = (struct device){.ops = &testdev_ops, .clock = b->clock, .state = &t->st, .state_size = sizeof t->st};
+    for (unsigned i = 0; i < ARRAY_LEN(t->irq); i++) t->irq[i] = (struct irq_line){b->test_irq, b->to, i};
+    t->flush = b->drop_derived;
+    t->to = b->to;
+    for (unsigned i = 0; i < ARRAY_LEN(testdev_range); i++)
+        bus_map_port(b->bus, &t->dev, i, (u16)testdev_range[i].first, testdev_range[i].n);
+    bus_map_mem(b->bus, &t->dev, REGION_MEM, TESTDEV_MEM_BASE, TESTDEV_MEM_SIZE);
+    b->add(b->to, &t->dev);
+}
+
+const struct device_row testdev_row = {
+    .name = "pc-testdev",
+    .help = "interrupt lines, scratch port and memory for test programs",
+    .most = 1,
+    .size = sizeof(struct testdev),
+    .ports = testdev_ports,
+    .create = testdev_create,
+};

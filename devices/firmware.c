@@ -85,7 +85,8 @@ void firmware_leave(struct machine *m)
 {
     interrupt_controllers(&m->bus);
     piix_firmware(&m->piix);
-    if (m->config.usb) uhci_firmware(&m->uhci);
+    for (unsigned i = 0; i < m->config.devices; i++)
+        if (m->config.device[i].row->firmware) m->config.device[i].row->firmware(m->added[i]);
     if (!m->config.acpi_off) acpi_pm_firmware(&m->pm);
     lapic_virtual_wire(&m->lapic[0]);
     for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types

@@ -5,6 +5,7 @@
 #include "devices/machine.h"
 #include "devices/firmware.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 // ---- what a processor asks of the board ----
@@ -166,7 +167,7 @@ static void reset_by_keyboard(void *to) { machine_request_end(to, MACHINE_RESET,
 static void reset_by_port92(void *to) { machine_request_end(to, MACHINE_RESET, 0, "port 92h"); }
 static void reset_by_cf9(void *to) { machine_request_end(to, MACHINE_RESET, 0, "reset control register CF9h"); }
 static void soft_off(void *to) { machine_request_end(to, MACHINE_POWER_OFF, 0, "ACPI soft-off"); }
-static void debug_exit(void *to, u32 status) { machine_request_end(to, MACHINE_EXIT, status, "isa-debug-exit"); }
+static void exit_by(void *to, u32 status, const char *who) { machine_request_end(to, MACHINE_EXIT, status, who); }
 
 static bool a20_masked(const struct machine *m) { return !i8042_a20(&m->i8042) && !port92_a20(&m->port92); }
 
@@ -213,6 +214,30 @@ static bool make_cpus(struct machine *m, const char **why)
         m->cpu[m->cpus_n++] = v;
     }
     return true;
+}
+
+static void add_to(void *to, struct device *d) { add(to, d); }
+
+static bool allocate_added(struct machine *m, const char **why)
+{
+    for (unsigned i = 0; i < m->config.devices; i++) {
+        m->added[i] = calloc(1, m->config.device[i].row->size);
+        if (m->added[i]) continue;
+        *why = "no memory for a device";
+        return false;
+    }
+    return true;
+}
+
+// What the user adds to a bus.
+static void wire_added(struct machine *m, enum device_bus bus)
+{
+    const struct device_board board = {.bus = &m->bus, .clock = &m->clock, .pci = &m->pci, .to = m, .add = add_to,
+                                       .test_irq = test_irq, .end = exit_by, .drop_derived = drop_derived};
+    for (unsigned i = 0; i < m->config.devices; i++) {
+        const struct device_config *c = &m->config.device[i];
+        if (c->row->bus == bus) c->row->create(m->added[i], &board, c->value);
+    }
 }
 
 static void wire_interrupt_controllers(struct machine *m)
@@ -292,11 +317,7 @@ static void wire_pci(struct machine *m)
     piix_init(&m->piix, &m->pci, &m->clock);
     add(m, &m->piix.host.dev);
     add(m, &m->piix.isa.dev);
-    if (m->config.usb) {
-        uhci_init(&m->uhci, &m->pci, &m->clock);
-        add(m, &m->uhci.fn.dev);
-        add(m, &m->uhci.dev);
-    }
+    wire_added(m, DEVICE_ON_PCI);
     if (m->config.acpi_off) return;
     acpi_pm_init(&m->pm, &m->pci, &m->bus, &m->clock);
     m->pm.sci = (struct irq_line){isa_irq, m, ACPI_PM_SCI};
@@ -319,32 +340,6 @@ static void wire_firmware_interface(struct machine *m)
     add(m, &m->fw_cfg.dev);
 }
 
-static void wire_debug(struct machine *m)
-{
-    const struct machine_config *c = &m->config;
-    debug_console_init(&m->port_e9, &m->bus, &m->clock);
-    add(m, &m->port_e9.dev);
-    if (c->testdev) {
-        testdev_init(&m->testdev, &m->bus, &m->clock);
-        for (unsigned i = 0; i < ARRAY_LEN(m->testdev.irq); i++) m->testdev.irq[i] = (struct irq_line){test_irq, m, i};
-        m->testdev.flush = drop_derived;
-        m->testdev.to = m;
-        add(m, &m->testdev.dev);
-    }
-    for (unsigned i = 0; i < c->debug_consoles; i++) {
-        const struct machine_debug_console *d = &c->debug_console[i];
-        debug_console_init_at(&m->debug_console[i], &m->bus, &m->clock, d->port, d->readback);
-        m->debug_console[i].chr = d->chr;
-        add(m, &m->debug_console[i].dev);
-    }
-    for (unsigned i = 0; i < c->debug_exits; i++) {
-        debug_exit_init(&m->debug_exit[i], &m->bus, &m->clock, c->debug_exit[i].port, c->debug_exit[i].size);
-        m->debug_exit[i].exit = debug_exit;
-        m->debug_exit[i].to = m;
-        add(m, &m->debug_exit[i].dev);
-    }
-}
-
 bool machine_init(struct machine *m, const struct machine_config *c, const char **why)
 {
     memset(m, 0, sizeof *m);
@@ -363,7 +358,7 @@ bool machine_init(struct machine *m, const struct machine_config *c, const char 
     m->host = (struct device_host){not_implemented, m};
     bus_init(&m->bus);
     clock_init(&m->clock);
-    if (!make_cpus(m, why)) {
+    if (!make_cpus(m, why) || !allocate_added(m, why)) {
         machine_free(m);
         return false;
     }
@@ -372,7 +367,9 @@ bool machine_init(struct machine *m, const struct machine_config *c, const char 
     wire_isa(m);
     wire_pci(m);
     wire_firmware_interface(m);
-    wire_debug(m);
+    debug_console_init(&m->port_e9, &m->bus, &m->clock);
+    add(m, &m->port_e9.dev);
+    wire_added(m, DEVICE_ON_ISA);
     machine_reset(m);
     return true;
 }
@@ -381,6 +378,8 @@ void machine_free(struct machine *m)
 {
     for (unsigned i = 0; i < m->cpus_n; i++) vcpu_free(m->cpu[i]);
     m->cpus_n = 0;
+    for (unsigned i = 0; i < m->config.devices; i++) free(m->added[i]);
+    m->config.devices = 0;
     phys_free(&m->phys);
 }
 

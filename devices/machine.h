@@ -13,6 +13,7 @@
 #include "devices/acpi_tables.h"
 #include "devices/cmos.h"
 #include "devices/debug_ports.h"
+#include "devices/device_table.h"
 #include "devices/dma.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
@@ -24,12 +25,11 @@
 #include "devices/pit.h"
 #include "devices/port92.h"
 #include "devices/uart.h"
-#include "devices/uhci.h"
 #include "mmu/phys.h"
 
 #define MACHINE_CPUS_MAX    16
 #define MACHINE_SERIAL      2
-#define MACHINE_DEBUG_DEVICES 4 // of a kind
+#define MACHINE_DEVICES_MAX 16 // that the user adds
 #define MACHINE_RAM_MIN     (2ull << 20) // 1 MiB of a PC, and room above it for the ACPI tables
 
 struct machine_config {
@@ -38,14 +38,10 @@ struct machine_config {
     struct cpu_features features;
     s64 rtc_start; // seconds since 1970
     struct chardev serial[MACHINE_SERIAL];
-    struct machine_debug_console { u16 port; u8 readback; struct chardev chr; } debug_console[MACHINE_DEBUG_DEVICES]; // isa-debugcon
-    unsigned debug_consoles; // how many; with none, writes to port E9h go nowhere
-    struct machine_debug_exit { u16 port; u8 size; } debug_exit[MACHINE_DEBUG_DEVICES]; // isa-debug-exit; size 1, 2 or 4 ports
-    unsigned debug_exits;
-    bool testdev;  // pc-testdev
     bool acpi_off; // neither tables nor the power management function
     bool hpet_off;
-    bool usb; // a host controller
+    struct device_config device[MACHINE_DEVICES_MAX]; // what is added, from the table; device_config_ports holds of them
+    unsigned devices;
 };
 
 enum machine_end {
@@ -99,12 +95,10 @@ struct machine {
     struct dma dma;
     struct pci_bus pci;
     struct piix piix;
-    struct uhci uhci;
     struct acpi_pm pm;
     struct fw_cfg fw_cfg;
-    struct debug_exit debug_exit[MACHINE_DEBUG_DEVICES];
-    struct debug_console port_e9, debug_console[MACHINE_DEBUG_DEVICES];
-    struct testdev testdev;
+    struct debug_console port_e9;
+    void *added[MACHINE_DEVICES_MAX]; // of config.device, the struct of each
 
     struct device irq_lines;     // the wires between devices and controllers, as a device: they have a state
     u32 irq_levels[IRQ_SOURCES]; // a bit an interrupt; the controllers' inputs are the OR

@@ -5,9 +5,27 @@
 //
 // Not here: devices, and so transfers. The schedule is not walked: what a driver puts there for a device that it has not found
 // would not time out.
-#include "devices/uhci.h"
+#include "devices/device_table.h"
+#include "devices/pci.h"
 
-#include <string.h>
+#define UHCI_PORTS    2
+#define UHCI_FIRMWARE 0xC040 // where firmware puts its registers
+
+STATE_BEGIN
+struct uhci_state {
+    u64 started; // when the frames began to count
+    u32 base;    // FRBASEADD
+    u16 command, status, interrupts, frame; // frame: FRNUM at `started`, or while halted
+    u16 port[UHCI_PORTS];
+    u8 sof;      // SOFMOD
+    u8 unused[7];
+};
+STATE_END
+struct uhci {
+    struct device dev;
+    struct pci_function fn;
+    struct uhci_state st;
+};
 
 enum { CMD_RUN = 1 << 0, CMD_HCRESET = 1 << 1, CMD_GRESET = 1 << 2, CMD_BITS = 0xFD };
 enum { STS_HALTED = 1 << 5, STS_CLEARS = 0x1F };
@@ -96,11 +114,12 @@ static void uhci_reset(struct device *d) { clear((struct uhci *)d); }
 
 static const struct device_ops uhci_ops = {.name = "uhci", .max_size = 2, .reset = uhci_reset, .read = uhci_read, .write = uhci_write};
 
-void uhci_init(struct uhci *u, struct pci_bus *p, struct clock *c)
+static void uhci_create(void *self, const struct device_board *b, const struct property_value *v)
 {
-    memset(u, 0, sizeof *u);
-    u->dev = (struct device){.ops = &uhci_ops, .clock = c, .state = &u->st, .state_size = sizeof u->st};
-    pci_add(p, &u->fn, PCI_DEVFN(1, 2), 0x8086, 0x7020, 0x0C0300, 1);
+    (void)v;
+    struct uhci *u = self;
+    u->dev = (struct device){.ops = &uhci_ops, .clock = b->clock, .state = &u->st, .state_size = sizeof u->st};
+    pci_add(b->pci, &u->fn, PCI_DEVFN(1, 2), 0x8086, 0x7020, 0x0C0300, 1);
     pci_allow(&u->fn, PCI_COMMAND, 2, 0x0004, 0); // bus master; I/O comes with the BAR
     pci_allow(&u->fn, PCI_STATUS, 2, 0, 0x0280);
     pci_allow(&u->fn, 0x2C, 4, 0, 0x11001AF4); // subsystem as QEMU's
@@ -109,11 +128,26 @@ void uhci_init(struct uhci *u, struct pci_bus *p, struct clock *c)
     pci_allow(&u->fn, 0xC0, 2, 0x20BF, 0x2000); // LEGSUP: no emulation of a keyboard, interrupts pass
     u->fn.owner = &u->dev;
     pci_add_bar(&u->fn, 4, 32, true, 0);
+    b->add(b->to, &u->fn.dev);
+    b->add(b->to, &u->dev);
 }
 
-void uhci_firmware(struct uhci *u)
+// Its ports, I/O decoding, the interrupt line.
+static void uhci_firmware(void *self)
 {
+    struct uhci *u = self;
     pci_config_write(&u->fn, PCI_BAR0 + 4 * 4, 4, UHCI_FIRMWARE);
     pci_config_write(&u->fn, PCI_COMMAND, 2, 0x0005);
     pci_config_write(&u->fn, PCI_LINE, 1, 11); // PIRQD, as piix_firmware routes it
 }
+
+const struct device_row uhci_row = {
+    .name = "piix3-usb-uhci",
+    .help = "a USB host controller with nothing plugged in",
+    .bus = DEVICE_ON_PCI,
+    .option = "-usb", // its place is PIIX3's; QEMU's -device would put it at the next free one
+    .most = 1,
+    .size = sizeof(struct uhci),
+    .create = uhci_create,
+    .firmware = uhci_firmware,
+};

@@ -22,7 +22,7 @@ struct session {
     struct machine *m;
     struct terminal terminal;
     bool interactive;
-    FILE *serial_file[MACHINE_SERIAL], *console_file[MACHINE_DEBUG_DEVICES];
+    FILE *serial_file[MACHINE_SERIAL], *line_file[MACHINE_DEVICES_MAX];
     struct load_files files;
     struct log log;
     struct state_hash hash;
@@ -216,9 +216,10 @@ static int open_lines(struct session *s, struct machine_config *c)
 {
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (!open_line(s->o.serial[i], s->o.serial_file[i], s->o.serial_append[i], &c->serial[i], &s->serial_file[i])) return EXIT_HOST;
-    for (unsigned i = 0; i < s->o.debug_consoles; i++) {
-        const struct debug_console_option *d = &s->o.debug_console[i];
-        if (!open_line(d->kind, d->file, d->append, &c->debug_console[i].chr, &s->console_file[i])) return EXIT_HOST;
+    for (unsigned i = 0; i < s->o.lines; i++) {
+        const struct device_line *d = &s->o.line[i];
+        struct chardev *chr = &c->device[d->device].value[d->property].chr;
+        if (!open_line(d->kind, d->file, d->append, chr, &s->line_file[i])) return EXIT_HOST;
     }
     return 0;
 }
@@ -303,8 +304,8 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = EXIT_HOST;
-    for (unsigned i = 0; i < s->o.debug_consoles; i++)
-        if (!close_line(s->console_file[i], s->o.debug_console[i].file)) status = EXIT_HOST;
+    for (unsigned i = 0; i < s->o.lines; i++)
+        if (!close_line(s->line_file[i], s->o.line[i].file)) status = EXIT_HOST;
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);

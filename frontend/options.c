@@ -113,7 +113,7 @@ static enum options_tell list_of(enum option_id id)
 
 static bool count(struct parser *p, const char *option, const char *v, u64 *n)
 {
-    return options_number(v, n) || options_fail(p, "%s %s is no number of instructions", option, v);
+    return text_number(v, n) || options_fail(p, "%s %s is no number of instructions", option, v);
 }
 
 struct settings { // that are looked at when all options are known
@@ -139,21 +139,14 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_USB: o->usb = true; break;
     case O_DEVICE: return options_device(p, v);
     case O_RTC: return options_rtc(p, v);
-    case O_SEED: return options_number(v, &o->seed) || options_fail(p, "-seed %s is no number", v);
+    case O_SEED: return text_number(v, &o->seed) || options_fail(p, "-seed %s is no number", v);
     case O_NODEFAULTS: s->nodefaults = true; break;
     case O_SERIAL:
         if (p->serials == MACHINE_SERIAL) return options_fail(p, "there are two serial ports: -serial was given a third time");
         p->serial[p->serials++] = v;
         break;
     case O_CHARDEV: return options_chardev(p, v);
-    case O_DEBUGCON:
-        if (p->debugcon) return options_fail(p, "-debugcon was given twice");
-        if (o->debug_consoles == MACHINE_DEBUG_DEVICES) return options_fail(p, "-debugcon: there are %d debug consoles already", MACHINE_DEBUG_DEVICES);
-        p->debugcon = true;
-        p->console_option[o->debug_consoles] = "-debugcon";
-        p->console_line[o->debug_consoles] = v;
-        o->debug_console[o->debug_consoles++] = (struct debug_console_option){.port = DEBUG_CONSOLE_PORT, .readback = DEBUG_CONSOLE_PORT};
-        break;
+    case O_DEBUGCON: return options_debugcon(p, v);
     case O_DISPLAY:
         if (strcmp(v, "none") != 0) return options_fail(p, "-display %s: there is no display yet (none is accepted)", v);
         break;
@@ -246,7 +239,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
         if (!cpu_features_parse(&o->features, s.cpu, buf, sizeof buf, &line)) return options_fail(p, "-cpu %s: %s", s.cpu, line);
     }
     o->features.rng_seed = o->seed;
-    if (!memory_is_addressable(p) || !options_lines(p) || !options_ports(p)) return false;
+    if (!memory_is_addressable(p) || !options_usb(p) || !options_lines(p) || !options_ports(p)) return false;
     if (!p->serials && (s.nographic || !s.nodefaults)) o->serial[0] = SERIAL_STDIO;
     if (!o->kernel) return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;
@@ -258,15 +251,8 @@ void options_configure(const struct options *o, struct machine_config *c)
     c->cpus = o->cpus;
     c->features = o->features;
     c->rtc_start = o->rtc_start;
-    c->testdev = o->testdev;
     c->acpi_off = o->acpi_off;
     c->hpet_off = o->hpet_off;
-    c->usb = o->usb;
-    c->debug_exits = o->debug_exits;
-    memcpy(c->debug_exit, o->debug_exit, sizeof c->debug_exit);
-    c->debug_consoles = o->debug_consoles;
-    for (unsigned i = 0; i < o->debug_consoles; i++) {
-        c->debug_console[i].port = o->debug_console[i].port;
-        c->debug_console[i].readback = o->debug_console[i].readback;
-    }
+    c->devices = o->devices;
+    memcpy(c->device, o->device, sizeof c->device);
 }

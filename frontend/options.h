@@ -24,9 +24,8 @@ enum exit_status {
 };
 
 enum serial_kind { SERIAL_NONE, SERIAL_STDIO, SERIAL_FILE };
-struct debug_console_option { // isa-debugcon
-    u16 port;
-    u8 readback;
+struct device_line { // where the bytes of an added device go
+    u8 device, property; // in options.device
     enum serial_kind kind;
     const char *file;
     bool append;
@@ -37,7 +36,7 @@ enum options_tell { // what is printed instead of a run
 };
 struct options {
     enum options_tell tell;
-    const char *tell_of; // TELL_DEVICE: its name
+    const struct device_row *tell_of; // TELL_DEVICE
     const char *kernel, *initrd, *append;
     u64 memory; // bytes
     unsigned cpus;
@@ -45,11 +44,11 @@ struct options {
     enum serial_kind serial[MACHINE_SERIAL];
     const char *serial_file[MACHINE_SERIAL];
     bool serial_append[MACHINE_SERIAL];
-    bool no_reboot, no_shutdown, stats, state, loop_engine, testdev, acpi_off, hpet_off, usb;
-    struct machine_debug_exit debug_exit[MACHINE_DEBUG_DEVICES];
-    unsigned debug_exits;
-    struct debug_console_option debug_console[MACHINE_DEBUG_DEVICES];
-    unsigned debug_consoles;
+    bool no_reboot, no_shutdown, stats, state, loop_engine, acpi_off, hpet_off, usb;
+    struct device_config device[MACHINE_DEVICES_MAX];
+    unsigned devices;
+    struct device_line line[MACHINE_DEVICES_MAX];
+    unsigned lines;
     const char *pid_file;
     u32 log_mask;         // bits of enum log_item
     const char *log_file;

@@ -121,16 +121,28 @@ static void print_words(FILE *out, const char *head, const struct word_row *row,
 
 static void print_devices(FILE *out)
 {
-    for (unsigned i = 0; i < device_rows_n; i++) fprintf(out, "name \"%s\", bus ISA, desc \"%s\"\n", device_rows[i].name, device_rows[i].help);
+    for (unsigned i = 0; i < device_rows_n; i++) {
+        const struct device_row *r = device_rows[i];
+        if (!r->option) fprintf(out, "name \"%s\", bus %s, desc \"%s\"\n", r->name, device_buses[r->bus], r->help);
+    }
 }
 
-static void print_device(FILE *out, const char *name)
+static void each_property(FILE *out, const struct device_row *r, void (*put)(FILE *out, const char *name, const char *text))
 {
-    for (unsigned i = 0; i < device_rows_n; i++) {
-        if (strcmp(device_rows[i].name, name) != 0) continue;
-        fprintf(out, "%s: %s\n", name, device_rows[i].help);
-        print_words(out, "Properties", device_rows[i].property, ARRAY_LEN(device_rows[i].property));
+    char text[512];
+    for (unsigned i = 0; r->property[i].type != PROPERTY_END; i++) {
+        device_property_text(&r->property[i], text, sizeof text);
+        put(out, r->property[i].name, text);
     }
+    put(out, "id", "a name");
+}
+
+static void put_entry(FILE *out, const char *name, const char *text) { entry(out, name, text, 16); }
+
+static void print_device(FILE *out, const struct device_row *r)
+{
+    fprintf(out, "%s: %s\nProperties:\n", r->name, r->help);
+    each_property(out, r, put_entry);
 }
 
 static void print_log_items(FILE *out)
@@ -205,9 +217,10 @@ static void print_manual(FILE *out)
     fputs(".SS Devices\n", out);
     roff(out, "What -device takes, and the properties of each:");
     for (unsigned i = 0; i < device_rows_n; i++) {
-        tagged(out, device_rows[i].name, device_rows[i].help);
+        if (device_rows[i]->option) continue;
+        tagged(out, device_rows[i]->name, device_rows[i]->help);
         fputs(".RS\n", out);
-        tagged_words(out, device_rows[i].property, ARRAY_LEN(device_rows[i].property));
+        each_property(out, device_rows[i], tagged);
         fputs(".RE\n", out);
     }
     fputs(".SS Other options of QEMU\n", out);

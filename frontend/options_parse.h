@@ -2,6 +2,7 @@
 #ifndef FRONTEND_OPTIONS_PARSE_H
 #define FRONTEND_OPTIONS_PARSE_H
 
+#include "devices/text.h"
 #include "frontend/options_table.h"
 
 #define CHARDEVS_MAX 16
@@ -20,9 +21,8 @@ struct parser {
     unsigned chardevs;
     const char *serial[MACHINE_SERIAL];                 // as given; a line may be named before it is made
     unsigned serials;
-    const char *console_line[MACHINE_DEBUG_DEVICES];    // of o->debug_console
-    const char *console_option[MACHINE_DEBUG_DEVICES];  // and the option that gave it
-    const char *device_id[3 * MACHINE_DEBUG_DEVICES];
+    struct { const char *text, *option; } line[MACHINE_DEVICES_MAX]; // of o->line: its name, and the option that has it
+    const char *device_id[MACHINE_DEVICES_MAX];
     unsigned device_ids;
     bool debugcon;
     const char *accelerator_refused; // the last that was
@@ -43,9 +43,10 @@ bool options_action(struct parser *p, const char *text);
 bool options_global(struct parser *p, const char *text);
 bool options_chardev(struct parser *p, const char *text);
 bool options_device(struct parser *p, const char *text);
-bool options_lines(struct parser *p); // at the end: what -serial, -debugcon and -device isa-debugcon name
+bool options_debugcon(struct parser *p, const char *text);
+bool options_usb(struct parser *p);   // at the end: whether there is a controller
+bool options_lines(struct parser *p); // at the end: what -serial, -debugcon and the lines of -device name
 bool options_ports(struct parser *p); // at the end: no two devices at one port
-bool options_number(const char *text, u64 *x);
 
 // One of "a=1,b=2"; a value holds a comma as ",,".
 struct property {

@@ -18,7 +18,7 @@ const struct option_row option_rows[] = {
     {"no-acpi", O_NO_ACPI, GROUP_MACHINE, NULL, "no ACPI: neither tables nor power management, so nothing that powers the machine off", false},
     {"no-hpet", O_NO_HPET, GROUP_MACHINE, NULL, "no HPET", false},
     {"usb", O_USB, GROUP_MACHINE, NULL, "a USB host controller (UHCI); nothing can be plugged into it yet", false},
-    {"device", O_DEVICE, GROUP_MACHINE, "NAME[,P=V...]", "a device more: isa-debug-exit, isa-debugcon, pc-testdev; -device help lists them, -device NAME,help its properties", false},
+    {"device", O_DEVICE, GROUP_MACHINE, "NAME[,P=V...]", "a device more; -device help lists them, -device NAME,help its properties", false},
     {"rtc", O_RTC, GROUP_MACHINE, "base=TIME", "where the real-time clock starts: YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or seconds since 1970; utc and localtime are "
      "the default, 2026-01-01, so that each run is the same (clock= and driftfix= change nothing: time is virtual)", false},
     {"seed", O_SEED, GROUP_MACHINE, "N", "seed of RDRAND and RDSEED; default 0x4d6174727975", false},
@@ -157,17 +157,6 @@ const struct word_row chardev_rows[] = {
     {"null", "nowhere"},
 };
 const unsigned chardev_rows_n = ARRAY_LEN(chardev_rows);
-
-const struct device_row device_rows[] = {
-    {"isa-debug-exit", "a write of a value ends the machine: status (value << 1) | 1",
-     {{"iobase", "the first port (default 0x501); it lies over other devices' ports"}, {"iosize", "how many: 1, 2 or 4 (default 2)"},
-      {"id", "a name"}}},
-    {"isa-debugcon", "a debug console: each byte written goes out",
-     {{"chardev", "where to, a line made with -chardev (needed)"}, {"iobase", "the port (default 0xe9)"},
-      {"readback", "what a read gives (default 0xe9)"}, {"id", "a name"}}},
-    {"pc-testdev", "interrupt lines, scratch port and memory for test programs", {{"id", "a name"}}},
-};
-const unsigned device_rows_n = ARRAY_LEN(device_rows);
 
 #define ANY "*"
 const struct machine_row machine_rows[] = {

@@ -40,13 +40,6 @@ extern const unsigned log_rows_n;
 extern const struct word_row serial_rows[], chardev_rows[], status_rows[], key_rows[];
 extern const unsigned serial_rows_n, chardev_rows_n, status_rows_n, key_rows_n;
 
-struct device_row {
-    const char *name, *help;
-    struct word_row property[5];
-};
-extern const struct device_row device_rows[];
-extern const unsigned device_rows_n;
-
 // A property of -machine, the values that can be had, and where it stores (in enum machine_property).
 enum machine_property { MACHINE_NO_EFFECT, MACHINE_ACPI, MACHINE_HPET, MACHINE_USB };
 struct machine_row { const char *name, *accept, *why; u8 property; };

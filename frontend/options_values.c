@@ -1,19 +1,8 @@
 // The values of options: sizes, times, lists of properties. Where QEMU has the option, it is QEMU's syntax; what QEMU takes and what
 // cannot be had here is refused with the reason.
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/options_parse.h"
-
-bool options_number(const char *s, u64 *x)
-{
-    char *end;
-    errno = 0;
-    if (*s < '0' || *s > '9') return false;
-    *x = strtoull(s, &end, 0);
-    return errno == 0 && *end == 0;
-}
 
 int options_property(struct parser *p, const char *option, const char **text, struct property *out)
 {
@@ -52,38 +41,7 @@ static bool in_list(const char *list, const char *word)
     return false;
 }
 
-static bool parse_switch(const char *s, bool *on)
-{
-    *on = in_list("on,yes,true,y", s);
-    return *on || in_list("off,no,false,n", s);
-}
-
 // ---- -m ----
-
-// "512" (units of `unit` bits), "0x200", "512M", "1.5G". False: no size. Too large for 64 bits: UINT64_MAX.
-static bool parse_size(const char *s, unsigned unit, u64 *bytes)
-{
-    static const char suffixes[] = "bkmgtpe";
-    char *end;
-    if (*s < '0' || *s > '9') return false;
-    errno = 0;
-    bool hex = s[0] == '0' && (s[1] | 0x20) == 'x';
-    u64 whole = strtoull(s, &end, hex ? 16 : 10), part = 0, scale = 1;
-    bool huge = errno == ERANGE, fraction = *end == '.' && !hex;
-    if (fraction) {
-        if (end[1] < '0' || end[1] > '9') return false;
-        for (end++; *end >= '0' && *end <= '9'; end++)
-            if (scale < 1000000000000000000) scale *= 10, part = part * 10 + (u64)(*end - '0');
-    }
-    const char *suffix = *end ? strchr(suffixes, *end | 0x20) : NULL;
-    if (*end && (!suffix || end[1] || hex)) return false;
-    if (fraction && (!suffix || suffix == suffixes)) return false; // half a byte
-    if (suffix) unit = 10 * (unsigned)(suffix - suffixes);
-    huge = huge || whole > UINT64_MAX >> unit;
-    unsigned __int128 more = ((unsigned __int128)part << unit) / scale;
-    *bytes = huge ? UINT64_MAX : (whole << unit) + (u64)more;
-    return true;
-}
 
 bool options_memory(struct parser *p, const char *text)
 {
@@ -97,12 +55,12 @@ bool options_memory(struct parser *p, const char *text)
         const char *value = bare ? q.key : q.value;
         first = false;
         if (bare || is(q.key, "size")) {
-            if (!parse_size(value, 20, &size)) return options_fail(p, "-m %s is no size (512, 512M, 1.5G)", given);
+            if (!text_size(value, 20, &size)) return options_fail(p, "-m %s is no size (512, 512M, 1.5G)", given);
             sized = true;
         } else if (is(q.key, "maxmem")) {
-            if (!parse_size(value, 0, &most)) return options_fail(p, "-m %s: maxmem is no size (4G)", given);
+            if (!text_size(value, 0, &most)) return options_fail(p, "-m %s: maxmem is no size (4G)", given);
         } else if (is(q.key, "slots")) {
-            if (!options_number(value, &slots)) return options_fail(p, "-m %s: slots is no number", given);
+            if (!text_number(value, &slots)) return options_fail(p, "-m %s: slots is no number", given);
         } else
             return options_fail(p, "-m %s: it takes size=, slots= and maxmem=", given);
     }
@@ -133,7 +91,7 @@ bool options_smp(struct parser *p, const char *text)
         first = false;
         for (unsigned i = 0; i < ARRAY_LEN(keys); i++) known |= is(key, keys[i]);
         if (!known) return options_fail(p, "-smp %s: there is no \"%s\" (cpus, maxcpus, sockets, dies, clusters, cores, threads)", given, key);
-        if (!options_number(value, &x) || x == 0) return options_fail(p, "-smp %s: %s is no number of processors", given, key);
+        if (!text_number(value, &x) || x == 0) return options_fail(p, "-smp %s: %s is no number of processors", given, key);
         if (x != 1) return options_fail(p, "-smp %s: this version has one processor", given);
     }
     return first ? options_fail(p, "-smp wants a number of processors") : true;
@@ -154,7 +112,7 @@ static bool parse_time(struct parser *p, const char *value)
     int y, mo, d, h = 0, mi = 0, s = 0, day_end = -1, end = -1;
     u64 x;
     if (is(value, "utc") || is(value, "localtime")) return true; // the run stays the same every time
-    if (options_number(value, &x)) {
+    if (text_number(value, &x)) {
         if (x > most) return options_fail(p, "-rtc base=%s is after the year 9999", value);
         p->o->rtc_start = (s64)x;
         return true;
@@ -281,7 +239,7 @@ bool options_action(struct parser *p, const char *text)
 // properties of devices that are not here change nothing. Those of devices that are here cannot be set in this way.
 bool options_global(struct parser *p, const char *text)
 {
-    static const char ours[] = "isa-debug-exit,isa-debugcon,pc-testdev,isa-serial,hpet,mc146818rtc,isa-pit,isa-i8259,ioapic,apic,i8042,PIIX3,PIIX4_PM,"
+    static const char ours[] = "isa-serial,hpet,mc146818rtc,isa-pit,isa-i8259,ioapic,apic,i8042,PIIX3,PIIX4_PM,"
                                "i440FX,i440FX-pcihost,fw_cfg_io,port92,i8257";
     static const char harmless[] = "PIIX4_PM.disable_s3=1,PIIX4_PM.disable_s4=1,mc146818rtc.lost_tick_policy=discard,mc146818rtc.lost_tick_policy=slew";
     const char *given = text;
@@ -295,7 +253,7 @@ bool options_global(struct parser *p, const char *text)
     }
     if (!*driver || !strpbrk(given, ".,") || !strchr(given, '=')) return options_fail(p, "-global %s: it takes DRIVER.PROPERTY=VALUE", given);
     size_t k = strlen(driver);
-    if (in_list(ours, driver) || (k > 11 && is(driver + k - 11, "-x86_64-cpu")))
+    if (device_row_find(driver) || in_list(ours, driver) || (k > 11 && is(driver + k - 11, "-x86_64-cpu")))
         return options_fail(p, "-global %s: properties are set with -device and -cpu", given);
     return true;
 }
@@ -330,7 +288,7 @@ bool options_chardev(struct parser *p, const char *text)
             if (!(c.path = options_keep(p, q.value))) return false;
         } else if (is(q.key, "mux") || (is(q.key, "append") && c.kind == SERIAL_FILE) || (is(q.key, "signal") && c.kind == SERIAL_STDIO)) {
             bool on;
-            if (!parse_switch(q.has_value ? q.value : "on", &on)) return options_fail(p, "-chardev %s=%s: it takes on or off", q.key, q.value);
+            if (!text_switch(q.has_value ? q.value : "on", &on)) return options_fail(p, "-chardev %s=%s: it takes on or off", q.key, q.value);
             if (is(q.key, "mux")) c.mux = on;
             if (is(q.key, "append")) c.append = on;
         } else
@@ -349,26 +307,25 @@ bool options_chardev(struct parser *p, const char *text)
 
 static const struct device_row *find_device(struct parser *p, const char *name)
 {
-    const char *names[8];
-    for (unsigned i = 0; i < device_rows_n; i++) {
-        if (is(device_rows[i].name, name)) return &device_rows[i];
-        names[i] = device_rows[i].name;
-    }
-    const char *near = options_nearest(name, names, device_rows_n);
+    const char *names[64];
+    unsigned n = 0;
+    const struct device_row *row = device_row_find(name);
+    if (row && row->option) return options_fail(p, "-device %s: %s makes it", name, row->option), NULL;
+    if (row) return row;
+    for (unsigned i = 0; i < device_rows_n && n < ARRAY_LEN(names); i++)
+        if (!device_rows[i]->option) names[n++] = device_rows[i]->name;
+    const char *near = options_nearest(name, names, n);
     options_fail(p, "no device is called %s%s%s (-device help lists them)", name, near ? "; did you mean " : "", near ? near : "");
     return NULL;
 }
 
-static bool has_property(struct parser *p, const struct device_row *d, const char *key)
+static bool no_such_property(struct parser *p, const struct device_row *row, const char *key)
 {
-    const char *keys[ARRAY_LEN(d->property)];
-    unsigned n = 0;
-    for (unsigned i = 0; i < ARRAY_LEN(d->property) && d->property[i].name; i++) {
-        if (is(d->property[i].name, key)) return true;
-        keys[n++] = d->property[i].name;
-    }
+    const char *keys[DEVICE_PROPERTIES + 1] = {"id"};
+    unsigned n = 1;
+    for (const struct device_property *d = row->property; d->type != PROPERTY_END; d++) keys[n++] = d->name;
     const char *near = options_nearest(key, keys, n);
-    return options_fail(p, "-device %s has no property %s%s%s", d->name, key, near ? "; did you mean " : "", near ? near : "");
+    return options_fail(p, "-device %s has no property %s%s%s", row->name, key, near ? "; did you mean " : "", near ? near : "");
 }
 
 static bool device_id(struct parser *p, const char *id)
@@ -381,58 +338,86 @@ static bool device_id(struct parser *p, const char *id)
     return p->device_id[p->device_ids++] != NULL;
 }
 
-static bool no_room_for(struct parser *p, const char *device)
+static bool add_device(struct parser *p, const char *option, const struct device_config *c)
 {
-    return options_fail(p, "-device %s was given more than %d times", device, MACHINE_DEBUG_DEVICES);
+    struct options *o = p->o;
+    unsigned before = 0;
+    for (unsigned i = 0; i < o->devices; i++) before += o->device[i].row == c->row;
+    if (before == c->row->most && before == 1) return options_fail(p, "%s %s was given twice", option, c->row->name);
+    if (before == c->row->most) return options_fail(p, "%s: there cannot be more than %u of %s", option, before, c->row->name);
+    if (o->devices == MACHINE_DEVICES_MAX) return options_fail(p, "%s: there are %d devices already", option, MACHINE_DEVICES_MAX);
+    o->device[o->devices++] = *c;
+    return true;
 }
+
+// The device that was added last sends its bytes there, for its property of that number.
+static bool add_line(struct parser *p, const char *option, unsigned property, const char *text)
+{
+    struct options *o = p->o;
+    if (o->lines == ARRAY_LEN(o->line)) return options_fail(p, "%s: there are too many lines", option);
+    p->line[o->lines].option = option;
+    p->line[o->lines].text = text;
+    o->line[o->lines++] = (struct device_line){.device = (u8)(o->devices - 1), .property = (u8)property};
+    return true;
+}
+
+static bool set_property(struct parser *p, struct device_config *c, const struct property *q)
+{
+    char why[320];
+    int property = device_row_property(c->row, q->key);
+    if (property < 0) return no_such_property(p, c->row, q->key);
+    enum property_type type = c->row->property[property].type;
+    const char *value = type == PROPERTY_BOOL && !q->has_value ? "on" : q->value;
+    if ((type == PROPERTY_STRING || type == PROPERTY_CHARDEV) && !(value = options_keep(p, value))) return false;
+    if (device_config_set(c, (unsigned)property, value, why, sizeof why)) return true;
+    return options_fail(p, "-device %s: %s", c->row->name, why);
+}
+
+// What a property wants, in a word, for what is missing.
+static const char *const value_words[] = {[PROPERTY_BOOL] = "on|off", [PROPERTY_U8] = "N", [PROPERTY_U16] = "N", [PROPERTY_U32] = "N", [PROPERTY_U64] = "N",
+                                          [PROPERTY_SIZE] = "SIZE", [PROPERTY_PORT] = "PORT", [PROPERTY_STRING] = "TEXT", [PROPERTY_CHARDEV] = "ID"};
 
 bool options_device(struct parser *p, const char *text)
 {
-    struct options *o = p->o;
-    const struct device_row *d = NULL;
+    struct device_config c = {.row = NULL};
     struct property q;
-    u64 port = 0x501, size = 2, readback = DEBUG_CONSOLE_PORT;
-    const char *line = NULL;
     for (int got; (got = options_property(p, "-device", &text, &q)) != 0;) {
         if (got < 0) return false;
-        if (!d) {
-            const char *name = is(q.key, "driver") ? q.value : q.key;
-            d = find_device(p, name);
-            if (!d) return false;
-            if (is(name, "isa-debugcon")) port = DEBUG_CONSOLE_PORT;
-            continue;
-        }
-        if (is(q.key, "help") || is(q.key, "?")) {
-            o->tell = TELL_DEVICE;
-            o->tell_of = d->name;
+        if (!c.row) {
+            const struct device_row *row = find_device(p, is(q.key, "driver") ? q.value : q.key);
+            if (!row) return false;
+            device_config_begin(&c, row);
+        } else if (is(q.key, "help") || is(q.key, "?")) {
+            p->o->tell = TELL_DEVICE;
+            p->o->tell_of = c.row;
             return true;
-        }
-        if (!has_property(p, d, q.key)) return false;
-        if (is(q.key, "id") && !device_id(p, q.value)) return false;
-        if (is(q.key, "chardev") && !(line = options_keep(p, q.value))) return false;
-        if (is(q.key, "iobase") && (!options_number(q.value, &port) || port > 0xFFFF))
-            return options_fail(p, "-device %s: iobase=%s is no port", d->name, q.value);
-        if (is(q.key, "iosize") && (!options_number(q.value, &size) || (size != 1 && size != 2 && size != 4)))
-            return options_fail(p, "-device %s: iosize=%s must be 1, 2 or 4", d->name, q.value);
-        if (is(q.key, "readback") && (!options_number(q.value, &readback) || readback > 0xFF))
-            return options_fail(p, "-device %s: readback=%s is no byte", d->name, q.value);
+        } else if (is(q.key, "id") ? !device_id(p, q.value) : !set_property(p, &c, &q))
+            return false;
     }
-    if (!d) return options_fail(p, "-device wants a name (-device help lists them)");
-    if (is(d->name, "isa-debug-exit")) {
-        if (port + size > 0x10000) return options_fail(p, "-device %s: %u ports at iobase=%#x do not fit below 10000h", d->name, (unsigned)size, (unsigned)port);
-        if (o->debug_exits == MACHINE_DEBUG_DEVICES) return no_room_for(p, d->name);
-        o->debug_exit[o->debug_exits++] = (struct machine_debug_exit){(u16)port, (u8)size};
-    } else if (is(d->name, "isa-debugcon")) {
-        if (!line) return options_fail(p, "-device isa-debugcon: where to? It needs chardev=ID of a -chardev (-debugcon stdio is the short form)");
-        if (o->debug_consoles == MACHINE_DEBUG_DEVICES) return no_room_for(p, d->name);
-        p->console_option[o->debug_consoles] = NULL;
-        p->console_line[o->debug_consoles] = line;
-        o->debug_console[o->debug_consoles++] = (struct debug_console_option){.port = (u16)port, .readback = (u8)readback};
-    } else {
-        if (o->testdev) return options_fail(p, "-device %s was given twice", d->name);
-        o->testdev = true;
-    }
+    if (!c.row) return options_fail(p, "-device wants a name (-device help lists them)");
+    const struct device_property *missing = device_config_missing(&c);
+    if (missing)
+        return options_fail(p, "-device %s needs %s=%s: %s", c.row->name, missing->name, value_words[missing->type], missing->help);
+    if (!add_device(p, "-device", &c)) return false;
+    for (unsigned i = 0; c.row->property[i].type != PROPERTY_END; i++)
+        if (c.row->property[i].type == PROPERTY_CHARDEV && c.value[i].text && !add_line(p, "-device", i, c.value[i].text)) return false;
     return true;
+}
+
+bool options_debugcon(struct parser *p, const char *text)
+{
+    struct device_config c;
+    if (p->debugcon) return options_fail(p, "-debugcon was given twice");
+    p->debugcon = true;
+    device_config_begin(&c, &debug_console_row);
+    return add_device(p, "-debugcon", &c) && add_line(p, "-debugcon", (unsigned)device_row_property(c.row, "chardev"), text);
+}
+
+bool options_usb(struct parser *p)
+{
+    struct device_config c;
+    device_config_begin(&c, &uhci_row);
+    return !p->o->usb || add_device(p, "-usb", &c);
 }
 
 // ---- lines ----
@@ -476,7 +461,7 @@ static bool line(struct parser *p, const char *option, const char *text, struct 
 bool options_lines(struct parser *p)
 {
     struct options *o = p->o;
-    struct { const char *path, *what; } file[MACHINE_SERIAL + MACHINE_DEBUG_DEVICES + 2];
+    struct { const char *path, *what; } file[MACHINE_SERIAL + ARRAY_LEN(o->line) + 2];
     unsigned files = 0;
     struct line l;
     for (unsigned i = 0; i < p->serials; i++) {
@@ -488,14 +473,16 @@ bool options_lines(struct parser *p)
     }
     // Input can go to one only.
     if (o->serial[0] == SERIAL_STDIO && o->serial[1] == SERIAL_STDIO) return options_fail(p, "-serial stdio was given twice");
-    for (unsigned i = 0; i < o->debug_consoles; i++) {
-        struct debug_console_option *c = &o->debug_console[i];
-        const char *option = p->console_option[i];
-        if (!(option ? line(p, option, p->console_line[i], &l) : chardev_line(p, "-device isa-debugcon", p->console_line[i], &l))) return false;
-        c->kind = l.kind;
-        c->file = l.path;
-        c->append = l.append;
-        if (l.path) file[files].path = l.path, file[files++].what = "a debug console";
+    for (unsigned i = 0; i < o->lines; i++) {
+        struct device_line *d = &o->line[i];
+        const char *option = p->line[i].option, *name = o->device[d->device].row->name;
+        char of[80];
+        snprintf(of, sizeof of, "%s %s", option, name);
+        if (is(option, "-device") ? !chardev_line(p, of, p->line[i].text, &l) : !line(p, option, p->line[i].text, &l)) return false;
+        d->kind = l.kind;
+        d->file = l.path;
+        d->append = l.append;
+        if (l.path) file[files].path = l.path, file[files++].what = is(option, "-device") ? name : option;
     }
     if (o->log_file) file[files].path = o->log_file, file[files++].what = "-D";
     if (o->pid_file) file[files].path = o->pid_file, file[files++].what = "-pidfile";
@@ -506,26 +493,4 @@ bool options_lines(struct parser *p)
     return true;
 }
 
-bool options_ports(struct parser *p)
-{
-    const struct options *o = p->o;
-    struct { u32 first, n; const char *name; } at[2 * MACHINE_DEBUG_DEVICES + 2];
-    unsigned n = 0;
-    for (unsigned i = 0; i < o->debug_exits; i++) {
-        at[n].first = o->debug_exit[i].port, at[n].n = o->debug_exit[i].size;
-        at[n++].name = "isa-debug-exit";
-    }
-    for (unsigned i = 0; i < o->debug_consoles; i++) {
-        at[n].first = o->debug_console[i].port, at[n].n = 1;
-        at[n++].name = "isa-debugcon";
-    }
-    if (o->testdev) {
-        at[n].first = 0xE0, at[n].n = 8, at[n++].name = "pc-testdev";
-        at[n].first = 0x2000, at[n].n = 24, at[n++].name = "pc-testdev";
-    }
-    for (unsigned i = 0; i < n; i++)
-        for (unsigned k = i + 1; k < n; k++)
-            if (at[i].first < at[k].first + at[k].n && at[k].first < at[i].first + at[i].n)
-                return options_fail(p, "%s and %s are both at port %#x", at[i].name, at[k].name, at[i].first > at[k].first ? at[i].first : at[k].first);
-    return true;
-}
+bool options_ports(struct parser *p) { return device_config_ports(p->o->device, p->o->devices, p->why, p->why_size); }

@@ -73,7 +73,8 @@ static u64 hash(const struct machine *m)
 static u64 run(u64 seed)
 {
     struct machine *m = calloc(1, sizeof *m);
-    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .testdev = true, .usb = true, .debug_exit = {{0xF4, 4}}, .debug_exits = 1};
+    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .devices = 3,
+        .device = {device_of("pc-testdev"), device_of("piix3-usb-uhci"), device_of("isa-debug-exit,iobase=0xf4,iosize=4")}};
     cpu_features_max(&config.features);
     const char *why;
     assert_true(machine_init(m, &config, &why));
@@ -136,7 +137,7 @@ static void restore(struct machine *m, struct snapshot *s)
 static void a_snapshot_is_the_states(void **state)
 {
     struct machine *m = calloc(1, sizeof *m);
-    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .testdev = true};
+    struct machine_config config = {.ram_size = 2 << 20, .cpus = 2, .device = {device_of("pc-testdev")}, .devices = 1};
     cpu_features_max(&config.features);
     const char *why;
     assert_true(machine_init(m, &config, &why));

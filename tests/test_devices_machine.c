@@ -25,7 +25,7 @@ static struct machine *make_as(struct machine_config config)
 }
 static struct machine *make(struct console *c, unsigned cpus)
 {
-    struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .debug_exit = {{0xF4, 4}}, .debug_exits = 1};
+    struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .device = {device_of("isa-debug-exit,iobase=0xf4,iosize=4")}, .devices = 1};
     if (c) config.serial[0] = (struct chardev){console_write, c};
     return make_as(config);
 }
@@ -247,10 +247,13 @@ static void a_second_processor_starts(void **state)
 static void debug_devices_lie_over_the_board(void **state)
 {
     struct console c[3] = {{.n = 0}};
-    struct machine *m = make_as((struct machine_config){
-        .ram_size = 4 << 20, .cpus = 1, .debug_exit = {{0, 1}, {0x604, 2}, {0x3F8, 4}}, .debug_exits = 3,
-        .debug_console = {{0xE9, 0x5A, {console_write, &c[0]}}, {0x402, 0xE9, {console_write, &c[1]}}}, .debug_consoles = 2,
-        .serial = {{console_write, &c[2]}}});
+    struct machine_config config = {
+        .ram_size = 4 << 20, .cpus = 1, .serial = {{console_write, &c[2]}}, .devices = 5,
+        .device = {device_of("isa-debugcon,readback=0x5a"), device_of("isa-debugcon,iobase=0x402"), device_of("isa-debug-exit,iobase=0,iosize=1"),
+                   device_of("isa-debug-exit,iobase=0x604"), device_of("isa-debug-exit,iobase=0x3f8,iosize=4")}};
+    for (unsigned i = 0; i < 2; i++)
+        config.device[i].value[device_row_property(config.device[i].row, "chardev")].chr = (struct chardev){console_write, &c[i]};
+    struct machine *m = make_as(config);
     static const u16 exits[] = {0, 0x604, 0x3F8};
     for (unsigned i = 0; i < ARRAY_LEN(exits); i++) {
         machine_reset(m);
@@ -324,8 +327,8 @@ static void all_devices_are_listed(void **state)
     static const char *const wanted[] = {
         "lapic", "irq-lines", "ioapic", "pic", "pit", "cmos", "hpet", "uart", "uart", "i8042", "port92", "dma", "pci",
         "pci-function", "pci-function", "pci-function", "uhci", "pci-function", "acpi-pm", "fw_cfg", "debug-console", "pc-testdev", "isa-debug-exit"};
-    struct machine *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .debug_exit = {{0xF4, 4}}, .debug_exits = 1,
-                                                        .testdev = true, .usb = true});
+    struct machine *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .devices = 3,
+                                                        .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
     unsigned n = 0;
     for (const struct device *d = m->devices; d; d = d->next, n++) {
         assert_true(n < ARRAY_LEN(wanted));

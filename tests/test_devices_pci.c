@@ -3,7 +3,6 @@
 #include "tests/device_test.h"
 #include "devices/acpi_pm.h"
 #include "devices/pci.h"
-#include "devices/uhci.h"
 
 struct card { // a device with an I/O and a memory BAR
     struct device dev;
@@ -272,11 +271,11 @@ static void gpe_block(void **state)
 static void usb_controller_with_nothing_plugged_in(void **state)
 {
     struct fixture f;
-    static struct uhci u;
     begin(&f);
-    uhci_init(&u, &f.pci, &f.b.clock);
-    u.fn.dev.ops->reset(&u.fn.dev);
-    u.dev.ops->reset(&u.dev);
+    struct device_board offers = board_offers(&f.b);
+    offers.pci = &f.pci;
+    struct device_config c = device_of("piix3-usb-uhci");
+    void *u = make_device(&offers, &c);
     const unsigned fn = PCI_DEVFN(1, 2);
     const u16 io = 0xD000;
     assert_int_equal(cfg_rd32(&f, fn, 0), 0x70208086);
@@ -318,6 +317,7 @@ static void usb_controller_with_nothing_plugged_in(void **state)
     assert_int_equal(in32(&f.b, io + 8), 0);
     assert_int_equal(in16(&f.b, io + 4), 0);
     for (unsigned i = 0; i < 16; i++) assert_false(f.irq[i].level);
+    free(u);
 }
 
 int main(void)

@@ -266,43 +266,66 @@ static void fw_cfg_ports_and_dma(void **state)
 
 // ---- debug ports ----
 
-static void note_exit(void *to, u32 status) { *(u32 *)to = status; }
+struct debug_fixture {
+    struct board b; // comes first: board_add
+    u32 status;
+    const char *who;
+    u8 byte;
+    bool level[24];
+    unsigned flushes;
+};
+static void note_exit(void *to, u32 status, const char *who)
+{
+    struct debug_fixture *f = to;
+    f->status = status;
+    f->who = who;
+}
 static void note_byte(void *to, const u8 *bytes, u32 n) { *(u8 *)to = *bytes; }
+static void note_level(void *to, unsigned n, bool level) { ((struct debug_fixture *)to)->level[n] = level; }
+static void note_flush(void *to) { ((struct debug_fixture *)to)->flushes++; }
 
 static void debug_devices(void **state)
 {
-    struct board b;
-    board_begin(&b);
-    struct debug_exit e;
-    u32 status = 0;
-    debug_exit_init(&e, &b.bus, &b.clock, 0xF4, 4);
-    e.exit = note_exit;
-    e.to = &status;
-    out32(&b, 0xF4, 0x10);
-    assert_int_equal(status, 0x21); // (value << 1) | 1
-    out8(&b, 0xF4, 0);
-    assert_int_equal(status, 1);
+    struct debug_fixture f = {.status = 0};
+    struct board *b = &f.b;
+    board_begin(b);
+    struct device_board offers = board_offers(b);
+    offers.end = note_exit;
+    offers.test_irq = note_level;
+    offers.drop_derived = note_flush;
+    struct device_config exit = device_of("isa-debug-exit,iobase=0xf4,iosize=4"), test = device_of("pc-testdev"), con = device_of("isa-debugcon,iobase=0x402,readback=7");
+    void *made[] = {make_device(&offers, &exit), make_device(&offers, &test), NULL};
+    out32(b, 0xF4, 0x10);
+    assert_int_equal(f.status, 0x21); // (value << 1) | 1
+    assert_string_equal(f.who, "isa-debug-exit");
+    out8(b, 0xF4, 0);
+    assert_int_equal(f.status, 1);
 
-    struct debug_console p;
-    u8 byte = 0;
-    debug_console_init(&p, &b.bus, &b.clock);
-    p.chr = (struct chardev){note_byte, &byte};
-    out8(&b, 0xE9, 'M');
-    assert_int_equal(byte, 'M');
-    assert_int_equal(in8(&b, 0xE9), 0xE9);
+    struct debug_console p; // the board's
+    debug_console_init(&p, &b->bus, &b->clock);
+    p.chr = (struct chardev){note_byte, &f.byte};
+    out8(b, 0xE9, 'M');
+    assert_int_equal(f.byte, 'M');
+    assert_int_equal(in8(b, 0xE9), 0xE9);
+    con.value[device_row_property(con.row, "chardev")].chr = p.chr;
+    made[2] = make_device(&offers, &con);
+    out8(b, 0x402, 'N');
+    assert_int_equal(f.byte, 'N');
+    assert_int_equal(in8(b, 0x402), 7);
 
-    static struct testdev t;
-    struct wire w = {0};
-    testdev_init(&t, &b.bus, &b.clock);
-    t.irq[5] = wire_to(&w);
-    out8(&b, 0x2005, 1);
-    assert_true(w.level);
-    out8(&b, 0x2005, 0);
-    assert_false(w.level);
-    out32(&b, 0xE0, 0x11223344);
-    assert_int_equal(in16(&b, 0xE2), 0x1122);
-    bus_mem_write(&b.bus, 0xFF000008, 8, 0x0102030405060708);
-    assert_int_equal(bus_mem_read(&b.bus, 0xFF00000A, 2), 0x0506);
+    out8(b, 0x2005, 1);
+    assert_true(f.level[5]);
+    out8(b, 0x2005, 0);
+    assert_false(f.level[5]);
+    out8(b, 0x2017, 1);
+    assert_true(f.level[23]);
+    out32(b, 0xE0, 0x11223344);
+    assert_int_equal(in16(b, 0xE2), 0x1122);
+    out8(b, 0xE4, 0);
+    assert_int_equal(f.flushes, 1);
+    bus_mem_write(&b->bus, 0xFF000008, 8, 0x0102030405060708);
+    assert_int_equal(bus_mem_read(&b->bus, 0xFF00000A, 2), 0x0506);
+    for (unsigned i = 0; i < ARRAY_LEN(made); i++) free(made[i]);
 }
 
 int main(void)
