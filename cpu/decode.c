@@ -195,30 +195,42 @@ static void segment_prefix(const ZydisDecodedInstruction *z, struct insn *in, u3
     }
 }
 
-static void choose_exec(struct insn *in, const struct row *r, u32 mode)
+enum { FORM_NONE = -1 };
+// The addressing form for which the row's fast bodies serve in this mode, or FORM_NONE.
+static int choose_form(const struct insn *in, const struct row *r, u32 mode)
 {
-    in->exec = exec_slow;
-    if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return;
+    if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return FORM_NONE;
     // Branches and the stack: in 64-bit code, and in 32-bit code with a 32-bit stack.
     if ((r->d64 || r->f64) && !mode_long64(mode) &&
         (in->osz != W32 || (mode & (MODE_CODE | MODE_STACK32)) != (MODE_CODE32 | MODE_STACK32)))
-        return;
-    if (r->xm && (mode & MODE_FPUNMASK)) return;
-    if (in->lock && !in->mem) return;
-    unsigned form = FORM_REG;
-    if (in->mem) {
-        if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64)
-            form = in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
-        else if (mode_long64(mode) ? in->seg < SEG_FS || in->asz == W64
-                                   : in->seg == SEG_FS ? mode & MODE_FS_WHOLE
-                                   : in->seg == SEG_GS ? mode & MODE_GS_WHOLE : in->seg != SEG_CS) // CS is never writable
-            form = FORM_S;
-        else
-            return;
+        return FORM_NONE;
+    if (r->xm && (mode & MODE_FPUNMASK)) return FORM_NONE;
+    if (in->lock && !in->mem) return FORM_NONE;
+    if (!in->mem) return FORM_REG;
+    if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64) return in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
+    if (mode_long64(mode) ? in->seg < SEG_FS || in->asz == W64
+                          : in->seg == SEG_FS ? mode & MODE_FS_WHOLE
+                          : in->seg == SEG_GS ? mode & MODE_GS_WHOLE : in->seg != SEG_CS) // CS is never writable
+        return FORM_S;
+    return FORM_NONE;
+}
+
+static void choose_exec(struct insn *in, const struct row *r, u32 mode)
+{
+    int form = choose_form(in, r, mode);
+    exec_fn *f = NULL;
+    if (form != FORM_NONE) {
+        f = r->body->fast[in->nf][in->osz][form];
+        if (!f) f = r->body->fast[0][in->osz][form];
     }
-    exec_fn *f = r->body->fast[in->nf][in->osz][form];
-    if (!f) f = r->body->fast[0][in->osz][form];
-    if (f) in->exec = f;
+    in->exec = f ? f : exec_slow;
+}
+
+call_fn *decode_callable(const struct insn *in, u32 mode)
+{
+    const struct row *r = &rows[in->row];
+    int form = choose_form(in, r, mode);
+    return form == FORM_NONE ? NULL : r->body->call[in->osz][form];
 }
 
 void decode_bind(struct insn *in, u32 mode) { choose_exec(in, &rows[in->row], mode); }

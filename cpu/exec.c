@@ -34,22 +34,25 @@ void exec_guard(struct vcpu *v, const struct insn *in)
     if (r->exit_stage == STAGE_AFTER_PRIVILEGE) vmx_intercept(v, in);
 }
 
-void exec_slow(struct vcpu *v, const struct insn *in)
+bool exec_checked(struct vcpu *v, const struct insn *in)
 {
     v->d.in = in;
     v->d.npc = next_rip(v, in);
     insn_run(v, in);
-    if (in->term) {
-        v->d.in = NULL;
-        v->s.rip = v->d.npc;
-        TAIL exec_goto(v, in);
-    }
-    if (unlikely(v->d.attention || v->d.budget < 0)) {
-        block_leave(v, in + 1);
-        return;
-    }
     v->d.in = NULL;
-    NEXT(v, in);
+    if (in->term) {
+        v->s.rip = v->d.npc;
+        return false;
+    }
+    if (likely(!v->d.attention && v->d.budget >= 0)) return true;
+    block_leave(v, in + 1);
+    return false;
+}
+
+void exec_slow(struct vcpu *v, const struct insn *in)
+{
+    if (likely(exec_checked(v, in))) NEXT(v, in);
+    if (in->term) TAIL exec_goto(v, in);
 }
 
 void exec_goto(struct vcpu *v, const struct insn *in)

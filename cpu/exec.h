@@ -8,6 +8,7 @@
 // Encodings that Zydis refuses though this processor has them or ignores them; else #UD (or #GP when over 15 bytes).
 unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
 void decode_bind(struct insn *in, u32 mode); // chooses in->exec
+call_fn *decode_callable(const struct insn *in, u32 mode); // the form that emitted code calls, or NULL: exec_checked alone
 
 exec_fn exec_fallthrough; // the pseudo-instruction that ends a block without a branch
 exec_fn op_ud, op_nm, op_gp0;
@@ -25,5 +26,8 @@ static inline void insn_run(struct vcpu *v, const struct insn *in)
     if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
     r->body->loop[in->osz](v, in);
 }
+
+// The checked form, for emitted code: raises, or returns whether to go on with the next instruction. If not, the block has been left.
+RAISES bool exec_checked(struct vcpu *v, const struct insn *in);
 
 #endif

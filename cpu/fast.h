@@ -2,7 +2,8 @@
 //
 // A body is an always-inline function of constants (width, form ...) that returns false if it cannot go on without leaving
 // the fast path (a miss of the fast TLB). Nothing may have changed by then. From it come
-//   FAST(name, call)   the wrapper: body, then a sibling call to the next instruction; on false a sibling call to exec_slow
+//   FAST(name, call)   the wrapper: body, then a sibling call to the next instruction; on false a sibling call to exec_slow;
+//                      and name_call, which returns what the body does
 //   LOOP(name, call)   the same body with the out-of-line accessors, which raise; it never returns false
 // A wrapper has no frame: at most four register arguments, no local whose address escapes, every call a sibling call.
 #ifndef CPU_FAST_H
@@ -20,12 +21,16 @@
 
 #define NEXT(v, in) TAIL (in)[1].exec(v, (in) + 1)
 
-#define FAST(name, call)                                                                                               \
+#define THREADED(name, call)                                                                                           \
     static void name(struct vcpu *v, const struct insn *in)                                                            \
     {                                                                                                                  \
         if (unlikely(!(call))) TAIL exec_slow(v, in);                                                                  \
         NEXT(v, in);                                                                                                   \
     }
+// Away from the wrappers: who runs those does not run these.
+#define CALLABLE(name, call)                                                                                           \
+    __attribute__((section(".text.callable"))) static bool name(struct vcpu *v, const struct insn *in) { return call; }
+#define FAST(name, call) THREADED(name, call) CALLABLE(name##_call, call)
 #define LOOP(name, call)                                                                                               \
     static void name(struct vcpu *v, const struct insn *in) { (void)(call); }
 

@@ -5,6 +5,7 @@
 #include "cpu/vcpu.h"
 
 typedef void exec_fn(struct vcpu *v, const struct insn *in);
+typedef bool call_fn(struct vcpu *v, const struct insn *in);
 
 enum { W8, W16, W32, W64 };                // operand widths (osz, asz; asz is never W8)
 #define W_BYTES(w) (1u << (w))
@@ -81,9 +82,13 @@ enum {
 
 struct emitter; // cpu/jit/, which does not exist yet
 
-struct body { // what executes a row: the loop body by width, and the tail-threaded wrappers by width and form
-    exec_fn *loop[4];
-    exec_fn *fast[2][4][4]; // [flags dead][width][FORM_REG..FORM_S]; NULL: exec_slow
+// What executes a row: one body in three forms.
+struct body {
+    exec_fn *loop[4];       // checked, by width: may raise
+    exec_fn *fast[2][4][4]; // tail-threaded: [flags dead][width][FORM_REG..FORM_S]; NULL: exec_slow
+    // Callable, by width and form, for emitted code: false if it cannot go on; then nothing has happened, and the checked form
+    // (exec_checked) is to be run. Never raises. decode_callable says which one an instruction has.
+    call_fn *call[4][4];
     // The JIT's seam: writes host code for the instruction, or is NULL: the code then calls the body.
     bool (*emit)(struct emitter *e, const struct insn *in);
 };

@@ -86,10 +86,12 @@ static void op_mov_oa(struct vcpu *v, const struct insn *in)
 }
 
 #define MOFFS_FORMS(n, bits) {NULL, n##_b##bits, n##_x##bits, n##_s##bits}
+#define MOFFS_CALLS(n, bits) {NULL, n##_b##bits##_call, n##_x##bits##_call, n##_s##bits##_call}
 #define MOFFS_BODY(name, n)                                                                                            \
     const struct body body_##name = {                                                                                  \
         .loop = {op_##name, op_##name, op_##name, op_##name},                                                          \
-        .fast = {{MOFFS_FORMS(n, 8), MOFFS_FORMS(n, 16), MOFFS_FORMS(n, 32), MOFFS_FORMS(n, 64)}}};
+        .fast = {{MOFFS_FORMS(n, 8), MOFFS_FORMS(n, 16), MOFFS_FORMS(n, 32), MOFFS_FORMS(n, 64)}},                     \
+        .call = {MOFFS_CALLS(n, 8), MOFFS_CALLS(n, 16), MOFFS_CALLS(n, 32), MOFFS_CALLS(n, 64)}};
 MOFFS_BODY(mov_ao, mov_GE)
 MOFFS_BODY(mov_oa, mov_EG)
 

@@ -132,13 +132,16 @@ ALWAYS_INLINE void *sse_fast_target(struct vcpu *v, const struct insn *in, unsig
     FAST(name##_x, FN(v, in, FORM_X, __VA_ARGS__))                                                                     \
     FAST(name##_s, FN(v, in, FORM_S, __VA_ARGS__))
 #define FORMS_OF(name) {name##_r, name##_b, name##_x, name##_s}
+#define CALLS_OF(name) {name##_r_call, name##_b_call, name##_x_call, name##_s_call}
 #define BODY_OF(name, loopfn)                                                                                          \
     const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
-                                     .fast = {{{NULL}, FORMS_OF(name), FORMS_OF(name), FORMS_OF(name)}}};
+                                     .fast = {{{NULL}, FORMS_OF(name), FORMS_OF(name), FORMS_OF(name)}},               \
+                                     .call = {{NULL}, CALLS_OF(name), CALLS_OF(name), CALLS_OF(name)}};
 // Where the operand width counts: one set for 64 bits, one for everything else.
 #define BODY_OF_WIDTHS(name, loopfn)                                                                                   \
     const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
-                                     .fast = {{{NULL}, FORMS_OF(name##_32), FORMS_OF(name##_32), FORMS_OF(name##_64)}}};
+                                     .fast = {{{NULL}, FORMS_OF(name##_32), FORMS_OF(name##_32), FORMS_OF(name##_64)}},\
+                                     .call = {{NULL}, CALLS_OF(name##_32), CALLS_OF(name##_32), CALLS_OF(name##_64)}};
 #define FAST_CORE(name, size, align)                                                                                   \
     ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, int unused)                   \
     {                                                                                                                  \

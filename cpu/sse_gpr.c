@@ -77,11 +77,13 @@ FORMS(popcnt_16, popcnt, W16)
 FORMS(popcnt_32, popcnt, W32)
 FORMS(popcnt_64, popcnt, W64)
 const struct body body_popcnt = {.loop = {op_popcnt, op_popcnt, op_popcnt, op_popcnt},
-                                 .fast = {{{NULL}, FORMS_OF(popcnt_16), FORMS_OF(popcnt_32), FORMS_OF(popcnt_64)}}};
+                                 .fast = {{{NULL}, FORMS_OF(popcnt_16), FORMS_OF(popcnt_32), FORMS_OF(popcnt_64)}},
+                                 .call = {{NULL}, CALLS_OF(popcnt_16), CALLS_OF(popcnt_32), CALLS_OF(popcnt_64)}};
 FORMS(crc32_16, crc32, W16)
 FORMS(crc32_32, crc32, W32)
 FORMS(crc32_64, crc32, W64)
 const struct body body_crc32 = {.loop = {op_crc32, op_crc32, op_crc32, op_crc32},
-                                .fast = {{{NULL}, FORMS_OF(crc32_16), FORMS_OF(crc32_32), FORMS_OF(crc32_64)}}};
+                                .fast = {{{NULL}, FORMS_OF(crc32_16), FORMS_OF(crc32_32), FORMS_OF(crc32_64)}},
+                                .call = {{NULL}, CALLS_OF(crc32_16), CALLS_OF(crc32_32), CALLS_OF(crc32_64)}};
 FORMS(crc32_b, crc32, W8)
 BODY_OF(crc32_b, op_crc32_b)

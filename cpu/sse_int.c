@@ -3,7 +3,8 @@
 
 #define BODY_REG(name)                                                                                                 \
     const struct body body_##name = {.loop = {op_##name, op_##name, op_##name, op_##name},                             \
-                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}};
+                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}},                       \
+                                     .call = {{NULL}, {name##_r_call}, {name##_r_call}, {name##_r_call}}};
 
 #define INT(name) CORE_X(name) LOOP_INT(name, 16) FAST_CORE(name, 16, true)
 #define EXT(name, size, src) CORE_M(name, src) LOOP_INT(name, size) FAST_CORE(name, size, false)

@@ -123,7 +123,8 @@ BODY_OF_WIDTHS(movd_store, op_movd_store)
     }                                                                                                                  \
     FAST(name##_r, name##_only(v, in))                                                                                 \
     const struct body body_##name = {.loop = {op_##name, op_##name, op_##name, op_##name},                             \
-                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}};
+                                     .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}},                       \
+                                     .call = {{NULL}, {name##_r_call}, {name##_r_call}, {name##_r_call}}};
 REGISTER_ONLY(pmovmskb, MASK_CORE(pmovmskb)) // what every string search reads
 REGISTER_ONLY(movmskps, MASK_CORE(movmskps))
 REGISTER_ONLY(movmskpd, MASK_CORE(movmskpd))

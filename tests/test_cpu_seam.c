@@ -1,0 +1,184 @@
+// What emitted code will stand on: a body in three forms, checked, callable and tail-threaded. A function in C plays the emitted code:
+// it takes a block's place and calls the callable form of each instruction, and the checked one where that cannot go on.
+#include "cpu_machine.h"
+
+#include "cpu/exec.h"
+#include "cpu/fp.h"
+
+enum { UNMAPPED = 0x1000000, SPAN = 0x1000 }; // above the tables' 16 MiB: not present
+
+static unsigned called, refused;    // callable forms that went on, and that did not
+static u8 seen[2048];               // rows that went on
+static struct vcpu_state before;    // of a callable form
+static void *ram_before;
+
+// Emitted code for a block without a branch: the last of its instructions is the pseudo-instruction that ends it.
+static void emitted(struct vcpu *v, const struct insn *in)
+{
+    const struct block *b = insn_block(in);
+    for (; in != b->in + b->n; in++) {
+        call_fn *call = decode_callable(in, v->d.mode);
+        before = v->s;
+        memcpy(ram_before, v->phys->ram + DATA, SPAN);
+        if (call && call(v, in)) {
+            called++;
+            seen[in->row] = 1;
+            continue;
+        }
+        if (call) {
+            refused++;
+            assert_memory_equal(&v->s, &before, sizeof before); // nothing has happened
+            assert_memory_equal(v->phys->ram + DATA, ram_before, SPAN);
+        }
+        if (!exec_checked(v, in)) return; // back in the run loop
+    }
+    in->exec(v, in);
+}
+
+enum engine_kind { THREADED, LOOP, EMITTED };
+
+static struct tm *run(enum engine_kind kind, const u8 *code, size_t n)
+{
+    struct tm *t = tm_new(TM_LONG);
+    struct vcpu_state *s = &t->v->s;
+    t->v->loop_engine = kind == LOOP;
+    for (unsigned i = 0; i < 16; i++)
+        if (i != RSP) s->gpr[i] = 0x1234567890ABCDEFull * (i + 3);
+    s->gpr[RSI] = DATA + 0x100;
+    s->gpr[RDI] = UNMAPPED;
+    s->gpr[RCX] = 5;
+    for (unsigned i = 0; i < 16; i++) s->xmm[i][0] = 0x3FF8000000000000ull + i, s->xmm[i][1] = 0x4008000000000000ull - i;
+    for (unsigned i = 0; i < SPAN; i++) t->p.ram[DATA + i] = (u8)(i * 7 + 1);
+    tm_write(t, CODE, code, n);
+    s->rip = CODE;
+    s->activity = ACTIVITY_ACTIVE;
+    struct block *b = block_find(t->v); // in all three, as it fills the instruction TLB
+    if (kind == EMITTED) b->in[0].exec = emitted;
+    assert_int_equal(vcpu_run(t->v, 1000000), RUN_HALTED);
+    return t;
+}
+
+static const u8 program[] = {
+    0x48, 0x89, 0x06,                         // mov [rsi],rax: the first access to the page misses the fast table
+    0x48, 0x8B, 0x5E, 0x08,                   // mov rbx,[rsi+8]
+    0x01, 0xD8,                               // add eax,ebx
+    0x48, 0x11, 0x46, 0x10,                   // adc [rsi+16],rax
+    0xC1, 0xE3, 0x07,                         // shl ebx,7
+    0xD3, 0xFA,                               // sar edx,cl
+    0x48, 0x0F, 0xAF, 0x56, 0x18,             // imul rdx,[rsi+24]
+    0x50,                                     // push rax
+    0x41, 0x58,                               // pop r8
+    0x4C, 0x8D, 0x4C, 0x8E, 0x10,             // lea r9,[rsi+rcx*4+16]
+    0x0F, 0xB6, 0x44, 0x8E, 0x02,             // movzx eax,byte [rsi+rcx*4+2]
+    0x48, 0x0F, 0x43, 0x56, 0x20,             // cmovae rdx,[rsi+32]
+    0x0F, 0x92, 0x46, 0x28,                   // setb byte [rsi+40]
+    0x0F, 0xBA, 0xE2, 0x09,                   // bt edx,9
+    0xF3, 0x0F, 0x6F, 0x46, 0x31,             // movdqu xmm0,[rsi+49]
+    0x66, 0x0F, 0xFC, 0xC8,                   // paddb xmm1,xmm0
+    0x66, 0x0F, 0x58, 0xD3,                   // addpd xmm2,xmm3
+    0xF2, 0x0F, 0x2C, 0xC2,                   // cvttsd2si eax,xmm2
+    0xF2, 0x0F, 0x11, 0x56, 0x50,             // movsd [rsi+80],xmm2
+    0x48, 0x83, 0x07, 0x01,                   // add qword [rdi],1: page fault
+    0xB8, 1, 0, 0, 0,                         // mov eax,1
+    0xF4,
+};
+enum { FAULT_AT = sizeof program - 10, FAULT_INDEX = 20 };
+
+static void block_of_callable_forms(void **state)
+{
+    struct tm *t[3];
+    struct tm *probe = tm_new(TM_LONG);
+    bool loop_only = probe->v->loop_engine; // a sanitizer's build by gcc: no block is entered
+    tm_free(probe);
+    if (loop_only || !fp_host_capable()) skip();
+    ram_before = malloc(SPAN);
+    called = refused = 0;
+    memset(seen, 0, sizeof seen);
+    for (unsigned k = 0; k < 3; k++) t[k] = run((enum engine_kind)k, program, sizeof program);
+    unsigned rows_seen = 0;
+    for (unsigned i = 0; i < sizeof seen; i++) rows_seen += seen[i];
+    assert_true(rows_seen >= 17);
+    // The first MOV to the page, PUSH to the stack, and what faulted.
+    assert_int_equal(refused, 3);
+    assert_int_equal(called + refused, FAULT_INDEX);
+    for (unsigned k = 0; k < 3; k++) {
+        struct vcpu_state *s = &t[k]->v->s;
+        assert_int_equal(s->rip, HANDLER + 16 * 14 + 1);
+        assert_int_equal(s->cr2, UNMAPPED);
+        assert_int_equal(tm_read(t[k], s->gpr[RSP], 8), 2);                    // error code: a write, not present
+        assert_int_equal(tm_read(t[k], s->gpr[RSP] + 8, 8), CODE + FAULT_AT); // RIP of the instruction that faulted
+        assert_int_equal(cpu_retired(t[k]->v), FAULT_INDEX - 1 + 1);           // what came before it, and HLT
+        assert_memory_equal(s, &t[THREADED]->v->s, sizeof *s);
+        assert_memory_equal(t[k]->p.ram, t[THREADED]->p.ram, 16 << 20);
+    }
+    for (unsigned k = 0; k < 3; k++) tm_free(t[k]);
+    free(ram_before);
+}
+
+// In every row: where there is a tail-threaded form of an instruction that does not end its block, there is a callable one.
+static void every_fast_body_is_callable(void **state)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < rows_n; i++)
+        for (unsigned w = 0; w < 4; w++)
+            for (unsigned form = 0; form < 4; form++) {
+                const struct body *b = rows[i].body;
+                if (rows[i].ends_block) continue;
+                if (!b->fast[0][w][form] != !b->call[w][form])
+                    fail_msg("row %u, %s, width %u, form %u: only one of tail-threaded and callable", i, rows[i].name, w, form);
+                n += b->call[w][form] != NULL;
+            }
+    assert_true(n > 2000);
+}
+
+// In every row, width and form: nothing is in the fast table, so a callable form with a memory operand, or on the stack, goes on
+// only if it does not touch memory; and when it does not go on, nothing has happened.
+static void forms_that_cannot_go_on_change_nothing(void **state)
+{
+    struct tm *t = tm_new(TM_LONG);
+    struct vcpu *v = t->v;
+    unsigned refusals = 0;
+    static u64 room[(sizeof(struct block) + 2 * sizeof(struct insn)) / sizeof(u64)];
+    struct insn *in = ((struct block *)room)->in;
+    for (unsigned i = 0; i < rows_n; i++)
+        for (unsigned w = 0; w < 4; w++)
+            for (unsigned form = FORM_REG; form <= FORM_S; form++) {
+                call_fn *call = rows[i].body->call[w][form];
+                if (!call) continue;
+                memset(in, 0, sizeof *in);
+                in->row = (u16)i, in->len = 3, in->osz = w & 3, in->asz = W64, in->seg = SEG_DS;
+                in->op = rows[i].opcode;
+                in->mem = form != FORM_REG;
+                in->r = row_has(&rows[i], 1 << KIND_G | 1 << KIND_Z) ? GPR_OFF(RDX) : 2;
+                in->m = form == FORM_REG ? row_has(&rows[i], 1 << KIND_W | 1 << KIND_U) ? 3 : GPR_OFF(RBX) : GPR_OFF(RSI);
+                in->x = form == FORM_B ? GPR_ZERO_OFF : GPR_OFF(RCX);
+                in->imm = 3;
+                for (unsigned g = 0; g < 16; g++)
+                    if (g != RSP) v->s.gpr[g] = 0x0123456789ABCDEFull * (g + 1);
+                v->s.gpr[RSI] = DATA;
+                v->s.gpr[RCX] = 0x20;
+                v->s.gpr[RBP] = v->s.gpr[RSP] = STACK;
+                before = v->s;
+                s64 budget = v->d.budget;
+                bool went_on = call(v, in);
+                bool leaves_memory = !strcmp(rows[i].name, "lea") || !strcmp(rows[i].name, "nop") || strstr(rows[i].name, "prefetch");
+                if (form != FORM_REG && went_on && !leaves_memory) fail_msg("%s went on without its operand", rows[i].name);
+                if (!went_on) {
+                    refusals++;
+                    if (memcmp(&v->s, &before, sizeof before) || v->d.budget != budget || v->d.event.kind != EVENT_NONE)
+                        fail_msg("%s, width %u, form %u: changed the state and did not go on", rows[i].name, w, form);
+                }
+            }
+    assert_true(refusals > 1000);
+    tm_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(block_of_callable_forms),
+        cmocka_unit_test(every_fast_body_is_callable),
+        cmocka_unit_test(forms_that_cannot_go_on_change_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
