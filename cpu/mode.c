@@ -76,4 +76,5 @@ void cpu_attention(struct vcpu *v)
     if (v->d.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;
     if (s->vmx.guest && vmx_boundary_wanted(v)) a = true;
     v->d.attention = a;
+    if (unlikely(v->d.stop_asked)) v->d.attention = true; // asked by a signal handler, perhaps since `a` was computed
 }

@@ -6,7 +6,9 @@
 #include "cpu/trace.h"
 #include "vmx/intercept.h"
 
-enum { SLICE_MAX = 1 << 30 }; // units; less than a dropped block's n_check
+// Units; less than a dropped block's n_check. Fast wrappers look at nothing but the budget, so this is also what a stop from outside
+// may wait for in them: milliseconds.
+enum { SLICE_MAX = 1 << 21 };
 
 static void trace_interruption(const struct vcpu *v, const struct event *e)
 {
@@ -276,7 +278,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     }
     for (;;) {
         slice_sync(v);
-        if (v->d.stop) {
+        if (v->d.stop || v->d.stop_asked) {
             why = RUN_STOP;
             break;
         }
@@ -306,6 +308,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             continue;
         }
         v->d.attention = false;
+        if (unlikely(v->d.stop_asked)) continue; // by a signal handler, since this turn began: its attention was just lost
         struct block *b = block_find(v);
         if (unlikely(v->loop_engine || v->d.budget < b->n))
             block_run_loop(v, b, false);

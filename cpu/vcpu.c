@@ -122,6 +122,14 @@ void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector)
     cpu_attention(v);
 }
 
+void cpu_ask_stop(struct vcpu *v)
+{
+    v->d.stop_asked = 1;
+    v->d.attention = true; // cpu_attention, if it is what was interrupted, looks again
+}
+
+void cpu_stop_taken(struct vcpu *v) { v->d.stop_asked = 0; }
+
 u64 cpu_units(const struct vcpu *v)
 {
     if (!v->d.in) return v->d.units_end - (u64)v->d.budget;

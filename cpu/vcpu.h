@@ -6,6 +6,7 @@
 #define CPU_VCPU_H
 
 #include <setjmp.h>
+#include <signal.h>
 
 #include "mmu/types.h"
 #include "mmu/phys.h"
@@ -166,6 +167,7 @@ struct vcpu_derived {
     bool rf_loaded;      // the instruction being executed loaded RF: it does not clear it
     bool intr_line;      // level of INTR from the board
     bool stop;           // leave the run loop
+    volatile sig_atomic_t stop_asked; // the same, from outside: by a signal handler of the host, at any instant (cpu_ask_stop)
     bool restart_walk;   // derived context (mmu) must be rebuilt
     bool iret_unblocked; // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
     u32 cpl;             // of the mode word
@@ -212,6 +214,10 @@ struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_featur
 void vcpu_free(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, bool init); // power-up/RESET state, or INIT state
 void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector);
+// From a signal handler of the host, too: the processor leaves its run loop at the next boundary that it comes to, of an
+// instruction or of an iteration of REP, whatever its slice holds. Stays asked until cpu_stop_taken.
+void cpu_ask_stop(struct vcpu *v);
+void cpu_stop_taken(struct vcpu *v);
 void unimplemented(struct vcpu *v, const char *name, u64 detail); // counts, and names once in the log
 
 // ---- flags ----

@@ -50,6 +50,7 @@ enum machine_end {
     MACHINE_RESET,     // a reset line
     MACHINE_EXIT,      // isa-debug-exit, with a status
     MACHINE_SHUTDOWN,  // triple fault or VMX abort; the processor's state is as before it
+    MACHINE_STOPPED,   // machine_ask_stop
     MACHINE_IDLE,      // all processors halted, and no deadline or input can wake them
 };
 
@@ -107,6 +108,7 @@ struct machine {
     struct acpi_layout acpi;
 
     struct machine_request request;
+    volatile sig_atomic_t stop_asked;
     // Asked before idle time is skipped: how many of these ticks may pass (a frontend may wait in host time, and return
     // early when input came). NULL: all.
     u64 (*idle)(void *opaque, u64 ticks);
@@ -119,6 +121,9 @@ void machine_free(struct machine *m);
 void machine_reset(struct machine *m);
 // Runs until processor 0 has used about `units` more, or an end. The request stays set until machine_reset.
 enum machine_end machine_run(struct machine *m, u64 units);
+// From outside, also in a signal handler of the host: machine_run returns MACHINE_STOPPED soon, at the boundary of an
+// instruction (or of an iteration of REP), and can be called again. Nothing that the guest sees comes of it.
+void machine_ask_stop(struct machine *m);
 void machine_request_end(struct machine *m, enum machine_end what, u32 status, const char *why);
 
 // Bytes arrive on a serial line now. Returns how many were taken.

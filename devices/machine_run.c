@@ -76,6 +76,19 @@ static bool turns(struct machine *m, u64 now, u64 end_units)
     return true;
 }
 
+void machine_ask_stop(struct machine *m)
+{
+    m->stop_asked = 1;
+    for (unsigned i = 0; i < m->cpus_n; i++) cpu_ask_stop(m->cpu[i]);
+}
+
+static enum machine_end stopped(struct machine *m)
+{
+    m->stop_asked = 0;
+    for (unsigned i = 0; i < m->cpus_n; i++) cpu_stop_taken(m->cpu[i]);
+    return MACHINE_STOPPED;
+}
+
 enum machine_end machine_run(struct machine *m, u64 units)
 {
     struct vcpu *first = m->cpu[0];
@@ -85,6 +98,7 @@ enum machine_end machine_run(struct machine *m, u64 units)
         if (now > m->clock.now) m->clock.now = now;
         if (m->clock.next_deadline <= m->clock.now) clock_run(&m->clock);
         if (m->request.what != MACHINE_RUN) return m->request.what;
+        if (m->stop_asked) return stopped(m);
         if (first->s.units >= end_units) return MACHINE_RUN;
         if (!turns(m, now, end_units) && m->request.what == MACHINE_RUN && !pass_idle_time(m)) return MACHINE_IDLE;
     }

@@ -31,7 +31,12 @@ struct session {
 };
 
 static volatile sig_atomic_t interrupted; // by a signal of the host
-static void on_signal(int n) { interrupted = n; }
+static struct machine *volatile machine_in_use;
+static void on_signal(int n)
+{
+    interrupted = n;
+    if (machine_in_use) machine_ask_stop(machine_in_use);
+}
 
 // A bug of our own: panic() aborts, or the processor of the host stops us. The terminal is as before and the status is EXIT_BUG;
 // where core files are on, a copy of the process leaves one with this stack.
@@ -159,7 +164,8 @@ static int run(struct session *s)
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
         u64 slice = until - now < 2000000 ? until - now : 2000000;
         switch (machine_run(m, slice)) {
-        case MACHINE_RUN: break;
+        case MACHINE_RUN:
+        case MACHINE_STOPPED: break;
         case MACHINE_POWER_OFF: return EXIT_POWER_OFF;
         case MACHINE_EXIT: return (int)(m->request.status & 0xFF);
         case MACHINE_IDLE:
@@ -282,6 +288,7 @@ int main(int argc, char **argv)
     }
     s->m->idle = idle;
     s->m->idle_opaque = s;
+    machine_in_use = s->m;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     s->next_hash = s->o.hash_every;
@@ -306,6 +313,7 @@ int main(int argc, char **argv)
         if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = EXIT_HOST;
     for (unsigned i = 0; i < s->o.lines; i++)
         if (!close_line(s->line_file[i], s->o.line[i].file)) status = EXIT_HOST;
+    machine_in_use = NULL;
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);

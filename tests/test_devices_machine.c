@@ -4,6 +4,9 @@
 #include "devices/machine.h"
 #include "devices/state_hash.h"
 
+#include <signal.h>
+#include <sys/time.h>
+
 struct console {
     u8 bytes[256];
     unsigned n;
@@ -67,6 +70,88 @@ static void exit_and_serial(void **state)
     START(m, 0xBA, 0x04, 0x06, 0xB8, 0x00, 0x20, 0xEF); // mov dx, 604h; mov ax, 2000h; out dx, ax: soft off
     assert_int_equal(machine_run(m, 1000), MACHINE_POWER_OFF);
     destroy(m);
+}
+
+// ---- a stop from outside ----
+
+struct stopper {
+    struct machine *m;
+    unsigned bytes;
+};
+static void stopping_write(void *opaque, const u8 *bytes, u32 n)
+{
+    struct stopper *s = opaque;
+    s->bytes += n;
+    if (s->bytes % 10 == 0) machine_ask_stop(s->m);
+}
+
+// It lands between two iterations of REP, loses none, and changes no time.
+static void stop_in_rep(void **state)
+{
+    static const u8 code[] = {0xBA, 0xF8, 0x03, 0xB9, 0x00, 0x01, 0xFC, 0xF3, 0x6E, 0xF4}; // mov dx, 3F8h; mov cx, 256; cld; rep outsb; hlt
+    u64 units[2];
+    for (unsigned loop = 0; loop < 2; loop++) {
+        for (unsigned stops = 0; stops < 2; stops++) {
+            struct stopper s = {.bytes = 0};
+            struct console c = {.n = 0};
+            s.m = make(&c, 1);
+            s.m->cpu[0]->loop_engine = loop;
+            if (stops) s.m->uart[0].chr = (struct chardev){stopping_write, &s};
+            start(s.m, code, sizeof code);
+            for (unsigned k = 1; stops && k <= 25; k++) {
+                assert_int_equal(machine_run(s.m, 1000000), MACHINE_STOPPED);
+                assert_int_equal(s.bytes, 10 * k);
+                assert_int_equal((u16)s.m->cpu[0]->s.gpr[RCX], 256 - 10 * k);
+                assert_int_equal(s.m->cpu[0]->s.rip, 0x7C07);
+                assert_int_equal(cpu_retired(s.m->cpu[0]), 3);
+            }
+            assert_int_equal(machine_run(s.m, 1000000), MACHINE_IDLE);
+            assert_int_equal(stops ? s.bytes : c.n, 256);
+            assert_int_equal(cpu_retired(s.m->cpu[0]), 5);
+            assert_false(s.m->cpu[0]->s.rflags & FL_RF);
+            units[stops] = s.m->cpu[0]->s.units;
+            destroy(s.m);
+        }
+        assert_int_equal(units[0], units[1]);
+    }
+}
+
+static struct machine *alarmed;
+static void on_alarm(int n) { machine_ask_stop(alarmed); }
+
+// By a signal, wherever it strikes: fast code, slow code, code that decodes anew all the time, REP over a device.
+static void stop_by_signal(void **state)
+{
+    static const struct { u8 n, code[14]; } program[] = {
+        {2, {0xEB, 0xFE}},                                                 // jmp $
+        {5, {0x0F, 0x20, 0xD8, 0xEB, 0xFB}},                               // mov eax, cr3; jmp
+        {7, {0xFE, 0x06, 0x05, 0x7C, 0xB0, 0x00, 0xEB}},                   // inc byte [7C05h]: the operand of mov al; jmp (to itself below)
+        {8, {0xBA, 0x71, 0x00, 0xB9, 0xFF, 0xFF, 0xF3, 0x6C}},             // mov dx, 71h; mov cx, FFFFh; rep insb ...
+        {9, {0x66, 0xB9, 0xFF, 0xFF, 0xFF, 0xFF, 0x67, 0xF3, 0xAC}},       // mov ecx, -1; addr32 rep lodsb
+    };
+    signal(SIGALRM, on_alarm);
+    for (unsigned i = 0; i < ARRAY_LEN(program); i++) {
+        for (unsigned loop = 0; loop < 2; loop++) {
+            u8 code[16] = {0};
+            unsigned n = program[i].n;
+            memcpy(code, program[i].code, n);
+            if (i == 2) code[7] = 0xF8, n = 8;
+            if (i >= 3) code[n] = 0xEB, code[n + 1] = (u8)-(n + 2), n += 2;
+            alarmed = make(NULL, 1);
+            alarmed->cpu[0]->loop_engine = loop;
+            start(alarmed, code, n);
+            setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 20000}, NULL);
+            assert_int_equal(machine_run(alarmed, UINT64_MAX), MACHINE_STOPPED);
+            assert_int_equal(machine_run(alarmed, 1000), MACHINE_RUN); // and goes on
+            machine_ask_stop(alarmed);
+            machine_ask_stop(alarmed);
+            u64 before = cpu_vtime(alarmed->cpu[0]);
+            assert_int_equal(machine_run(alarmed, 1000), MACHINE_STOPPED); // asked before it began: nothing happens
+            assert_int_equal(cpu_vtime(alarmed->cpu[0]), before);
+            assert_int_equal(machine_run(alarmed, 1000), MACHINE_RUN);
+            destroy(alarmed);
+        }
+    }
 }
 
 static void resets(void **state)
@@ -521,7 +606,7 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exit_and_serial),
+        cmocka_unit_test(exit_and_serial), cmocka_unit_test(stop_in_rep), cmocka_unit_test(stop_by_signal),
         cmocka_unit_test(resets),
         cmocka_unit_test(halts),
         cmocka_unit_test(timer_interrupt_through_the_virtual_wire),
