@@ -207,6 +207,21 @@ static u64 next_deadline(const struct vcpu *v)
 
 u64 cpu_idle_deadline(const struct vcpu *v) { return next_deadline(v); }
 
+// As boundary() takes them.
+u32 cpu_woken_by(const struct vcpu *v)
+{
+    const struct vcpu_state *s = &v->s;
+    u32 by = 0;
+    if (!(s->vmx.on && !s->vmx.guest)) by |= BIT(CPU_SIGNAL_INIT);
+    if (s->activity == ACTIVITY_WAIT_SIPI) return by | BIT(CPU_SIGNAL_SIPI);
+    if (s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest) return by;
+    if (!(s->block & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))) by |= BIT(CPU_SIGNAL_NMI);
+    if (s->activity == ACTIVITY_HLT && (s->rflags & FL_IF || vmx_interrupt_exits(v))) by |= BIT(CPU_SIGNAL_INTR_ON);
+    return by;
+}
+
+bool cpu_wakes_itself(const struct vcpu *v) { return v->s.vmx.guest && vmx_timer_deadline(v) != UINT64_MAX; }
+
 void cpu_skip_to(struct vcpu *v, u64 vtime)
 {
     u64 now = v->s.units * CPU_TICKS_PER_UNIT + v->s.skipped;

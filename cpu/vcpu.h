@@ -260,6 +260,9 @@ enum run_exit { RUN_BUDGET, RUN_STOP, RUN_HALTED, RUN_SHUTDOWN };
 enum run_exit vcpu_run(struct vcpu *v, u64 units);
 // Idle (RUN_HALTED): the vtime of the next thing that can happen by itself (UINT64_MAX: nothing), and going there.
 u64 cpu_idle_deadline(const struct vcpu *v);
+// Idle: which signals of the board would wake it (BIT(CPU_SIGNAL_...)), and whether a timer of its own will.
+u32 cpu_woken_by(const struct vcpu *v);
+bool cpu_wakes_itself(const struct vcpu *v);
 void cpu_skip_to(struct vcpu *v, u64 vtime);
 
 #endif

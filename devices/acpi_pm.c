@@ -22,12 +22,12 @@ enum { CONTROL_SCI_EN = 1, CONTROL_SLP_EN = 0x2000 };
 #define PM1_ENABLE_BITS (PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_RTC)
 #define HALF_RANGE      BIT(23) // TMR_STS: bit 23 changes
 
-static void drive(struct acpi_pm *a)
+static bool sci_pending(const struct acpi_pm_state *s)
 {
-    const struct acpi_pm_state *s = &a->st;
-    bool pending = s->pm1_status & s->pm1_enable & PM1_ENABLE_BITS || s->gpe_status & s->gpe_enable;
-    irq_set(&a->sci, pending && s->pm1_control & CONTROL_SCI_EN);
+    return s->pm1_status & s->pm1_enable & PM1_ENABLE_BITS || s->gpe_status & s->gpe_enable;
 }
+
+static void drive(struct acpi_pm *a) { irq_set(&a->sci, sci_pending(&a->st) && a->st.pm1_control & CONTROL_SCI_EN); }
 
 static void arm(struct acpi_pm *a)
 {
@@ -46,6 +46,12 @@ static void update(struct acpi_pm *a)
 
     drive(a);
     arm(a);
+}
+
+static u64 acpi_pm_raises(const struct device *d, unsigned id)
+{
+    const struct acpi_pm *a = (const struct acpi_pm *)d;
+    return a->st.pm1_control & CONTROL_SCI_EN && !sci_pending(&a->st) ? DEVICE_ISA(a->sci.n) : 0;
 }
 
 static void write_control(struct acpi_pm *a, u16 v)
@@ -186,6 +192,7 @@ static const struct device_ops acpi_pm_ops = {
     .read = acpi_pm_read,
     .write = acpi_pm_write,
     .tick = acpi_pm_tick,
+    .raises = acpi_pm_raises,
     .loaded = acpi_pm_loaded,
 };
 

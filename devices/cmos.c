@@ -184,6 +184,12 @@ static void cmos_tick(struct device *d, unsigned id)
     arm(m);
 }
 
+static u64 cmos_raises(const struct device *d, unsigned id)
+{
+    const struct cmos *m = (const struct cmos *)d;
+    return m->st.irq_off || m->st.reg[REG_C] & C_IRQF ? 0 : DEVICE_ISA(m->irq8.n);
+}
+
 static bool is_time(u8 index)
 {
     return index == 0 || index == 2 || index == 4 || (index >= 6 && index <= 9) || index == REG_CENTURY;
@@ -324,6 +330,7 @@ static const struct device_ops cmos_ops = {
     .read = cmos_read,
     .write = cmos_write,
     .tick = cmos_tick,
+    .raises = cmos_raises,
     .loaded = cmos_loaded,
 };
 

@@ -24,6 +24,9 @@ struct device_host {
     void *opaque;
 };
 
+#define DEVICE_ISA(n)        (1ull << (n))      // an ISA interrupt
+#define DEVICE_APIC_INPUT(n) (1ull << (32 + (n))) // an input of the I/O APIC that is no ISA interrupt
+
 struct device_ops {
     const char *name;
     unsigned max_size; // widest access it decodes; the bus splits wider ones into pieces of this size. 0: any
@@ -33,6 +36,9 @@ struct device_ops {
     u64 (*read)(struct device *d, unsigned region, u64 offset, unsigned size);
     void (*write)(struct device *d, unsigned region, u64 offset, unsigned size, u64 value);
     void (*tick)(struct device *d, unsigned timer_id); // a deadline of this device is due
+    // The interrupt lines that deadlines of this timer may raise, now or later, as the device stands: what is up and stays so is
+    // not raised. Bits DEVICE_ISA(n), DEVICE_APIC_INPUT(n). NULL: none.
+    u64 (*raises)(const struct device *d, unsigned timer_id);
     void (*loaded)(struct device *d);                  // after state was restored: re-derive deadlines and lines
 };
 

@@ -63,15 +63,26 @@ static const struct irq_line *line_of(const struct hpet *h, unsigned n)
     return ROUTES >> route & 1 ? &h->irq[route] : NULL;
 }
 
+static bool held(const struct hpet *h, const struct irq_line *l)
+{
+    bool level = false;
+    for (unsigned i = 0; i < HPET_TIMERS; i++) level |= h->st.status >> i & 1 && line_of(h, i) == l;
+    return level;
+}
+
 // Level-triggered timers hold their lines while their status is set; two may share one.
 static void drive(const struct hpet *h)
 {
     const struct irq_line *line[] = {&h->irq0, &h->irq8, &h->irq[2]};
-    for (unsigned k = 0; k < ARRAY_LEN(line); k++) {
-        bool level = false;
-        for (unsigned i = 0; i < HPET_TIMERS; i++) level |= h->st.status >> i & 1 && line_of(h, i) == line[k];
-        irq_set(line[k], level);
-    }
+    for (unsigned k = 0; k < ARRAY_LEN(line); k++) irq_set(line[k], held(h, line[k]));
+}
+
+static u64 hpet_raises(const struct device *d, unsigned n)
+{
+    const struct hpet *h = (const struct hpet *)d;
+    const struct irq_line *l = line_of(h, n);
+    if (!l || held(h, l)) return 0;
+    return l == &h->irq0 || l == &h->irq8 ? DEVICE_ISA(l->n) : DEVICE_APIC_INPUT(l->n);
 }
 
 static void arm(struct hpet *h)
@@ -233,6 +244,7 @@ static const struct device_ops hpet_ops = {
     .read = hpet_read,
     .write = hpet_write,
     .tick = hpet_tick,
+    .raises = hpet_raises,
     .loaded = hpet_loaded,
 };
 

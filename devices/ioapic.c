@@ -17,21 +17,32 @@
 #define ENTRY_READ_ONLY  (BIT(14) | BIT(12))
 #define ENTRY_WRITABLE   0xFF0000000001FFFFull
 
+static struct apic_message message(u64 e)
+{
+    return (struct apic_message){
+        .destination = (u32)(e >> 56),
+        .vector = (u8)e,
+        .delivery = e >> 8 & 7,
+        .logical = e >> 11 & 1,
+        .level = e & ENTRY_LEVEL,
+    };
+}
+
+bool ioapic_would_send(const struct ioapic *a, unsigned pin, struct apic_message *m)
+{
+    u64 e = a->st.entry[pin];
+    *m = message(e);
+    return !(e & ENTRY_MASKED) && !(m->level && e & ENTRY_REMOTE_IRR);
+}
+
 static void service(struct ioapic *a, unsigned pin)
 {
     struct ioapic_state *s = &a->st;
     u64 e = s->entry[pin];
     if (!(s->irr >> pin & 1) || e & ENTRY_MASKED) return;
-    bool level = e & ENTRY_LEVEL;
-    if (level && e & ENTRY_REMOTE_IRR) return; // until the end of interrupt
-    struct apic_message m = {
-        .destination = (u32)(e >> 56),
-        .vector = (u8)e,
-        .delivery = e >> 8 & 7,
-        .logical = e >> 11 & 1,
-        .level = level,
-    };
-    if (!level)
+    struct apic_message m = message(e);
+    if (m.level && e & ENTRY_REMOTE_IRR) return; // until the end of interrupt
+    if (!m.level)
         s->irr &= ~(1u << pin);
     else if (m.delivery == DELIVER_FIXED || m.delivery == DELIVER_LOWEST)
         s->entry[pin] |= ENTRY_REMOTE_IRR;

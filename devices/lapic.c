@@ -185,6 +185,43 @@ void apic_bus_set_lint0(void *bus, unsigned n, bool level)
     for (unsigned i = 0; i < b->n; i++) lapic_set_lint(b->lapic[i], 0, level);
 }
 
+static u32 would_apply_fixed(const struct lapic *l, u8 vector)
+{
+    if (!lapic_enabled(l) || !(l->st.svr & SVR_ENABLE)) return 0;
+    if (vector < 16) { // an error, which has an interrupt of its own the first time
+        u32 e = l->st.lvt[LAPIC_LVT_ERROR];
+        bool silent = l->st.errors & ESR_RECEIVE_ILLEGAL || e & LVT_MASKED || (e & 0xFF) < 16;
+        return silent ? 0 : would_apply_fixed(l, (u8)e);
+    }
+    return vector >> 4 > (int)(lapic_ppr(l) >> 4) ? LAPIC_INTR : 0;
+}
+
+static u32 would_deliver(const struct lapic *l, unsigned delivery, u8 vector)
+{
+    switch (delivery) {
+    case DELIVER_FIXED:
+    case DELIVER_LOWEST: return would_apply_fixed(l, vector);
+    case DELIVER_NMI: return LAPIC_NMI;
+    case DELIVER_INIT: return LAPIC_INIT;
+    case DELIVER_SIPI: return LAPIC_SIPI;
+    default: return 0;
+    }
+}
+
+u32 lapic_would_signal_local(const struct lapic *l, unsigned lvt)
+{
+    u32 e = l->st.lvt[lvt], delivery = e >> 8 & 7;
+    if (!lapic_enabled(l)) return lvt == LAPIC_LVT_LINT0 ? LAPIC_INTR : lvt == LAPIC_LVT_LINT1 ? LAPIC_NMI : 0;
+    if (e & LVT_MASKED) return 0;
+    if (delivery == DELIVER_EXTINT) return lvt == LAPIC_LVT_LINT0 ? LAPIC_INTR : 0;
+    return delivery == DELIVER_LOWEST || delivery == DELIVER_SIPI ? 0 : would_deliver(l, delivery, (u8)e);
+}
+
+u32 lapic_would_signal(const struct lapic *l, const struct apic_message *m)
+{
+    return addressed(l, m) ? would_deliver(l, m->delivery, m->vector) : 0;
+}
+
 // ICR: shorthands first, then the destination (SDM, Interrupt Command Register).
 void lapic_send_ipi(struct lapic *l)
 {

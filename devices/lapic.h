@@ -99,6 +99,12 @@ void lapic_tsc_changed(struct lapic *l); // the processor's TSC was written: the
 void lapic_set_lint(void *lapic, unsigned pin, bool level); // a struct irq_line's set
 void lapic_apply_fixed(struct lapic *l, u8 vector, bool level); // an interrupt arrives (also for posted interrupts)
 
+// What the processor would get if the source of that LVT entry struck, or if that message came: LAPIC_*, 0 for nothing (masked, of
+// too low a priority, for somebody else).
+enum { LAPIC_INTR = 1, LAPIC_NMI = 2, LAPIC_INIT = 4, LAPIC_SIPI = 8 };
+u32 lapic_would_signal_local(const struct lapic *l, unsigned lvt);
+u32 lapic_would_signal(const struct lapic *l, const struct apic_message *m);
+
 // Sends a message to all local APICs that it is for.
 void apic_bus_send(struct apic_bus *b, const struct apic_message *m);
 void apic_bus_set_lint0(void *bus, unsigned n, bool level); // the 8259's INTR goes to LINT0 of every processor

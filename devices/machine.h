@@ -51,7 +51,7 @@ enum machine_end {
     MACHINE_EXIT,      // isa-debug-exit, with a status
     MACHINE_SHUTDOWN,  // triple fault or VMX abort; the processor's state is as before it
     MACHINE_STOPPED,   // machine_ask_stop
-    MACHINE_IDLE,      // all processors halted, and no deadline or input can wake them
+    MACHINE_IDLE,      // all processors halted, and no deadline or input can wake them (machine_asleep says why)
 };
 
 struct machine_request {
@@ -113,6 +113,7 @@ struct machine {
     // early when input came). NULL: all.
     u64 (*idle)(void *opaque, u64 ticks);
     void *idle_opaque;
+    u32 input_open; // bit n: input may still come to serial line n, and `idle` waits for it
 };
 
 // False, and *why is a line for the user, if the host cannot give what is asked for.
@@ -125,6 +126,11 @@ enum machine_end machine_run(struct machine *m, u64 units);
 // instruction (or of an iteration of REP), and can be called again. Nothing that the guest sees comes of it.
 void machine_ask_stop(struct machine *m);
 void machine_request_end(struct machine *m, enum machine_end what, u32 status, const char *why);
+
+// What can still wake a machine whose processors are halted.
+struct machine_wake { bool time, input; };
+struct machine_wake machine_wake(const struct machine *m);
+void machine_asleep(const struct machine *m, char *why, size_t n); // MACHINE_IDLE: why nothing does, in a few words
 
 // Bytes arrive on a serial line now. Returns how many were taken.
 u32 machine_serial_input(struct machine *m, unsigned port, const u8 *bytes, u32 n);

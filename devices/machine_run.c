@@ -16,23 +16,7 @@ static u64 least_time(const struct machine *m)
     return least;
 }
 
-// A processor halted with IF = 0 wakes for NMI, INIT and SMI only. On one processor that leaves NMIs that an interrupt
-// controller was told to make of a line.
-static bool can_wake(const struct machine *m)
-{
-    if (m->cpus_n > 1) return true;
-    const struct vcpu *v = m->cpu[0];
-    if (v->s.rflags & FL_IF || v->s.vmx.guest) return true;
-    u32 lint0 = m->lapic[0].st.lvt[LAPIC_LVT_LINT0];
-    if (!(lint0 & 0x10000) && (lint0 >> 8 & 7) == DELIVER_NMI) return true;
-    for (unsigned i = 0; i < IOAPIC_PINS; i++) {
-        u64 e = m->ioapic.st.entry[i];
-        if (!(e & BIT(16)) && (e >> 8 & 7) == DELIVER_NMI) return true;
-    }
-    return false;
-}
-
-// All processors halt: time passes to the next deadline. False if there is none.
+// All processors halt: time passes to the next deadline, or while input is waited for. False if nothing can wake them.
 static bool pass_idle_time(struct machine *m)
 {
     u64 next = CLOCK_NEVER, now = least_time(m);
@@ -40,8 +24,9 @@ static bool pass_idle_time(struct machine *m)
         u64 d = cpu_idle_deadline(m->cpu[i]);
         if (d < next) next = d;
     }
-    if (next == CLOCK_NEVER || !can_wake(m)) return false;
-    u64 ticks = next > now ? next - now : 0;
+    struct machine_wake by = machine_wake(m);
+    if (!by.time && !by.input) return false;
+    u64 ticks = next == CLOCK_NEVER ? CLOCK_HZ : next > now ? next - now : 0;
     if (ticks && m->idle) {
         u64 passed = m->idle(m->idle_opaque, ticks);
         if (passed < ticks) ticks = passed;

@@ -78,6 +78,15 @@ void pic_set_line(void *pic, unsigned irq, bool level)
     update(p);
 }
 
+bool pic_would_interrupt(const struct pic *p, unsigned irq)
+{
+    struct pic trial = *p;
+    trial.intr = (struct irq_line){0};
+    pic_set_line(&trial, irq, false);
+    pic_set_line(&trial, irq, true);
+    return trial.st.out && !p->st.out;
+}
+
 static void end_of_interrupt(struct pic_chip *c, unsigned input, bool rotate)
 {
     c->isr &= (u8)~(1u << input);

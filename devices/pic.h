@@ -38,6 +38,7 @@ struct pic {
 
 void pic_init(struct pic *p, struct bus *b, struct clock *c);
 void pic_set_line(void *pic, unsigned irq, bool level); // irq 0-15; a struct irq_line's set
+bool pic_would_interrupt(const struct pic *p, unsigned irq); // if that line rose, INTR would
 u8 pic_ack(struct pic *p);                              // an INTA cycle pair: the vector
 
 #endif

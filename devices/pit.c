@@ -120,6 +120,12 @@ static void pit_tick(struct device *d, unsigned id)
     arm(p);
 }
 
+static u64 pit_raises(const struct device *d, unsigned id)
+{
+    const struct pit *p = (const struct pit *)d;
+    return p->st.irq_off ? 0 : DEVICE_ISA(p->irq0.n);
+}
+
 static void load(struct pit_channel *c, u32 raw, u64 t)
 {
     u32 n = c->bcd ? (raw >> 12) * 1000 + (raw >> 8 & 15) * 100 + (raw >> 4 & 15) * 10 + (raw & 15) : raw;
@@ -315,6 +321,7 @@ static const struct device_ops pit_ops = {
     .read = pit_read,
     .write = pit_write,
     .tick = pit_tick,
+    .raises = pit_raises,
     .loaded = pit_loaded,
 };
 

@@ -247,6 +247,18 @@ static void uart_tick(struct device *d, unsigned id)
     update(u);
 }
 
+bool uart_input_interrupts(const struct uart *u)
+{
+    const struct uart_state *s = &u->st;
+    return s->ier & IER_RDA && s->mcr & MCR_OUT2 && !(s->mcr & MCR_LOOP) && source(s) == IIR_NONE;
+}
+
+static u64 uart_raises(const struct device *d, unsigned id)
+{
+    const struct uart *u = (const struct uart *)d;
+    return u->st.ier & IER_RDA && u->st.mcr & MCR_OUT2 && source(&u->st) == IIR_NONE ? DEVICE_ISA(u->irq.n) : 0;
+}
+
 static void uart_reset(struct device *d)
 {
     struct uart *u = (struct uart *)d;
@@ -274,6 +286,7 @@ static const struct device_ops uart_ops = {
     .read = uart_read,
     .write = uart_write,
     .tick = uart_tick,
+    .raises = uart_raises,
     .loaded = uart_loaded,
 };
 

@@ -173,7 +173,8 @@ static int run(struct session *s)
                 take_input(s, 50);
                 break;
             }
-            fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it (no deadline, no input)\n");
+            machine_asleep(m, why, sizeof why);
+            fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it: %s\n", why);
             log_registers(stderr, v);
             return EXIT_DEAD;
         case MACHINE_SHUTDOWN:

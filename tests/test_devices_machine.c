@@ -185,6 +185,203 @@ static void halts(void **state)
     destroy(m);
 }
 
+// ---- what can wake a halted processor, and what cannot ----
+
+enum { WAKES = MACHINE_EXIT, DEAD = MACHINE_IDLE };
+
+// Vectors 20h (IRQ 0), 28h (IRQ 8), 40h, 50h and NMI end the machine with exit. STI (or CLI); HLT.
+static void sleeps_at(struct machine *m, bool sti, int end, const char *why, unsigned line)
+{
+    static const u8 vector[] = {0x20, 0x24, 0x28, 0x40, 0x50, 2};
+    char said[256];
+    for (unsigned i = 0; i < sizeof vector; i++) vector_to(m, vector[i], 0x7D00);
+    phys_write(&m->phys, 0, 0x7D00, (const u8[]){0xB0, 0x02, 0xE6, 0xF4}, 4);
+    START(m, sti ? 0xFB : 0xFA, 0xF4);
+    alarmed = m;
+    signal(SIGALRM, on_alarm);
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_sec = 2}, NULL); // a machine that spins: MACHINE_STOPPED
+    int is = (int)machine_run(m, 100000);
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+    machine_asleep(m, said, sizeof said);
+    if (is != end) fail_msg("line %u: it ends with %d, not %d (%s)", line, is, end, said);
+    if (end == DEAD) {
+        machine_asleep(m, said, sizeof said);
+        if (!strstr(said, why)) fail_msg("line %u: said \"%s\" and not \"%s\"", line, said, why);
+    }
+    destroy(m);
+}
+
+#define sleeps(...) sleeps_at(__VA_ARGS__, __LINE__)
+
+static void out(struct machine *m, u16 port, u8 x) { bus_port_write(&m->bus, port, 1, x); }
+
+// The 8254 ticks at 1 kHz; of the 8259 pair, with vectors from 20h and 28h, only `open` is not masked.
+static struct machine *ticking(u16 open)
+{
+    struct machine *m = make(NULL, 1);
+    static const struct { u16 port; u8 x; } init[] = {
+        {0x20, 0x11}, {0x21, 0x20}, {0x21, 4}, {0x21, 1}, {0xA0, 0x11}, {0xA1, 0x28}, {0xA1, 2}, {0xA1, 1}, {0x43, 0x34}, {0x40, 0xA9}, {0x40, 4}};
+    for (unsigned i = 0; i < ARRAY_LEN(init); i++) out(m, init[i].port, init[i].x);
+    out(m, 0x21, (u8)~open);
+    out(m, 0xA1, (u8)(~open >> 8));
+    if (open & 1) pic_ack(&m->pic), out(m, 0x20, 0x20); // nothing is requested yet
+    return m;
+}
+static void lapic(struct machine *m, u32 reg, u32 x) { lapic_mmio_write(&m->lapic[0], reg, 4, x); }
+static void ioapic(struct machine *m, unsigned pin, u32 low)
+{
+    for (unsigned half = 0; half < 2; half++) {
+        bus_mem_write(&m->bus, IOAPIC_BASE, 4, 0x10 + 2 * pin + half);
+        bus_mem_write(&m->bus, IOAPIC_BASE + 0x10, 4, half ? 0 : low);
+    }
+}
+static struct machine *apic_timer(u32 lvt) // periodic, 1 ms
+{
+    struct machine *m = make(NULL, 1);
+    lapic(m, 0x3E0, 0xB);
+    lapic(m, 0x320, lvt | 1 << 17);
+    lapic(m, 0x380, 25000);
+    return m;
+}
+static struct machine *hpet_periodic(u32 config, u32 timer) // 1 ms
+{
+    struct machine *m = make(NULL, 1);
+    bus_mem_write(&m->bus, HPET_BASE + 0x100, 4, timer | 1 << 2 | 1 << 3 | 1 << 6 | 2 << 9);
+    bus_mem_write(&m->bus, HPET_BASE + 0x108, 8, 100000);
+    bus_mem_write(&m->bus, HPET_BASE + 0x10, 4, config | 1);
+    return m;
+}
+
+static void what_wakes(void **state)
+{
+    struct machine *m;
+    sleeps(ticking(1), true, WAKES, NULL);
+    sleeps(ticking(1), false, DEAD, "IF=0");
+    sleeps(ticking(0), true, DEAD, "(pit) cannot reach it");
+    sleeps(ticking(0x10), true, DEAD, "(pit) cannot reach it"); // another line is open, but its device has no timer
+    m = ticking(1); // the first interrupt was taken, and no EOI given
+    m->pic.st.chip[0].isr = 1;
+    sleeps(m, true, DEAD, "EOI is missing");
+    m = ticking(1); // of a lower priority: the 8254's still comes
+    m->pic.st.chip[0].isr = 0x10;
+    sleeps(m, true, WAKES, NULL);
+    m = ticking(1); // LINT0 masked
+    lapic(m, 0x350, 0x10700);
+    sleeps(m, true, DEAD, "pit");
+    m = ticking(1); // TPR does not hold back an ExtINT
+    lapic(m, 0x080, 0xF0);
+    sleeps(m, true, WAKES, NULL);
+    // LINT0 as NMI: IF does not matter, the 8259's masks do, and so does blocking by NMI.
+    for (unsigned open = 0; open < 2; open++) {
+        m = ticking((u16)open);
+        lapic(m, 0x350, 0x400);
+        sleeps(m, false, open ? WAKES : DEAD, "no NMI");
+    }
+    m = ticking(1);
+    lapic(m, 0x350, 0x400);
+    m->cpu[0]->s.block |= BLOCK_NMI;
+    sleeps(m, false, DEAD, "no NMI");
+    // The I/O APIC: the 8254 is on input 2.
+    for (unsigned pin = 2; pin <= 5; pin += 3) {
+        m = ticking(0);
+        ioapic(m, pin, 0x450); // NMI
+        sleeps(m, false, pin == 2 ? WAKES : DEAD, "no NMI");
+        m = ticking(0);
+        ioapic(m, pin, 0x050);
+        sleeps(m, true, pin == 2 ? WAKES : DEAD, "pit");
+        m = ticking(0);
+        ioapic(m, pin, 0x10050); // masked
+        sleeps(m, true, DEAD, "pit");
+        m = ticking(0);
+        ioapic(m, pin, 0x050);
+        lapic(m, 0x080, 0x50);
+        sleeps(m, true, DEAD, "pit");
+        m = ticking(0);
+        ioapic(m, pin, 0x850); // logical destination 0: nobody
+        sleeps(m, true, DEAD, "pit");
+    }
+    // The local APIC's timer.
+    sleeps(apic_timer(0x40), true, WAKES, NULL);
+    sleeps(apic_timer(0x40), false, DEAD, "IF=0");
+    sleeps(apic_timer(0x10040), true, DEAD, "no timer runs");
+    sleeps(apic_timer(0x0F), true, DEAD, "lapic"); // an illegal vector: an error, whose interrupt is masked
+    m = apic_timer(0x0F);
+    lapic(m, 0x370, 0x50);
+    sleeps(m, true, WAKES, NULL);
+    m = apic_timer(0x40);
+    lapic(m, 0x080, 0xF0); // TPR
+    sleeps(m, true, DEAD, "(lapic) cannot reach it");
+    m = apic_timer(0x40);
+    m->lapic[0].st.isr[2] = 1; // 40h is in service
+    sleeps(m, true, DEAD, "EOI is missing");
+    m = apic_timer(0x50);
+    m->lapic[0].st.isr[2] = 1;
+    sleeps(m, true, WAKES, NULL);
+    // The HPET: input 2 alone, or the 8254's line.
+    m = hpet_periodic(0, 0);
+    ioapic(m, 2, 0x050);
+    sleeps(m, true, WAKES, NULL);
+    sleeps(hpet_periodic(0, 0), true, DEAD, "hpet");
+    m = ticking(1); // legacy replacement takes the 8254's line away
+    bus_mem_write(&m->bus, HPET_BASE + 0x10, 4, 3);
+    sleeps(m, true, DEAD, "pit");
+    m = ticking(1);
+    bus_mem_write(&m->bus, HPET_BASE + 0x100, 4, 1 << 2 | 1 << 3 | 1 << 6);
+    bus_mem_write(&m->bus, HPET_BASE + 0x108, 8, 100000);
+    bus_mem_write(&m->bus, HPET_BASE + 0x10, 4, 3);
+    sleeps(m, true, WAKES, NULL);
+    m = hpet_periodic(0, 1 << 1); // level, and its status was not cleared after the last one
+    ioapic(m, 2, 0x050);
+    m->hpet.st.status = 1;
+    sleeps(m, true, DEAD, "hpet");
+    // The clock: IRQ 8. Nothing more comes until register C is read.
+    for (unsigned again = 0; again < 2; again++) {
+        m = make(NULL, 1);
+        out(m, 0x21, 0xFB), out(m, 0xA1, 0xFE);
+        m->pic.st.chip[1].base = 0x28;
+        out(m, 0x70, 0x0B), out(m, 0x71, 0x42); // PIE
+        if (again) {
+            m->cmos.st.reg[0xC] = 0xC0;
+            out(m, 0x70, 0x0A), out(m, 0x71, 0x26); // its interrupt comes
+            pic_ack(&m->pic), out(m, 0xA0, 0x20), out(m, 0x20, 0x20);
+        }
+        sleeps(m, true, again ? DEAD : WAKES, "no timer runs");
+    }
+    // One that waits for a start-up IPI.
+    m = ticking(1);
+    START(m, 0xFB, 0xF4);
+    m->cpu[0]->s.activity = ACTIVITY_WAIT_SIPI;
+    assert_int_equal(machine_run(m, 100000), MACHINE_IDLE);
+    destroy(m);
+}
+
+struct waiter {
+    struct machine *m;
+    unsigned calls;
+};
+static u64 waiting(void *opaque, u64 ticks)
+{
+    struct waiter *w = opaque;
+    if (++w->calls == 3) machine_serial_input(w->m, 0, (const u8 *)"x", 1);
+    if (w->calls == 100) machine_ask_stop(w->m);
+    return ticks;
+}
+
+// Input that may come keeps a machine waiting, if it could wake it.
+static void input_wakes_or_not(void **state)
+{
+    for (unsigned k = 0; k < 4; k++) {
+        struct machine *m = ticking(k == 1 ? 0 : 0x10);
+        struct waiter w = {.m = m};
+        m->idle = waiting, m->idle_opaque = &w;
+        m->input_open = 1;
+        out(m, 0x3FC, k == 2 ? 0 : 8); // OUT2
+        out(m, 0x3F9, k == 3 ? 8 : 1); // received data
+        sleeps(m, true, k ? DEAD : WAKES, "serial input raises no interrupt");
+        if (!k) assert_int_equal(w.calls, 3);
+    }
+}
+
 // The 8254 by way of the 8259 and LINT0: HLT until channel 0's interrupt, virtual wire as firmware left it.
 static void timer_interrupt_through_the_virtual_wire(void **state)
 {
@@ -608,7 +805,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exit_and_serial), cmocka_unit_test(stop_in_rep), cmocka_unit_test(stop_by_signal),
         cmocka_unit_test(resets),
-        cmocka_unit_test(halts),
+        cmocka_unit_test(halts), cmocka_unit_test(what_wakes), cmocka_unit_test(input_wakes_or_not),
         cmocka_unit_test(timer_interrupt_through_the_virtual_wire),
         cmocka_unit_test(serial_input_wakes),
         cmocka_unit_test(a20_masks_bit_20),
