@@ -1,13 +1,9 @@
 // The command line: makes a machine of the options, loads, runs, and says how it ended.
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "devices/machine.h"
 #include "devices/state_hash.h"
@@ -15,59 +11,30 @@
 #include "frontend/log.h"
 #include "frontend/options.h"
 #include "frontend/pid_file.h"
+#include "frontend/signals.h"
 #include "frontend/terminal.h"
 
 struct session {
     struct options o;
     struct machine *m;
     struct terminal terminal;
-    bool interactive;
     FILE *serial_file[MACHINE_SERIAL], *line_file[MACHINE_DEVICES_MAX];
     struct load_files files;
     struct log log;
     struct state_hash hash;
     u64 next_hash, next_drop;
     u64 before; // instructions retired before the last reset, which counts from 0 again
+    u64 owed;   // idle time that the guest has had and the host not yet, in ticks: less than a millisecond
+    struct {
+        u64 n, shown;      // all, and those told in full
+        u64 pc;            // of the one told last, linear
+        const char *cause;
+    } shutdown;
+    int signal; // of the host, that ended the run
+    struct { u64 retired, units; } slow; // the instruction under way, and when it began: for --stop-after
 };
 
-static volatile sig_atomic_t interrupted; // by a signal of the host
-static struct machine *volatile machine_in_use;
-static void on_signal(int n)
-{
-    interrupted = n;
-    if (machine_in_use) machine_ask_stop(machine_in_use);
-}
-
-// A bug of our own: panic() aborts, or the processor of the host stops us. The terminal is as before and the status is EXIT_BUG;
-// where core files are on, a copy of the process leaves one with this stack.
-static struct terminal *terminal_in_use;
-
-static void on_bug(int n)
-{
-    static const char text[] = "matryoshka: bug: a signal of the host's processor\n";
-    struct rlimit core;
-    if (n != SIGABRT && write(2, text, sizeof text - 1) < 0) n = SIGABRT;
-    if (terminal_in_use) terminal_close(terminal_in_use);
-    if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur > 0 && fork() == 0) {
-        signal(SIGABRT, SIG_DFL);
-        abort();
-    }
-    _exit(EXIT_BUG);
-}
-
-static void catch_bugs(void)
-{
-    static u8 stack[65536]; // a stack that has overflowed holds no handler
-    static const int bug[] = {
-        SIGABRT,
-#ifndef __SANITIZE_ADDRESS__ // which explains the others itself
-        SIGSEGV, SIGBUS, SIGFPE, SIGILL,
-#endif
-    };
-    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
-    struct sigaction a = {.sa_handler = on_bug, .sa_flags = SA_ONSTACK | SA_RESETHAND};
-    for (unsigned i = 0; i < ARRAY_LEN(bug); i++) sigaction(bug[i], &a, NULL);
-}
+static struct session *current; // one a process: this is the program, not the library
 
 // One line, whatever a file's name holds.
 static int complain(const char *why, int status)
@@ -78,7 +45,11 @@ static int complain(const char *why, int status)
     return status;
 }
 
-static void to_stdout(void *opaque, const u8 *bytes, u32 n) { terminal_write(bytes, n); }
+static void to_stdout(void *opaque, const u8 *bytes, u32 n)
+{
+    terminal_write(&current->terminal, bytes, n);
+    if (current->terminal.quit || current->terminal.gone) machine_ask_stop(current->m);
+}
 static void to_file(void *opaque, const u8 *bytes, u32 n)
 {
     fwrite(bytes, 1, n, opaque);
@@ -92,28 +63,43 @@ static double host_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-// Bytes that wait on standard input go to COM1.
-static void take_input(struct session *s, int ms)
+// Bytes from standard input go to COM1. Waits up to `ms` milliseconds for them. Returns whether some came.
+static bool take_input(struct session *s, int ms)
 {
-    u8 buf[64];
-    u32 room = uart_input_room(&s->m->uart[0]);
-    if (!room) return;
-    unsigned n = terminal_read(&s->terminal, buf, room < sizeof buf ? room : sizeof buf, ms);
-    if (n) machine_serial_input(s->m, 0, buf, n);
+    struct terminal *t = &s->terminal;
+    u8 buf[256];
+    unsigned all = 0;
+    terminal_poll(t, ms);
+    if (t->quit) machine_ask_stop(s->m);
+    for (;;) {
+        u32 room = uart_input_room(&s->m->uart[0]);
+        unsigned n = terminal_take(t, buf, room < sizeof buf ? room : sizeof buf);
+        if (!n) break;
+        all += n;
+        machine_serial_input(s->m, 0, buf, n);
+    }
+    s->m->input_open = terminal_open_ended(t);
+    return all != 0;
 }
 
-// Idle: with somebody at the keyboard, virtual time passes no faster than the host's.
+// Idle: while input may still come - somebody is at the keyboard, or holds the other end of a pipe -, virtual time passes no
+// faster than the host's, which is waited for. Else nobody is there to wait for, and idle time is skipped.
 static u64 idle(void *opaque, u64 ticks)
 {
     struct session *s = opaque;
-    if (!s->interactive) return ticks;
-    const u64 per_ms = CPU_TSC_HZ / 1000;
-    u64 ms = ticks / per_ms;
-    if (ms > 50) ms = 50, ticks = 50 * per_ms;
-    if (ms == 0) return ticks;
+    const u64 per_ms = CPU_TSC_HZ / 1000, longest = 50 * per_ms;
+    if (!terminal_waits(&s->terminal)) return take_input(s, 0) ? 0 : ticks;
+    u64 want = s->owed + ticks;
+    if (want < ticks) want = UINT64_MAX;
+    if (want < per_ms) { // too short for the host: waited for together with the next ones
+        s->owed = want;
+        return ticks;
+    }
     double before = host_seconds();
-    take_input(s, (int)ms);
-    u64 passed = (u64)((host_seconds() - before) * (double)CPU_TSC_HZ);
+    take_input(s, (int)((want < longest ? want : longest) / per_ms));
+    u64 passed = (u64)((host_seconds() - before) * (double)CPU_TSC_HZ), debt = s->owed < passed ? s->owed : passed;
+    s->owed -= debt;
+    passed -= debt;
     return passed < ticks ? passed : ticks;
 }
 
@@ -146,6 +132,36 @@ static void print_hash(struct session *s)
 
 static void put_part(void *opaque, const char *name, u64 hash) { fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash); }
 
+// A kernel that faults on its way up does so again after every reset: the first one is told in full, the same one again is counted.
+static void tell_shutdown(struct session *s)
+{
+    const struct vcpu *v = s->m->cpu[0];
+    u64 pc = v->s.seg[SEG_CS].base + v->s.rip;
+    const char *cause = s->m->request.why;
+    bool again = s->shutdown.n++ && pc == s->shutdown.pc && strcmp(cause, s->shutdown.cause) == 0;
+    if (!again && s->shutdown.shown < 10) {
+        s->shutdown.shown++;
+        fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", cause, cpu_retired(v));
+        log_registers(stderr, v);
+    }
+    s->shutdown.pc = pc, s->shutdown.cause = cause;
+    if (s->shutdown.n == 2)
+        fprintf(stderr, "matryoshka: shutdown again%s; from here on %s are counted, and told at the end (-no-reboot ends at the first)\n",
+                again ? ", at the same place" : "", again ? "these" : "those at the same place");
+}
+
+static bool limit_reached(struct session *s)
+{
+    u64 now = retired(s), units = s->m->cpu[0]->s.units, limit = s->o.stop_after;
+    if (limit == UINT64_MAX) return false;
+    if (now != s->slow.retired || units < s->slow.units) s->slow.retired = now, s->slow.units = units;
+    if (now >= limit) return true;
+    // A REP is one instruction, however long it takes: it may take as much time as all the others together.
+    if (units - s->slow.units <= (limit > 1 << 24 ? limit : 1 << 24)) return false;
+    fprintf(stderr, "matryoshka: --stop-after: one instruction, a REP, has taken the time of %" PRIu64 "; this is within it\n", units - s->slow.units);
+    return true;
+}
+
 // Runs until an end. Returns the exit status.
 static int run(struct session *s)
 {
@@ -153,12 +169,10 @@ static int run(struct session *s)
     struct vcpu *v = m->cpu[0];
     char why[512];
     for (;;) {
-        if (interrupted) return 128 + interrupted;
-        if (s->interactive) {
-            take_input(s, 0);
-            if (s->terminal.quit) return EXIT_POWER_OFF;
-        } else if (s->o.serial[0] == SERIAL_STDIO)
-            take_input(s, 0);
+        take_input(s, 0);
+        s->signal = signals_end ? signals_end : s->terminal.gone ? SIGPIPE : 0;
+        if (s->signal) return 128 + s->signal;
+        if (s->terminal.quit) return EXIT_POWER_OFF;
         u64 now = retired(s), until = s->o.stop_after;
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
@@ -169,17 +183,12 @@ static int run(struct session *s)
         case MACHINE_POWER_OFF: return EXIT_POWER_OFF;
         case MACHINE_EXIT: return (int)(m->request.status & 0xFF);
         case MACHINE_IDLE:
-            if (s->interactive && !s->terminal.eof) {
-                take_input(s, 50);
-                break;
-            }
             machine_asleep(m, why, sizeof why);
             fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it: %s\n", why);
             log_registers(stderr, v);
             return EXIT_DEAD;
         case MACHINE_SHUTDOWN:
-            fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", m->request.why, cpu_retired(v));
-            log_registers(stderr, v);
+            tell_shutdown(s);
             if (s->o.no_reboot) return EXIT_TRIPLE_FAULT;
             if (!reload(s, why, sizeof why)) goto bad_image;
             break;
@@ -197,7 +206,7 @@ static int run(struct session *s)
             print_hash(s);
             s->next_hash = now + s->o.hash_every;
         }
-        if (now >= s->o.stop_after) return EXIT_LIMIT;
+        if (limit_reached(s)) return EXIT_LIMIT;
     }
 bad_image:
     return complain(why, EXIT_BAD_IMAGE);
@@ -247,24 +256,22 @@ static bool close_line(FILE *file, const char *path)
 // -no-shutdown: what would be an end is a standstill, until the user ends it.
 static int stand_still(struct session *s, int status)
 {
-    fprintf(stderr, "matryoshka: the machine stands still (-no-shutdown)%s\n", s->interactive ? "; Ctrl-A x ends it" : "");
-    while (!interrupted && !s->terminal.quit) {
-        u8 lost[64];
-        if (s->interactive && !s->terminal.eof)
-            terminal_read(&s->terminal, lost, sizeof lost, 100);
-        else
-            poll(NULL, 0, 100);
-    }
-    return interrupted ? 128 + interrupted : status;
+    fprintf(stderr, "matryoshka: the machine stands still (-no-shutdown)%s\n", s->terminal.is_tty ? "; Ctrl-A x ends it" : "");
+    while (!signals_end && !s->terminal.quit) terminal_poll(&s->terminal, 50);
+    s->signal = signals_end;
+    return s->signal ? 128 + s->signal : status;
 }
 
 int main(int argc, char **argv)
 {
-    static struct session session; // one a process: this is the program, not the library
+    static struct session session;
     struct session *s = &session;
     char why[512];
     const char *line;
-    catch_bugs();
+    current = s;
+    signals_descriptors();
+    signals_bugs();
+    terminal_init(&s->terminal, &signals_end);
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
     if (s->o.tell) {
         if (options_print(&s->o, stdout)) return 0;
@@ -282,16 +289,11 @@ int main(int argc, char **argv)
     if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) return complain(why, EXIT_HOST);
     if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, EXIT_HOST);
-    if (s->o.serial[0] == SERIAL_STDIO) {
-        terminal_open(&s->terminal);
-        s->interactive = s->terminal.is_tty;
-        terminal_in_use = &s->terminal;
-    }
     s->m->idle = idle;
     s->m->idle_opaque = s;
-    machine_in_use = s->m;
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    signals_catch(s->m, &s->terminal);
+    if (s->o.serial[0] == SERIAL_STDIO) terminal_open(&s->terminal);
+    if (s->terminal.is_tty) signals_look_often();
     s->next_hash = s->o.hash_every;
     s->next_drop = s->o.drop_every;
 
@@ -300,6 +302,7 @@ int main(int argc, char **argv)
     bool ended = status == EXIT_POWER_OFF || status == EXIT_RESET || status == EXIT_TRIPLE_FAULT;
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT) status = stand_still(s, status);
     terminal_close(&s->terminal);
+    if (s->shutdown.n > s->shutdown.shown) fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
     if (s->o.hash_every || s->o.state) print_hash(s);
     if (s->o.state) {
         log_registers(stderr, s->m->cpu[0]);
@@ -314,7 +317,12 @@ int main(int argc, char **argv)
         if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = EXIT_HOST;
     for (unsigned i = 0; i < s->o.lines; i++)
         if (!close_line(s->line_file[i], s->o.line[i].file)) status = EXIT_HOST;
-    machine_in_use = NULL;
+    if (s->terminal.lost) {
+        snprintf(why, sizeof why, "what the guest wrote to standard output is not whole: %s", strerror(s->terminal.lost));
+        status = complain(why, EXIT_HOST);
+    }
+    if (s->signal) status = 128 + s->signal; // which may be why output is not whole
+    signals_machine_gone();
     state_hash_free(&s->hash);
     machine_free(s->m);
     free(s->m);

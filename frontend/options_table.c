@@ -34,7 +34,7 @@ const struct option_row option_rows[] = {
     {"no-reboot", O_NO_REBOOT, GROUP_END, NULL, "end at a reset or a triple fault instead of starting again", false},
     {"no-shutdown", O_NO_SHUTDOWN, GROUP_END, NULL, "stand still where the machine would end by power-off, reset or triple fault, until a signal or Ctrl-A x", false},
     {"action", O_ACTION, GROUP_END, "EVENT=WHAT", "reboot=shutdown is -no-reboot, shutdown=pause is -no-shutdown", false},
-    {"stop-after", O_STOP_AFTER, GROUP_END, "N", "end after N instructions; default: no limit", true},
+    {"stop-after", O_STOP_AFTER, GROUP_END, "N", "end after N instructions, or within a REP that takes the time of N and of 16 million; default: no limit", true},
     {"pidfile", O_PIDFILE, GROUP_END, "FILE", "write the process's number there; removed at the end", false},
 
     {"d", O_LOG, GROUP_WATCH, "ITEM[,ITEM...]", "log: vmx, fault, int, io, msr, unimp, all; -d help lists them", false},
@@ -195,6 +195,6 @@ const struct word_row status_rows[] = {
     {"12", "halted, with nothing that could wake it"},
     {"14", "reset, with -no-reboot"},
     {"70", "a bug in Matryoshka"},
-    {"128+N", "signal N of the host ended it (130: Ctrl-C)"},
+    {"128+N", "signal N of the host ended it (130: Ctrl-C, 141: nobody reads its output)"},
 };
 const unsigned status_rows_n = ARRAY_LEN(status_rows);
