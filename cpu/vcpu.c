@@ -55,7 +55,15 @@ static struct segment segment_reset(u16 sel, u64 base, u32 ar) { return (struct 
 void vcpu_reset(struct vcpu *v, bool init)
 {
     struct vcpu_state *s = &v->s;
-    struct vcpu_state old = *s;
+    struct { // what INIT keeps: the whole state, with its TLBs, is more than a small stack holds
+        u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2];
+        struct fpu_state fpu;
+        struct msr_state msr;
+        u32 mxcsr;
+        bool nmi_pending;
+    } old = {.units = s->units, .extra = s->extra, .skipped = s->skipped, .cr0 = s->cr0, .xcr0 = s->xcr0, .rng_state = s->rng_state,
+             .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending};
+    memcpy(old.xmm, s->xmm, sizeof s->xmm);
     memset(s, 0, sizeof *s);
     u32 id[4];
     cpuid_query(v, 1, 0, id);

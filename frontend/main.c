@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "devices/machine.h"
@@ -54,6 +55,16 @@ static void to_file(void *opaque, const u8 *bytes, u32 n)
 {
     fwrite(bytes, 1, n, opaque);
     fflush(opaque);
+}
+
+// A stack that overflows ends as a bug of ours does; one that is too small is the host's.
+static bool stack_suffices(char *why, size_t n)
+{
+    struct rlimit r;
+    const rlim_t needed = 128 << 10;
+    if (getrlimit(RLIMIT_STACK, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= needed) return true;
+    snprintf(why, n, "the host allows a stack of %u KiB (ulimit -s), and %u are needed", (unsigned)(r.rlim_cur >> 10), (unsigned)(needed >> 10));
+    return false;
 }
 
 static double host_seconds(void)
@@ -272,6 +283,7 @@ int main(int argc, char **argv)
     signals_descriptors();
     signals_bugs();
     terminal_init(&s->terminal, &signals_end);
+    if (!stack_suffices(why, sizeof why)) return complain(why, EXIT_HOST);
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
     if (s->o.tell) {
         if (options_print(&s->o, stdout)) return 0;
