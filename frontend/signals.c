@@ -13,6 +13,7 @@
 
 volatile sig_atomic_t signals_end;
 static volatile sig_atomic_t ends_asked;
+#define TICK SIGRTMAX // the timer's: real-time signals queue, so one that somebody sends is not lost behind it
 static timer_t timer;
 static bool timer_made;
 static struct machine *volatile machine;
@@ -64,7 +65,7 @@ static void catch(int n, int flags)
 {
     struct sigaction was, a = {.sa_sigaction = on_end, .sa_flags = SA_ONSTACK | SA_SIGINFO | flags};
     sigemptyset(&a.sa_mask);
-    if (sigaction(n, NULL, &was) == 0 && (was.sa_handler != SIG_IGN || n == SIGPIPE || n == SIGALRM)) sigaction(n, &a, NULL);
+    if (sigaction(n, NULL, &was) == 0 && (was.sa_handler != SIG_IGN || n == SIGPIPE || n == TICK)) sigaction(n, &a, NULL);
 }
 
 // What runs is stopped at its next boundary. What sleeps in a system call wakes for the signal; if that came just before, for the
@@ -79,7 +80,7 @@ static void on_end(int n, siginfo_t *info, void *context)
         }
         if (!signals_end) {
             signals_end = n;
-            catch(SIGALRM, 0); // from now on it interrupts
+            catch(TICK, 0); // from now on it interrupts
             start_timer();
         }
     }
@@ -116,15 +117,15 @@ void signals_catch(struct machine *m, struct terminal *t)
                                  SIGPROF, SIGIO, SIGPWR, SIGSYS};
     machine = m;
     terminal = t;
-    for (unsigned i = 0; i < ARRAY_LEN(others); i++) catch(others[i], others[i] == SIGALRM ? SA_RESTART : 0);
-    for (int n = SIGRTMIN; n <= SIGRTMAX; n++) catch(n, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++) catch(others[i], 0);
+    for (int n = SIGRTMIN; n <= SIGRTMAX; n++) catch(n, n == TICK ? SA_RESTART : 0);
     signal(SIGXFSZ, SIG_IGN); // a file as long as it may be is one that cannot be written: EFBIG
     struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_ONSTACK | SA_RESTART};
     struct sigaction go_on = {.sa_handler = on_continue, .sa_flags = SA_ONSTACK | SA_RESTART};
     struct sigaction was;
     if (sigaction(SIGTSTP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) sigaction(SIGTSTP, &stop, NULL);
     sigaction(SIGCONT, &go_on, NULL);
-    struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM, .sigev_value.sival_ptr = &timer};
+    struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = TICK, .sigev_value.sival_ptr = &timer};
     timer_made = timer_create(CLOCK_MONOTONIC, &e, &timer) == 0;
 }
 
