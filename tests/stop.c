@@ -66,7 +66,8 @@ static void sleep_with(u32 timer, u32 open)
     out8(0x20, 0x11), out8(0x21, 0x20), out8(0x21, 4), out8(0x21, 1), out8(0x21, ~open);
     out8(0x3FC, 8), out8(0x3F9, 1);
     ticks = 3000;
-    if (timer) out8(0x43, 0x34), out8(0x40, 0xA9), out8(0x40, 4);
+    out8(0x43, timer ? 0x34 : 0x30); // or no count: it stands still
+    if (timer) out8(0x40, 0xA9), out8(0x40, 4);
     text("ready\n");
     for (;;) __asm__ volatile("sti; hlt");
 }

@@ -177,7 +177,7 @@ static void resets(void **state)
 static void halts(void **state)
 {
     struct machine *m = make(NULL, 1);
-    START(m, 0xFB, 0xF4); // sti; hlt, with no deadline
+    START(m, 0xB0, 0xFF, 0xE6, 0x21, 0xFB, 0xF4); // mov al, FFh; out 21h, al; sti; hlt: nobody takes the tick
     assert_int_equal(machine_run(m, 1000), MACHINE_IDLE);
     machine_reset(m);
     START(m, 0xB0, 0x34, 0xE6, 0x43, 0xE6, 0x40, 0xE6, 0x40, 0xFA, 0xF4); // the 8254 runs, but IF is 0
@@ -235,9 +235,11 @@ static void ioapic(struct machine *m, unsigned pin, u32 low)
         bus_mem_write(&m->bus, IOAPIC_BASE + 0x10, 4, half ? 0 : low);
     }
 }
+static void no_tick(struct machine *m) { out(m, 0x43, 0x30); } // mode 0 and no count: the 8254 stands still
 static struct machine *apic_timer(u32 lvt) // periodic, 1 ms
 {
     struct machine *m = make(NULL, 1);
+    no_tick(m);
     lapic(m, 0x3E0, 0xB);
     lapic(m, 0x320, lvt | 1 << 17);
     lapic(m, 0x380, 25000);
@@ -246,6 +248,7 @@ static struct machine *apic_timer(u32 lvt) // periodic, 1 ms
 static struct machine *hpet_periodic(u32 config, u32 timer) // 1 ms
 {
     struct machine *m = make(NULL, 1);
+    no_tick(m);
     bus_mem_write(&m->bus, HPET_BASE + 0x100, 4, timer | 1 << 2 | 1 << 3 | 1 << 6 | 2 << 9);
     bus_mem_write(&m->bus, HPET_BASE + 0x108, 8, 100000);
     bus_mem_write(&m->bus, HPET_BASE + 0x10, 4, config | 1);
@@ -337,6 +340,7 @@ static void what_wakes(void **state)
     // The clock: IRQ 8. Nothing more comes until register C is read.
     for (unsigned again = 0; again < 2; again++) {
         m = make(NULL, 1);
+        no_tick(m);
         out(m, 0x21, 0xFB), out(m, 0xA1, 0xFE);
         m->pic.st.chip[1].base = 0x28;
         out(m, 0x70, 0x0B), out(m, 0x71, 0x42); // PIE
@@ -475,6 +479,44 @@ static void bios_calls_return(void **state)
     destroy(m);
 }
 
+// A program in real mode HLTs for ticks. The tick is counted at 40:6Ch, from the time of day, and handed on to INT 1Ch; what is
+// open, and the 8254's mode and count, are what SeaBIOS leaves (QEMU 7.2, -kernel).
+static void bios_ticks(void **state)
+{
+    struct machine *m = make(NULL, 1);
+    assert_int_equal(bus_port_read(&m->bus, 0x21, 1), 0xF8);
+    assert_int_equal(bus_port_read(&m->bus, 0xA1, 1), 0xCE);
+    bus_port_write(&m->bus, 0x43, 1, 0xE2);
+    assert_int_equal(bus_port_read(&m->bus, 0x40, 1) & 0x3F, 0x34);
+    bus_port_write(&m->bus, 0x43, 1, 0x00);
+    u32 count = (u32)bus_port_read(&m->bus, 0x40, 1);
+    count |= (u32)bus_port_read(&m->bus, 0x40, 1) << 8;
+    assert_true(count == 0 || count > 0xFFF0);
+    bus_port_write(&m->bus, 0x70, 1, 4); // the hour
+    u32 hour = (u32)bus_port_read(&m->bus, 0x71, 1), before = phys_read32(&m->phys, 0, 0x46C);
+    assert_in_range(before, (hour / 16 * 10 + hour % 16) * 65543, (hour / 16 * 10 + hour % 16 + 1) * 65544);
+
+    static const u8 hook[] = {0x43, 0xCF};                                                    // inc bx; iret
+    static const u8 wait[] = {0x31, 0xDB, 0xFB, 0xF4, 0xF4, 0xF4, 0x88, 0xD8, 0xE6, 0xF4}; // xor bx, bx; sti; hlt three times; bl to F4h
+    phys_write(&m->phys, 0, 0x7D00, hook, sizeof hook);
+    vector_to(m, 0x1C, 0x7D00);
+    u64 start_at = m->clock.now;
+    start(m, wait, sizeof wait);
+    assert_int_equal(machine_run(m, 100000), MACHINE_EXIT);
+    assert_int_equal(m->request.status, 3 << 1 | 1);
+    assert_int_equal(phys_read32(&m->phys, 0, 0x46C), before + 3);
+    assert_int_equal(phys_read8(&m->phys, 0, 0x470), 0);
+    assert_in_range(m->clock.now - start_at, MICROSECONDS(3 * 54925 - 5), MICROSECONDS(3 * 54926 + 20));
+
+    phys_write32(&m->phys, 0, 0x46C, 0x1800AE); // two ticks to midnight
+    m->request.what = MACHINE_RUN;
+    start(m, wait, sizeof wait);
+    assert_int_equal(machine_run(m, 100000), MACHINE_EXIT);
+    assert_int_equal(phys_read32(&m->phys, 0, 0x46C), 1);
+    assert_int_equal(phys_read8(&m->phys, 0, 0x470), 1);
+    destroy(m);
+}
+
 // Two machines in one process, run in turns: neither sees anything of the other.
 static void two_machines_share_nothing(void **state)
 {
@@ -484,7 +526,7 @@ static void two_machines_share_nothing(void **state)
     bus_port_write(&a->bus, 0x21, 1, 0xA5);
     lapic_set_tpr(&a->lapic[0], 0x80);
     assert_int_equal(bus_port_read(&b->bus, 0x3FF, 1), 0);
-    assert_int_equal(bus_port_read(&b->bus, 0x21, 1), 0xFB); // as firmware left it
+    assert_int_equal(bus_port_read(&b->bus, 0x21, 1), 0xF8); // as firmware left it
     assert_int_equal(lapic_tpr(&b->lapic[0]), 0);
     lapic_set_tpr(&a->lapic[0], 0);
     // Each counts in BX and prints its own letter at every 256th.
@@ -648,6 +690,7 @@ static void lines_lead_where_they_should(void **state)
 static void bios_interrupts_are_ended(void **state)
 {
     struct machine *m = make(NULL, 1);
+    no_tick(m);
     START(m, 0x31, 0xC0, 0xE6, 0x21, 0xE6, 0xA1, 0xB8, 0x34, 0x12, 0xFB, 0xF4, 0xEB, 0xFD); // unmask all; mov ax, 1234h; sti; hlt; again
     assert_int_equal(machine_run(m, 1000), MACHINE_IDLE);
     struct irq_line *lines[] = {&m->i8042.irq1, &m->i8042.irq12, &m->uart[0].irq, &m->pm.sci};
@@ -812,6 +855,7 @@ int main(void)
         cmocka_unit_test(firmware_s_work_is_done),
         cmocka_unit_test(time_goes_on_over_a_reset),
         cmocka_unit_test(bios_calls_return),
+        cmocka_unit_test(bios_ticks),
         cmocka_unit_test(two_machines_share_nothing),
         cmocka_unit_test(a_second_processor_starts),
         cmocka_unit_test(debug_devices_lie_over_the_board),
