@@ -74,22 +74,25 @@ static double host_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-// Bytes from standard input go to COM1. Waits up to `ms` milliseconds for them. Returns whether some came.
+// The serial line that standard input belongs to.
+static unsigned input_line(const struct session *s) { return s->o.serial[1] == SERIAL_STDIO ? 1 : 0; }
+
+// Bytes from standard input go to their serial line. Waits up to `ms` milliseconds for them. Returns whether some came.
 static bool take_input(struct session *s, int ms)
 {
     struct terminal *t = &s->terminal;
     u8 buf[256];
-    unsigned all = 0;
+    unsigned all = 0, line = input_line(s);
     terminal_poll(t, ms);
     if (t->quit) machine_ask_stop(s->m);
     for (;;) {
-        u32 room = uart_input_room(&s->m->uart[0]);
+        u32 room = uart_input_room(&s->m->uart[line]);
         unsigned n = terminal_take(t, buf, room < sizeof buf ? room : sizeof buf);
         if (!n) break;
         all += n;
-        machine_serial_input(s->m, 0, buf, n);
+        machine_serial_input(s->m, line, buf, n);
     }
-    s->m->input_open = terminal_open_ended(t);
+    s->m->input_open = terminal_open_ended(t) ? 1u << line : 0;
     return all != 0;
 }
 
@@ -304,7 +307,7 @@ int main(int argc, char **argv)
     s->m->idle = idle;
     s->m->idle_opaque = s;
     signals_catch(s->m, &s->terminal);
-    if (s->o.serial[0] == SERIAL_STDIO) terminal_open(&s->terminal);
+    if (s->o.serial[input_line(s)] == SERIAL_STDIO) terminal_open(&s->terminal);
     if (s->terminal.is_tty) signals_look_often();
     s->next_hash = s->o.hash_every;
     s->next_drop = s->o.drop_every;

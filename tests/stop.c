@@ -1,6 +1,7 @@
 // A tiny 32-bit multiboot kernel for tests/stop: the last word of the command line names what it does until somebody stops it.
 //   loop           spins
 //   echo           asleep; COM1's interrupt wakes it: it echoes, and ends with exit(0) at 'q'
+//   echo2          the same on COM2
 //   tick           the same, with the 8254 at 1 kHz, whose 3000th interrupt ends it with exit(1)
 //   masked, dead   asleep with the 8254's interrupt masked and COM1's too, or with IF=0
 //   ins, movs      one REP for a very long time, from a port, from and to where no memory is
@@ -25,6 +26,7 @@ __asm__(".section .text.first\n"
 __attribute__((used)) static u8 stack[8192];
 static struct __attribute__((packed)) { unsigned short low, sel; u8 zero, type; unsigned short high; } idt[64];
 static volatile u32 ticks;
+static u32 com = 0x3F8;
 
 static void out8(u32 port, u32 x) { __asm__ volatile("outb %b0, %w1" ::"a"(x), "d"(port)); }
 static u32 in8(u32 port)
@@ -35,13 +37,13 @@ static u32 in8(u32 port)
 }
 static void text(const char *s)
 {
-    while (*s) out8(0x3F8, (u32)*s++);
+    while (*s) out8(com, (u32)*s++);
 }
 __attribute__((used)) static void on_serial(void)
 {
-    while (in8(0x3FD) & 1) {
-        u32 c = in8(0x3F8);
-        out8(0x3F8, c);
+    while (in8(com + 5) & 1) {
+        u32 c = in8(com);
+        out8(com, c);
         if (c == 'q') out8(0xF4, 0);
     }
     out8(0x20, 0x20);
@@ -61,10 +63,10 @@ static void sleep_with(u32 timer, u32 open)
     static const u64 gdt[3] = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF};
     struct __attribute__((packed)) { unsigned short limit; u32 base; } d = {sizeof idt - 1, (u32)idt}, g = {sizeof gdt - 1, (u32)gdt};
     __asm__ volatile("lgdt %0; mov %1, %%ds; mov %1, %%es; mov %1, %%ss; ljmp $8, $1f; 1:" ::"m"(g), "r"(16));
-    gate(0x20, tick_entry), gate(0x24, serial_entry);
+    gate(0x20, tick_entry), gate(0x23, serial_entry), gate(0x24, serial_entry);
     __asm__ volatile("lidt %0" ::"m"(d));
     out8(0x20, 0x11), out8(0x21, 0x20), out8(0x21, 4), out8(0x21, 1), out8(0x21, ~open);
-    out8(0x3FC, 8), out8(0x3F9, 1);
+    out8(com + 4, 8), out8(com + 1, 1);
     ticks = 3000;
     out8(0x43, timer ? 0x34 : 0x30); // or no count: it stands still
     if (timer) out8(0x40, 0xA9), out8(0x40, 4);
@@ -83,6 +85,10 @@ __attribute__((used)) static void run(const u32 *info)
     for (; *s; s++)
         if (*s == ' ') last = s + 1;
     if (is(last, "echo")) sleep_with(0, 0x10);
+    if (is(last, "echo2")) {
+        com = 0x2F8;
+        sleep_with(0, 0x08);
+    }
     if (is(last, "tick")) sleep_with(1, 0x11);
     if (is(last, "masked")) sleep_with(1, 0);
     if (is(last, "two")) { // a flag in the clock's CMOS memory outlives the reset
