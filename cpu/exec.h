@@ -16,7 +16,7 @@ exec_fn op_ud, op_nm, op_gp0;
 // Leaves the block before `in`: RIP and budget become those of that boundary.
 void block_leave(struct vcpu *v, const struct insn *in);
 // Runs the instructions of a block in the loop, at most until the budget is used or something needs attention.
-void block_run_loop(struct vcpu *v, struct block *b, bool one);
+RAISES void block_run_loop(struct vcpu *v, struct block *b, bool one);
 
 RAISES void exec_guard(struct vcpu *v, const struct insn *in);
 // The guards that decoding could not resolve, then the body.

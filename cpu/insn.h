@@ -166,7 +166,7 @@ struct block {
 };
 
 // ---- continuing (cpu/exec.c, cpu/block.c) ----
-void exec_slow(struct vcpu *v, const struct insn *in); // run the loop body out of line, then go on
+RAISES void exec_slow(struct vcpu *v, const struct insn *in); // run the loop body out of line, then go on
 exec_fn exec_goto; // s.rip is set (the instruction does not matter): find the block and go on, or return to the run loop
 static inline u64 insn_rip(const struct vcpu *v, const struct insn *in) { return v->s.rip + in->off; }
 static inline const struct block *insn_block(const struct insn *in)

@@ -33,7 +33,8 @@ typedef u64 paddr;  // physical address: what the memory of the machine answers 
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
 // A prototype marked RAISES may unwind to the run loop (an exception, a VM exit): nothing of the host (memory,
-// lock, FILE) may be held across a call to it.
+// lock, FILE) may be held across a call to it. Static functions go without the mark, and so do what runs an instruction (exec_fn)
+// and what only raises (_Noreturn): tests/raises compares the headers with the call graph.
 #define RAISES
 
 // Around the structs of architectural state: padding in them is an error, since snapshots copy and the state hash covers
