@@ -39,7 +39,7 @@ static u64 block_lines(const struct block *b) // of the page that it begins in
 static void block_kill(struct vcpu *v, struct block *b)
 {
     struct engine *e = v->d.engine;
-    b->n_check = INT32_MAX;
+    b->n_check = BLOCK_DROPPED;
     e->blocks_dropped++;
     for (struct block **p = &e->hash[block_hash(b->pa, b->mode)]; *p; p = &(*p)->hash_next)
         if (*p == b) {
@@ -60,9 +60,9 @@ void cpu_code_written(struct vcpu *v, paddr a, u64 size)
             u64 hit = line_mask(a, n), left = 0;
             for (struct block **p = &e->pages[page]; *p;) {
                 struct block *b = *p;
-                u64 lines = b->n_check == INT32_MAX ? 0 : block_lines(b);
-                if (b->n_check == INT32_MAX || (lines & hit)) {
-                    if (b->n_check != INT32_MAX) block_kill(v, b);
+                u64 lines = b->n_check == BLOCK_DROPPED ? 0 : block_lines(b);
+                if (b->n_check == BLOCK_DROPPED || (lines & hit)) {
+                    if (b->n_check != BLOCK_DROPPED) block_kill(v, b);
                     *p = b->page_next;
                 } else {
                     left |= lines;
@@ -161,6 +161,7 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
         n++;
         if (in->term) break;
     }
+    INVARIANT(n && n <= BLOCK_INSNS_MAX);
     b->n = (u16)n;
     b->n_check = (s32)n;
     b->bytes = (u16)at;
@@ -214,17 +215,18 @@ struct block *block_find(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     u64 rip = v->s.rip;
+    INVARIANT(!v->d.in && v->d.mode == mode_compute(v));
     if (unlikely(e->next_gen >= GEN_LAST)) tlbops_restart_generations(v);
     struct jump_entry *j = &e->jump[jump_hash(rip)];
-    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) && j->b->n_check != INT32_MAX) {
+    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) && j->b->n_check != BLOCK_DROPPED) {
         v->d.found_gen = j->gen;
+        INVARIANT(block_is_at_rip(v, j->b));
         return j->b;
     }
 
     e->lookups++;
     u32 mode = v->d.mode;
     laddr la = rip;
-    v->d.in = NULL;
     if (mode_long64(mode)) {
         if (!laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48)) raise_gp0(v);
     } else {
@@ -242,6 +244,7 @@ struct block *block_find(struct vcpu *v)
         block_kill(v, b); // decoded under another limit
         b = NULL;
     }
+    INVARIANT(!b || (block_is_at_rip(v, b) && b->n_check == b->n));
     if (!b) {
         b = block_build(v, rip, la, pa);
         if (!phys_is_ram(v->phys, pa)) return b;

@@ -12,8 +12,6 @@
 #include "cpu/exec.h"
 #include "vmx/intercept.h"
 
-enum { ROW_UD, ROW_NM, ROW_GP0, ROW_FIXED }; // the first rows of rows.def
-
 // Lists of rows by (map, opcode), in table order. False if the host has no memory.
 static bool index_rows(struct engine *e)
 {
@@ -41,6 +39,7 @@ static bool index_rows(struct engine *e)
 
 struct engine *engine_new(const struct phys *phys, const struct cpu_features *features)
 {
+    INVARIANT(rows[ROW_UD].body->loop[W32] == op_ud && rows[ROW_NM].body->loop[W32] == op_nm && rows[ROW_GP0].body->loop[W32] == op_gp0);
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
@@ -238,6 +237,7 @@ void decode_bind(struct insn *in, u32 mode) { choose_exec(in, &rows[in->row], mo
 // An instruction that is a fault and nothing else.
 static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
 {
+    INVARIANT(row < ROW_FIXED);
     in->row = (u16)row;
     in->len = (u8)len;
     in->term = 1;

@@ -36,6 +36,7 @@ void exec_guard(struct vcpu *v, const struct insn *in)
 
 bool exec_checked(struct vcpu *v, const struct insn *in)
 {
+    INVARIANT(!v->d.in);
     v->d.in = in;
     v->d.npc = next_rip(v, in);
     insn_run(v, in);
@@ -139,7 +140,7 @@ void op_gp0(struct vcpu *v, const struct insn *in) { raise_gp0(v); }
 // Nothing yet: what Zydis 4 refuses is #UD here too.
 unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
 {
-    in->row = 0;
+    in->row = ROW_UD;
     in->len = 1;
     in->term = 1;
     in->exec = exec_slow;

@@ -2,6 +2,7 @@
 #ifndef CPU_EXEC_H
 #define CPU_EXEC_H
 
+#include "mmu/invariant.h"
 #include "cpu/engine.h"
 #include "cpu/mode.h"
 
@@ -19,12 +20,26 @@ void block_leave(struct vcpu *v, const struct insn *in);
 RAISES void block_run_loop(struct vcpu *v, struct block *b, bool one);
 
 RAISES void exec_guard(struct vcpu *v, const struct insn *in);
+// Whether b can be the block at s.rip: decoded for the present mode, from these bytes of a page.
+static inline bool block_is_at_rip(const struct vcpu *v, const struct block *b)
+{
+    laddr la = mode_long64(v->d.mode) ? v->s.rip : v->s.seg[SEG_CS].base + v->s.rip;
+    return b->mode == v->d.mode && !((la ^ b->pa) & ~PAGE_MASK);
+}
+
 // The guards that decoding could not resolve, then the body.
 static inline void insn_run(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
+    u32 mode = v->d.mode;
+    u64 rip = v->s.rip;
+    INVARIANT(v->d.in == in && block_is_at_rip(v, insn_block(in)));
     if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
     r->body->loop[in->osz](v, in);
+    INVARIANT(in->row >= ROW_FIXED);
+    INVARIANT(v->s.rip == rip); // of the block's start until the block is left; a body that branches writes d.npc
+    INVARIANT(v->d.mode == mode_compute(v));
+    INVARIANT(v->d.mode == mode || in->term);
 }
 
 // The checked form, for emitted code: raises, or returns whether to go on with the next instruction. If not, the block has been left.

@@ -9,6 +9,7 @@
 #ifndef CPU_FAST_H
 #define CPU_FAST_H
 
+#include "mmu/invariant.h"
 #include "cpu/access.h"
 #include "cpu/engine.h"
 
@@ -104,6 +105,7 @@ exec_fn exec_block_over; // given the block's first instruction
 #define ENTER_BLOCK(v, blk, target)                                                                                    \
     do {                                                                                                               \
         struct block *b_ = (blk);                                                                                      \
+        INVARIANT(b_->mode == (v)->d.mode || b_->n_check == BLOCK_DROPPED);                                            \
         (v)->s.rip = (target);                                                                                         \
         (v)->d.budget -= b_->n_check;                                                                                  \
         if (unlikely((v)->d.budget < 0)) TAIL exec_block_over(v, b_->in);                                                  \
@@ -128,6 +130,7 @@ exec_fn exec_block_over; // given the block's first instruction
         struct block *b_ = l_->b[k];                                                                                   \
         s64 left_ = (v)->d.budget - b_->n_check;                                                                       \
         if (unlikely(left_ < 0)) TAIL exec_link_##k(v, in);                                                        \
+        INVARIANT(b_->mode == (v)->d.mode);                                                                            \
         (v)->s.rip = (target);                                                                                         \
         (v)->d.budget = left_;                                                                                         \
         TAIL b_->in[0].exec(v, b_->in);                                                                                \

@@ -135,6 +135,7 @@ enum verdict { VERDICT_PASS, VERDICT_UD, VERDICT_GP0 };
 enum verdict row_guard(const struct row *r, u32 mode, unsigned reg); // reg: ModRM.reg with REX.R (cpu/guard.c)
 static inline bool row_intercepted(const struct row *r) { return r->needs | r->exit_when; } // the guard asks in non-root operation
 
+enum { ROW_UD, ROW_NM, ROW_GP0, ROW_FIXED }; // the first rows are faults, which decoding chooses and no opcode is looked up in
 extern const struct row rows[];
 extern const unsigned rows_n;
 
@@ -153,10 +154,11 @@ static inline bool row_matches_modrm(const struct row *r, u8 modrm)
 }
 static inline unsigned row_digit(const struct row *r) { return r->modrm & MODRM_EXACT ? r->modrm >> 3 & 7 : r->modrm & 7; }
 
+#define BLOCK_DROPPED INT32_MAX // more than any slice's budget: nothing enters the block any more
 struct block {
     paddr pa;        // of the first byte
     u32 mode;
-    s32 n_check;     // n, or INT32_MAX when the block has been dropped
+    s32 n_check;     // n, or BLOCK_DROPPED
     u16 n;           // instructions
     u16 bytes;
     u32 crosses;     // its single instruction goes on at pa2, in another page

@@ -6,9 +6,9 @@
 #include "cpu/trace.h"
 #include "vmx/intercept.h"
 
-// Units; less than a dropped block's n_check. Fast wrappers look at nothing but the budget, so this is also what a stop from outside
-// may wait for in them: milliseconds.
+// Units. Fast wrappers look at nothing but the budget, so this is also what a stop from outside may wait for in them: milliseconds.
 enum { SLICE_MAX = 1 << 21 };
+_Static_assert(SLICE_MAX < BLOCK_DROPPED, "a dropped block fails the check of the budget");
 
 static void trace_interruption(const struct vcpu *v, const struct event *e)
 {
@@ -239,9 +239,18 @@ static void slice_begin(struct vcpu *v, u64 limit)
     if (d != UINT64_MAX) v->d.deadline_units = d <= s->skipped ? 0 : (d - s->skipped + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
     v->d.units_end = limit < v->d.deadline_units ? limit : v->d.deadline_units;
     if (v->d.units_end < s->units) v->d.units_end = s->units;
-    // A dropped block fails the check of the budget, so a slice is shorter than that; the loop makes the next one.
+    // Shorter than a dropped block's count; the loop makes the next one.
     if (v->d.units_end - s->units > SLICE_MAX) v->d.units_end = s->units + SLICE_MAX;
     v->d.budget = (s64)(v->d.units_end - s->units);
+}
+
+// What holds between two instructions, whoever leaves a block here.
+static void boundary_invariants(const struct vcpu *v)
+{
+    INVARIANT(!v->d.in);
+    INVARIANT(v->d.mode == mode_compute(v) && v->d.cpl == mode_cpl(v->d.mode));
+    INVARIANT(mode_long64(v->d.mode) || v->s.rip <= UINT32_MAX);
+    INVARIANT(v->d.budget <= SLICE_MAX);
 }
 
 static inline void slice_sync(struct vcpu *v) { v->s.units = v->d.units_end - (u64)v->d.budget; }
@@ -278,6 +287,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     cpu_attention(v);
     if (_setjmp(v->d.landing)) {
         // Raised. Inside an instruction: nothing of it happened, and it and what follows it in its block are not spent.
+        INVARIANT(!v->d.in || v->d.mode == mode_compute(v));
         if (v->d.in) block_leave(v, v->d.in);
         v->d.leave = false;
         if (v->d.event.kind == EVENT_RESTART) s->rflags |= FL_RF; // what an event between two iterations pushes (SDM 19.3.1.1)
@@ -292,6 +302,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         cpu_attention(v);
     }
     for (;;) {
+        boundary_invariants(v);
         slice_sync(v);
         if (v->d.stop || v->d.stop_asked) {
             why = RUN_STOP;

@@ -12,7 +12,6 @@
 #include "cpu/insn.h"
 #include "cpu/vcpu.h"
 
-enum { ROW_FIXED = 3 }; // the rows before stand for faults
 
 struct excuse {
     const char *name; // a prefix when it ends in *
