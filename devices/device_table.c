@@ -56,12 +56,12 @@ static bool may_be(const struct device_property *p, u64 n)
 
 struct words { // a text that is written piece by piece
     char *at;
-    size_t room;
+    size_t room; // 1 at least
 };
 #define SAY(w, ...) say((w), snprintf((w)->at, (w)->room, __VA_ARGS__))
 static void say(struct words *w, int n)
 {
-    size_t written = (size_t)n < w->room ? (size_t)n : w->room ? w->room - 1 : 0;
+    size_t written = (size_t)n < w->room ? (size_t)n : w->room - 1;
     w->at += written;
     w->room -= written;
 }

@@ -819,7 +819,8 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
     assert_true(a->phys.a20_masked);
 
     struct device *from = a->devices, *to = b->devices;
-    for (; from; from = from->next, to = to->next) memcpy(to->state, from->state, from->state_size);
+    for (; from; from = from->next, to = to->next)
+        if (from->state_size) memcpy(to->state, from->state, from->state_size);
     assert_null(to);
     memcpy(b->phys.ram, a->phys.ram, a->phys.ram_size);
     b->cpu[0]->s = a->cpu[0]->s;

@@ -319,6 +319,7 @@ static void debug_devices(void **state)
     assert_false(f.level[5]);
     out8(b, 0x2017, 1);
     assert_true(f.level[23]);
+    assert_int_equal(in32(b, 0xE0), 0); // after reset
     out32(b, 0xE0, 0x11223344);
     assert_int_equal(in16(b, 0xE2), 0x1122);
     out8(b, 0xE4, 0);

@@ -32,6 +32,9 @@ static const struct { const char *word; u32 types; u64 n; } words[] = {
     {"1 ", TEXTS, 0},
     {"1K", SZ | TEXTS, 1024},
     {"1.5M", SZ | TEXTS, 3 << 19},
+    {"1.9K", SZ | TEXTS, 1945},
+    {"15E", SZ | TEXTS, 15ull << 60},
+    {"16E", SZ | TEXTS, UINT64_MAX},
     {"1.5", TEXTS, 0},
 };
 
@@ -65,10 +68,8 @@ static void check_property(const struct device_row *row, unsigned k)
             continue;
         }
         assert_int_equal(c.given, 1u << k);
-        if (text)
-            assert_string_equal(c.value[k].text, words[i].word);
-        else
-            assert_int_equal(c.value[k].n, words[i].n);
+        if (text) assert_string_equal(c.value[k].text, words[i].word);
+        assert_int_equal(c.value[k].n, text ? 0 : words[i].n);
     }
 }
 
@@ -151,6 +152,21 @@ static void properties_say_what_they_take(void **state)
     }
     device_property_text(&said[3].p, text, 8); // no more than there is room for
     assert_string_equal(text, "help (1");
+}
+
+static void refusals_say_what_would_do(void **state)
+{
+    static const struct { const char *device, *property, *value, *why; } refused[] = {
+        {"isa-debug-exit", "iosize", "3", "iosize=3 must be 1, 2 or 4"},
+        {"isa-debug-exit", "iobase", "65536", "iobase=65536 is no port"},
+        {"isa-debugcon", "readback", "0x100", "readback=0x100 must be 0 to 0xff"},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
+        struct device_config c = device_of(refused[i].device);
+        char why[128] = "";
+        assert_false(device_config_set(&c, (unsigned)device_row_property(c.row, refused[i].property), refused[i].value, why, sizeof why));
+        assert_string_equal(why, refused[i].why);
+    }
 }
 
 static void ports_are_of_one_device(void **state)
@@ -248,7 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(properties_are_refused_by_type), cmocka_unit_test(rows_are_whole), cmocka_unit_test(what_is_needed),
-        cmocka_unit_test(properties_say_what_they_take),  cmocka_unit_test(ports_are_of_one_device),
+        cmocka_unit_test(properties_say_what_they_take),  cmocka_unit_test(refusals_say_what_would_do), cmocka_unit_test(ports_are_of_one_device),
         cmocka_unit_test(a_row_is_all_that_the_machine_needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
