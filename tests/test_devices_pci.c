@@ -280,13 +280,17 @@ static void usb_controller_with_nothing_plugged_in(void **state)
     const u16 io = 0xD000;
     assert_int_equal(cfg_rd32(&f, fn, 0), 0x70208086);
     assert_int_equal(cfg_rd32(&f, fn, 8) >> 8, 0x0C0300); // serial bus, USB, UHCI
+    assert_int_equal(cfg_rd32(&f, fn, 4) >> 16, 0x0280); // PIIX3: medium DEVSEL, fast back-to-back
     assert_int_equal(cfg_rd32(&f, fn, 0x3C) >> 8 & 0xFF, 4);
+    assert_int_equal(cfg_rd32(&f, fn, 0x60) & 0xFF, 0x10); // SBRN: release 1.0
     assert_int_equal(in16(&f.b, io), 0xFFFF);
     cfg_wr32(&f, fn, 0x20, 0xFFFFFFFF);
     assert_int_equal(cfg_rd32(&f, fn, 0x20), 0xFFFFFFE1); // 32 ports
     cfg_wr32(&f, fn, 0x20, io);
     cfg_wr32(&f, fn, 4, 5);
     assert_int_equal(in16(&f.b, io + 2), 0x20); // halted
+    out16(&f.b, io + 2, 0x3F);
+    assert_int_equal(in16(&f.b, io + 2), 0x20); // HCHalted is not one that writing clears
     assert_int_equal(in8(&f.b, io + 0xC), 64);
     for (unsigned port = 0x10; port <= 0x12; port += 2) {
         out16(&f.b, io + port, 0x1205); // reset, suspended, enabled
