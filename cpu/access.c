@@ -262,12 +262,14 @@ u64 stack_peek(struct vcpu *v, unsigned w, unsigned offset)
 
 // ---- branches ----
 
+bool branch_good(const struct vcpu *v, u64 rip)
+{
+    if (mode_long64(v->d.mode)) return laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48);
+    return rip <= v->s.seg[SEG_CS].limit;
+}
 void branch_to(struct vcpu *v, u64 rip)
 {
-    if (mode_long64(v->d.mode)) {
-        if (unlikely(!laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48))) raise_gp0(v);
-    } else if (unlikely(rip > v->s.seg[SEG_CS].limit))
-        raise_gp0(v);
+    if (unlikely(!branch_good(v, rip))) raise_gp0(v);
     v->d.npc = rip;
 }
 

@@ -80,6 +80,7 @@ static inline void stack_add(struct vcpu *v, s64 n)
 }
 
 // ---- branches from slow bodies: checks the target (canonical, CS limit: #GP(0)), then sets d.npc ----
+bool branch_good(const struct vcpu *v, u64 rip); // the check alone
 RAISES void branch_to(struct vcpu *v, u64 rip);
 
 // ---- board ----

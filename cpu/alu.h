@@ -159,10 +159,4 @@ ALU_INLINE bool cond(u16 fl, unsigned cc)
     return c != (cc & 1);
 }
 
-// Shifts and rotates of `a` by `count` (already masked to 5 or 6 bits, not 0). OF as the processor leaves it for counts
-// other than 1 is undefined: computed by the same formula.
-u64 alu_shift(unsigned op /* ModRM digit 0-7 */, unsigned w, u64 a, unsigned count, u16 *fl);
-u64 alu_shld(unsigned w, u64 a, u64 b, unsigned count, u16 *fl);
-u64 alu_shrd(unsigned w, u64 a, u64 b, unsigned count, u16 *fl);
-
 #endif

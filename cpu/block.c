@@ -174,7 +174,6 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
         end->exec = exec_fallthrough;
         end->off = (u16)at;
         end->idx = (u8)n;
-        end->disp = (s32)at;
         end++;
     }
     memset(end, 0, sizeof(struct link));

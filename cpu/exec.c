@@ -13,13 +13,6 @@ void block_leave(struct vcpu *v, const struct insn *in)
     v->d.in = NULL;
 }
 
-// RIP wraps at the code size outside 64-bit mode.
-static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
-{
-    u64 rip = v->s.rip + in->off + in->len;
-    return mode_long64(v->d.mode) ? rip : (v->d.mode & MODE_CODE) == MODE_CODE32 ? (u32)rip : rip;
-}
-
 void exec_guard(struct vcpu *v, const struct insn *in)
 {
     const struct row *r = &rows[in->row];
@@ -52,7 +45,7 @@ bool exec_checked(struct vcpu *v, const struct insn *in)
 
 void exec_slow(struct vcpu *v, const struct insn *in)
 {
-    if (likely(exec_checked(v, in))) NEXT(v, in);
+    if (likely(exec_checked(v, in))) TAIL in[1].exec(v, in + 1);
     if (in->term) TAIL exec_goto(v, in);
 }
 
@@ -70,45 +63,65 @@ void exec_block_over(struct vcpu *v, const struct insn *first)
     v->d.budget += insn_block(first)->n_check; // back in the run loop at the block's start
 }
 
-// The block of the target, or NULL: back to the run loop.
-static struct block *link_block(struct vcpu *v, const struct insn *in, unsigned k)
+// After the instruction `in`, in a block that began at `base`: the block at s.rip, which is linked in the slots of `ways` (bit 0: falls
+// through; bit 1: taken), or NULL: back to the run loop.
+static struct block *link_block(struct vcpu *v, const struct insn *in, u64 base, unsigned ways)
 {
-    u64 base = v->s.rip;
-    u64 target = k ? base + (u64)(s64)in->disp : base + in->off + in->len;
-    v->s.rip = mode_long64(v->d.mode) ? target : (u32)target;
     if (unlikely(v->d.attention || v->d.budget <= 0)) return NULL;
     u64 flushes = v->d.engine->flushes;
     struct block *b = block_find(v);
-    // What is not flat is found each time: its segment's base and limit are in no key. So is what goes over the border at 4 GiB:
-    // whoever goes by a link cuts nothing off.
-    if (v->s.rip == target && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
-        struct link *l = (struct link *)(uintptr_t)(in + 1);
+    // What is not flat is found each time: its segment's base and limit are in no key.
+    if (ways && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
+        struct link *l = insn_link(in);
         v->d.engine->links++;
         if (l->rip != base) l->gen[0] = l->gen[1] = 0;
         l->rip = base;
-        l->b[k] = b;
         const struct block *from = insn_block(in);
         bool same_page = base >> PAGE_SHIFT == v->s.rip >> PAGE_SHIFT && from->pa >> PAGE_SHIFT == b->pa >> PAGE_SHIFT && !from->crosses;
-        l->gen[k] = same_page ? GEN_SAME_PAGE : v->d.found_gen;
+        for (unsigned k = 0; k < 2; k++)
+            if (ways >> k & 1) l->b[k] = b, l->gen[k] = same_page ? GEN_SAME_PAGE : v->d.found_gen;
     }
     v->d.budget -= b->n_check;
     return b;
 }
 
-// Every function of the chain has the same prototype, or clang does not promise the sibling call.
-#define LINK(k)                                                                                                        \
-    void exec_link_##k(struct vcpu *v, const struct insn *in)                                                          \
-    {                                                                                                                  \
-        struct block *b = link_block(v, in, k);                                                                        \
-        if (!b) return;                                                                                                \
-        if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b->in);                                                 \
-        TAIL b->in[0].exec(v, b->in);                                                                                  \
-    }
-LINK(0)
-LINK(1)
+void exec_branch(struct vcpu *v, const struct insn *in)
+{
+    u64 base = v->s.rip;
+    v->d.in = in;
+    v->d.npc = next_rip(v, in);
+    insn_run(v, in);
+    v->d.in = NULL;
+    v->s.rip = v->d.npc;
+    // What goes over the border at 4 GiB is not linked: whoever goes by a link cuts nothing off.
+    unsigned ways = (v->s.rip == base + in->off + in->len) | (v->s.rip == base + (u64)(s64)in->disp) << 1;
+    struct block *b = link_block(v, in, base, ways);
+    if (!b) return;
+    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b->in);
+    TAIL b->in[0].exec(v, b->in);
+}
 
+static void fallthrough_link(struct vcpu *v, const struct insn *in)
+{
+    u64 base = v->s.rip, next = base + in->off;
+    v->s.rip = mode_long64(v->d.mode) ? next : (u32)next;
+    struct block *b = link_block(v, in, base, v->s.rip == next ? 1 : 0);
+    if (!b) return;
+    if (unlikely(v->d.budget < 0)) TAIL exec_block_over(v, b->in);
+    TAIL b->in[0].exec(v, b->in);
+}
 // The end of a block that ends for its length or at the end of its page.
-void exec_fallthrough(struct vcpu *v, const struct insn *in) { ENTER_LINK(v, in, 1, v->s.rip + in->off); }
+void exec_fallthrough(struct vcpu *v, const struct insn *in)
+{
+    if (unlikely(!link_good(v, in, 0))) TAIL fallthrough_link(v, in);
+    struct block *b = insn_link(in)->b[0];
+    s64 left = v->d.budget - b->n_check;
+    if (unlikely(left < 0)) TAIL fallthrough_link(v, in);
+    INVARIANT(b->mode == v->d.mode);
+    v->s.rip += in->off;
+    v->d.budget = left;
+    TAIL b->in[0].exec(v, b->in);
+}
 
 void block_run_loop(struct vcpu *v, struct block *b, bool one)
 {

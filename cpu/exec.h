@@ -19,6 +19,13 @@ void block_leave(struct vcpu *v, const struct insn *in);
 // Runs the instructions of a block in the loop, at most until the budget is used or something needs attention.
 RAISES void block_run_loop(struct vcpu *v, struct block *b, bool one);
 
+// RIP behind the instruction: it wraps at the code size outside 64-bit mode.
+static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
+{
+    u64 rip = v->s.rip + in->off + in->len;
+    return mode_long64(v->d.mode) ? rip : (v->d.mode & MODE_CODE) == MODE_CODE32 ? (u32)rip : rip;
+}
+
 RAISES void exec_guard(struct vcpu *v, const struct insn *in);
 // Whether b can be the block at s.rip: decoded for the present mode, from these bytes of a page.
 static inline bool block_is_at_rip(const struct vcpu *v, const struct block *b)

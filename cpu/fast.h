@@ -1,11 +1,4 @@
-// Tail-threaded wrappers: how a body runs at speed.
-//
-// A body is an always-inline function of constants (width, form ...) that returns false if it cannot go on without leaving
-// the fast path (a miss of the fast TLB). Nothing may have changed by then. From it come
-//   FAST(name, call)   the wrapper: body, then a sibling call to the next instruction; on false a sibling call to exec_slow;
-//                      and name_call, which returns what the body does
-//   LOOP(name, call)   the same body with the out-of-line accessors, which raise; it never returns false
-// A wrapper has no frame: at most four register arguments, no local whose address escapes, every call a sibling call.
+// What bodies at speed are made of (cpu/bodies.h): addresses of flat segments, the fast TLB, operands, the stack, links.
 #ifndef CPU_FAST_H
 #define CPU_FAST_H
 
@@ -20,20 +13,15 @@
 #define TAIL return
 #endif
 
-#define NEXT(v, in) TAIL (in)[1].exec(v, (in) + 1)
-
-#define THREADED(name, call)                                                                                           \
-    static void name(struct vcpu *v, const struct insn *in)                                                            \
-    {                                                                                                                  \
-        if (unlikely(!(call))) TAIL exec_slow(v, in);                                                                  \
-        NEXT(v, in);                                                                                                   \
-    }
-// Away from the wrappers: who runs those does not run these.
-#define CALLABLE(name, call)                                                                                           \
-    __attribute__((section(".text.callable"))) static bool name(struct vcpu *v, const struct insn *in) { return call; }
-#define FAST(name, call) THREADED(name, call) CALLABLE(name##_call, call)
-#define LOOP(name, call)                                                                                               \
-    static void name(struct vcpu *v, const struct insn *in) { (void)(call); }
+// The form of a body that is being made. All of it is constant.
+struct how {
+    u8 w;      // width of its operands
+    u8 form;   // at speed: FORM_REG..FORM_S
+    bool nf;   // at speed: its flags are dead
+    bool fast; // at speed: goes on or returns false; otherwise checked: may raise
+};
+// Whether the r/m operand is in memory.
+ALWAYS_INLINE bool how_mem(const struct insn *in, struct how h) { return h.fast ? h.form != FORM_REG : in->mem; }
 
 // ---- effective addresses (flat segments) ----
 ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned form)
@@ -78,21 +66,96 @@ ALWAYS_INLINE void host_store(void *p, unsigned w, u64 x)
     }
 }
 
-// The r/m operand as a source of width w: false on a miss of the fast path.
-ALWAYS_INLINE bool source_rm(struct vcpu *v, const struct insn *in, unsigned form, bool fast, unsigned w, u64 *x)
+// ---- the r/m operand, checked or at speed: false on a miss of the fast path ----
+// A source of width w.
+ALWAYS_INLINE bool source_rm(struct vcpu *v, const struct insn *in, struct how h, unsigned w, u64 *x)
 {
-    if (!fast) {
+    if (!h.fast) {
         *x = rm_load(v, in, w);
         return true;
     }
-    if (form == FORM_REG) {
+    if (h.form == FORM_REG) {
         *x = reg_get(v, in->m, w);
         return true;
     }
-    const void *p = fast_read(v, fast_ea(v, in, form), W_BYTES(w));
-    if (!p) return false;
+    const void *p = fast_read(v, fast_ea(v, in, h.form), W_BYTES(w));
+    if (unlikely(!p)) return false;
     *x = host_load(p, w);
     return true;
+}
+// A destination of width w that is not read.
+ALWAYS_INLINE bool store_rm(struct vcpu *v, const struct insn *in, struct how h, unsigned w, u64 x)
+{
+    if (!h.fast) {
+        rm_store(v, in, w, x);
+        return true;
+    }
+    if (h.form == FORM_REG) {
+        reg_set(v, in->m, w, x);
+        return true;
+    }
+    void *p = fast_write(v, fast_ea(v, in, h.form), W_BYTES(w));
+    if (unlikely(!p)) return false;
+    host_store(p, w, x);
+    return true;
+}
+// One that is read and written. target_commit cannot fail.
+struct target {
+    void *host;
+    struct rmw m;
+};
+ALWAYS_INLINE bool target_open(struct vcpu *v, const struct insn *in, struct how h, struct target *t, u64 *x)
+{
+    if (!h.fast) {
+        *x = rm_open(v, in, h.w, &t->m);
+        return true;
+    }
+    if (h.form == FORM_REG) {
+        *x = reg_get(v, in->m, h.w);
+        return true;
+    }
+    t->host = fast_write(v, fast_ea(v, in, h.form), W_BYTES(h.w));
+    if (unlikely(!t->host)) return false;
+    *x = host_load(t->host, h.w);
+    return true;
+}
+ALWAYS_INLINE void target_commit(struct vcpu *v, const struct insn *in, struct how h, struct target *t, u64 x)
+{
+    if (!h.fast) rm_commit(v, in, h.w, &t->m, x);
+    else if (h.form == FORM_REG) reg_set(v, in->m, h.w, x);
+    else host_store(t->host, h.w, x);
+}
+
+// ---- the stack. At speed operands of 32 bits are those of flat 32-bit code, whose stack pointer has 32 bits; all others 64 ----
+ALWAYS_INLINE u64 fast_sp(u64 sp, unsigned w) { return w == W32 ? (u32)sp : sp; }
+ALWAYS_INLINE bool push_at(struct vcpu *v, struct how h, u64 x)
+{
+    if (!h.fast) {
+        stack_push(v, h.w, x);
+        return true;
+    }
+    u64 sp = fast_sp(v->s.gpr[RSP] - W_BYTES(h.w), h.w);
+    void *p = fast_write(v, sp, W_BYTES(h.w));
+    if (unlikely(!p)) return false;
+    host_store(p, h.w, x);
+    v->s.gpr[RSP] = sp;
+    return true;
+}
+ALWAYS_INLINE bool stack_top(struct vcpu *v, struct how h, u64 *x)
+{
+    if (!h.fast) {
+        *x = stack_peek(v, h.w, 0);
+        return true;
+    }
+    const void *p = fast_read(v, fast_sp(v->s.gpr[RSP], h.w), W_BYTES(h.w));
+    if (unlikely(!p)) return false;
+    *x = host_load(p, h.w);
+    return true;
+}
+ALWAYS_INLINE void drop_at(struct vcpu *v, struct how h, unsigned n)
+{
+    if (h.fast) v->s.gpr[RSP] = fast_sp(v->s.gpr[RSP] + n, h.w);
+    else stack_add(v, n);
 }
 
 // ---- branches ----
@@ -100,42 +163,15 @@ ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
 {
     return gen == v->d.fetch_gen || gen == v->d.fetch_gen_global;
 }
-// Goes to block b at `rip`: charges it, or hands over to the run loop when the slice cannot hold it or it was dropped.
-exec_fn exec_block_over; // given the block's first instruction
-#define ENTER_BLOCK(v, blk, target)                                                                                    \
-    do {                                                                                                               \
-        struct block *b_ = (blk);                                                                                      \
-        INVARIANT(b_->mode == (v)->d.mode || b_->n_check == BLOCK_DROPPED);                                            \
-        (v)->s.rip = (target);                                                                                         \
-        (v)->d.budget -= b_->n_check;                                                                                  \
-        if (unlikely((v)->d.budget < 0)) TAIL exec_block_over(v, b_->in);                                                  \
-        TAIL b_->in[0].exec(v, b_->in);                                                                                \
-    } while (0)
-// Through the jump cache (RET, indirect branches).
-#define ENTER_RIP(v, target)                                                                                           \
-    do {                                                                                                               \
-        u64 t_ = (target);                                                                                             \
-        const struct jump_entry *j_ = &(v)->d.engine->jump[jump_hash(t_)];                                             \
-        if (likely(j_->rip == t_ && fetch_gen_good(v, j_->gen))) ENTER_BLOCK(v, j_->b, t_);                           \
-        (v)->s.rip = t_;                                                                                               \
-        TAIL exec_goto(v, NULL);                                                                                             \
-    } while (0)
-// Through link slot `k` after a direct branch. exec_link takes over when the link is not made, was made under another generation,
-// leads to a block that was dropped, or the slice cannot hold the block.
-#define ENTER_LINK(v, in, k, target)                                                                                   \
-    do {                                                                                                               \
-        const struct link *l_ = (const struct link *)((in) + 1);                                                       \
-        if (l_->gen[k] != GEN_SAME_PAGE && unlikely(!fetch_gen_good(v, l_->gen[k]) || l_->rip != (v)->s.rip))          \
-            TAIL exec_link_##k(v, in);                                                                             \
-        struct block *b_ = l_->b[k];                                                                                   \
-        s64 left_ = (v)->d.budget - b_->n_check;                                                                       \
-        if (unlikely(left_ < 0)) TAIL exec_link_##k(v, in);                                                        \
-        INVARIANT(b_->mode == (v)->d.mode);                                                                            \
-        (v)->s.rip = (target);                                                                                         \
-        (v)->d.budget = left_;                                                                                         \
-        TAIL b_->in[0].exec(v, b_->in);                                                                                \
-    } while (0)
-// Finds the block of the target (fall through: k = 0; taken: k = 1), stores it in the link, goes there.
-exec_fn exec_link_0, exec_link_1;
+exec_fn exec_block_over; // the slice cannot hold a block that was charged, or it was dropped; given its first instruction
+// The slot behind a direct branch: [0] falls through, [1] taken. exec_branch makes the link and goes there, when it is not made, was made
+// under another generation, leads to a block that was dropped, or the slice cannot hold the block.
+static inline struct link *insn_link(const struct insn *in) { return (struct link *)(uintptr_t)(in + 1); }
+ALWAYS_INLINE bool link_good(const struct vcpu *v, const struct insn *in, unsigned k)
+{
+    const struct link *l = insn_link(in);
+    return l->gen[k] == GEN_SAME_PAGE || likely(fetch_gen_good(v, l->gen[k]) && l->rip == v->s.rip);
+}
+exec_fn exec_branch; // runs a branch checked, makes its link, goes there
 
 #endif

@@ -3,122 +3,100 @@
 #include "cpu/bodies.h"
 
 // ---- MOV ----
-ALWAYS_INLINE bool mov_store(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool mov_store(struct vcpu *v, const struct insn *in, struct how h, bool imm)
 {
-    u64 x = imm ? in->imm : reg_get(v, in->r, w);
-    if (fast && form != FORM_REG) {
-        void *p = fast_write(v, fast_ea(v, in, form), W_BYTES(w));
-        if (!p) return false;
-        host_store(p, w, x);
-    } else if (fast)
-        reg_set(v, in->m, w, x);
-    else
-        rm_store(v, in, w, x);
-    return true;
+    return store_rm(v, in, h, h.w, imm ? in->imm : reg_get(v, in->r, h.w));
 }
-BODY4(mov_EG, mov_store, false)
-BODY4(mov_EI, mov_store, true)
+BODY4(body_mov_EG, mov_store, false)
+BODY4(body_mov_EI, mov_store, true)
 
-ALWAYS_INLINE bool mov_load(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool mov_load(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x;
-    if (!source_rm(v, in, form, fast, w, &x)) return false;
-    reg_set(v, in->r, w, x);
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    reg_set(v, in->r, h.w, x);
     return true;
 }
-BODY4(mov_GE, mov_load, 0)
+BODY4(body_mov_GE, mov_load)
 
-ALWAYS_INLINE bool mov_ri(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool mov_ri(struct vcpu *v, const struct insn *in, struct how h)
 {
-    reg_set(v, in->r, w, in->imm);
+    reg_set(v, in->r, h.w, in->imm);
     return true;
 }
-BODY4R(mov_RI, mov_ri, 0)
+BODY4_REG(body_mov_RI, mov_ri)
 
 // MOVZX, MOVSX, MOVSXD: source width constant, destination by operand size.
-ALWAYS_INLINE bool mov_extend(struct vcpu *v, const struct insn *in, bool sign, unsigned from, unsigned w, unsigned form, bool nf,
-                              bool fast)
+ALWAYS_INLINE bool mov_extend(struct vcpu *v, const struct insn *in, struct how h, bool sign, unsigned from)
 {
     u64 x;
-    if (!source_rm(v, in, form, fast, from, &x)) return false;
+    if (!source_rm(v, in, h, from, &x)) return false;
     if (sign) x = from == W8 ? (u64)(s64)(s8)x : from == W16 ? (u64)(s64)(s16)x : (u64)(s64)(s32)x;
-    reg_set(v, in->r, w, x);
+    reg_set(v, in->r, h.w, x);
     return true;
 }
-BODY4(movzx8, mov_extend, false, W8)
-BODY4(movzx16, mov_extend, false, W16)
-BODY4(movsx8, mov_extend, true, W8)
-BODY4(movsx16, mov_extend, true, W16)
+BODY4(body_movzx8, mov_extend, false, W8)
+BODY4(body_movzx16, mov_extend, false, W16)
+BODY4(body_movsx8, mov_extend, true, W8)
+BODY4(body_movsx16, mov_extend, true, W16)
 // With a 16-bit operand size MOVSXD reads a word and moves it.
-ALWAYS_INLINE bool movsxd(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool movsxd(struct vcpu *v, const struct insn *in, struct how h)
 {
-    return mov_extend(v, in, true, w == W16 ? W16 : W32, w, form, nf, fast);
+    return mov_extend(v, in, h, true, h.w == W16 ? W16 : W32);
 }
-BODY4(movsxd, movsxd, 0)
+BODY4(body_movsxd, movsxd)
 
 // LEA: the offset alone; the forms are only address arithmetic, so the slow one serves nowhere.
-ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 a;
-    if (fast && form == FORM_B)
+    if (h.fast && h.form == FORM_B)
         a = REG64(v, in->m) + (u64)(s64)in->disp;
-    else if (fast && form == FORM_X)
+    else if (h.fast && h.form == FORM_X)
         a = REG64(v, in->m) + (REG64(v, in->x) << in->scale) + (u64)(s64)in->disp;
     else {
         a = REG64(v, in->m) + (REG64(v, in->x) << in->scale) + (u64)(s64)in->disp;
         a = in->asz == W64 ? a : in->asz == W32 ? (u32)a : (u16)a;
     }
-    reg_set(v, in->r, w, a);
+    reg_set(v, in->r, h.w, a);
     return true;
 }
-BODY4(lea, lea_body, 0)
+BODY4(body_lea, lea_body)
 
-// MOV with an absolute offset (A0-A3).
-static void op_mov_ao(struct vcpu *v, const struct insn *in)
+// MOV with an absolute offset (A0-A3). At speed these are loads and stores of a memory operand without registers, if 32 bits hold the
+// offset; decode says so.
+ALWAYS_INLINE bool mov_load_at(struct vcpu *v, const struct insn *in, struct how h)
 {
-    unsigned n = W_BYTES(in->osz);
-    reg_set(v, GPR_OFF(RAX), in->osz, lin_load(v, seg_linear(v, in->seg, in->imm, n, ACC_READ), n));
+    unsigned n = W_BYTES(h.w);
+    if (h.fast) return h.form != FORM_REG && mov_load(v, in, h);
+    reg_set(v, GPR_OFF(RAX), h.w, lin_load(v, seg_linear(v, in->seg, in->imm, n, ACC_READ), n));
+    return true;
 }
-static void op_mov_oa(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool mov_store_at(struct vcpu *v, const struct insn *in, struct how h)
 {
-    unsigned n = W_BYTES(in->osz);
-    lin_store(v, seg_linear(v, in->seg, in->imm, n, ACC_WRITE), n, reg_get(v, GPR_OFF(RAX), in->osz));
+    unsigned n = W_BYTES(h.w);
+    if (h.fast) return h.form != FORM_REG && mov_store(v, in, h, false);
+    lin_store(v, seg_linear(v, in->seg, in->imm, n, ACC_WRITE), n, reg_get(v, GPR_OFF(RAX), h.w));
+    return true;
 }
-
-#define MOFFS_FORMS(n, bits) {NULL, n##_b##bits, n##_x##bits, n##_s##bits}
-#define MOFFS_CALLS(n, bits) {NULL, n##_b##bits##_call, n##_x##bits##_call, n##_s##bits##_call}
-#define MOFFS_BODY(name, n)                                                                                            \
-    const struct body body_##name = {                                                                                  \
-        .loop = {op_##name, op_##name, op_##name, op_##name},                                                          \
-        .fast = {{MOFFS_FORMS(n, 8), MOFFS_FORMS(n, 16), MOFFS_FORMS(n, 32), MOFFS_FORMS(n, 64)}},                     \
-        .call = {MOFFS_CALLS(n, 8), MOFFS_CALLS(n, 16), MOFFS_CALLS(n, 32), MOFFS_CALLS(n, 64)}};
-MOFFS_BODY(mov_ao, mov_GE)
-MOFFS_BODY(mov_oa, mov_EG)
+BODY4(body_mov_ao, mov_load_at)
+BODY4(body_mov_oa, mov_store_at)
 
 // ---- CMOV: a load that happens whatever the condition; a 32-bit destination is always zero-extended ----
-ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x;
-    if (!source_rm(v, in, form, fast, w, &x)) return false;
-    reg_set(v, in->r, w, cond(v->s.fl, in->op & 15) ? x : reg_get(v, in->r, w));
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    reg_set(v, in->r, h.w, cond(v->s.fl, in->op & 15) ? x : reg_get(v, in->r, h.w));
     return true;
 }
-BODY4(cmov, cmov_body, 0)
+BODY4(body_cmov, cmov_body)
 
-ALWAYS_INLINE bool setcc_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool setcc_body(struct vcpu *v, const struct insn *in, struct how h)
 {
-    u64 x = cond(v->s.fl, in->op & 15);
-    if (fast && form != FORM_REG) {
-        void *p = fast_write(v, fast_ea(v, in, form), 1);
-        if (!p) return false;
-        host_store(p, W8, x);
-    } else if (fast)
-        REG8(v, in->m) = (u8)x;
-    else
-        rm_store(v, in, W8, x);
-    return true;
+    return store_rm(v, in, h, W8, cond(v->s.fl, in->op & 15));
 }
-BODY4(setcc, setcc_body, 0)
+BODY4(body_setcc, setcc_body)
 
 // ---- exchange ----
 void op_xchg_EG(struct vcpu *v, const struct insn *in)
@@ -129,15 +107,15 @@ void op_xchg_EG(struct vcpu *v, const struct insn *in)
     reg_set(v, in->r, in->osz, a);
 }
 // 90h is NOP: it does not even clear the upper half of RAX.
-ALWAYS_INLINE bool xchg_ra_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool xchg_ra_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     if (in->r == GPR_OFF(RAX)) return true;
-    u64 a = reg_get(v, GPR_OFF(RAX), w), b = reg_get(v, in->r, w);
-    reg_set(v, GPR_OFF(RAX), w, b);
-    reg_set(v, in->r, w, a);
+    u64 a = reg_get(v, GPR_OFF(RAX), h.w), b = reg_get(v, in->r, h.w);
+    reg_set(v, GPR_OFF(RAX), h.w, b);
+    reg_set(v, in->r, h.w, a);
     return true;
 }
-BODY4R(xchg_ra, xchg_ra_body, 0)
+BODY4_REG(body_xchg_ra, xchg_ra_body)
 void op_xadd(struct vcpu *v, const struct insn *in)
 {
     struct rmw m;
@@ -202,32 +180,32 @@ void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
 }
 
 // ---- register-only ----
-ALWAYS_INLINE bool bswap_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool bswap_body(struct vcpu *v, const struct insn *in, struct how h)
 {
-    u64 x = reg_get(v, in->r, w);
-    reg_set(v, in->r, w, w == W64 ? __builtin_bswap64(x) : w == W32 ? __builtin_bswap32((u32)x) : 0); // 16 bits: undefined, 0
+    u64 x = reg_get(v, in->r, h.w);
+    reg_set(v, in->r, h.w, h.w == W64 ? __builtin_bswap64(x) : h.w == W32 ? __builtin_bswap32((u32)x) : 0); // 16 bits: undefined, 0
     return true;
 }
-BODY4R(bswap, bswap_body, 0)
-ALWAYS_INLINE bool cbw_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
-{
-    u64 a = v->s.gpr[RAX];
-    reg_set(v, GPR_OFF(RAX), w, w == W16 ? (u64)(s64)(s8)a : w == W32 ? (u64)(s64)(s16)a : (u64)(s64)(s32)a);
-    return true;
-}
-BODY4R(cbw, cbw_body, 0)
-ALWAYS_INLINE bool cwd_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+BODY4_REG(body_bswap, bswap_body)
+ALWAYS_INLINE bool cbw_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 a = v->s.gpr[RAX];
-    reg_set(v, GPR_OFF(RDX), w, (a >> (width_bits(w) - 1) & 1) ? UINT64_MAX : 0);
+    reg_set(v, GPR_OFF(RAX), h.w, h.w == W16 ? (u64)(s64)(s8)a : h.w == W32 ? (u64)(s64)(s16)a : (u64)(s64)(s32)a);
     return true;
 }
-BODY4R(cwd, cwd_body, 0)
-ALWAYS_INLINE bool nop_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast) { return true; }
-BODY4(nop, nop_body, 0)
+BODY4_REG(body_cbw, cbw_body)
+ALWAYS_INLINE bool cwd_body(struct vcpu *v, const struct insn *in, struct how h)
+{
+    u64 a = v->s.gpr[RAX];
+    reg_set(v, GPR_OFF(RDX), h.w, (a >> (width_bits(h.w) - 1) & 1) ? UINT64_MAX : 0);
+    return true;
+}
+BODY4_REG(body_cwd, cwd_body)
+ALWAYS_INLINE bool nop_body(struct vcpu *v, const struct insn *in, struct how h) { return true; }
+BODY4(body_nop, nop_body)
 
 enum { FLAG_CLC, FLAG_STC, FLAG_CMC, FLAG_CLD, FLAG_STD };
-ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, unsigned op, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, struct how h, unsigned op)
 {
     switch (op) {
     case FLAG_CLC: v->s.fl &= (u16)~F_CF; break;
@@ -238,11 +216,11 @@ ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, unsigned op,
     }
     return true;
 }
-BODY4R(clc, flag_body, FLAG_CLC)
-BODY4R(stc, flag_body, FLAG_STC)
-BODY4R(cmc, flag_body, FLAG_CMC)
-BODY4R(cld, flag_body, FLAG_CLD)
-BODY4R(std, flag_body, FLAG_STD)
+BODY4_REG(body_clc, flag_body, FLAG_CLC)
+BODY4_REG(body_stc, flag_body, FLAG_STC)
+BODY4_REG(body_cmc, flag_body, FLAG_CMC)
+BODY4_REG(body_cld, flag_body, FLAG_CLD)
+BODY4_REG(body_std, flag_body, FLAG_STD)
 
 void op_sahf(struct vcpu *v, const struct insn *in)
 {
@@ -269,40 +247,21 @@ void op_xlat(struct vcpu *v, const struct insn *in)
 void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & F_CF ? 0xFF : 0; }
 
 // ---- the stack ----
-// At speed operands of 32 bits are those of flat 32-bit code, whose stack pointer has 32 bits; all others 64.
-ALWAYS_INLINE u64 fast_sp(u64 sp, unsigned w) { return w == W32 ? (u32)sp : sp; }
-ALWAYS_INLINE bool push_body(struct vcpu *v, const struct insn *in, bool imm, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool push_body(struct vcpu *v, const struct insn *in, struct how h, bool imm)
 {
-    u64 x = imm ? in->imm : reg_get(v, in->r, w);
-    if (fast) {
-        u64 sp = fast_sp(v->s.gpr[RSP] - W_BYTES(w), w);
-        void *p = fast_write(v, sp, W_BYTES(w));
-        if (!p) return false;
-        host_store(p, w, x);
-        v->s.gpr[RSP] = sp;
-    } else
-        stack_push(v, w, x);
-    return true;
+    return push_at(v, h, imm ? in->imm : reg_get(v, in->r, h.w));
 }
-BODY4R(push_r, push_body, false)
-BODY4R(push_i, push_body, true)
-ALWAYS_INLINE bool pop_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+BODY4_REG(body_push_r, push_body, false)
+BODY4_REG(body_push_i, push_body, true)
+ALWAYS_INLINE bool pop_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x;
-    if (fast) {
-        u64 sp = fast_sp(v->s.gpr[RSP], w);
-        const void *p = fast_read(v, sp, W_BYTES(w));
-        if (!p) return false;
-        x = host_load(p, w);
-        v->s.gpr[RSP] = fast_sp(sp + W_BYTES(w), w);
-    } else {
-        x = stack_peek(v, w, 0);
-        stack_add(v, W_BYTES(w));
-    }
-    reg_set(v, in->r, w, x);
+    if (!stack_top(v, h, &x)) return false;
+    drop_at(v, h, W_BYTES(h.w));
+    reg_set(v, in->r, h.w, x);
     return true;
 }
-BODY4R(pop_r, pop_body, 0)
+BODY4_REG(body_pop_r, pop_body)
 
 void op_push_m(struct vcpu *v, const struct insn *in) { stack_push(v, in->osz, rm_load(v, in, in->osz)); }
 // POP m: the address is computed with RSP already incremented.
@@ -374,23 +333,23 @@ void op_enter(struct vcpu *v, const struct insn *in)
     reg_set(v, GPR_OFF(RBP), w, frame); // on a 16-bit stack EBP's upper half becomes 0
     stack_add(v, -(s64)(count * n + size));
 }
-ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, int unused, unsigned w, unsigned form, bool nf, bool fast)
+ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x;
-    if (fast) {
-        u64 bp = fast_sp(v->s.gpr[RBP], w);
-        const void *p = fast_read(v, bp, W_BYTES(w));
+    if (h.fast) {
+        u64 bp = fast_sp(v->s.gpr[RBP], h.w);
+        const void *p = fast_read(v, bp, W_BYTES(h.w));
         if (!p) return false;
-        x = host_load(p, w);
-        v->s.gpr[RSP] = fast_sp(bp + W_BYTES(w), w);
+        x = host_load(p, h.w);
+        v->s.gpr[RSP] = fast_sp(bp + W_BYTES(h.w), h.w);
     } else {
         u64 m = stack_mask(v), bp = v->s.gpr[RBP];
-        unsigned n = W_BYTES(w);
+        unsigned n = W_BYTES(h.w);
         x = lin_load(v, seg_linear(v, SEG_SS, bp & m, n, ACC_READ), n);
         u64 sp = (v->s.gpr[RSP] & ~m) | ((bp + n) & m);
         v->s.gpr[RSP] = m == 0xFFFFFFFF ? (u32)sp : sp;
     }
-    reg_set(v, GPR_OFF(RBP), w, x);
+    reg_set(v, GPR_OFF(RBP), h.w, x);
     return true;
 }
-BODY4R(leave, leave_body, 0)
+BODY4_REG(body_leave, leave_body)

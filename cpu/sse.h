@@ -61,6 +61,11 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
     v->s.fpu.r[n & 7].se = 0xFFFF;
 }
 
+#define THREADED(name, call) static void name(struct vcpu *v, const struct insn *in) { if (unlikely(!(call))) TAIL exec_slow(v, in); TAIL in[1].exec(v, in + 1); }
+#define CALLABLE(name, call) __attribute__((section(".text.callable"))) static bool name(struct vcpu *v, const struct insn *in) { return call; }
+#define FAST(name, call) THREADED(name, call) CALLABLE(name##_call, call)
+#define LOOP(name, call) static void name(struct vcpu *v, const struct insn *in) { (void)(call); }
+
 // ---- cores ----
 #if FP_HOST_X86
 #define CORE(name, ...)                                                                                                \

@@ -215,13 +215,6 @@ void op_popf(struct vcpu *v, const struct insn *in)
 // ---- what is #UD by nature, and what is nothing ----
 
 void op_rsm(struct vcpu *v, const struct insn *in) { raise_ud(v); } // there is no system-management mode
-static void hint_loop(struct vcpu *v, const struct insn *in) {}
-static void hint_fast(struct vcpu *v, const struct insn *in) { NEXT(v, in); }
-static bool hint_call(struct vcpu *v, const struct insn *in) { return true; }
-#define HINT_FORMS(f)  {f, f, f, f}
-#define HINT_WIDTHS(f) {HINT_FORMS(f), HINT_FORMS(f), HINT_FORMS(f), HINT_FORMS(f)}
-const struct body body_hint = {.loop = {hint_loop, hint_loop, hint_loop, hint_loop},
-                               .fast = {HINT_WIDTHS(hint_fast), HINT_WIDTHS(hint_fast)}, .call = HINT_WIDTHS(hint_call)};
 
 // ---- software interrupts ----
 

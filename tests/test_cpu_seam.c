@@ -5,14 +5,24 @@
 #include "cpu/exec.h"
 #include "cpu/fp.h"
 
-enum { UNMAPPED = 0x1000000, SPAN = 0x1000 }; // above the tables' 16 MiB: not present
+enum { UNMAPPED = 0x1000000, SPAN = 0x1000, TABLES = 0x50000 }; // above the tables' 16 MiB: not present
 
 static unsigned called, refused;    // callable forms that went on, and that did not
 static u8 seen[2048];               // rows that went on
 static struct vcpu_state before;    // of a callable form
-static void *ram_before;
+static u8 ram_before[SPAN];
+static bool loop_only; // a sanitizer's build by gcc: no block is entered
 
-// Emitted code for a block without a branch: the last of its instructions is the pseudo-instruction that ends it.
+static void emitted(struct vcpu *v, const struct insn *in);
+
+// Behind the branch that ends a block: to the next one, which is emitted code too.
+static void emitted_branch(struct vcpu *v, const struct insn *in)
+{
+    if (!v->d.attention && v->d.budget > 0) block_find(v)->in[0].exec = emitted;
+    exec_goto(v, in);
+}
+
+// Emitted code for a block. Without a branch the last of its instructions is the pseudo-instruction that ends it.
 static void emitted(struct vcpu *v, const struct insn *in)
 {
     const struct block *b = insn_block(in);
@@ -23,6 +33,11 @@ static void emitted(struct vcpu *v, const struct insn *in)
         if (call && call(v, in)) {
             called++;
             seen[in->row] = 1;
+            if (in->term) {
+                v->s.rip = v->d.npc;
+                emitted_branch(v, in);
+                return;
+            }
             continue;
         }
         if (call) {
@@ -30,16 +45,23 @@ static void emitted(struct vcpu *v, const struct insn *in)
             assert_memory_equal(&v->s, &before, sizeof before); // nothing has happened
             assert_memory_equal(v->phys->ram + DATA, ram_before, SPAN);
         }
-        if (!exec_checked(v, in)) return; // back in the run loop
+        if (exec_checked(v, in)) continue;
+        if (in->term) emitted_branch(v, in);
+        return;
     }
     in->exec(v, in);
 }
 
 enum engine_kind { THREADED, LOOP, EMITTED };
 
-static struct tm *run(enum engine_kind kind, const u8 *code, size_t n)
+static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
 {
     struct tm *t = tm_new(TM_LONG);
+    // The last page of the lower half of the canonical addresses is CODE's.
+    tm_write64(t, PML4 + 8 * 255, TABLES | 7);
+    tm_write64(t, TABLES + 8 * 511, (TABLES + 0x1000) | 7);
+    tm_write64(t, TABLES + 0x1000 + 8 * 511, (TABLES + 0x2000) | 7);
+    tm_write64(t, TABLES + 0x2000 + 8 * 511, CODE | 0x67);
     struct vcpu_state *s = &t->v->s;
     t->v->loop_engine = kind == LOOP;
     for (unsigned i = 0; i < 16; i++)
@@ -49,11 +71,11 @@ static struct tm *run(enum engine_kind kind, const u8 *code, size_t n)
     s->gpr[RCX] = 5;
     for (unsigned i = 0; i < 16; i++) s->xmm[i][0] = 0x3FF8000000000000ull + i, s->xmm[i][1] = 0x4008000000000000ull - i;
     for (unsigned i = 0; i < SPAN; i++) t->p.ram[DATA + i] = (u8)(i * 7 + 1);
-    tm_write(t, CODE, code, n);
-    s->rip = CODE;
+    tm_write(t, CODE + (at & ~PAGE_MASK), code, n);
+    s->rip = at;
     s->activity = ACTIVITY_ACTIVE;
     struct block *b = block_find(t->v); // in all three, as it fills the instruction TLB
-    if (kind == EMITTED) b->in[0].exec = emitted;
+    if (kind == EMITTED && !loop_only) b->in[0].exec = emitted;
     assert_int_equal(vcpu_run(t->v, 1000000), RUN_HALTED);
     return t;
 }
@@ -87,14 +109,10 @@ enum { FAULT_AT = sizeof program - 10, FAULT_INDEX = 20 };
 static void block_of_callable_forms(void **state)
 {
     struct tm *t[3];
-    struct tm *probe = tm_new(TM_LONG);
-    bool loop_only = probe->v->loop_engine; // a sanitizer's build by gcc: no block is entered
-    tm_free(probe);
     if (loop_only || !fp_host_capable()) skip();
-    ram_before = malloc(SPAN);
     called = refused = 0;
     memset(seen, 0, sizeof seen);
-    for (unsigned k = 0; k < 3; k++) t[k] = run((enum engine_kind)k, program, sizeof program);
+    for (unsigned k = 0; k < 3; k++) t[k] = run((enum engine_kind)k, CODE, program, sizeof program);
     unsigned rows_seen = 0;
     for (unsigned i = 0; i < sizeof seen; i++) rows_seen += seen[i];
     assert_true(rows_seen >= 17);
@@ -112,10 +130,60 @@ static void block_of_callable_forms(void **state)
         assert_memory_equal(t[k]->p.ram, t[THREADED]->p.ram, 16 << 20);
     }
     for (unsigned k = 0; k < 3; k++) tm_free(t[k]);
-    free(ram_before);
 }
 
-// In every row: where there is a tail-threaded form of an instruction that does not end its block, there is a callable one.
+// CALL, RET, JMP and Jcc, relative and indirect, over and over.
+static const u8 branches[] = {
+    0x31, 0xC0,                         // 00 xor eax,eax
+    0x4C, 0x8D, 0x25, 0x15, 0, 0, 0,    // 02 lea r12,[rip+15h]: 1Eh
+    0x4C, 0x89, 0x26,                   // 09 mov [rsi],r12
+    0xE8, 0x0A, 0, 0, 0,                // 0C call 1Bh
+    0xFF, 0x16,                         // 11 call [rsi]
+    0x3C, 0x40,                         // 13 cmp al,40h
+    0x72, 0xF5,                         // 15 jb 0Ch
+    0xEB, 0x0A,                         // 17 jmp 23h
+    0x90, 0xF4,                         // 19
+    0xFF, 0xC0, 0xC3,                   // 1B inc eax; ret
+    0xFF, 0xC0, 0xC2, 0, 0,             // 1E inc eax; ret 0
+    0x41, 0xFF, 0xD4,                   // 23 call r12
+    0x79, 0x01,                         // 26 jns 29h
+    0xF4,                               // 28
+    0xF4,                               // 29
+};
+static void blocks_that_branch(void **state)
+{
+    struct tm *t[3];
+    called = refused = 0;
+    for (unsigned k = 0; k < 3; k++) t[k] = run((enum engine_kind)k, CODE, branches, sizeof branches);
+    if (!loop_only) assert_true(called > 32 * 7);
+    for (unsigned k = 0; k < 3; k++) {
+        struct vcpu_state *s = &t[k]->v->s;
+        assert_int_equal(s->rip, CODE + 0x2A);
+        assert_int_equal(s->gpr[RAX], 0x41);
+        assert_int_equal(s->gpr[RSP], STACK);
+        assert_int_equal(cpu_retired(t[k]->v), 3 + 32 * 8 + 1 + 3 + 2);
+        assert_memory_equal(s, &t[THREADED]->v->s, sizeof *s);
+    }
+    for (unsigned k = 0; k < 3; k++) tm_free(t[k]);
+}
+
+// A relative branch whose target is not canonical is refused by the branch, not by the fetch there (SDM volume 2, JMP, CALL, Jcc).
+static void branch_out_of_canonical_space(void **state)
+{
+    static const u8 code[][5] = {{0xEB, 0x7F}, {0xE8, 0x7F, 0, 0, 0}, {0x70, 0x7F, 0x71, 0x7F}};
+    static const u64 end = 0x7FFFFFFFFFF0;
+    for (unsigned i = 0; i < 3; i++)
+        for (unsigned k = 0; k < 3; k++) {
+            struct tm *t = run((enum engine_kind)k, end, code[i], sizeof code[i]);
+            u64 rip = tm_read(t, t->v->s.gpr[RSP] + 8, 8);
+            assert_int_equal(t->v->s.rip, HANDLER + 16 * 13 + 1);
+            assert_true(rip == end || (i == 2 && rip == end + 2));
+            assert_int_equal(tm_read(t, t->v->s.gpr[RSP] + 32, 8), STACK); // the CALL pushed nothing
+            tm_free(t);
+        }
+}
+
+// In every row: where there is a tail-threaded form of an instruction, there is a callable one.
 static void every_fast_body_is_callable(void **state)
 {
     unsigned n = 0;
@@ -123,7 +191,6 @@ static void every_fast_body_is_callable(void **state)
         for (unsigned w = 0; w < 4; w++)
             for (unsigned form = 0; form < 4; form++) {
                 const struct body *b = rows[i].body;
-                if (rows[i].ends_block) continue;
                 if (!b->fast[0][w][form] != !b->call[w][form])
                     fail_msg("row %u, %s, width %u, form %u: only one of tail-threaded and callable", i, rows[i].name, w, form);
                 n += b->call[w][form] != NULL;
@@ -177,8 +244,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(block_of_callable_forms),
+        cmocka_unit_test(blocks_that_branch),
+        cmocka_unit_test(branch_out_of_canonical_space),
         cmocka_unit_test(every_fast_body_is_callable),
         cmocka_unit_test(forms_that_cannot_go_on_change_nothing),
     };
+    struct tm *probe = tm_new(TM_LONG);
+    loop_only = probe->v->loop_engine;
+    tm_free(probe);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
