@@ -83,11 +83,4 @@ xen_seabios() {
     expect "(d1) Invoking SeaBIOS" "(d1) SeaBIOS (version" "(d1) Booting from DVD/CD"
 }
 
-xen_hvm() {
-    ensure_packages "${PACKAGES_KVM[@]}"
-    expect "(d1) Invoking SeaBIOS" "L2| GRUB loads the guest's guest"
-    xen_guest pvh hvm
-}
-
 scenario xen-hvm-seabios 1500 "Xen: an HVM guest by xl: hvmloader, SeaBIOS, to its boot from a CD" xen_seabios
-scenario xen-hvm-guest 3600 "Xen: the same, then GRUB and Linux" xen_hvm
