@@ -171,10 +171,9 @@ static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
 
 // ---- memory types ----
 
-bool msr_valid_pat(u64 value) { return mtype_pat_valid(value); }
 static bool pat_write(struct vcpu *v, u32 msr, u64 value)
 {
-    if (!msr_valid_pat(value)) return false;
+    if (!mtype_pat_valid(value)) return false;
     v->s.msr.pat = value;
     cpu_drop_fast(v);
     return true;
@@ -225,19 +224,18 @@ static bool mtrr_def_type_write(struct vcpu *v, u32 msr, u64 value)
 
 // ---- EFER ----
 
-u64 efer_valid_mask(const struct vcpu *v)
+u64 efer_valid(const struct cpu_features *f, u64 misc_enable)
 {
-    const struct cpu_features *f = v->features;
     u64 m = 0;
     if (feature_on(f, FEATURE_SYSCALL)) m |= EFER_SCE;
     if (feature_on(f, FEATURE_LM)) m |= EFER_LME | EFER_LMA;
-    if (feature_on(f, FEATURE_NX) && !(v->s.msr.misc_enable & BIT(34))) m |= EFER_NXE;
+    if (feature_on(f, FEATURE_NX) && !(misc_enable & BIT(34))) m |= EFER_NXE;
     return m;
 }
 static bool efer_write(struct vcpu *v, u32 msr, u64 value)
 {
     u64 old = v->s.msr.efer;
-    if (value & ~efer_valid_mask(v)) return false;
+    if (value & ~efer_valid(v->features, v->s.msr.misc_enable)) return false;
     if (((value ^ old) & EFER_LME) && (v->s.cr0 & CR0_PG)) return false;
     value = (value & ~(u64)EFER_LMA) | (old & EFER_LMA); // LMA is the processor's: a write of it is ignored
     v->s.msr.efer = value;
@@ -345,7 +343,7 @@ void msr_reset(struct vcpu *v, bool init)
     m->misc_enable = BIT(0) | BIT(11) | BIT(12) | (feature_on(v->features, FEATURE_MONITOR) ? BIT(18) : 0);
     m->bios_sign_id = 1ull << 32;
     m->feature_control = v->features->feature_control;
-    m->apic_base = 0xFEE00000 | BIT(11) | (v->index == 0 ? BIT(8) : 0);
+    m->apic_base = CPU_APIC_BASE | BIT(11) | (v->index == 0 ? BIT(8) : 0);
     m->tsc_offset = -(v->s.units * CPU_TICKS_PER_UNIT + v->s.skipped); // the TSC starts from 0
 }
 

@@ -21,8 +21,19 @@ static void trace_interruption(const struct vcpu *v, const struct event *e)
     trace_emit(v, &t);
 }
 
-// A VM exit or an interruption that is due: delivers it. May unwind to the landing pad, which comes back with what
-// was raised on the way.
+// Through the IDT. May unwind to the landing pad, which comes back with what was raised on the way.
+static void deliver(struct vcpu *v, const struct event *e, u64 cost)
+{
+    trace_interruption(v, e);
+    cpu_charge(v, cost);
+    vmx_vectoring_begin(v, e);
+    v->d.delivering = *e;
+    deliver_event(v, e);
+    v->d.delivering.kind = EVENT_NONE;
+    vmx_vectoring_end(v);
+}
+
+// An interruption that is due: delivers it, or makes the VM exit that it causes.
 static void handle_interruption(struct vcpu *v, const struct event *e)
 {
     struct event exit;
@@ -31,13 +42,7 @@ static void handle_interruption(struct vcpu *v, const struct event *e)
         vmx_exit(v, &exit);
         return;
     }
-    trace_interruption(v, e);
-    cpu_charge(v, e->type == EVT_EXTERNAL || e->type == EVT_NMI ? COST_INTERRUPT : COST_EXCEPTION);
-    vmx_vectoring_begin(v, e);
-    v->d.delivering = *e;
-    deliver_event(v, e);
-    v->d.delivering.kind = EVENT_NONE;
-    vmx_vectoring_end(v);
+    deliver(v, e, e->type == EVT_EXTERNAL || e->type == EVT_NMI ? COST_INTERRUPT : COST_EXCEPTION);
     cpu_attention(v);
 }
 
@@ -109,13 +114,7 @@ static bool boundary(struct vcpu *v)
         struct event e = s->inject;
         s->inject.kind = EVENT_NONE;
         if (e.kind == EVENT_VMEXIT) return take_exit(v, &e); // pending MTF and the like
-        trace_interruption(v, &e);
-        cpu_charge(v, COST_INTERRUPT);
-        vmx_vectoring_begin(v, &e);
-        v->d.delivering = e;
-        deliver_event(v, &e);
-        v->d.delivering.kind = EVENT_NONE;
-        vmx_vectoring_end(v);
+        deliver(v, &e, COST_INTERRUPT);
         return true;
     }
     if (guest && vmx_boundary_trap(v, &exit)) return take_exit(v, &exit);

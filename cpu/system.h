@@ -45,8 +45,7 @@ RAISES void xcr0_write(struct vcpu *v, u64 value);
 bool msr_read(struct vcpu *v, u32 msr, u64 *value);
 bool msr_write(struct vcpu *v, u32 msr, u64 value);
 u64 cr4_valid_mask(const struct vcpu *v); // bits of CR4 that this processor has
-u64 efer_valid_mask(const struct vcpu *v);
-bool msr_valid_pat(u64 value); // every entry is a memory type of the PAT
+u64 efer_valid(const struct cpu_features *f, u64 misc_enable); // the bits that IA32_EFER has; of NXE, IA32_MISC_ENABLE may take it away
 void msr_reset(struct vcpu *v, bool init); // power-up/RESET values; INIT changes EFER and the segment bases only
 // What firmware leaves behind and no firmware is there to do: MTRRs on, RAM write-back. For the loaders.
 void msr_firmware_defaults(struct vcpu *v);

@@ -18,6 +18,7 @@
 #define CPU_TICKS_PER_UNIT 4
 #define CPU_TSC_HZ         2000000000ull
 #define CPU_CRYSTAL_HZ     25000000ull
+#define CPU_APIC_BASE      0xFEE00000u // of the local APIC, at power-up
 
 enum gpr { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 enum seg_index { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
@@ -241,7 +242,7 @@ static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit 
 }
 
 // ---- consequences of a change of state: call after writing the fields ----
-void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, DR7, MXCSR masks, non-root
+void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, MXCSR masks, non-root
 void cpu_segment_loaded(struct vcpu *v);  // a data segment alone: nothing but the mode word can follow
 void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
                                           // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)

@@ -158,7 +158,7 @@ static paddr madt(struct place *p, unsigned cpus)
     static const u8 level_irq[] = {5, 9, 10, 11}; // PCI interrupts and the SCI: level triggered, active high
     struct table t;
     begin(&t, "APIC", 3);
-    put32(&t, 0xFEE00000);
+    put32(&t, CPU_APIC_BASE);
     put32(&t, 1); // PCAT_COMPAT: there is an 8259 pair
     for (unsigned i = 0; i < cpus; i++) {
         put16(&t, 8 << 8 | 0); // processor local APIC

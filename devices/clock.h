@@ -1,15 +1,15 @@
 // The machine's one clock: virtual ticks, and the deadlines that devices keep in it.
 //
-// `now` is in ticks of TSC_HZ (cpu/vcpu.h: 2 GHz). It is written by the processor's run loop before each access to a
+// `now` is in ticks of CPU_TSC_HZ (cpu/vcpu.h: 2 GHz). It is written by the processor's run loop before each access to a
 // device and before deadlines fire, never by devices: every device clock (PIT, PM timer, HPET, RTC, APIC timer) is a
 // pure function of `now`. Deadlines are state of the devices that own them; this list is derived and is rebuilt
 // from them on restore.
 #ifndef DEVICES_CLOCK_H
 #define DEVICES_CLOCK_H
 
-#include "mmu/types.h"
+#include "cpu/vcpu.h"
 
-#define CLOCK_HZ       2000000000ull
+#define CLOCK_HZ       CPU_TSC_HZ
 #define CLOCK_NEVER    UINT64_MAX
 #define CLOCK_TIMERS   64
 

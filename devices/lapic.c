@@ -279,7 +279,7 @@ void lapic_virtual_wire(struct lapic *l)
 static void lapic_reset(struct device *d)
 {
     struct lapic *l = (struct lapic *)d;
-    l->st.apic_base = 0xFEE00000 | BIT(11) | (l->index == 0 ? BIT(8) : 0);
+    l->st.apic_base = CPU_APIC_BASE | BIT(11) | (l->index == 0 ? BIT(8) : 0);
     l->st.id = l->index;
     lapic_power_up(l);
 }

@@ -5,9 +5,8 @@
 // delivered: a masked timer costs nothing and counts all the same.
 #include "devices/lapic_internal.h"
 
-#define CRYSTAL_HZ        25000000ull
-#define TICKS_PER_CRYSTAL (CLOCK_HZ / CRYSTAL_HZ)
-_Static_assert(CLOCK_HZ % CRYSTAL_HZ == 0, "the crystal's period is a whole number of clock ticks");
+#define TICKS_PER_CRYSTAL (CLOCK_HZ / CPU_CRYSTAL_HZ)
+_Static_assert(CLOCK_HZ % CPU_CRYSTAL_HZ == 0, "the crystal's period is a whole number of clock ticks");
 
 static u64 ticks_per_count(const struct lapic *l)
 {

@@ -103,7 +103,7 @@ void mp_tables_build(struct machine *m)
     put32(&t, 0); // OEM table
     put16(&t, 0);
     put16(&t, 0); // entries
-    put32(&t, 0xFEE00000);
+    put32(&t, CPU_APIC_BASE);
     put16(&t, 0); // extended table
     put8(&t, 0);
     put8(&t, 0);

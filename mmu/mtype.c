@@ -33,11 +33,9 @@ bool mtype_mask_valid(u64 value, unsigned maxphyaddr)
 
 bool mtype_pat_valid(u64 value)
 {
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned type = value >> i * 8 & 0xFF;
-        if (!range_type_valid(type) && type != MTYPE_UC_MINUS) return false;
-    }
-    return true;
+    const u64 ones = 0x0101010101010101;
+    u64 two_or_three = value >> 1 & ~(value >> 2) & ones; // bit 1 without bit 2
+    return !(value & 0xF8 * ones) && !two_or_three;       // every byte is 0, 1, 4, 5, 6 or 7
 }
 
 static enum mtype fixed_range(const struct mtype_mtrrs *m, paddr a)

@@ -323,8 +323,6 @@ struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, ladd
 
 bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpte[4], struct walk_result *r)
 {
-    // SDM 5.4.1: bits 2:1, 8:5 and 63:M are reserved in a present PDPTE.
-    u64 reserved = bits(2, 1) | bits(8, 5) | bits(63, c->maxphyaddr);
     bool good = true;
 
     // Reads even with EPT accessed/dirty flags, and without a linear address.
@@ -332,7 +330,7 @@ bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpt
     if (r->status != WALK_OK) return false;
     for (unsigned i = 0; i < 4; i++) {
         pdpte[i] = phys_read64(p, c->cpu, phys_a20(p, r->pa + i * 8));
-        if ((pdpte[i] & PTE_P) && (pdpte[i] & reserved)) good = false;
+        if (!walk_pdpte_valid(pdpte[i], c->maxphyaddr)) good = false;
     }
     return good;
 }

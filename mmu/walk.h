@@ -1,4 +1,5 @@
-// Page-table and EPT walks: pure functions over a small context. They know no VMCS and never unwind.
+// Page-table and EPT walks: functions of a small context and of memory, in which they set accessed and dirty flags. They know no
+// VMCS and never unwind.
 #ifndef MMU_WALK_H
 #define MMU_WALK_H
 
@@ -7,8 +8,8 @@
 
 enum paging_mode { PAGING_OFF, PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 
-// Everything that a translation depends on, besides memory. cpu/mode.c fills it from the control registers, and VM entry
-// and exit from the VMCS.
+// Everything that a translation depends on, besides memory. cpu_context_changed (cpu/tlbops.c) fills it from the control registers,
+// and in VMX non-root operation vmx_fill_mmu (vmx/control.c) from the controls.
 struct mmu_ctx {
     u64 cr3;
     u64 pdpte[4]; // PAE: the four registers (loaded by MOV CR3 or from the VMCS)
@@ -108,6 +109,12 @@ bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc);
 // #GP or fails the entry). With EPT the read is translated; a failure there is returned in *r with status != WALK_OK
 // (and false), so look at r->status first.
 bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpte[4], struct walk_result *r);
+
+// A PDPTE of PAE paging, where the processor loads it: bits 2:1, 8:5 and 63:MAXPHYADDR of a present one are reserved (SDM 5.4.1).
+static inline bool walk_pdpte_valid(u64 pdpte, unsigned maxphyaddr)
+{
+    return !(pdpte & 1) || !(pdpte & (0x1E6 | UINT64_MAX << maxphyaddr));
+}
 
 static inline bool laddr_canonical(laddr a, unsigned bits) // bits: 48 or 57
 {

@@ -110,7 +110,7 @@ static void check(struct tm *t)
     assert_false((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD));
     assert_int_equal(s->cr0 & ~0xE005003Full, 0);
     assert_int_equal(s->cr4 & ~cr4_valid_mask(t->v), 0);
-    assert_int_equal(s->msr.efer & ~efer_valid_mask(t->v), 0);
+    assert_int_equal(s->msr.efer & ~efer_valid(t->v->features, s->msr.misc_enable), 0);
     assert_int_equal(!!(s->msr.efer & EFER_LMA), (s->msr.efer & EFER_LME) && (s->cr0 & CR0_PG));
     if (s->msr.efer & EFER_LMA) assert_true(s->cr4 & CR4_PAE);
     if ((s->cr0 & CR0_PE) && !(s->rflags & FL_VM)) {

@@ -304,6 +304,7 @@ static void host_registers(void **state)
     GOOD(long, f->HOST_IA32_EFER = UINT64_MAX);
     ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0x1500));
     ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.features.bits[FEATURE_NX / 64] &= ~BIT(FEATURE_NX % 64));
+    ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.e.misc_enable = BIT(34)); // "XD Bit Disable" of IA32_MISC_ENABLE
     ONLY("HOST-MSR-006", long, FAIL8, HOST_EFER(0x100));
     ONLY("HOST-MSR-007", long, FAIL8, HOST_EFER(0x400));
     ONLY("HOST-MSR-006", host32, FAIL8, HOST_EFER(0x400));
@@ -394,6 +395,7 @@ static void guest_registers(void **state)
     GOOD(protected, GUEST_EFER(0x801));
     GOOD(real, GUEST_EFER(0x100)); // LME without LMA: paging is off
     ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0x4500));
+    ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0xD00); t->s.e.misc_enable = BIT(34)); // the XD bit disabled: NXE is reserved
     ONLY("GUEST-MSR-011", protected, EXIT33, GUEST_EFER(0x500));
     ONLY("GUEST-MSR-012", long, EXIT33, GUEST_EFER(0x400));
     ONLY("GUEST-MSR-012", protected, EXIT33, GUEST_EFER(0x100));

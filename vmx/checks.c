@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "cpu/cpuid.h"
+#include "cpu/system.h"
+#include "mmu/mtype.h"
 #include "mmu/walk.h"
 
 // IA32_DEBUGCTL as this processor has it.
@@ -51,18 +53,10 @@ static inline bool may_be_1(const struct vmx_entry *e, u32 value, enum vmx_contr
 #define ERROR_CODE_VECTORS (1u << 8 | 0x1Fu << 10 | 1u << 17)
 static inline bool vector_in(u8 vector, u32 set) { return vector < 32 && (set >> vector & 1); }
 
-static inline bool pat_valid(u64 pat) // every byte is 0, 1, 4, 5, 6 or 7
-{
-    const u64 ones = 0x0101010101010101ull;
-    u64 two_or_three = pat >> 1 & ~(pat >> 2) & ones; // bit 1 without bit 2
-    return !(pat & 0xF8 * ones) && !two_or_three;
-}
-
 static inline bool pdptes_valid(const struct vmx_entry *e, const struct facts *k)
 {
-    u64 reserved = 0x1E6 | UINT64_MAX << e->maxphyaddr;
     bool good = true;
-    for (unsigned i = 0; i < 4; i++) good &= !(k->pdpte[i] & 1) || !(k->pdpte[i] & reserved);
+    for (unsigned i = 0; i < 4; i++) good &= walk_pdpte_valid(k->pdpte[i], e->maxphyaddr);
     return good;
 }
 
@@ -102,10 +96,7 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
         for (unsigned i = 0; i < 4; i++)
             k->pdpte[i] = k->pae ? peek(e, (f->GUEST_CR3 & 0xFFFFFFE0) + 8 * i, 8) : 0;
     }
-    k->efer_valid = 0;
-    if (feature_on(e->features, FEATURE_SYSCALL)) k->efer_valid |= EFER_SCE;
-    if (feature_on(e->features, FEATURE_LM)) k->efer_valid |= EFER_LME | EFER_LMA;
-    if (feature_on(e->features, FEATURE_NX)) k->efer_valid |= EFER_NXE;
+    k->efer_valid = efer_valid(e->features, e->misc_enable);
 }
 
 // ---- the rows as data ----
@@ -116,8 +107,8 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
 #define EXIT_33(q)   VMX_OUTCOME_EXIT, 33, q
 #define EXIT_34      VMX_OUTCOME_EXIT, 34, 0
 #define BARE(...)    __VA_ARGS__
-#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
-    {id, section, words, VMX_CHECK_##area, outcome, {BARE inputs, VMX_INPUT_END}},
+#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
+    {id, section, words, outcome, {BARE inputs, VMX_INPUT_END}},
 const struct vmx_check vmx_check_rows[] = {
 #include "vmx/checks.def"
 #include "vmx/checks_msr.def"
@@ -140,14 +131,13 @@ enum {
 #define ENTRY(x)  (e->entry & ENTRY_##x)
 #define VMFUNC(x) (e->vmfunc & VMFUNC_##x)
 
-// The index of the first violated row of `areas`, or FIRST_MSR_ROW. With `all`, notes each violated row there and goes on.
-static inline __attribute__((always_inline)) unsigned scan(const struct vmx_entry *e, const struct facts *k, u32 areas,
-                                                           u64 *all)
+// The index of the first violated row, or FIRST_MSR_ROW. With `all`, notes each violated row there and goes on.
+static inline __attribute__((always_inline)) unsigned scan(const struct vmx_entry *e, const struct facts *k, u64 *all)
 {
     const struct vmcs_fields *f = e->f;
     unsigned n = 0;
-#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
-    if ((areas & VMX_CHECK_##area) && (when) && unlikely(!(rule))) {                                                   \
+#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
+    if ((when) && unlikely(!(rule))) {                                                                                 \
         if (!all) return n;                                                                                            \
         all[n / 64] |= BIT(n % 64);                                                                                    \
     }                                                                                                                  \
@@ -168,24 +158,19 @@ static bool fail(const struct vmx_check *c, struct vmx_check_failure *x)
     return false;
 }
 
-bool vmx_check_areas(const struct vmx_entry *e, u32 areas, struct vmx_check_failure *first)
+bool vmx_check_entry(const struct vmx_entry *e, struct vmx_check_failure *first)
 {
     struct facts k;
     gather(e, &k);
-    unsigned n = scan(e, &k, areas | VMX_CHECK_MEMORY, NULL);
+    unsigned n = scan(e, &k, NULL);
     return n == FIRST_MSR_ROW || fail(&vmx_check_rows[n], first);
-}
-
-bool vmx_check_entry(const struct vmx_entry *e, struct vmx_check_failure *first)
-{
-    return vmx_check_areas(e, VMX_CHECK_ALL, first);
 }
 
 static unsigned first_violated_msr_row(const struct vmx_msr_entry *m, bool (*write)(void *opaque, u32 msr, u64 data),
                                        void *opaque)
 {
     unsigned n = FIRST_MSR_ROW;
-#define CHECK(id, section, area, outcome, when, rule, inputs, words)                                                   \
+#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
     if ((when) && !(rule)) return n;                                                                                   \
     n++;
 #include "vmx/checks_msr.def"
@@ -216,7 +201,7 @@ unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, un
     struct vmx_check_failure x;
     unsigned count = 0;
     gather(e, &k);
-    scan(e, &k, VMX_CHECK_ALL, violated);
+    scan(e, &k, violated);
     for (unsigned n = 0; n < FIRST_MSR_ROW; n++) {
         if (!(violated[n / 64] >> (n % 64) & 1)) continue;
         if (count < max) fail(&vmx_check_rows[n], &out[count]);
@@ -240,28 +225,6 @@ unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, un
 }
 
 // ---- what rows read ----
-static bool row_reads(const struct vmx_check *c, unsigned input)
-{
-    for (const u16 *p = c->inputs; *p != VMX_INPUT_END; p++)
-        if (*p == input) return true;
-    return false;
-}
-
-u32 vmx_check_stale(enum vmcs_field field)
-{
-    u32 areas = VMX_CHECK_MEMORY;
-    for (unsigned n = 0; n < FIRST_MSR_ROW; n++) {
-        const struct vmx_check *c = &vmx_check_rows[n];
-        // A control that a row names acts only through the controls that activate it.
-        bool function = row_reads(c, VMCS_VM_FUNCTION_CONTROLS);
-        bool secondary = function || row_reads(c, VMCS_SECONDARY_PROC_BASED_CONTROLS);
-        if (row_reads(c, field) || (secondary && field == VMCS_PRIMARY_PROC_BASED_CONTROLS) ||
-            (function && field == VMCS_SECONDARY_PROC_BASED_CONTROLS))
-            areas |= c->area;
-    }
-    return areas;
-}
-
 static u64 capability(const struct vmx_entry *e, enum vmx_control_group g)
 {
     return e->caps->allowed1[g] << 32 | e->caps->true_allowed0[g];

@@ -4,17 +4,6 @@
 
 #include "vmx/entry.h"
 
-// What a row depends on. While none of its inputs changed since it last passed, an area need not be run again.
-enum {
-    VMX_CHECK_CONTROLS = 1 << 0,  // control fields, capability MSRs
-    VMX_CHECK_INJECTION = 1 << 1, // the injected event, TPR threshold: what a hypervisor writes at most entries
-    VMX_CHECK_HOST = 1 << 2,      // host-state area, a few controls
-    VMX_CHECK_GUEST = 1 << 3,     // guest-state area, a few controls
-    VMX_CHECK_MEMORY = 1 << 4,    // memory and the processor's own state: never skipped
-    VMX_CHECK_ALL = 31,
-    VMX_CHECK_MSR_LOAD = 1 << 5,  // entries of the VM-entry MSR-load area: vmx_check_msr_entry()
-};
-
 // What a row reads: an enum vmcs_field, or one of these.
 enum vmx_check_input {
     VMX_INPUT_MAXPHYADDR = VMCS_FIELD_COUNT,
@@ -39,7 +28,6 @@ enum vmx_check_input {
 
 struct vmx_check { // a row
     const char *id, *section, *words;
-    u8 area;    // one VMX_CHECK_* bit
     u8 outcome; // enum vmx_outcome, with number and qualification as in struct vmx_check_failure
     u8 number;
     u8 qualification;
@@ -48,13 +36,6 @@ struct vmx_check { // a row
 extern const struct vmx_check vmx_check_rows[]; // in architectural order, the MSR-load rows last
 extern const unsigned vmx_check_row_count;
 const char *vmx_check_group(const struct vmx_check *c); // "basic", "controls", "host", "guest", "msr-load"
-
-// As vmx_check_entry(), but only the rows of `areas`. All rows take about 40 ns on a host of today, less than it costs to
-// track what changed, so VM entry runs them all; this is for a host where that is different.
-bool vmx_check_areas(const struct vmx_entry *e, u32 areas, struct vmx_check_failure *first);
-// The areas with a row that reads this field, directly or through the control that activates it: what a write of the
-// field makes stale.
-u32 vmx_check_stale(enum vmcs_field field);
 
 // Checks and performs entry `number` (from 1) of the VM-entry MSR-load area. `write` is WRMSR at CPL 0, false for #GP;
 // NULL leaves out the row that needs it.

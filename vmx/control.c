@@ -53,10 +53,10 @@ void vmx_control_decode(struct vcpu *v)
     c->region = r;
     c->pin = f->PIN_BASED_CONTROLS;
     c->proc = f->PRIMARY_PROC_BASED_CONTROLS;
-    c->proc2 = c->proc & PROC_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_PROC_BASED_CONTROLS : 0;
+    c->proc2 = vmcs_proc2(f);
     c->exit = f->PRIMARY_VM_EXIT_CONTROLS;
     c->entry = f->VM_ENTRY_CONTROLS;
-    c->vmfunc = c->proc2 & PROC2_ENABLE_VM_FUNCTIONS ? f->VM_FUNCTION_CONTROLS : 0;
+    c->vmfunc = vmcs_vmfunc(f);
     c->exception_bitmap = f->EXCEPTION_BITMAP;
     c->pfec_mask = f->PAGE_FAULT_ERROR_CODE_MASK;
     c->pfec_match = f->PAGE_FAULT_ERROR_CODE_MATCH;

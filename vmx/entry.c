@@ -12,12 +12,12 @@ void vmx_entry_decode(struct vmx_entry *e)
     const struct vmcs_fields *f = e->f;
     e->pin = f->PIN_BASED_CONTROLS;
     e->proc = f->PRIMARY_PROC_BASED_CONTROLS;
-    e->proc2 = e->proc & PROC_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_PROC_BASED_CONTROLS : 0;
+    e->proc2 = vmcs_proc2(f);
     e->proc3 = e->proc & PROC_ACTIVATE_TERTIARY_CONTROLS ? f->TERTIARY_PROC_BASED_CONTROLS : 0;
     e->exit = f->PRIMARY_VM_EXIT_CONTROLS;
     e->exit2 = e->exit & EXIT_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_VM_EXIT_CONTROLS : 0;
     e->entry = f->VM_ENTRY_CONTROLS;
-    e->vmfunc = e->proc2 & PROC2_ENABLE_VM_FUNCTIONS ? f->VM_FUNCTION_CONTROLS : 0;
+    e->vmfunc = vmcs_vmfunc(f);
 }
 
 static void fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *r, bool launch)
@@ -39,6 +39,7 @@ static void fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *
         .cr3 = v->s.cr3,
         .cr4 = v->s.cr4,
         .efer = v->s.msr.efer,
+        .misc_enable = v->s.msr.misc_enable,
         .rflags = cpu_rflags(v),
         .block = v->s.block,
         .cpl = (u8)cpu_cpl(v),

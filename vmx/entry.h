@@ -18,7 +18,7 @@ struct vmx_entry {
     paddr vmcs_pointer, vmxon_pointer;
     u32 revision;      // first dword of the region (bit 31: shadow VMCS)
     u32 launch_state;
-    u64 cr0, cr3, cr4, efer, rflags; // of the processor now
+    u64 cr0, cr3, cr4, efer, misc_enable, rflags; // of the processor now
     u32 block;         // BLOCK_* now
     u8 cpl;
     // The controls with "activate" applied: 0 where the field that holds them is not active.

@@ -22,6 +22,16 @@ struct vmcs_fields {
 };
 #undef FIELD
 
+// Controls as they act: 0 where the field that holds them is not active.
+static inline u32 vmcs_proc2(const struct vmcs_fields *f)
+{
+    return f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_PROC_BASED_CONTROLS : 0;
+}
+static inline u64 vmcs_vmfunc(const struct vmcs_fields *f)
+{
+    return vmcs_proc2(f) & PROC2_ENABLE_VM_FUNCTIONS ? f->VM_FUNCTION_CONTROLS : 0;
+}
+
 enum vmcs_area { AREA_CONTROL, AREA_INFO, AREA_GUEST, AREA_HOST }; // encoding bits 11:10
 enum vmcs_width { WIDTH_16, WIDTH_64, WIDTH_32, WIDTH_N };         // encoding bits 14:13
 

@@ -54,8 +54,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     const u32 ctl = f->PRIMARY_VM_EXIT_CONTROLS;
     const bool host64 = ctl & EXIT_HOST_ADDRESS_SPACE_SIZE;
     const unsigned bits = feature_on(v->features, FEATURE_LA57) ? 57 : 48;
-    const bool vpid = f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_SECONDARY_CONTROLS &&
-                      f->SECONDARY_PROC_BASED_CONTROLS & PROC2_ENABLE_VPID;
+    const bool vpid = vmcs_proc2(f) & PROC2_ENABLE_VPID;
 
     if ((s->msr.efer & EFER_LMA) && !host64) {
         vmx_abort(v, r, VMX_ABORT_HOST_MODE, "VMX abort 6: VM exit from IA-32e mode to a 32-bit host");
