@@ -19,11 +19,11 @@ void block_leave(struct vcpu *v, const struct insn *in);
 // Runs the instructions of a block in the loop, at most until the budget is used or something needs attention.
 RAISES void block_run_loop(struct vcpu *v, struct block *b, bool one);
 
-// RIP behind the instruction: it wraps at the code size outside 64-bit mode.
+// RIP behind the instruction. Outside 64-bit mode it has 32 bits, in 16-bit code too: what goes on behind FFFFh there meets the limit.
 static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
 {
     u64 rip = v->s.rip + in->off + in->len;
-    return mode_long64(v->d.mode) ? rip : (v->d.mode & MODE_CODE) == MODE_CODE32 ? (u32)rip : rip;
+    return mode_long64(v->d.mode) ? rip : (u32)rip;
 }
 
 RAISES void exec_guard(struct vcpu *v, const struct insn *in);

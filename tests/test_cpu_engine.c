@@ -435,6 +435,19 @@ static void over_the_border_at_4_gib(void **state)
     assert_int_equal(S.rip - 1, HANDLER + 16 * VEC_GP);
 }
 
+// EIP is a register of 32 bits whatever the size of the code: 16-bit code with a limit of 4 GiB goes on at 0, behind an instruction
+// that ends a block as behind any other.
+static void sixteen_bit_code_over_4_gib(void **state)
+{
+    put(CODE + 0xC, BYTES(0x41, 0x40, 0x8E, 0xD8, 0x41, 0xF4)); // inc cx; inc ax; mov ds,ax at FFFFFFFEh | inc cx; hlt
+    S.seg[SEG_CS].base = CODE + 0x10, S.seg[SEG_CS].limit = 0xFFFFFFFF, S.seg[SEG_CS].ar &= ~(u32)AR_DB;
+    cpu_mode_changed(t->v);
+    S.gpr[RCX] = 0, S.gpr[RAX] = SEL_DATA - 1;
+    go(0xFFFFFFFC);
+    assert_int_equal(S.rip, 2);
+    assert_int_equal(S.gpr[RCX], 2);
+}
+
 // Straight code, branches and calls: inc rax at every step, so that RAX counts what has run.
 static u64 counting_program(void)
 {
@@ -612,6 +625,7 @@ int main(void)
         BOTH(limits_are_not_linked, prot),
         BOTH(wrappers_of_flat_code, prot),
         BOTH(over_the_border_at_4_gib, prot),
+        BOTH(sixteen_bit_code_over_4_gib, prot),
         BOTH(slices_end_at_the_exact_instruction, long),
         BOTH(deadlines_are_exact, long),
         BOTH(shadows_cover_one_instruction, long),
