@@ -1,5 +1,6 @@
-// The block cache: decoded blocks by physical address and mode, dropped when the lines that they were decoded from
+// The engine's life, and the block cache: decoded blocks by physical address and mode, dropped when the lines that they were decoded from
 // are written.
+#include <stdlib.h>
 #include <string.h>
 
 #include "cpu/exec.h"
@@ -7,6 +8,33 @@
 #include "cpu/tlbops.h"
 #include "cpu/cpuid.h"
 #include "vmx/intercept.h"
+
+struct engine *engine_new(const struct phys *phys)
+{
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
+    e->arena = aligned_alloc(4096, BLOCK_ARENA);
+    e->pages = calloc(phys->pages, sizeof *e->pages);
+    e->decoder = decoder_new();
+    if (!e->tables || !e->arena || !e->pages || !e->decoder) {
+        engine_free(e);
+        return NULL;
+    }
+    memset(e->tables, 0, FAST_TABLES * sizeof *e->tables);
+    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // not clear yet
+    return e;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e) return;
+    free(e->tables);
+    free(e->arena);
+    free(e->pages);
+    decoder_free(e->decoder);
+    free(e);
+}
 
 static inline u32 block_hash(paddr pa, u32 mode)
 {

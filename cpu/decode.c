@@ -6,51 +6,54 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <Zydis/Zydis.h>
+
 #include "cpu/engine.h"
 #include "cpu/mode.h"
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
 #include "vmx/intercept.h"
 
+struct decoder {
+    u16 row_first[4][256]; // index into row_list; 0xFFFF: none
+    u16 *row_list;         // rows by (map, opcode), each list ended by 0xFFFF
+    ZydisDecoder zydis[3]; // by code size
+};
+
 // Lists of rows by (map, opcode), in table order. False if the host has no memory.
-static bool index_rows(struct engine *e)
+static bool index_rows(struct decoder *d)
 {
     size_t n = 0;
     for (unsigned i = ROW_FIXED; i < rows_n; i++) n += row_span(&rows[i]);
-    e->row_list = malloc((n + 4 * 256) * sizeof *e->row_list);
-    if (!e->row_list) return false;
+    d->row_list = malloc((n + 4 * 256) * sizeof *d->row_list);
+    if (!d->row_list) return false;
     u16 at = 0;
     for (unsigned map = 0; map < 4; map++)
         for (unsigned op = 0; op < 256; op++) {
             u16 first = at;
             for (unsigned i = ROW_FIXED; i < rows_n; i++) {
                 const struct row *r = &rows[i];
-                if (r->map == map && op >= r->opcode && op < r->opcode + row_span(r)) e->row_list[at++] = (u16)i;
+                if (r->map == map && op >= r->opcode && op < r->opcode + row_span(r)) d->row_list[at++] = (u16)i;
             }
             if (at == first)
-                e->row_first[map][op] = 0xFFFF;
+                d->row_first[map][op] = 0xFFFF;
             else {
-                e->row_first[map][op] = first;
-                e->row_list[at++] = 0xFFFF;
+                d->row_first[map][op] = first;
+                d->row_list[at++] = 0xFFFF;
             }
         }
     return true;
 }
 
-struct engine *engine_new(const struct phys *phys, const struct cpu_features *features)
+struct decoder *decoder_new(void)
 {
     INVARIANT(rows[ROW_UD].body->loop[W32] == op_ud && rows[ROW_NM].body->loop[W32] == op_nm && rows[ROW_GP0].body->loop[W32] == op_gp0);
-    struct engine *e = calloc(1, sizeof *e);
-    if (!e) return NULL;
-    e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
-    e->arena = aligned_alloc(4096, BLOCK_ARENA);
-    e->pages = calloc(phys->pages, sizeof *e->pages);
-    if (!e->tables || !e->arena || !e->pages || !index_rows(e)) {
-        engine_free(e);
+    struct decoder *d = calloc(1, sizeof *d);
+    if (!d) return NULL;
+    if (!index_rows(d)) {
+        free(d);
         return NULL;
     }
-    memset(e->tables, 0, FAST_TABLES * sizeof *e->tables);
-    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // not clear yet
     static const ZydisMachineMode machine[3] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
                                                 ZYDIS_MACHINE_MODE_LONG_64};
     static const ZydisStackWidth width[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};
@@ -58,20 +61,17 @@ struct engine *engine_new(const struct phys *phys, const struct cpu_features *fe
                                            ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
                                            ZYDIS_DECODER_MODE_CLDEMOTE};
     for (unsigned i = 0; i < 3; i++) {
-        ZydisDecoderInit(&e->decoder[i], machine[i], width[i]);
-        for (unsigned k = 0; k < ARRAY_LEN(off); k++) ZydisDecoderEnableMode(&e->decoder[i], off[k], ZYAN_FALSE);
+        ZydisDecoderInit(&d->zydis[i], machine[i], width[i]);
+        for (unsigned k = 0; k < ARRAY_LEN(off); k++) ZydisDecoderEnableMode(&d->zydis[i], off[k], ZYAN_FALSE);
     }
-    return e;
+    return d;
 }
 
-void engine_free(struct engine *e)
+void decoder_free(struct decoder *d)
 {
-    if (!e) return;
-    free(e->tables);
-    free(e->arena);
-    free(e->pages);
-    free(e->row_list);
-    free(e);
+    if (!d) return;
+    free(d->row_list);
+    free(d);
 }
 
 static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
@@ -173,10 +173,6 @@ static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u3
 
 static void segment_prefix(const ZydisDecodedInstruction *z, struct insn *in, u32 mode)
 {
-    static const struct { ZydisInstructionAttributes a; u8 seg; } t[] = {
-        {ZYDIS_ATTRIB_HAS_SEGMENT_CS, SEG_CS}, {ZYDIS_ATTRIB_HAS_SEGMENT_SS, SEG_SS}, {ZYDIS_ATTRIB_HAS_SEGMENT_DS, SEG_DS},
-        {ZYDIS_ATTRIB_HAS_SEGMENT_ES, SEG_ES}, {ZYDIS_ATTRIB_HAS_SEGMENT_FS, SEG_FS}, {ZYDIS_ATTRIB_HAS_SEGMENT_GS, SEG_GS}};
-    (void)t;
     // Taken from the bytes: Zydis sets its attributes only where it deems the prefix effective.
     for (unsigned i = 0; i < z->raw.prefix_count; i++) {
         unsigned seg;
@@ -248,7 +244,7 @@ static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
 
 unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
 {
-    struct engine *e = v->d.engine;
+    const struct decoder *d = v->d.engine->decoder;
     ZydisDecodedInstruction z;
     u16 off = in->off;
     u8 idx = in->idx;
@@ -258,15 +254,12 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     in->osz = W32;
     if (n > 15) n = 15;
     ZydisDecoderContext ctx;
-    ZyanStatus st = ZydisDecoderDecodeInstruction(&e->decoder[mode & MODE_CODE], &ctx, bytes, n, &z);
+    ZyanStatus st = ZydisDecoderDecodeInstruction(&d->zydis[mode & MODE_CODE], &ctx, bytes, n, &z);
     if (st == ZYDIS_STATUS_NO_MORE_DATA) return n == 15 ? fault_insn(in, ROW_GP0, 15) : 0;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return fault_insn(in, ROW_GP0, 15);
     if (!ZYAN_SUCCESS(st)) return decode_without_zydis(v, bytes, n, mode, in);
-    if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
-        in->len = z.length;
-        if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW) return fault_insn(in, ROW_UD, z.length);
-        return fault_insn(in, ROW_UD, z.length); // VEX, EVEX, XOP: no feature that has them
-    }
+    if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return fault_insn(in, ROW_UD, z.length); // VEX, EVEX, XOP, 3DNow!: no feature that has them
 
     unsigned rep = 0;
     bool p66 = false, p67 = false, lock = false;
@@ -288,11 +281,11 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
     u8 mrm = (u8)(z.raw.modrm.mod << 6 | z.raw.modrm.reg << 3 | z.raw.modrm.rm);
     unsigned row = ROW_UD;
-    u16 at = e->row_first[map][z.opcode];
+    u16 at = d->row_first[map][z.opcode];
     if (at != 0xFFFF)
-        for (; e->row_list[at] != 0xFFFF; at++)
-            if (row_matches(&rows[e->row_list[at]], v->features, mode, rep, p66, modrm, mrm)) {
-                row = e->row_list[at];
+        for (; d->row_list[at] != 0xFFFF; at++)
+            if (row_matches(&rows[d->row_list[at]], v->features, mode, rep, p66, modrm, mrm)) {
+                row = d->row_list[at];
                 break;
             }
     if (row == ROW_UD) return fault_insn(in, ROW_UD, z.length);
@@ -326,13 +319,6 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         unsigned reg = (z.opcode & 7) | z.raw.rex.B << 3;
         in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
     }
-    segment_prefix(&z, in, mode);
-    u8 prefix_seg = in->seg;
-    bool seg_given = false;
-    for (unsigned i = 0; i < z.raw.prefix_count; i++) {
-        u8 p = z.raw.prefixes[i].value;
-        if (p == 0x64 || p == 0x65 || (!long64 && (p == 0x26 || p == 0x2E || p == 0x36 || p == 0x3E))) seg_given = true;
-    }
     if (modrm) {
         unsigned reg = z.raw.modrm.reg | z.raw.rex.R << 3;
         if (!in_opcode) {
@@ -343,10 +329,9 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
             else
                 in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
         }
-        if (mem) {
+        if (mem)
             memory_operand(&z, in, mode);
-            if (seg_given) in->seg = prefix_seg & 7;
-        } else {
+        else {
             unsigned rm = z.raw.modrm.rm | z.raw.rex.B << 3;
             if (row_has(r, 1 << KIND_W | 1 << KIND_U))
                 in->m = (u8)rm;
@@ -357,6 +342,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         }
     } else
         in->m = in->x = GPR_ZERO_OFF;
+    segment_prefix(&z, in, mode); // over the default of the operand's base
     // Immediates.
     if (z.raw.imm[0].size) {
         if (z.raw.imm[1].size) { // ENTER: level in imm2; far pointer: selector in imm2

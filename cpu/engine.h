@@ -3,8 +3,6 @@
 #ifndef CPU_ENGINE_H
 #define CPU_ENGINE_H
 
-#include <Zydis/Zydis.h>
-
 #include "cpu/insn.h"
 
 #define BLOCK_HASH_BITS 16
@@ -38,15 +36,12 @@ struct engine {
     struct generation generations[GENERATIONS]; // of each set, the ones used last come first
     u8 *arena;
     size_t arena_used;
-    struct block **pages; // by physical page: blocks that begin in it or (page_next2) reach into it
+    struct block **pages; // by physical page: blocks that begin in it
     struct block *hash[1u << BLOCK_HASH_BITS];
     struct jump_entry jump[1u << JUMP_BITS];
     u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine
     u64 lookups, links;
-    // decoding
-    u16 row_first[4][256]; // index into row_list; 0xFFFF: none
-    u16 *row_list;         // rows by (map, opcode), each list ended by 0xFFFF
-    ZydisDecoder decoder[3];
+    struct decoder *decoder; // cpu/decode.c
 };
 
 // A link within a page needs no generation: who runs in the page has its translation, and whatever changes that ends the block and
@@ -63,12 +58,15 @@ struct link { // the slot after a direct branch: where it goes, once resolved. [
 };
 _Static_assert(sizeof(struct link) == sizeof(struct insn), "a link takes the place of an instruction");
 
-struct engine *engine_new(const struct phys *phys, const struct cpu_features *features);
+struct engine *engine_new(const struct phys *phys);
 void engine_free(struct engine *e);
 
 // The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on fetch.
 RAISES struct block *block_find(struct vcpu *v);
 void block_flush(struct engine *e, const struct phys *phys); // forgets all blocks
+// The rows by opcode, and Zydis: made once, never written again. NULL: the host has no memory.
+struct decoder *decoder_new(void);
+void decoder_free(struct decoder *d);
 // Decodes one instruction of at most `n` bytes. `avail` short of the instruction: returns 0 (needs more bytes). Else its length.
 unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
 

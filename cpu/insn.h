@@ -9,7 +9,7 @@ typedef bool call_fn(struct vcpu *v, const struct insn *in);
 
 enum { W8, W16, W32, W64 };                // operand widths (osz, asz; asz is never W8)
 #define W_BYTES(w) (1u << (w))
-enum { FORM_REG, FORM_B, FORM_X, FORM_S, FORM_SLOW }; // register; base+disp; base+index*s+disp; the same with mask and segment base
+enum { FORM_REG, FORM_B, FORM_X, FORM_S }; // register; base+disp; base+index*s+disp; the same with mask and segment base
 
 struct insn { // 32 bytes
     exec_fn *exec;

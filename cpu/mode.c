@@ -37,7 +37,6 @@ u32 mode_compute(const struct vcpu *v)
         if (segment_whole(&s->seg[SEG_GS], true)) m |= MODE_GS_WHOLE;
     }
     if (s->cr0 & CR0_EM) m |= MODE_EM;
-    if (s->cr0 & CR0_MP) m |= MODE_MP;
     if (s->cr0 & CR0_TS) m |= MODE_TS;
     if (s->cr4 & CR4_OSFXSR) m |= MODE_OSFXSR;
     if (s->cr4 & CR4_OSXSAVE) m |= MODE_OSXSAVE;

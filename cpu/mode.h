@@ -11,13 +11,13 @@ enum {
     MODE_VM = 1 << 3,       // EFLAGS.VM
     MODE_CPL_SHIFT = 4, MODE_CPL = 3 << 4,
     MODE_STACK32 = 1 << 6,  // SS.B (outside 64-bit code)
-    MODE_FLAT = 1 << 7,     // ES, CS, SS, DS are flat: base 0, no limit, writable (always in 64-bit code)
-    MODE_EM = 1 << 8, MODE_MP = 1 << 9, MODE_TS = 1 << 10,
+    MODE_FLAT = 1 << 7,     // ES, CS, SS, DS are flat: base 0, no limit, the data segments writable (always in 64-bit code)
+    MODE_EM = 1 << 8, MODE_TS = 1 << 9,
     MODE_OSFXSR = 1 << 11, MODE_OSXSAVE = 1 << 12, MODE_UMIP = 1 << 13,
     MODE_GUEST = 1 << 14,   // VMX non-root operation
     MODE_FPUNMASK = 1 << 15, // MXCSR has an exception unmasked
     MODE_AC = 1 << 16,      // alignment checks active (CR0.AM, EFLAGS.AC, CPL 3)
-    MODE_STEP = 1 << 17,    // TF or an enabled DR7 breakpoint: every instruction runs in the loop
+    MODE_STEP = 1 << 17,    // TF: every instruction runs in the loop, one at a time (breakpoints in debug registers are not there yet)
     MODE_LMA = 1 << 18,     // IA-32e mode
     MODE_TSD = 1 << 19, MODE_PCE = 1 << 20, MODE_FSGSBASE = 1 << 21, MODE_PKE = 1 << 22, // bits of CR4
     MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on

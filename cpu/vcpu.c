@@ -24,7 +24,7 @@ struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_featur
     v->index = index;
     v->phys = phys;
     v->features = features;
-    v->d.engine = engine_new(phys, features);
+    v->d.engine = engine_new(phys);
     if (!v->d.engine) {
         free(v);
         return NULL;

@@ -225,6 +225,6 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
 
 void op_fwait(struct vcpu *v, const struct insn *in)
 {
-    if ((v->d.mode & (MODE_MP | MODE_TS)) == (MODE_MP | MODE_TS)) raise_fault(v, VEC_NM);
+    if ((v->s.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) raise_fault(v, VEC_NM);
     x87_wait(v);
 }

@@ -100,7 +100,7 @@ static bool claimed(const cs_insn *c)
 static void compare(struct tm *t, csh cs, cs_insn *c, const u8 *bytes, size_t size, const char *file)
 {
     const u32 mode = MODE_CODE64 | MODE_PE | MODE_LMA | MODE_FLAT | MODE_OSFXSR | MODE_OSXSAVE |
-                     MODE_FSGSBASE | MODE_PKE | MODE_MONITOR | MODE_MP;
+                     MODE_FSGSBASE | MODE_PKE | MODE_MONITOR;
     size_t at = 0;
     while (at < size) {
         const u8 *p = bytes + at;
