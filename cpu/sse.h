@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "cpu/fast.h"
+#include "cpu/bodies.h"
 #include "cpu/fp.h"
 #include "cpu/x87.h"
 
@@ -34,6 +34,18 @@ RAISES laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u3
 RAISES const void *sse_source(struct vcpu *v, const struct insn *in, struct x128 *tmp, unsigned size);
 RAISES void sse_store(struct vcpu *v, const struct insn *in, const void *from, unsigned size);
 RAISES const void *mmx_source(struct vcpu *v, const struct insn *in, u64 *tmp, unsigned size);
+
+// The source operand, checked or at speed, aligned or not: in a register, or in memory (checked: brought into *tmp). sse_missed says whether
+// it cannot be had at speed.
+ALWAYS_INLINE const void *sse_operand(struct vcpu *v, const struct insn *in, struct how h, struct x128 *tmp, unsigned size, bool align)
+{
+    if (!h.fast) return sse_source(v, in, tmp, size);
+    if (h.form == FORM_REG) return sse_reg(v, in->m);
+    u64 a = fast_ea(v, in, h.form);
+    if (align && unlikely(a & 15)) return NULL;
+    return fast_read(v, a, size);
+}
+ALWAYS_INLINE bool sse_missed(struct how h, const void *operand) { return h.fast && h.form != FORM_REG && unlikely(!operand); }
 
 // ---- MMX registers live in the significands of the x87 registers ----
 static inline u64 *mmx_reg(struct vcpu *v, unsigned n)
@@ -61,15 +73,12 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
     v->s.fpu.r[n & 7].se = 0xFFFF;
 }
 
-#define THREADED(name, call) static void name(struct vcpu *v, const struct insn *in) { if (unlikely(!(call))) TAIL exec_slow(v, in); TAIL in[1].exec(v, in + 1); }
-#define CALLABLE(name, call) __attribute__((section(".text.callable"))) static bool name(struct vcpu *v, const struct insn *in) { return call; }
-#define FAST(name, call) THREADED(name, call) CALLABLE(name##_call, call)
-#define LOOP(name, call) static void name(struct vcpu *v, const struct insn *in) { (void)(call); }
-
 // ---- cores ----
+typedef void sse_core(void *d, const void *s);
+typedef void sse_core_imm(void *d, const void *s, u8 imm);
 #if FP_HOST_X86
-#define CORE(name, ...)                                                                                                \
-    static inline __attribute__((always_inline)) void core_##name(void *d, const void *s)                              \
+#define CORE(core, insn, ...)                                                                                          \
+    ALWAYS_INLINE void core(void *d, const void *s)                                                                    \
     {                                                                                                                  \
         __VA_ARGS__                                                                                                    \
     }
@@ -79,84 +88,51 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
 #define S32  "m"(*(const u32 *)s)
 #define S16  "m"(*(const u16 *)s)
 #else
-#define CORE(name, ...)                                                                                                \
-    static inline void core_##name(void *d, const void *s)                                                             \
+#define CORE(core, insn, ...)                                                                                          \
+    static inline void core(void *d, const void *s)                                                                    \
     {                                                                                                                  \
-        panic("no host instruction for " #name);                                                                       \
+        panic("no host instruction for " insn);                                                                        \
     }
 #endif
 // 128-bit source; the same instruction on xmm0 and xmm1.
-#define CORE_X(name)                                                                                                   \
-    CORE(name, asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" #name " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"   \
-                            : D128 : S128 : "xmm0", "xmm1");)
+#define CORE_X(core, insn)                                                                                             \
+    CORE(core, insn, asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"\
+                                  : D128 : S128 : "xmm0", "xmm1");)
 // Narrower sources, read by the instruction itself.
-#define CORE_M(name, src)                                                                                              \
-    CORE(name, asm volatile("movups %0, %%xmm0\n\t" #name " %1, %%xmm0\n\tmovups %%xmm0, %0" : D128 : src : "xmm0");)
+#define CORE_M(core, insn, src)                                                                                        \
+    CORE(core, insn, asm volatile("movups %0, %%xmm0\n\t" insn " %1, %%xmm0\n\tmovups %%xmm0, %0" : D128 : src : "xmm0");)
 
-// ---- loop bodies from cores ----
-#define LOOP_INT(name, size)                                                                                           \
-    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
-    {                                                                                                                  \
-        struct x128 t;                                                                                                 \
-        const void *s = sse_source(v, in, &t, size);                                                                   \
-        core_##name(sse_reg(v, in->r), s);                                                                             \
-    }
-#define LOOP_FP(name, size, lanes)                                                                                     \
-    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
-    {                                                                                                                  \
-        struct x128 t, d = *sse_reg(v, in->r);                                                                         \
-        const void *s = sse_source(v, in, &t, size);                                                                   \
-        if (v->d.mode & MODE_FPUNMASK) {                                                                               \
-            fp_begin(v);                                                                                               \
-            core_##name(&d, s);                                                                                        \
-            fp_end(v, &d, lanes);                                                                                      \
-        } else {                                                                                                       \
-            core_##name(&d, s);                                                                                        \
-        }                                                                                                              \
-        *sse_reg(v, in->r) = d;                                                                                        \
-    }
-
-// ---- tail-threaded wrappers from cores (cpu/fast.h); with MODE_FPUNMASK decoding does not choose them ----
-ALWAYS_INLINE void *sse_fast_source(struct vcpu *v, const struct insn *in, unsigned form, unsigned size, bool align)
+// ---- bodies from cores; a source of 16 bytes must be aligned ----
+ALWAYS_INLINE bool sse_plain(struct vcpu *v, const struct insn *in, struct how h, sse_core *core, unsigned size) // no exceptions
 {
-    if (form == FORM_REG) return sse_reg(v, in->m);
-    u64 a = fast_ea(v, in, form);
-    if (align && unlikely(a & 15)) return NULL;
-    return fast_read(v, a, size);
+    struct x128 t;
+    const void *s = sse_operand(v, in, h, &t, size, size == 16);
+    if (sse_missed(h, s)) return false;
+    core(sse_reg(v, in->r), s);
+    return true;
 }
-ALWAYS_INLINE void *sse_fast_target(struct vcpu *v, const struct insn *in, unsigned form, unsigned size, bool align)
+// With MODE_FPUNMASK decoding chooses no form at speed.
+ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, sse_core *core, unsigned size, enum fp_lanes lanes)
 {
-    u64 a = fast_ea(v, in, form);
-    if (align && unlikely(a & 15)) return NULL;
-    return fast_write(v, a, size);
+    struct x128 t, d;
+    const void *s = sse_operand(v, in, h, &t, size, size == 16);
+    if (sse_missed(h, s)) return false;
+    if (h.fast || !(v->d.mode & MODE_FPUNMASK)) {
+        core(sse_reg(v, in->r), s);
+        return true;
+    }
+    d = *sse_reg(v, in->r);
+    fp_begin(v);
+    core(&d, s);
+    fp_end(v, &d, lanes);
+    *sse_reg(v, in->r) = d;
+    return true;
 }
-// FN(v, in, form, ...) in all forms, and the body that joins them with the loop function.
-#define FORMS(name, FN, ...)                                                                                           \
-    FAST(name##_r, FN(v, in, FORM_REG, __VA_ARGS__))                                                                   \
-    FAST(name##_b, FN(v, in, FORM_B, __VA_ARGS__))                                                                     \
-    FAST(name##_x, FN(v, in, FORM_X, __VA_ARGS__))                                                                     \
-    FAST(name##_s, FN(v, in, FORM_S, __VA_ARGS__))
-#define FORMS_OF(name) {name##_r, name##_b, name##_x, name##_s}
-#define CALLS_OF(name) {name##_r_call, name##_b_call, name##_x_call, name##_s_call}
-#define BODY_OF(name, loopfn)                                                                                          \
-    const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
-                                     .fast = {{{NULL}, FORMS_OF(name), FORMS_OF(name), FORMS_OF(name)}},               \
-                                     .call = {{NULL}, CALLS_OF(name), CALLS_OF(name), CALLS_OF(name)}};
-// Where the operand width counts: one set for 64 bits, one for everything else.
-#define BODY_OF_WIDTHS(name, loopfn)                                                                                   \
-    const struct body body_##name = {.loop = {loopfn, loopfn, loopfn, loopfn},                                         \
-                                     .fast = {{{NULL}, FORMS_OF(name##_32), FORMS_OF(name##_32), FORMS_OF(name##_64)}},\
-                                     .call = {{NULL}, CALLS_OF(name##_32), CALLS_OF(name##_32), CALLS_OF(name##_64)}};
-#define FAST_CORE(name, size, align)                                                                                   \
-    ALWAYS_INLINE bool fast_##name(struct vcpu *v, const struct insn *in, unsigned form, int unused)                   \
-    {                                                                                                                  \
-        const void *s = sse_fast_source(v, in, form, size, align);                                                     \
-        if (form != FORM_REG && unlikely(!s)) return false;                                                            \
-        core_##name(sse_reg(v, in->r), s);                                                                             \
-        return true;                                                                                                   \
-    }                                                                                                                  \
-    FORMS(name, fast_##name, 0)                                                                                        \
-    BODY_OF(name, op_##name)
+// One line an instruction: the name of its struct body, and the host's for it.
+#define SSE_PLAIN(name, insn)                CORE_X(name##_core, insn) BODY_X(name, sse_plain, name##_core, 16)
+#define SSE_PLAIN_M(name, insn, size, src)   CORE_M(name##_core, insn, src) BODY_X(name, sse_plain, name##_core, size)
+#define SSE_FP(name, insn, lanes)            CORE_X(name##_core, insn) BODY_X(name, sse_fp, name##_core, 16, lanes)
+#define SSE_FP_M(name, insn, size, src, lanes) CORE_M(name##_core, insn, src) BODY_X(name, sse_fp, name##_core, size, lanes)
 
 // ---- instructions with an immediate: a table of 256 eight-byte stubs on xmm0 and xmm1, one an immediate ----
 #if FP_HOST_X86

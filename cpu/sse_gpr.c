@@ -35,55 +35,29 @@ ALWAYS_INLINE u32 crc32c(u32 crc, u64 x, unsigned w)
 #endif
 }
 
-void op_popcnt(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool popcnt(struct vcpu *v, const struct insn *in, struct how h)
 {
-    u64 x = rm_load(v, in, in->osz);
-    reg_set(v, in->r, in->osz, count_bits(x));
+    u64 x;
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    reg_set(v, in->r, h.w, count_bits(x));
     v->s.fl = (u16)(0x200 | (x ? 0 : F_ZF));
+    return true;
 }
-void op_crc32_b(struct vcpu *v, const struct insn *in)
-{
-    REG64(v, in->r) = crc32c(REG32(v, in->r), rm_load(v, in, W8), W8);
-}
-void op_crc32(struct vcpu *v, const struct insn *in)
-{
-    REG64(v, in->r) = crc32c(REG32(v, in->r), rm_load(v, in, in->osz), in->osz);
-}
+BODY4(body_popcnt, popcnt)
 
-// The operand of a wrapper: false on a miss.
-#define OPERAND(x, w)                                                                                                  \
-    u64 x;                                                                                                             \
-    if (form == FORM_REG) {                                                                                            \
-        x = reg_get(v, in->m, w);                                                                                      \
-    } else {                                                                                                           \
-        const void *p_ = fast_read(v, fast_ea(v, in, form), W_BYTES(w));                                               \
-        if (unlikely(!p_)) return false;                                                                               \
-        x = host_load(p_, w);                                                                                          \
-    }
-ALWAYS_INLINE bool popcnt(struct vcpu *v, const struct insn *in, unsigned form, unsigned w)
+ALWAYS_INLINE bool crc32_byte(struct vcpu *v, const struct insn *in, struct how h)
 {
-    OPERAND(x, w)
-    reg_set(v, in->r, w, count_bits(x));
-    v->s.fl = (u16)(0x200 | (x ? 0 : F_ZF));
+    u64 x;
+    if (!source_rm(v, in, h, W8, &x)) return false;
+    REG64(v, in->r) = crc32c(REG32(v, in->r), x, W8);
     return true;
 }
-ALWAYS_INLINE bool crc32(struct vcpu *v, const struct insn *in, unsigned form, unsigned w)
+ALWAYS_INLINE bool crc32(struct vcpu *v, const struct insn *in, struct how h)
 {
-    OPERAND(x, w)
-    REG64(v, in->r) = crc32c(REG32(v, in->r), x, w);
+    u64 x;
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    REG64(v, in->r) = crc32c(REG32(v, in->r), x, h.w);
     return true;
 }
-FORMS(popcnt_16, popcnt, W16)
-FORMS(popcnt_32, popcnt, W32)
-FORMS(popcnt_64, popcnt, W64)
-const struct body body_popcnt = {.loop = {op_popcnt, op_popcnt, op_popcnt, op_popcnt},
-                                 .fast = {{{NULL}, FORMS_OF(popcnt_16), FORMS_OF(popcnt_32), FORMS_OF(popcnt_64)}},
-                                 .call = {{NULL}, CALLS_OF(popcnt_16), CALLS_OF(popcnt_32), CALLS_OF(popcnt_64)}};
-FORMS(crc32_16, crc32, W16)
-FORMS(crc32_32, crc32, W32)
-FORMS(crc32_64, crc32, W64)
-const struct body body_crc32 = {.loop = {op_crc32, op_crc32, op_crc32, op_crc32},
-                                .fast = {{{NULL}, FORMS_OF(crc32_16), FORMS_OF(crc32_32), FORMS_OF(crc32_64)}},
-                                .call = {{NULL}, CALLS_OF(crc32_16), CALLS_OF(crc32_32), CALLS_OF(crc32_64)}};
-FORMS(crc32_b, crc32, W8)
-BODY_OF(crc32_b, op_crc32_b)
+BODY_X(body_crc32_b, crc32_byte)
+BODY4(body_crc32, crc32)

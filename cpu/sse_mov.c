@@ -1,118 +1,170 @@
 // Moves of XMM registers, insertions and extractions, MXCSR, and the SSE instructions on general registers.
 #include "cpu/sse.h"
 
-// ---- whole registers; alignment by the row ----
-void op_xmm_load(struct vcpu *v, const struct insn *in)
+// ---- loads and stores: which part of the register, and what becomes of the rest ----
+// Stores `size` bytes of *from to the memory operand.
+ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h, const u64 *from, unsigned size, bool align)
 {
-    struct x128 t;
-    *sse_reg(v, in->r) = *(const struct x128 *)sse_source(v, in, &t, 16);
+    if (!h.fast) {
+        sse_store(v, in, from, size);
+        return true;
+    }
+    u64 a = fast_ea(v, in, h.form);
+    if (align && unlikely(a & 15)) return false;
+    void *p = fast_write(v, a, size);
+    if (unlikely(!p)) return false;
+    if (size == 16) *(whole128 *)p = *(const whole128 *)from;
+    else if (size == 8) *(u64 *)p = *from;
+    else *(u32 *)p = (u32)*from;
+    return true;
 }
-void op_xmm_store(struct vcpu *v, const struct insn *in)
-{
-    if (in->mem) sse_store(v, in, sse_reg(v, in->r), 16);
-    else *sse_reg(v, in->m) = *sse_reg(v, in->r);
-}
+// The low doubleword replaced.
+ALWAYS_INLINE u64 low32(u64 old, u64 x) { return (old & ~0xFFFFFFFFull) | (u32)x; }
 
-// ---- scalars: a load from memory clears the rest of the register, a move between registers keeps it ----
-void op_movss_load(struct vcpu *v, const struct insn *in)
+// MOVAPS, MOVUPS, MOVDQA, LDDQU and their like
+ALWAYS_INLINE bool xmm_load(struct vcpu *v, const struct insn *in, struct how h, bool align)
 {
     struct x128 t;
-    const struct x128 *s = sse_source(v, in, &t, 4);
-    struct x128 *d = sse_reg(v, in->r);
-    if (in->mem) *d = *s;
-    else memcpy(d, s, 4);
+    const void *s = sse_operand(v, in, h, &t, 16, align);
+    if (sse_missed(h, s)) return false;
+    *(whole128 *)sse_reg(v, in->r) = *(const whole128 *)s;
+    return true;
 }
-void op_movss_store(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool xmm_store(struct vcpu *v, const struct insn *in, struct how h, bool align)
 {
-    if (in->mem) sse_store(v, in, sse_reg(v, in->r), 4);
-    else memcpy(sse_reg(v, in->m), sse_reg(v, in->r), 4);
+    if (how_mem(in, h)) return store_mem(v, in, h, sse_reg(v, in->r)->q, 16, align);
+    *(whole128 *)sse_reg(v, in->m) = *(const whole128 *)sse_reg(v, in->r);
+    return true;
 }
-void op_movsd_load(struct vcpu *v, const struct insn *in)
+// MOVSS and MOVSD: a load from memory clears the rest of the register, a move between registers keeps it.
+ALWAYS_INLINE bool scalar_load(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
 {
     struct x128 t;
-    const struct x128 *s = sse_source(v, in, &t, 8);
-    struct x128 *d = sse_reg(v, in->r);
-    if (in->mem) *d = *s;
-    else d->q[0] = s->q[0];
+    const void *s = sse_operand(v, in, h, &t, size, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    u64 x = size == 4 ? *(const u32 *)s : *(const u64 *)s;
+    if (how_mem(in, h)) sse_put(d, x, 0);
+    else sse_put(d, size == 4 ? low32(d[0], x) : x, d[1]);
+    return true;
 }
-void op_movsd_store(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool scalar_store(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
 {
-    if (in->mem) sse_store(v, in, sse_reg(v, in->r), 8);
-    else sse_reg(v, in->m)->q[0] = sse_reg(v, in->r)->q[0];
+    const u64 *s = sse_reg(v, in->r)->q;
+    u64 *d = sse_reg(v, in->m)->q;
+    if (how_mem(in, h)) return store_mem(v, in, h, s, size, false);
+    sse_put(d, size == 4 ? low32(d[0], s[0]) : s[0], d[1]);
+    return true;
 }
+// MOVLPS, MOVLPD from memory; MOVHLPS
+ALWAYS_INLINE bool low_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    sse_put(d, s[how_mem(in, h) ? 0 : 1], d[1]);
+    return true;
+}
+// MOVHPS, MOVHPD from memory; MOVLHPS
+ALWAYS_INLINE bool high_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    sse_put(d, d[0], s[0]);
+    return true;
+}
+// MOVLPS, MOVLPD; MOVHPS, MOVHPD to memory
+ALWAYS_INLINE bool half_store(struct vcpu *v, const struct insn *in, struct how h, unsigned half)
+{
+    if (h.fast && h.form == FORM_REG) return false; // there is none
+    return store_mem(v, in, h, &sse_reg(v, in->r)->q[half], 8, false);
+}
+// MOVQ: the upper half becomes 0
+ALWAYS_INLINE bool quad_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    if (sse_missed(h, s)) return false;
+    sse_put(sse_reg(v, in->r), s[0], 0);
+    return true;
+}
+ALWAYS_INLINE bool quad_store(struct vcpu *v, const struct insn *in, struct how h)
+{
+    const u64 *s = sse_reg(v, in->r)->q;
+    if (how_mem(in, h)) return store_mem(v, in, h, s, 8, false);
+    sse_put(sse_reg(v, in->m), s[0], 0);
+    return true;
+}
+// MOVD, and MOVQ with general registers
+ALWAYS_INLINE bool int_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    u64 x;
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    sse_put(sse_reg(v, in->r), x, 0);
+    return true;
+}
+ALWAYS_INLINE bool int_store(struct vcpu *v, const struct insn *in, struct how h)
+{
+    return store_rm(v, in, h, h.w, sse_reg(v, in->r)->q[0]);
+}
+BODY_X(body_xmm_load, xmm_load, false)
+BODY_X(body_xmm_load_aligned, xmm_load, true)
+BODY_X(body_xmm_store, xmm_store, false)
+BODY_X(body_xmm_store_aligned, xmm_store, true)
+BODY_X(body_movss_load, scalar_load, 4)
+BODY_X(body_movss_store, scalar_store, 4)
+BODY_X(body_movsd_load, scalar_load, 8)
+BODY_X(body_movsd_store, scalar_store, 8)
+BODY_X(body_movlp_load, low_load)
+BODY_X(body_movhp_load, high_load)
+BODY_X(body_movlp_store, half_store, 0)
+BODY_X(body_movhp_store, half_store, 1)
+BODY_X(body_movq_load, quad_load)
+BODY_X(body_movq_store, quad_store)
+BODY_Y(body_movd_load, int_load)
+BODY_Y(body_movd_store, int_store)
 
-// ---- halves ----
-void op_movlp_load(struct vcpu *v, const struct insn *in) // MOVLPS/MOVLPD xmm, m64; MOVHLPS xmm, xmm
-{
-    struct x128 t;
-    const struct x128 *s = sse_source(v, in, &t, 8);
-    sse_reg(v, in->r)->q[0] = s->q[in->mem ? 0 : 1];
-}
-void op_movhp_load(struct vcpu *v, const struct insn *in) // MOVHPS/MOVHPD xmm, m64; MOVLHPS xmm, xmm
-{
-    struct x128 t;
-    const struct x128 *s = sse_source(v, in, &t, 8);
-    sse_reg(v, in->r)->q[1] = s->q[0];
-}
-void op_movlp_store(struct vcpu *v, const struct insn *in)
-{
-    sse_store(v, in, &sse_reg(v, in->r)->q[0], 8);
-}
-void op_movhp_store(struct vcpu *v, const struct insn *in)
-{
-    sse_store(v, in, &sse_reg(v, in->r)->q[1], 8);
-}
-
-// ---- MOVQ and MOVD ----
-void op_movq_load(struct vcpu *v, const struct insn *in)
-{
-    struct x128 t;
-    const struct x128 *s = sse_source(v, in, &t, 8);
-    *sse_reg(v, in->r) = (struct x128){{s->q[0], 0}};
-}
-void op_movq_store(struct vcpu *v, const struct insn *in)
-{
-    if (in->mem) sse_store(v, in, sse_reg(v, in->r), 8);
-    else *sse_reg(v, in->m) = (struct x128){{sse_reg(v, in->r)->q[0], 0}};
-}
 static unsigned int_width(const struct insn *in)
 {
     return in->osz == W64 ? W64 : W32;
 }
-void op_movd_load(struct vcpu *v, const struct insn *in)
-{
-    u64 x = rm_load(v, in, int_width(in));
-    *sse_reg(v, in->r) = (struct x128){{x, 0}};
-}
-void op_movd_store(struct vcpu *v, const struct insn *in)
-{
-    u64 x = sse_reg(v, in->r)->q[0];
-    rm_store(v, in, int_width(in), int_width(in) == W64 ? x : (u32)x);
-}
+// MOVNTI
 void op_movnti(struct vcpu *v, const struct insn *in)
 {
     rm_store(v, in, int_width(in), REG64(v, in->r));
 }
 
-// ---- sign masks ----
-void op_movmskps(struct vcpu *v, const struct insn *in)
+// ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----
+typedef u32 mask_core(const void *s);
+#if FP_HOST_X86
+#define MASK_CORE(core, insn)                                                                                          \
+    ALWAYS_INLINE u32 core(const void *s)                                                                              \
+    {                                                                                                                  \
+        u32 x;                                                                                                         \
+        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %0" : "=r"(x) : S128 : "xmm0");                            \
+        return x;                                                                                                      \
+    }
+#else
+#define MASK_CORE(core, insn)                                                                                          \
+    static inline u32 core(const void *s)                                                                              \
+    {                                                                                                                  \
+        panic("no host instruction for " insn);                                                                        \
+    }
+#endif
+ALWAYS_INLINE bool sign_mask(struct vcpu *v, const struct insn *in, struct how h, mask_core *core)
 {
-    const struct x128 *s = sse_reg(v, in->m);
-    u64 x = (s->q[0] >> 31 & 1) | (s->q[0] >> 63) << 1 | (s->q[1] >> 31 & 1) << 2 | (s->q[1] >> 63) << 3;
-    reg_set(v, in->r, W32, x);
+    REG64(v, in->r) = core(sse_reg(v, in->m));
+    return true;
 }
-void op_movmskpd(struct vcpu *v, const struct insn *in)
-{
-    const struct x128 *s = sse_reg(v, in->m);
-    reg_set(v, in->r, W32, (s->q[0] >> 63) | (s->q[1] >> 63) << 1);
-}
-void op_pmovmskb(struct vcpu *v, const struct insn *in)
-{
-    const u8 *s = (const u8 *)sse_reg(v, in->m);
-    u32 x = 0;
-    for (unsigned i = 0; i < 16; i++) x |= (u32)(s[i] >> 7) << i;
-    reg_set(v, in->r, W32, x);
-}
+MASK_CORE(movmskps, "movmskps")
+MASK_CORE(movmskpd, "movmskpd")
+MASK_CORE(pmovmskb, "pmovmskb") // what every string search reads
+BODY_X_REG(body_movmskps, sign_mask, movmskps)
+BODY_X_REG(body_movmskpd, sign_mask, movmskpd)
+BODY_X_REG(body_pmovmskb, sign_mask, pmovmskb)
 
 // ---- elements ----
 void op_pinsrb(struct vcpu *v, const struct insn *in)
@@ -120,11 +172,14 @@ void op_pinsrb(struct vcpu *v, const struct insn *in)
     u64 x = in->mem ? rm_load(v, in, W8) : REG64(v, in->m);
     ((u8 *)sse_reg(v, in->r))[in->imm & 15] = (u8)x;
 }
-void op_pinsrw(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool pinsrw(struct vcpu *v, const struct insn *in, struct how h)
 {
-    u64 x = in->mem ? rm_load(v, in, W16) : REG64(v, in->m);
+    u64 x;
+    if (!source_rm(v, in, h, W16, &x)) return false;
     ((u16 *)sse_reg(v, in->r))[in->imm & 7] = (u16)x;
+    return true;
 }
+BODY_X(body_pinsrw, pinsrw)
 void op_pinsrd(struct vcpu *v, const struct insn *in)
 {
     u64 x = rm_load(v, in, int_width(in));
@@ -154,10 +209,12 @@ void op_extractps(struct vcpu *v, const struct insn *in)
 {
     extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
 }
-void op_pextrw(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool pextrw(struct vcpu *v, const struct insn *in, struct how h)
 {
-    reg_set(v, in->r, W32, ((u16 *)sse_reg(v, in->m))[in->imm & 7]);
+    REG64(v, in->r) = ((const u16 *)sse_reg(v, in->m))[in->imm & 7];
+    return true;
 }
+BODY_X_REG(body_pextrw, pextrw)
 void op_insertps(struct vcpu *v, const struct insn *in)
 {
     struct x128 t;

@@ -2,10 +2,10 @@
 #include "cpu/sse.h"
 
 #if FP_HOST_X86
-IMM_TABLE(pcmpestrm, "0x66, 0x48, 0x0F, 0x3A, 0x60, 0xC1")
-IMM_TABLE(pcmpestri, "0x66, 0x48, 0x0F, 0x3A, 0x61, 0xC1")
-IMM_TABLE(pcmpistrm, "0x66, 0x0F, 0x3A, 0x62, 0xC1")
-IMM_TABLE(pcmpistri, "0x66, 0x0F, 0x3A, 0x63, 0xC1")
+IMM_TABLE(op_pcmpestrm, "0x66, 0x48, 0x0F, 0x3A, 0x60, 0xC1")
+IMM_TABLE(op_pcmpestri, "0x66, 0x48, 0x0F, 0x3A, 0x61, 0xC1")
+IMM_TABLE(op_pcmpistrm, "0x66, 0x0F, 0x3A, 0x62, 0xC1")
+IMM_TABLE(op_pcmpistri, "0x66, 0x0F, 0x3A, 0x63, 0xC1")
 
 struct string_result {
     struct x128 mask;
@@ -43,8 +43,9 @@ static u64 length(const struct vcpu *v, const struct insn *in, unsigned r)
     return in->osz == W64 ? v->s.gpr[r] : (u64)(s64)(s32)v->s.gpr[r];
 }
 
+// PCMPESTRM, PCMPISTRM, PCMPESTRI, PCMPISTRI
 #define STRING(name, writes_mask)                                                                                      \
-    void op_##name(struct vcpu *v, const struct insn *in)                                                              \
+    void name(struct vcpu *v, const struct insn *in)                                                                   \
     {                                                                                                                  \
         struct x128 t;                                                                                                 \
         const void *s = sse_source(v, in, &t, 16);                                                                     \
@@ -54,7 +55,7 @@ static u64 length(const struct vcpu *v, const struct insn *in, unsigned r)
         else reg_set(v, GPR_OFF(RCX), W32, r.index);                                                                   \
         v->s.fl = r.fl;                                                                                                \
     }
-STRING(pcmpestrm, true)
-STRING(pcmpistrm, true)
-STRING(pcmpestri, false)
-STRING(pcmpistri, false)
+STRING(op_pcmpestrm, true)
+STRING(op_pcmpistrm, true)
+STRING(op_pcmpestri, false)
+STRING(op_pcmpistri, false)
