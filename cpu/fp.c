@@ -46,7 +46,7 @@ void fp_enter(struct vcpu *v)
     v->d.host_mxcsr_valid = HOST_VALID | host_get();
     host_set(v->s.mxcsr | MXCSR_MASKS);
 #if FP_HOST_X86
-    asm volatile("fnclex"); // cpu/x87_light.c wants no exception flags left over
+    asm volatile("fnclex"); // the short way of cpu/x87.c wants no exception flags left over
 #endif
 }
 

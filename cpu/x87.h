@@ -42,11 +42,15 @@ static inline u16 x87_tags_full(u8 abridged)
     return x;
 }
 
-// ---- the short way (cpu/x87_light.c): false if the long way is needed; then nothing has changed ----
-bool x87_light_reg(struct vcpu *v, u8 op, u8 modrm);
-bool x87_light_load(struct vcpu *v, u8 op, u8 digit, void *mem);
-bool x87_light_store(struct vcpu *v, u8 op, u8 digit, void *mem, u16 *sw);
-void x87_light_stored(struct vcpu *v, u8 digit, u16 sw);
+// ---- two ways through an instruction that computes (cpu/x87.c). `flags`: the arithmetic flags in the layout of vcpu_state.fl ----
+// The short way says false if the long one is needed; then nothing has changed. `mem` holds the operand, or receives it.
+bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
+bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
+bool x87_short_store(struct fpu_state *f, u8 op, u8 digit, void *mem, u16 *sw); // changes nothing yet:
+void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw);                  // when memory has it
+void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
+void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
+bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem); // whether there is something to be stored
 
 #if defined(__x86_64__)
 // Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7 on (%rdi).

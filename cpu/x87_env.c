@@ -6,6 +6,29 @@
 
 #include "cpu/x87.h"
 
+// ---- the state ----
+void x87_init(struct fpu_state *f)
+{
+    f->fcw = FCW_RESET;
+    f->fsw = 0;
+    f->ftw = 0xFFFF;
+    f->fop = f->fcs = f->fds = 0;
+    f->fip = f->fdp = 0;
+}
+
+u16 x87_tags(const struct fpu_state *f)
+{
+    u16 x = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned tag = 0, exponent = f->r[i].se & 0x7FFF;
+        if ((f->ftw >> 2 * i & 3) == 3) tag = 3;
+        else if (exponent == 0 && f->r[i].m == 0) tag = 1;
+        else if (exponent == 0 || exponent == 0x7FFF || !(f->r[i].m >> 63)) tag = 2;
+        x |= (u16)(tag << 2 * i);
+    }
+    return x;
+}
+
 void op_fninit(struct vcpu *v, const struct insn *in)
 {
     x87_init(&v->s.fpu);
