@@ -359,4 +359,5 @@ void op_call_far_mem(struct vcpu *v, const struct insn *in)
     far_operand(v, in, &sel, &offset);
     far_call(v, sel, offset, in->osz);
 }
+// RETF
 void op_ret_far(struct vcpu *v, const struct insn *in) { far_return(v, in->osz, in->op == 0xCA ? (u16)in->imm : 0); }

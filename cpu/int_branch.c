@@ -115,22 +115,22 @@ CALLABLE(jcc_call_64, NEAR_JCC, W64, FORM_REG)
     const struct body name = {.loop = {jcc_checked, jcc_checked, jcc_checked, jcc_checked},                            \
                               .fast = {{{NULL}, {NULL}, {name##_r}, {name##_r}}},                                      \
                               .call = {{NULL}, {NULL}, {jcc_call_32}, {jcc_call_64}}};
-JCC(body_jo, 0)
-JCC(body_jno, 1)
-JCC(body_jb, 2)
-JCC(body_jae, 3)
-JCC(body_je, 4)
-JCC(body_jne, 5)
-JCC(body_jbe, 6)
-JCC(body_ja, 7)
-JCC(body_js, 8)
-JCC(body_jns, 9)
-JCC(body_jp, 10)
-JCC(body_jnp, 11)
-JCC(body_jl, 12)
-JCC(body_jge, 13)
-JCC(body_jle, 14)
-JCC(body_jg, 15)
+JCC(body_jo, 0) // JO
+JCC(body_jno, 1) // JNO
+JCC(body_jb, 2) // JB
+JCC(body_jae, 3) // JAE
+JCC(body_je, 4) // JE
+JCC(body_jne, 5) // JNE
+JCC(body_jbe, 6) // JBE
+JCC(body_ja, 7) // JA
+JCC(body_js, 8) // JS
+JCC(body_jns, 9) // JNS
+JCC(body_jp, 10) // JP
+JCC(body_jnp, 11) // JNP
+JCC(body_jl, 12) // JL
+JCC(body_jge, 13) // JGE
+JCC(body_jle, 14) // JLE
+JCC(body_jg, 15) // JG
 
 // ---- JMP and CALL, relative; RET ----
 #define RELATIVE(name, k)                                                                                              \

@@ -90,6 +90,7 @@ ALWAYS_INLINE bool cmov_body(struct vcpu *v, const struct insn *in, struct how h
     reg_set(v, in->r, h.w, cond(v->s.fl, in->op & 15) ? x : reg_get(v, in->r, h.w));
     return true;
 }
+// CMOVcc
 BODY4(body_cmov, cmov_body)
 
 ALWAYS_INLINE bool setcc_body(struct vcpu *v, const struct insn *in, struct how h)
@@ -116,6 +117,7 @@ ALWAYS_INLINE bool xchg_ra_body(struct vcpu *v, const struct insn *in, struct ho
     return true;
 }
 BODY4_REG(body_xchg_ra, xchg_ra_body)
+// XADD
 void op_xadd(struct vcpu *v, const struct insn *in)
 {
     struct rmw m;
@@ -132,6 +134,7 @@ void op_xadd(struct vcpu *v, const struct insn *in)
     }
     v->s.fl = f;
 }
+// CMPXCHG
 void op_cmpxchg(struct vcpu *v, const struct insn *in)
 {
     struct rmw m;
@@ -147,6 +150,7 @@ void op_cmpxchg(struct vcpu *v, const struct insn *in)
     }
     v->s.fl = f;
 }
+// CMPXCHG8B
 void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
 {
     u64 *g = v->s.gpr;
@@ -202,6 +206,7 @@ ALWAYS_INLINE bool cwd_body(struct vcpu *v, const struct insn *in, struct how h)
 }
 BODY4_REG(body_cwd, cwd_body)
 ALWAYS_INLINE bool nop_body(struct vcpu *v, const struct insn *in, struct how h) { return true; }
+// NOP, and the hints: PREFETCH, PREFETCHW
 BODY4(body_nop, nop_body)
 
 enum { FLAG_CLC, FLAG_STC, FLAG_CMC, FLAG_CLD, FLAG_STD };
@@ -216,12 +221,18 @@ ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, struct how h
     }
     return true;
 }
+// CLC
 BODY4_REG(body_clc, flag_body, FLAG_CLC)
+// STC
 BODY4_REG(body_stc, flag_body, FLAG_STC)
+// CMC
 BODY4_REG(body_cmc, flag_body, FLAG_CMC)
+// CLD
 BODY4_REG(body_cld, flag_body, FLAG_CLD)
+// STD
 BODY4_REG(body_std, flag_body, FLAG_STD)
 
+// SAHF
 void op_sahf(struct vcpu *v, const struct insn *in)
 {
     u16 ah = REG8(v, 1);
@@ -244,6 +255,7 @@ void op_xlat(struct vcpu *v, const struct insn *in)
     a = in->asz == W64 ? a : in->asz == W32 ? (u32)a : (u16)a;
     REG8(v, 0) = (u8)lin_load(v, seg_linear(v, in->seg, a, 1, ACC_READ), 1);
 }
+// SALC
 void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & F_CF ? 0xFF : 0; }
 
 // ---- the stack ----
@@ -281,6 +293,7 @@ void op_pop_m(struct vcpu *v, const struct insn *in)
     lin_store(v, seg_linear(v, in->seg, ea, W_BYTES(w), ACC_WRITE), W_BYTES(w), x);
     v->s.gpr[RSP] = after;
 }
+// PUSHA
 void op_pusha(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);
@@ -293,6 +306,7 @@ void op_pusha(struct vcpu *v, const struct insn *in)
     for (unsigned i = 0; i < 8; i++) lin_store(v, at[i], n, v->s.gpr[i]);
     stack_add(v, -(s64)(8 * n));
 }
+// POPA
 void op_popa(struct vcpu *v, const struct insn *in)
 {
     unsigned n = W_BYTES(in->osz);

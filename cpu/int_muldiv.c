@@ -31,6 +31,7 @@ static void multiply(struct vcpu *v, const struct insn *in, bool is_signed)
     v->s.fl = mul_flags(over, lo, w);
 }
 void op_mul(struct vcpu *v, const struct insn *in) { multiply(v, in, false); }
+// IMUL
 void op_imul1(struct vcpu *v, const struct insn *in) { multiply(v, in, true); }
 
 ALWAYS_INLINE bool imul_body(struct vcpu *v, const struct insn *in, struct how h, bool imm)
@@ -59,10 +60,12 @@ ALWAYS_INLINE bool imul_body(struct vcpu *v, const struct insn *in, struct how h
     reg_set(v, in->r, h.w, r);
     return true;
 }
+// IMUL
 BODY4(body_imul_GE, imul_body, false)
 BODY4(body_imul_GEI, imul_body, true)
 
 // ---- division: all flags undefined, left as they are ----
+// DIV
 void op_div(struct vcpu *v, const struct insn *in)
 {
     unsigned w = in->osz;
@@ -89,6 +92,7 @@ void op_div(struct vcpu *v, const struct insn *in)
         reg_set(v, GPR_OFF(RDX), w, n % d);
     }
 }
+// IDIV
 void op_idiv(struct vcpu *v, const struct insn *in)
 {
     unsigned w = in->osz, bits = width_bits(w);
@@ -184,6 +188,7 @@ BODY4(body_bsf, scan_body, false)
 BODY4(body_bsr, scan_body, true)
 
 // ---- decimal adjustments (SDM volume 2) ----
+// DAA, DAS
 void op_daa_das(struct vcpu *v, const struct insn *in)
 {
     bool sub = in->op == 0x2F, cf = v->s.fl & F_CF, af = v->s.fl & F_AF, carry = false;
@@ -202,6 +207,7 @@ void op_daa_das(struct vcpu *v, const struct insn *in)
     REG8(v, 0) = al;
     v->s.fl = (u16)(fl_result(al, W8) | (carry ? F_CF : 0) | (af ? F_AF : 0));
 }
+// AAA, AAS
 void op_aaa_aas(struct vcpu *v, const struct insn *in)
 {
     bool sub = in->op == 0x3F, adjust = (REG8(v, 0) & 15) > 9 || (v->s.fl & F_AF);
@@ -210,6 +216,7 @@ void op_aaa_aas(struct vcpu *v, const struct insn *in)
     u16 f = fl_result(REG8(v, 0), W8);
     v->s.fl = adjust ? f | F_CF | F_AF : f;
 }
+// AAM
 void op_aam(struct vcpu *v, const struct insn *in)
 {
     u8 d = (u8)in->imm, al = REG8(v, 0);
@@ -217,6 +224,7 @@ void op_aam(struct vcpu *v, const struct insn *in)
     REG16(v, 0) = (u16)((al / d) << 8 | al % d);
     v->s.fl = fl_result(REG8(v, 0), W8);
 }
+// AAD
 void op_aad(struct vcpu *v, const struct insn *in)
 {
     u8 al = (u8)(REG8(v, 0) + REG8(v, 1) * (u8)in->imm);

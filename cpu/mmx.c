@@ -149,6 +149,7 @@ void op_mmx_movq_load(struct vcpu *v, const struct insn *in)
     mmx_enter(v);
     mmx_write(v, in->r, x);
 }
+// MOVNTQ
 void op_mmx_movq_store(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);
@@ -173,12 +174,14 @@ void op_mmx_movd_store(struct vcpu *v, const struct insn *in)
     rm_store(v, in, in->osz == W64 ? W64 : W32, in->osz == W64 ? x : (u32)x);
     mmx_enter(v);
 }
+// MOVQ2DQ
 void op_movq2dq(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);
     *sse_reg(v, in->r) = (struct x128){{*mmx_reg(v, in->m), 0}};
     mmx_enter(v);
 }
+// MOVDQ2Q
 void op_movdq2q(struct vcpu *v, const struct insn *in)
 {
     mmx_wait(v);

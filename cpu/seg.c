@@ -239,7 +239,9 @@ static void store_selector(struct vcpu *v, const struct insn *in, u16 sel)
     else
         reg_set(v, in->m, in->osz, sel);
 }
+// SLDT
 void op_sldt(struct vcpu *v, const struct insn *in) { store_selector(v, in, v->s.seg[SEG_LDTR].sel); }
+// STR
 void op_str(struct vcpu *v, const struct insn *in) { store_selector(v, in, v->s.seg[SEG_TR].sel); }
 
 // The upper half of a 16-byte descriptor: its type field must be zero and the base canonical.
@@ -249,6 +251,7 @@ static void check_upper(struct vcpu *v, const struct segment *s, const struct de
     if ((d->raw_hi >> 40 & 0x1F) || !cpu_canonical_max(v, s->base)) raise_error(v, VEC_GP, error);
 }
 
+// LLDT
 void op_lldt(struct vcpu *v, const struct insn *in)
 {
     u16 sel = load_selector(v, in);
@@ -268,6 +271,7 @@ void op_lldt(struct vcpu *v, const struct insn *in)
     v->s.seg[SEG_LDTR] = s;
 }
 
+// LTR
 void op_ltr(struct vcpu *v, const struct insn *in)
 {
     u16 sel = load_selector(v, in);

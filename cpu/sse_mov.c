@@ -21,7 +21,7 @@ ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h
 // The low doubleword replaced.
 ALWAYS_INLINE u64 low32(u64 old, u64 x) { return (old & ~0xFFFFFFFFull) | (u32)x; }
 
-// MOVAPS, MOVUPS, MOVDQA, LDDQU and their like
+// MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ, MOVNTDQA; MOVUPS, MOVUPD, MOVDQU, LDDQU
 ALWAYS_INLINE bool xmm_load(struct vcpu *v, const struct insn *in, struct how h, bool align)
 {
     struct x128 t;
@@ -167,6 +167,7 @@ BODY_X_REG(body_movmskpd, sign_mask, movmskpd)
 BODY_X_REG(body_pmovmskb, sign_mask, pmovmskb)
 
 // ---- elements ----
+// PINSRB
 void op_pinsrb(struct vcpu *v, const struct insn *in)
 {
     u64 x = in->mem ? rm_load(v, in, W8) : REG64(v, in->m);
@@ -180,6 +181,7 @@ ALWAYS_INLINE bool pinsrw(struct vcpu *v, const struct insn *in, struct how h)
     return true;
 }
 BODY_X(body_pinsrw, pinsrw)
+// PINSRD
 void op_pinsrd(struct vcpu *v, const struct insn *in)
 {
     u64 x = rm_load(v, in, int_width(in));
@@ -192,6 +194,7 @@ static void extract(struct vcpu *v, const struct insn *in, unsigned w, u64 x)
     if (in->mem) rm_store(v, in, w, x);
     else reg_set(v, in->m, W64, x);
 }
+// PEXTRB
 void op_pextrb(struct vcpu *v, const struct insn *in)
 {
     extract(v, in, W8, ((u8 *)sse_reg(v, in->r))[in->imm & 15]);
@@ -200,11 +203,13 @@ void op_pextrw_store(struct vcpu *v, const struct insn *in)
 {
     extract(v, in, W16, ((u16 *)sse_reg(v, in->r))[in->imm & 7]);
 }
+// PEXTRD
 void op_pextrd(struct vcpu *v, const struct insn *in)
 {
     if (in->osz == W64) extract(v, in, W64, sse_reg(v, in->r)->q[in->imm & 1]);
     else extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
 }
+// EXTRACTPS
 void op_extractps(struct vcpu *v, const struct insn *in)
 {
     extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
@@ -215,6 +220,7 @@ ALWAYS_INLINE bool pextrw(struct vcpu *v, const struct insn *in, struct how h)
     return true;
 }
 BODY_X_REG(body_pextrw, pextrw)
+// INSERTPS
 void op_insertps(struct vcpu *v, const struct insn *in)
 {
     struct x128 t;
@@ -269,6 +275,7 @@ void op_stmxcsr(struct vcpu *v, const struct insn *in)
     lin_store(v, la, 4, v->s.mxcsr);
 }
 
+// LFENCE, MFENCE, SFENCE
 // Memory is strongly ordered here: every access is done when its instruction is.
 void op_fence(struct vcpu *v, const struct insn *in)
 {

@@ -36,6 +36,7 @@ void op_syscall(struct vcpu *v, const struct insn *in)
     cpu_attention(v);
 }
 
+// SYSRET
 void op_sysret(struct vcpu *v, const struct insn *in)
 {
     struct msr_state *m = &v->s.msr;
@@ -66,6 +67,7 @@ void op_sysenter(struct vcpu *v, const struct insn *in)
     cpu_attention(v);
 }
 
+// SYSEXIT
 void op_sysexit(struct vcpu *v, const struct insn *in)
 {
     struct msr_state *m = &v->s.msr;

@@ -161,6 +161,7 @@ void pkru_write(struct vcpu *v, u32 value)
     cpu_context_changed(v);
 }
 
+// RDPKRU
 void op_rdpkru(struct vcpu *v, const struct insn *in)
 {
     if ((u32)v->s.gpr[RCX]) raise_gp0(v);
@@ -168,6 +169,7 @@ void op_rdpkru(struct vcpu *v, const struct insn *in)
     v->s.gpr[RDX] = 0;
 }
 
+// WRPKRU
 void op_wrpkru(struct vcpu *v, const struct insn *in)
 {
     if ((u32)v->s.gpr[RCX] || (u32)v->s.gpr[RDX]) raise_gp0(v);

@@ -166,7 +166,9 @@ static void set_ac(struct vcpu *v, u64 ac)
     v->s.rflags = (v->s.rflags & ~(u64)FL_AC) | ac;
     cpu_mode_changed(v);
 }
+// CLAC
 void op_clac(struct vcpu *v, const struct insn *in) { set_ac(v, 0); }
+// STAC
 void op_stac(struct vcpu *v, const struct insn *in) { set_ac(v, FL_AC); }
 
 static bool v86_below_iopl3(const struct vcpu *v) { return v->d.mode & MODE_VM && (v->s.rflags & FL_IOPL) != FL_IOPL; }

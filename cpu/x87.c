@@ -463,6 +463,7 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
     note_all(v, in);
 }
 
+// FWAIT
 void op_fwait(struct vcpu *v, const struct insn *in)
 {
     if ((v->s.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) raise_fault(v, VEC_NM);

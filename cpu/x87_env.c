@@ -40,14 +40,17 @@ void op_fnclex(struct vcpu *v, const struct insn *in)
 void op_x87_nop(struct vcpu *v, const struct insn *in) // FENI, FDISI, FSETPM: of the 8087 and the 287
 {
 }
+// FNSTCW
 void op_fnstcw(struct vcpu *v, const struct insn *in)
 {
     lin_store(v, insn_linear(v, in, 2, ACC_WRITE), 2, v->s.fpu.fcw);
 }
+// FNSTSW
 void op_fnstsw(struct vcpu *v, const struct insn *in)
 {
     lin_store(v, insn_linear(v, in, 2, ACC_WRITE), 2, v->s.fpu.fsw);
 }
+// FNSTSW
 void op_fnstsw_ax(struct vcpu *v, const struct insn *in)
 {
     reg_set(v, GPR_OFF(RAX), W16, v->s.fpu.fsw);
@@ -149,6 +152,7 @@ void op_fnstenv(struct vcpu *v, const struct insn *in)
     x87_update_es(&v->s.fpu);
 }
 
+// FLDENV
 void op_fldenv(struct vcpu *v, const struct insn *in)
 {
     u8 buf[28];
