@@ -2,6 +2,7 @@
 // are written.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cpu/exec.h"
 #include "cpu/access.h"
@@ -13,25 +14,29 @@ struct engine *engine_new(const struct phys *phys)
 {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
+    void *arena = mmap(NULL, BLOCK_ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena != MAP_FAILED) e->arena = arena;
     e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
-    e->arena = aligned_alloc(4096, BLOCK_ARENA);
-    e->pages = calloc(phys->pages, sizeof *e->pages);
+    e->groups = calloc((phys->pages + GROUP_PAGES - 1) / GROUP_PAGES, sizeof *e->groups);
     e->decoder = decoder_new();
-    if (!e->tables || !e->arena || !e->pages || !e->decoder) {
+    if (!e->tables || !e->arena || !e->groups || !e->decoder) {
         engine_free(e);
         return NULL;
     }
-    memset(e->tables, 0, FAST_TABLES * sizeof *e->tables);
-    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // not clear yet
+    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // anything may be in it: cleared when it gets its key
     return e;
 }
 
 void engine_free(struct engine *e)
 {
     if (!e) return;
+    for (struct page_group *g = e->grouped, *next; g; g = next) {
+        next = g->next;
+        free(g);
+    }
+    free(e->groups);
+    if (e->arena) munmap(e->arena, BLOCK_ARENA);
     free(e->tables);
-    free(e->arena);
-    free(e->pages);
     decoder_free(e->decoder);
     free(e);
 }
@@ -42,26 +47,52 @@ static inline u32 block_hash(paddr pa, u32 mode)
     return (u32)(h >> (64 - BLOCK_HASH_BITS));
 }
 
-void block_flush(struct engine *e, const struct phys *phys)
+static struct page_code *page_code(const struct engine *e, paddr a) // NULL: no code of its 2 MiB was ever decoded
 {
-    memset(e->hash, 0, sizeof e->hash);
-    memset(e->jump, 0, sizeof e->jump);
-    memset(e->pages, 0, phys->pages * sizeof *e->pages);
-    memset(phys->code, 0, phys->pages * sizeof *phys->code);
-    e->arena_used = 0;
-    e->flushes++;
+    u64 n = a >> PAGE_SHIFT;
+    struct page_group *g = e->groups[n / GROUP_PAGES];
+    return g ? &g->page[n % GROUP_PAGES] : NULL;
 }
 
-static u64 line_mask(paddr first, u64 size) // lines of one page that [first, first+size) touches
+static struct page_code *page_code_make(struct engine *e, paddr a)
 {
-    unsigned a = (unsigned)(first & ~PAGE_MASK) / 64, b = (unsigned)((first + size - 1) & ~PAGE_MASK) / 64;
-    return (~0ull >> (63 - b)) & (~0ull << a);
+    u64 n = a >> PAGE_SHIFT;
+    struct page_group **g = &e->groups[n / GROUP_PAGES];
+    if (unlikely(!*g)) {
+        *g = calloc(1, sizeof **g);
+        if (!*g) panic("out of memory");
+        (*g)->start = n / GROUP_PAGES * GROUP_PAGES << PAGE_SHIFT;
+        (*g)->next = e->grouped;
+        e->grouped = *g;
+    }
+    return &(*g)->page[n % GROUP_PAGES];
+}
+
+u64 block_code_lines(const struct engine *e, paddr page)
+{
+    const struct page_code *p = page_code(e, page);
+    return p ? p->lines : 0;
+}
+
+void block_flush(struct engine *e, struct phys *phys)
+{
+    if (!e->arena_used) return; // and so no memory of the host is touched that nothing has needed yet
+    memset(e->hash, 0, sizeof e->hash);
+    memset(e->jump, 0, sizeof e->jump);
+    for (struct page_group *g = e->grouped; g; g = g->next)
+        for (unsigned i = 0; i < GROUP_PAGES; i++) {
+            if (!g->page[i].first) continue;
+            g->page[i] = (struct page_code){0};
+            phys_release(phys, g->start + i * PAGE_SIZE);
+        }
+    e->arena_used = 0;
+    e->flushes++;
 }
 
 static u64 block_lines(const struct block *b) // of the page that it begins in
 {
     u64 first = PAGE_SIZE - (b->pa & ~PAGE_MASK);
-    return line_mask(b->pa, b->crosses ? first : b->bytes);
+    return phys_lines(b->pa, b->crosses ? first : b->bytes);
 }
 
 static void block_kill(struct vcpu *v, struct block *b)
@@ -77,30 +108,23 @@ static void block_kill(struct vcpu *v, struct block *b)
     if (v->d.in && insn_block(v->d.in) == b) v->d.leave = v->d.attention = true; // the running block ends after this instruction
 }
 
-void cpu_code_written(struct vcpu *v, paddr a, u64 size)
+void block_code_written(struct vcpu *v, paddr a, u64 size)
 {
-    struct engine *e = v->d.engine;
-    while (size) {
-        u64 n = PAGE_SIZE - (a & ~PAGE_MASK);
-        if (n > size) n = size;
-        u64 page = a >> PAGE_SHIFT;
-        if (page < v->phys->pages && (v->phys->code[page] & line_mask(a, n))) {
-            u64 hit = line_mask(a, n), left = 0;
-            for (struct block **p = &e->pages[page]; *p;) {
-                struct block *b = *p;
-                u64 lines = b->n_check == BLOCK_DROPPED ? 0 : block_lines(b);
-                if (b->n_check == BLOCK_DROPPED || (lines & hit)) {
-                    if (b->n_check != BLOCK_DROPPED) block_kill(v, b);
-                    *p = b->page_next;
-                } else {
-                    left |= lines;
-                    p = &b->page_next;
-                }
-            }
-            v->phys->code[page] = left;
+    struct page_code *page = page_code(v->d.engine, a);
+    u64 hit = phys_lines(a, size), left = 0;
+    if (!page || !(page->lines & hit)) return;
+    for (struct block **p = &page->first; *p;) {
+        struct block *b = *p;
+        u64 lines = b->n_check == BLOCK_DROPPED ? 0 : block_lines(b);
+        if (b->n_check == BLOCK_DROPPED || (lines & hit)) {
+            if (b->n_check != BLOCK_DROPPED) block_kill(v, b);
+            *p = b->page_next;
+        } else {
+            left |= lines;
+            p = &b->page_next;
         }
-        a += n, size -= n;
     }
+    page->lines = left;
 }
 
 // Bytes of code from a physical address that may be no RAM (device memory, ROM that a device serves).
@@ -117,7 +141,15 @@ static struct block *arena_block(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     size_t need = sizeof(struct block) + (BLOCK_INSNS_MAX + 2) * sizeof(struct insn);
-    if (e->arena_used + need > BLOCK_ARENA) block_flush(e, v->phys);
+    if (unlikely(e->arena_used + need > e->arena_open)) {
+        // The host may have no more to give: then what there is must do.
+        if (e->arena_open < BLOCK_ARENA && mprotect(e->arena + e->arena_open, BLOCK_ARENA_STEP, PROT_READ | PROT_WRITE) == 0)
+            e->arena_open += BLOCK_ARENA_STEP;
+        else if (e->arena_open)
+            block_flush(e, v->phys);
+        else
+            panic("out of memory");
+    }
     return (struct block *)(e->arena + e->arena_used);
 }
 
@@ -140,6 +172,21 @@ static void mark_dead_flags(struct block *b)
 
 // Where a crossing block keeps the bytes of its second half: behind its instruction, what ends it, and their link.
 static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[3]; }
+
+// Makes a new block known: it can be found, and is dropped with its bytes. (Apart from block_build: that may raise, and so allocates
+// nothing.)
+static __attribute__((noinline)) void block_enter(struct vcpu *v, struct block *b)
+{
+    struct engine *e = v->d.engine;
+    u32 h = block_hash(b->pa, b->mode);
+    b->hash_next = e->hash[h];
+    e->hash[h] = b;
+    struct page_code *page = page_code_make(e, b->pa);
+    b->page_next = page->first;
+    page->first = b;
+    page->lines |= block_lines(b);
+    phys_guard_code(v->phys, b->pa, block_lines(b));
+}
 
 static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
 {
@@ -214,14 +261,7 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
     e->blocks_built++;
     if (!ram) return b; // never found again
 
-    u32 h = block_hash(pa, mode);
-    b->hash_next = e->hash[h];
-    e->hash[h] = b;
-    u64 page = pa >> PAGE_SHIFT;
-    b->page_next = e->pages[page];
-    e->pages[page] = b;
-    if (!v->phys->code[page]) tlbops_drop_page(v, page);
-    v->phys->code[page] |= block_lines(b);
+    block_enter(v, b);
     return b;
 }
 

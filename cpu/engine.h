@@ -6,7 +6,8 @@
 #include "cpu/insn.h"
 
 #define BLOCK_HASH_BITS 16
-#define BLOCK_ARENA     (192u << 20)
+#define BLOCK_ARENA     (192u << 20) // reserved; the host gives memory for what is used of it, in steps of
+#define BLOCK_ARENA_STEP (1u << 20)
 #define BLOCK_INSNS_MAX 64
 #define JUMP_BITS       13
 #define GENERATIONS     64 // in sets
@@ -26,6 +27,17 @@ struct generation { // (serial 0: of global pages) // the fetch generation of a 
 
 #define FAST_NOTED 31 // short-lived tables (world switches without VPIDs) are cleared where they were filled
 
+struct page_code { // of one physical page, as one processor knows it
+    struct block *first; // of those that begin in it (page_next)
+    u64 lines;           // that they were decoded from
+};
+#define GROUP_PAGES 512 // 2 MiB
+struct page_group {
+    struct page_group *next;
+    paddr start;
+    struct page_code page[GROUP_PAGES];
+};
+
 struct engine {
     struct fast_tlb *tables; // FAST_TABLES
     struct fast_key keys[FAST_TABLES];
@@ -35,10 +47,12 @@ struct engine {
     u32 next_gen;
     struct generation generations[GENERATIONS]; // of each set, the ones used last come first
     u8 *arena;
-    size_t arena_used;
-    struct block **pages; // by physical page: blocks that begin in it
+    size_t arena_used; // bytes
+    struct page_group **groups; // by physical address; NULL where no code has been
     struct block *hash[1u << BLOCK_HASH_BITS];
     struct jump_entry jump[1u << JUMP_BITS];
+    struct page_group *grouped; // those that there are
+    size_t arena_open;          // bytes of the arena that the host has been asked for
     u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine
     u64 lookups, links;
     struct decoder *decoder; // cpu/decode.c
@@ -63,7 +77,11 @@ void engine_free(struct engine *e);
 
 // The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on fetch.
 RAISES struct block *block_find(struct vcpu *v);
-void block_flush(struct engine *e, const struct phys *phys); // forgets all blocks
+void block_flush(struct engine *e, struct phys *phys); // forgets all blocks
+// For the processor's subscription to its memory: drops the blocks decoded from [a, a + size), in one page; and the lines of a page
+// that blocks are left of.
+void block_code_written(struct vcpu *v, paddr a, u64 size);
+u64 block_code_lines(const struct engine *e, paddr page);
 // The rows by opcode, and Zydis: made once, never written again. NULL: the host has no memory.
 struct decoder *decoder_new(void);
 void decoder_free(struct decoder *d);

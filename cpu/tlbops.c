@@ -170,12 +170,13 @@ void cpu_drop_fast(struct vcpu *v)
     cpu_context_changed(v);
 }
 
-// Forgets a page in every table.
+// Forgets a page in every table. (One without a key is cleared before it is used.)
 static void fast_forget_page(struct vcpu *v, u64 lpage)
 {
     struct engine *e = v->d.engine;
     u64 la = lpage << PAGE_SHIFT;
     for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (!e->keys[i].serial) continue;
         struct fast_entry *f = &e->tables[i].e[fast_index(la)];
         if (f->read == la) f->read = FAST_NONE;
         if (f->write == la) f->write = FAST_NONE;
@@ -206,7 +207,7 @@ void cpu_a20_changed(struct vcpu *v)
     cpu_drop_fast(v);
 }
 
-void tlbops_drop_page(struct vcpu *v, paddr page)
+void tlbops_drop_page(struct vcpu *v, u64 page)
 {
     // By physical page: the page now holds code (or is watched): no table may store to it directly.
     struct engine *e = v->d.engine;
@@ -223,8 +224,10 @@ void tlbops_drop_page(struct vcpu *v, paddr page)
 void tlbops_drop_writes(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    for (u32 i = 0; i < FAST_TABLES; i++)
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (!e->keys[i].serial) continue;
         for (u32 k = 0; k < FAST_SIZE; k++) e->tables[i].e[k].write = FAST_NONE;
+    }
 }
 
 // The entry of the architectural TLB went away: so do its fast entries.

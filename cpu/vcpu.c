@@ -9,11 +9,21 @@
 #include "cpu/system.h"
 #include "vmx/intercept.h"
 
+// ---- its subscription to the memory that it shares ----
 static void memory_written(void *opaque, paddr a, u64 size)
 {
     struct vcpu *v = opaque;
-    cpu_code_written(v, a, size);
+    block_code_written(v, a, size);
     vmx_memory_written(v, a, size);
+}
+
+static void page_guarded(void *opaque, paddr page) { tlbops_drop_page(opaque, page >> PAGE_SHIFT); }
+
+static u64 page_keeps(void *opaque, paddr page, bool *watched)
+{
+    const struct vcpu *v = opaque;
+    if (vmx_watches(v, page)) *watched = true;
+    return block_code_lines(v->d.engine, page);
 }
 
 struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_features *features)
@@ -32,10 +42,8 @@ struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_featur
 #if defined(MATRYOSHKA_SANITIZE) && !defined(__clang__)
     v->loop_engine = true; // gcc promises no sibling calls there; clang has musttail
 #endif
-    if (!phys->written) {
-        phys->written = memory_written;
-        phys->written_opaque = v;
-    }
+    v->subscriber = (struct phys_subscriber){v, memory_written, page_guarded, page_keeps, NULL};
+    phys_subscribe(phys, &v->subscriber);
     vcpu_reset(v, false);
     return v;
 }
@@ -43,9 +51,10 @@ struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_featur
 void vcpu_free(struct vcpu *v)
 {
     if (!v) return;
-    if (v->phys->written_opaque == v) v->phys->written = NULL;
-    engine_free(v->d.engine);
+    block_flush(v->d.engine, v->phys);
     vmx_free(v);
+    phys_unsubscribe(v->phys, &v->subscriber);
+    engine_free(v->d.engine);
     free(v);
 }
 
@@ -55,6 +64,7 @@ static struct segment segment_reset(u16 sel, u64 base, u32 ar) { return (struct 
 void vcpu_reset(struct vcpu *v, bool init)
 {
     struct vcpu_state *s = &v->s;
+    if (v->vmx) vmx_unwatch(v);
     struct { // what INIT keeps: the whole state, with its TLBs, is more than a small stack holds
         u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2];
         struct fpu_state fpu;

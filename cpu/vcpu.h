@@ -187,6 +187,7 @@ struct vcpu {
     struct vcpu_derived d;
     unsigned index;
     struct phys *phys;
+    struct phys_subscriber subscriber; // to its notices
     const struct cpu_board_ops *board;
     void *board_opaque;
     u64 *clock_now;        // the board's clock: written before every access to a device
@@ -247,13 +248,12 @@ void cpu_segment_loaded(struct vcpu *v);  // a data segment alone: nothing but t
 void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
                                           // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
 void cpu_drop_fast(struct vcpu *v);       // fast tables and fetch links of all contexts (APIC base, watched pages)
-void tlbops_drop_page(struct vcpu *v, u64 page); // page number: no direct stores to it from now on (code, watched, a VMCS)
+void tlbops_drop_page(struct vcpu *v, u64 page); // page number: no direct stores by this processor (phys_subscriber.guarded)
 void tlbops_drop_writes(struct vcpu *v);         // no direct stores anywhere (dirty tracking starts anew)
 void cpu_tlb_flushed(struct vcpu *v);     // after any invalidation of the architectural TLBs: what mirrored it goes
 void cpu_a20_changed(struct vcpu *v);     // after phys->a20_masked changed
 void cpu_attention(struct vcpu *v);       // recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)
 void cpu_drop_derived(struct vcpu *v);    // everything derived
-void cpu_code_written(struct vcpu *v, paddr a, u64 size); // bytes of a page with code lines changed
 
 // ---- running (cpu/run.c) ----
 enum run_exit { RUN_BUDGET, RUN_STOP, RUN_HALTED, RUN_SHUTDOWN };

@@ -100,11 +100,71 @@ static void mmio_write(struct phys *p, unsigned cpu, paddr a, unsigned size, u64
     p->ops->mmio_write(p->ops_opaque, cpu, a, size, value);
 }
 
+// ---- subscribers ----
+
+void phys_subscribe(struct phys *p, struct phys_subscriber *s)
+{
+    struct phys_subscriber **last = &p->subscribers;
+
+    while (*last) last = &(*last)->next;
+    s->next = NULL;
+    *last = s;
+}
+
+void phys_unsubscribe(struct phys *p, struct phys_subscriber *s)
+{
+    for (struct phys_subscriber **at = &p->subscribers; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            return;
+        }
+}
+
+static void guard(struct phys *p, paddr page)
+{
+    for (struct phys_subscriber *s = p->subscribers; s; s = s->next) s->guarded(s->opaque, page);
+}
+
+void phys_guard_code(struct phys *p, paddr page, u64 lines)
+{
+    if (!phys_code_or_watch(p, page)) guard(p, page);
+    p->code[page >> PAGE_SHIFT] |= lines;
+}
+
+void phys_watch(struct phys *p, paddr page)
+{
+    u64 n = page >> PAGE_SHIFT;
+
+    if (!phys_code_or_watch(p, page)) guard(p, page);
+    p->watch[n / 64] |= BIT(n % 64);
+}
+
+// Asks everybody anew: what one has given up another may still keep.
+void phys_release(struct phys *p, paddr page)
+{
+    u64 n = page >> PAGE_SHIFT, lines = 0;
+    bool watched = false;
+
+    for (struct phys_subscriber *s = p->subscribers; s; s = s->next) lines |= s->keeps(s->opaque, page, &watched);
+    p->code[n] &= lines; // nothing becomes guarded here
+    if (!watched) p->watch[n / 64] &= ~BIT(n % 64);
+}
+
+static void tell_written(struct phys *p, paddr a, u64 size)
+{
+    bool hit = p->code[a >> PAGE_SHIFT] & phys_lines(a, size);
+
+    for (struct phys_subscriber *s = p->subscribers; s; s = s->next) s->written(s->opaque, a, size);
+    if (hit) phys_release(p, a);
+}
+
 void phys_changing(struct phys *p, paddr a, u64 size)
 {
-    if (unlikely(phys_code_or_watch(p, a)) && p->written) p->written(p->written_opaque, a, size);
+    if (unlikely(phys_code_or_watch(p, a))) tell_written(p, a, size);
     phys_mark_dirty(p, a);
 }
+
+// ---- spans ----
 
 static u64 in_page(paddr a, u64 size) // how much of [a, a + size) lies in the page of `a`
 {
@@ -112,8 +172,6 @@ static u64 in_page(paddr a, u64 size) // how much of [a, a + size) lies in the p
 
     return size < left ? size : left;
 }
-
-// ---- spans ----
 
 void phys_read(struct phys *p, unsigned cpu, paddr a, void *buf, u64 size)
 {

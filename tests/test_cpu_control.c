@@ -272,19 +272,22 @@ static void processor_after_reset_and_init(void **state)
     t->v->index = 0;
 }
 
-// The memory tells one processor of stores into code; when that one goes, nobody is told any more.
+// Every processor is told of stores into code; one that goes is told no more, and of its code nothing is left.
 static void a_freed_processor_is_told_nothing(void **state)
 {
     struct vcpu *second = vcpu_new(1, &t->p, &t->f);
-    assert_ptr_equal(t->p.written_opaque, t->v);
+    assert_ptr_equal(t->p.subscribers, &t->v->subscriber);
+    assert_ptr_equal(t->p.subscribers->next, &second->subscriber);
+    second->s.activity = ACTIVITY_ACTIVE, second->s.seg[SEG_CS] = (struct segment){.limit = 0xFFFF, .ar = second->s.seg[SEG_CS].ar};
+    second->s.rip = 0x8000; // real mode, in a page that nobody else runs in
+    t->p.ram[second->s.rip] = 0xF4;
+    cpu_mode_changed(second);
+    assert_int_equal(vcpu_run(second, 10), RUN_HALTED);
+    assert_int_not_equal(t->p.code[0x8], 0);
     vcpu_free(second);
-    assert_non_null(t->p.written);
-    assert_ptr_equal(t->p.written_opaque, t->v);
-    t->p.written = NULL;
-    second = vcpu_new(1, &t->p, &t->f);
-    assert_ptr_equal(t->p.written_opaque, second);
-    vcpu_free(second);
-    assert_null(t->p.written);
+    assert_int_equal(t->p.code[0x8], 0);
+    assert_ptr_equal(t->p.subscribers, &t->v->subscriber);
+    assert_null(t->p.subscribers->next);
 }
 
 static struct { u64 at[8]; unsigned n; u64 *clock; } seen; // the time that the board sees at each access

@@ -176,6 +176,10 @@ static void test_mmio_pieces(void **state)
 
 struct told {
     struct phys *p;
+    u64 lines[8]; // that it keeps, by page
+    u8 watch;     // pages
+    paddr guarded;
+    unsigned guards;
     paddr a[8];
     u64 size[8];
     u8 old[8]; // first byte at the time of the call
@@ -189,6 +193,24 @@ static void on_written(void *opaque, paddr a, u64 size)
     t->size[t->n] = size;
     t->old[t->n++] = t->p->ram[a];
 }
+static void on_guarded(void *opaque, paddr page)
+{
+    struct told *t = opaque;
+
+    t->guarded = page;
+    t->guards++;
+}
+static u64 kept(void *opaque, paddr page, bool *watched)
+{
+    struct told *t = opaque;
+
+    if (t->watch >> (page >> PAGE_SHIFT) & 1) *watched = true;
+    return t->lines[page >> PAGE_SHIFT];
+}
+static struct phys_subscriber subscriber(struct told *t)
+{
+    return (struct phys_subscriber){t, on_written, on_guarded, kept, NULL};
+}
 
 static void test_written_and_dirty(void **state)
 {
@@ -199,8 +221,8 @@ static void test_written_and_dirty(void **state)
 
     (void)state;
     assert_true(phys_init(&p, MIB, &why));
-    p.written = on_written;
-    p.written_opaque = &t;
+    struct phys_subscriber s = subscriber(&t);
+    phys_subscribe(&p, &s);
     memset(buf, 0x77, sizeof(buf));
 
     phys_write64(&p, 0, 0x5000, 1);
@@ -209,8 +231,10 @@ static void test_written_and_dirty(void **state)
     phys_dirty_clear(&p);
     assert_int_equal(p.dirty[0], 0);
 
-    p.code[6] = 1ull << 9; // one line of page 6 holds code
-    p.watch[0] |= 1ull << 7;
+    t.lines[6] = 1ull << 9; // one line of page 6 holds code
+    phys_guard_code(&p, 0x6000, t.lines[6]);
+    t.watch = 1 << 7;
+    phys_watch(&p, 0x7123);
     memset(p.ram + 0x6000, 0x11, 0x2000);
     phys_write8(&p, 0, 0x6000, 0x22); // a store into another line is told too: whoever listens looks at the line
     assert_int_equal(t.n, 1);
@@ -239,6 +263,70 @@ static void test_written_and_dirty(void **state)
     phys_free(&p);
 }
 
+// Two who keep something: both are told of everything, and what one gives up stays guarded for the other.
+static void test_two_subscribers(void **state)
+{
+    struct phys p;
+    const char *why;
+
+    (void)state;
+    assert_true(phys_init(&p, MIB, &why));
+    struct told t[2] = {{.p = &p}, {.p = &p}};
+    struct phys_subscriber s[2] = {subscriber(&t[0]), subscriber(&t[1])};
+    for (unsigned i = 0; i < 2; i++) phys_subscribe(&p, &s[i]);
+
+    t[0].lines[2] = 3;
+    phys_guard_code(&p, 0x2040, 3);
+    t[1].lines[2] = 6;
+    phys_guard_code(&p, 0x2080, 6);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(t[i].guards, 1); // the second line found the page guarded
+        assert_int_equal(t[i].guarded >> PAGE_SHIFT, 2);
+    }
+    assert_int_equal(p.code[2], 7);
+    phys_write8(&p, 0, 0x2800, 1); // not a line of either
+    assert_true(t[0].n == 1 && t[1].n == 1 && p.code[2] == 7);
+    t[0].lines[2] = 0; // as it does when told
+    phys_write8(&p, 0, 0x2000, 1);
+    assert_true(t[0].n == 2 && t[1].n == 2);
+    assert_int_equal(p.code[2], 6);
+    t[1].lines[2] = 0;
+    phys_release(&p, 0x2000);
+    assert_int_equal(p.code[2], 0);
+    t[0].lines[2] = 1; // but what was not guarded does not become so
+    phys_release(&p, 0x2000);
+    assert_int_equal(p.code[2], 0);
+
+    t[0].watch = t[1].watch = 1 << 3;
+    phys_watch(&p, 0x3000);
+    phys_watch(&p, 0x3000);
+    assert_true(t[0].guards == 2 && t[1].guards == 2);
+    t[0].watch = 0;
+    phys_release(&p, 0x3FFF);
+    assert_true(phys_code_or_watch(&p, 0x3000));
+    t[1].watch = 0;
+    phys_release(&p, 0x3000);
+    assert_false(phys_code_or_watch(&p, 0x3000));
+
+    t[0].n = t[1].n = 0;
+    t[1].watch = 1 << 3;
+    phys_watch(&p, 0x3000);
+    phys_unsubscribe(&p, &s[0]);
+    phys_write8(&p, 0, 0x3000, 1);
+    assert_true(t[0].n == 0 && t[1].n == 1);
+    phys_unsubscribe(&p, &s[1]);
+    assert_null(p.subscribers);
+    phys_free(&p);
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    assert_true(phys_lines(0x1000, 1) == 1 && phys_lines(0x103F, 1) == 1 && phys_lines(0x103F, 2) == 3);
+    assert_true(phys_lines(0x1FFF, 1) == BIT(63) && phys_lines(0x1FBF, 0x41) == 3ull << 62);
+    assert_true(phys_lines(0x1000, PAGE_SIZE) == UINT64_MAX);
+}
+
 static void test_a20(void **state)
 {
     struct phys p = {.a20_masked = true};
@@ -255,7 +343,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),       cmocka_unit_test(test_two_machines),
         cmocka_unit_test(test_scalars_and_spans), cmocka_unit_test(test_mmio_pieces),
-        cmocka_unit_test(test_written_and_dirty), cmocka_unit_test(test_a20),
+        cmocka_unit_test(test_written_and_dirty), cmocka_unit_test(test_two_subscribers),
+        cmocka_unit_test(test_lines), cmocka_unit_test(test_a20),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,20 +24,12 @@ void vmx_reset(struct vcpu *v)
 
 void vmx_free(struct vcpu *v)
 {
+    vmx_unwatch(v);
     free(v->vmx);
     v->vmx = NULL;
 }
 
 void vmx_drop(struct vcpu *v) { v->vmx->region = NULL; }
-
-static void watch(struct phys *p, paddr a, bool on)
-{
-    u64 page = a >> PAGE_SHIFT, bit = BIT(page % 64);
-    if (on)
-        p->watch[page / 64] |= bit;
-    else
-        p->watch[page / 64] &= ~bit;
-}
 
 void vmx_control_decode(struct vcpu *v)
 {
@@ -46,10 +38,7 @@ void vmx_control_decode(struct vcpu *v)
     if (!r) panic("no current VMCS to decode");
     const struct vmcs_fields *f = &r->f;
 
-    if (!(v->phys->watch[v->s.vmx.vmcs_pointer >> PAGE_SHIFT >> 6] >> (v->s.vmx.vmcs_pointer >> PAGE_SHIFT & 63) & 1)) {
-        watch(v->phys, v->s.vmx.vmcs_pointer, true);
-        tlbops_drop_page(v, v->s.vmx.vmcs_pointer >> PAGE_SHIFT);
-    }
+    phys_watch(v->phys, v->s.vmx.vmcs_pointer);
     c->region = r;
     c->pin = f->PIN_BASED_CONTROLS;
     c->proc = f->PRIMARY_PROC_BASED_CONTROLS;
@@ -82,8 +71,7 @@ void vmx_control_decode(struct vcpu *v)
 
 void vmx_set_current(struct vcpu *v, paddr vmcs)
 {
-    paddr old = v->s.vmx.vmcs_pointer;
-    if (old != VMX_NO_POINTER && old != vmcs) watch(v->phys, old, false);
+    if (v->s.vmx.vmcs_pointer != vmcs) vmx_unwatch(v);
     v->s.vmx.vmcs_pointer = vmcs;
     v->vmx->region = NULL;
     if (vmcs != VMX_NO_POINTER) vmx_control_decode(v);
@@ -92,14 +80,30 @@ void vmx_set_current(struct vcpu *v, paddr vmcs)
 void vmx_region_written(struct vcpu *v)
 {
     paddr a = v->s.vmx.vmcs_pointer;
+    if (unlikely(v->phys->code[a >> PAGE_SHIFT] || v->phys->subscribers->next)) { // somebody else may want to know
+        struct vmcs_region *own = v->vmx->region;
+        phys_changing(v->phys, a, PAGE_SIZE);
+        v->vmx->region = own;
+    }
     phys_mark_dirty(v->phys, a);
-    if (unlikely(v->phys->code[a >> PAGE_SHIFT])) cpu_code_written(v, a, PAGE_SIZE);
+}
+
+bool vmx_watches(const struct vcpu *v, paddr page)
+{
+    return v->s.vmx.vmcs_pointer != VMX_NO_POINTER && v->s.vmx.vmcs_pointer >> PAGE_SHIFT == page >> PAGE_SHIFT;
 }
 
 void vmx_memory_written(struct vcpu *v, paddr a, u64 size)
 {
     paddr r = v->s.vmx.vmcs_pointer;
     if (r != VMX_NO_POINTER && a < r + PAGE_SIZE && a + size > r) v->vmx->region = NULL;
+}
+
+void vmx_unwatch(struct vcpu *v)
+{
+    paddr old = v->s.vmx.vmcs_pointer;
+    v->s.vmx.vmcs_pointer = VMX_NO_POINTER;
+    if (phys_is_ram(v->phys, old)) phys_release(v->phys, old);
 }
 
 void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)

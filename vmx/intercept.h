@@ -88,6 +88,8 @@ void vmx_reset(struct vcpu *v); // allocates v->vmx the first time
 void vmx_free(struct vcpu *v);
 void vmx_drop(struct vcpu *v);  // drops decoded controls
 void vmx_memory_written(struct vcpu *v, paddr a, u64 size);
+bool vmx_watches(const struct vcpu *v, paddr page); // its current VMCS is there
+void vmx_unwatch(struct vcpu *v);                   // it has none from now on, whoever else has it
 bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value); // 480h-493h; false: not a VMX MSR or #GP
 
 #endif
