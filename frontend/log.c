@@ -8,6 +8,7 @@
 
 #include "frontend/log.h"
 #include "cpu/engine.h"
+#include "devices/machine.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"
 
@@ -82,7 +83,7 @@ static void log_event(void *opaque, const struct trace_event *e)
     l->lines++;
 }
 
-bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why, size_t n)
+bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t n)
 {
     static const struct { u32 item, kinds; } map[] = {
         {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
@@ -102,7 +103,7 @@ bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why,
     for (unsigned i = 0; i < ARRAY_LEN(map); i++)
         if (o->log_mask & map[i].item) s.mask |= map[i].kinds;
     trace_add(&l->trace, &s);
-    v->trace = &l->trace;
+    for (unsigned i = 0; i < m->cpus_n; i++) m->cpu[i]->trace = &l->trace;
     return true;
 }
 
@@ -117,7 +118,7 @@ bool log_close(struct log *l)
     return ok;
 }
 
-void log_registers(FILE *f, const struct vcpu *v)
+static void cpu_registers(FILE *f, const struct vcpu *v)
 {
     static const char *const g[16] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"};
     static const char *const s[SEG_COUNT] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"};
@@ -130,7 +131,15 @@ void log_registers(FILE *f, const struct vcpu *v)
     fprintf(f, "CR0=%08" PRIx64 " CR2=%016" PRIx64 " CR3=%016" PRIx64 " CR4=%08" PRIx64 " EFER=%04" PRIx64 "\n", st->cr0, st->cr2, st->cr3, st->cr4, st->msr.efer);
 }
 
-void log_statistics(FILE *f, const struct vcpu *v, double seconds)
+void log_registers(FILE *f, const struct machine *m)
+{
+    for (unsigned i = 0; i < m->cpus_n; i++) {
+        if (m->cpus_n > 1) fprintf(f, "cpu=%u\n", i);
+        cpu_registers(f, m->cpu[i]);
+    }
+}
+
+static void cpu_statistics(FILE *f, const struct vcpu *v, double seconds)
 {
     u64 n = cpu_retired(v), exits = 0;
     fprintf(f, "instructions %" PRIu64 ", %.1f million a second; virtual time %.3f s\n", n, seconds > 0 ? (double)n / seconds / 1e6 : 0, (double)cpu_vtime(v) / CPU_TSC_HZ);
@@ -145,4 +154,12 @@ void log_statistics(FILE *f, const struct vcpu *v, double seconds)
     }
     for (unsigned i = 0; i < v->unimplemented_n; i++)
         fprintf(f, "unimplemented: %s, %" PRIu64 " times, last %#" PRIx64 "\n", v->unimplemented[i].name, v->unimplemented[i].count, v->unimplemented[i].detail);
+}
+
+void log_statistics(FILE *f, const struct machine *m, double seconds)
+{
+    for (unsigned i = 0; i < m->cpus_n; i++) {
+        if (m->cpus_n > 1) fprintf(f, "cpu=%u\n", i);
+        cpu_statistics(f, m->cpu[i], seconds);
+    }
 }

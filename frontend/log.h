@@ -7,15 +7,18 @@
 #include "cpu/trace.h"
 #include "frontend/options.h"
 
+struct machine; // devices/machine.h
+
 struct log {
     FILE *out;
     u64 lines;
     struct trace trace;
 };
-// Listens to what o->log_mask names. False, with a line in `why`, if the file cannot be written.
-bool log_open(struct log *l, const struct options *o, struct vcpu *v, char *why, size_t why_size);
+// Listens to what o->log_mask names, on every processor. False, with a line in `why`, if the file cannot be written.
+bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t why_size);
 bool log_close(struct log *l); // false if lines were lost (a full disk)
-void log_registers(FILE *out, const struct vcpu *v); // for shutdowns
-void log_statistics(FILE *out, const struct vcpu *v, double seconds);
+// Of every processor, each under a line "cpu=N" where there are several.
+void log_registers(FILE *out, const struct machine *m); // for shutdowns
+void log_statistics(FILE *out, const struct machine *m, double seconds);
 
 #endif

@@ -156,7 +156,7 @@ static void tell_shutdown(struct session *s)
     if (!again && s->shutdown.shown < 10) {
         s->shutdown.shown++;
         fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", cause, cpu_retired(v));
-        log_registers(stderr, v);
+        log_registers(stderr, s->m);
     }
     s->shutdown.pc = pc, s->shutdown.cause = cause;
     if (s->shutdown.n == 2)
@@ -180,7 +180,6 @@ static bool limit_reached(struct session *s)
 static int run(struct session *s)
 {
     struct machine *m = s->m;
-    struct vcpu *v = m->cpu[0];
     char why[512];
     for (;;) {
         take_input(s, 0);
@@ -199,7 +198,7 @@ static int run(struct session *s)
         case MACHINE_IDLE:
             machine_asleep(m, why, sizeof why);
             fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it: %s\n", why);
-            log_registers(stderr, v);
+            log_registers(stderr, m);
             return EXIT_DEAD;
         case MACHINE_SHUTDOWN:
             tell_shutdown(s);
@@ -213,7 +212,7 @@ static int run(struct session *s)
         }
         now = retired(s);
         if (s->o.drop_every && now >= s->next_drop) {
-            cpu_drop_derived(v);
+            for (unsigned i = 0; i < m->cpus_n; i++) cpu_drop_derived(m->cpu[i]);
             s->next_drop = now + s->o.drop_every;
         }
         if (s->o.hash_every && now >= s->next_hash) {
@@ -300,8 +299,8 @@ int main(int argc, char **argv)
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);
     if (!s->m || !machine_init(s->m, &c, &line)) return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
-    if (s->o.loop_engine) s->m->cpu[0]->loop_engine = true;
-    if (!log_open(&s->log, &s->o, s->m->cpu[0], why, sizeof why)) return complain(why, EXIT_HOST);
+    for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
+    if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, EXIT_HOST);
     if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, EXIT_HOST);
     s->m->idle = idle;
@@ -320,10 +319,10 @@ int main(int argc, char **argv)
     if (s->shutdown.n > s->shutdown.shown) fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
     if (s->o.hash_every || s->o.state) print_hash(s);
     if (s->o.state) {
-        log_registers(stderr, s->m->cpu[0]);
+        log_registers(stderr, s->m);
         state_hash_parts(&s->hash, s->m, put_part, stderr);
     }
-    if (s->o.stats) log_statistics(stderr, s->m->cpu[0], host_seconds() - start);
+    if (s->o.stats) log_statistics(stderr, s->m, host_seconds() - start);
     if (!log_close(&s->log)) {
         snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end", s->o.log_file);
         status = complain(why, EXIT_HOST);

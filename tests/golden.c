@@ -114,7 +114,8 @@ static void run_variant(struct golden *g, const char *name)
 {
     bool dropped = strcmp(name, "dropped") == 0, sliced = strcmp(name, "sliced") == 0;
     struct vcpu *v = g->m->cpu[0];
-    if (strcmp(name, "loop") == 0) v->loop_engine = true;
+    if (strcmp(name, "loop") == 0)
+        for (unsigned i = 0; i < g->m->cpus_n; i++) g->m->cpu[i]->loop_engine = true;
     g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
     u64 next = g->from, drop = 0;
     while (!g->ended && next < g->to) {
@@ -122,7 +123,7 @@ static void run_variant(struct golden *g, const char *name)
         while (dropped && !g->ended && cpu_retired(v) < next) {
             drop = cpu_retired(v) + 1 + next_random(g) % (2 * MEAN_DROP);
             run_to(g, drop < next ? drop : next, 0);
-            cpu_drop_derived(v);
+            for (unsigned i = 0; i < g->m->cpus_n; i++) cpu_drop_derived(g->m->cpu[i]);
         }
         run_to(g, next, sliced ? MEAN_SLICE : 0);
         put(g);
