@@ -76,7 +76,6 @@ static void part_load(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
     if (likely(h != NULL))
         memcpy(buf, h, n);
     else {
-        board_sync(v);
         phys_read(v->phys, v->index, pa, buf, n);
         board_done(v);
     }
@@ -90,7 +89,6 @@ static void part_store(struct vcpu *v, paddr pa, const void *buf, unsigned n)
         memcpy(h, buf, n);
         return;
     }
-    if (!h) board_sync(v);
     phys_write(v->phys, v->index, pa, buf, n);
     if (!h) board_done(v);
 }
@@ -181,7 +179,6 @@ u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa)
 u64 device_load(struct vcpu *v, paddr pa, unsigned size)
 {
     u64 x = 0;
-    board_sync(v);
     phys_read(v->phys, v->index, pa, &x, size);
     board_done(v);
     return x;
@@ -189,7 +186,6 @@ u64 device_load(struct vcpu *v, paddr pa, unsigned size)
 
 void device_store(struct vcpu *v, paddr pa, unsigned size, u64 x)
 {
-    board_sync(v);
     phys_write(v->phys, v->index, pa, &x, size);
     board_done(v);
 }
@@ -275,15 +271,10 @@ void branch_to(struct vcpu *v, u64 rip)
 
 // ---- board ----
 
-void board_sync(struct vcpu *v)
-{
-    if (v->clock_now) *v->clock_now = cpu_vtime(v);
-}
-
 void board_done(struct vcpu *v)
 {
     // A device may have moved a deadline to before the end of this slice: the run loop computes the slice anew.
-    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->d.stop)) v->d.leave = v->d.attention = true;
+    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->stop)) v->d.leave = v->d.attention = true;
 }
 
 static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, bool write)
@@ -298,7 +289,6 @@ static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, boo
 
 u64 port_in(struct vcpu *v, u16 port, unsigned size)
 {
-    board_sync(v);
     u64 x = v->board ? v->board->port_read(v->board_opaque, v->index, port, size) : UINT64_MAX;
     board_done(v);
     x = size == 4 ? (u32)x : size == 2 ? (u16)x : (u8)x;
@@ -309,7 +299,6 @@ u64 port_in(struct vcpu *v, u16 port, unsigned size)
 void port_out(struct vcpu *v, u16 port, unsigned size, u64 x)
 {
     trace_port(v, port, size, x, true);
-    board_sync(v);
     if (v->board) v->board->port_write(v->board_opaque, v->index, port, size, x);
     board_done(v);
 }

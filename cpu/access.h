@@ -84,7 +84,6 @@ bool branch_good(const struct vcpu *v, u64 rip); // the check alone
 RAISES void branch_to(struct vcpu *v, u64 rip);
 
 // ---- board ----
-void board_sync(struct vcpu *v); // clock_now = vtime: before any access to a device
 void board_done(struct vcpu *v); // after it: a new deadline or request ends the block
 u64 port_in(struct vcpu *v, u16 port, unsigned size); // no permission checks
 void port_out(struct vcpu *v, u16 port, unsigned size, u64 value);

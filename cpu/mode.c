@@ -69,11 +69,11 @@ void cpu_segment_loaded(struct vcpu *v)
 void cpu_attention(struct vcpu *v)
 {
     const struct vcpu_state *s = &v->s;
-    bool a = v->d.stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending || s->pending_dbg || s->nmi_pending ||
+    bool a = v->stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending || s->pending_dbg || s->nmi_pending ||
              s->activity != ACTIVITY_ACTIVE || (s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) ||
              (s->rflags & FL_RF) || cpu_virtual_interrupt(v);
-    if (v->d.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;
+    if (v->s.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;
     if (s->vmx.guest && vmx_boundary_wanted(v)) a = true;
     v->d.attention = a;
-    if (unlikely(v->d.stop_asked)) v->d.attention = true; // asked by a signal handler, perhaps since `a` was computed
+    if (unlikely(v->stop_asked)) v->d.attention = true; // asked by a signal handler, perhaps since `a` was computed
 }

@@ -51,7 +51,6 @@ static void tsc_jump(struct vcpu *v, u64 by)
     v->s.msr.tsc_offset += by;
     v->s.msr.tsc_adjust += by;
     if (!armed) return;
-    board_sync(v);
     v->board->msr_write(v->board_opaque, v->index, 0x6E0, deadline);
     board_done(v);
 }
@@ -69,7 +68,6 @@ static bool tsc_adjust_write(struct vcpu *v, u32 msr, u64 value)
 static bool board_read(struct vcpu *v, u32 msr, u64 *value)
 {
     if (!v->board) return false;
-    board_sync(v);
     bool ok = v->board->msr_read(v->board_opaque, v->index, msr, value);
     board_done(v);
     return ok;
@@ -77,7 +75,6 @@ static bool board_read(struct vcpu *v, u32 msr, u64 *value)
 static bool board_write(struct vcpu *v, u32 msr, u64 value)
 {
     if (!v->board) return false;
-    board_sync(v);
     bool ok = v->board->msr_write(v->board_opaque, v->index, msr, value);
     if (ok && msr == 0x1B) { // the page moved, or the APIC came or went
         v->board->msr_read(v->board_opaque, v->index, msr, &v->s.msr.apic_base);

@@ -170,12 +170,11 @@ static bool boundary(struct vcpu *v)
         return true;
     }
     if (guest && vmx_boundary_interrupt_window(v, &exit)) return take_exit(v, &exit);
-    if (v->d.intr_line && !shut && !(s->block & (BLOCK_STI | BLOCK_MOV_SS))) {
+    if (v->s.intr_line && !shut && !(s->block & (BLOCK_STI | BLOCK_MOV_SS))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
         if (guest && vmx_interrupt_exits(v)) {
             if (vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
         } else if (s->rflags & FL_IF) {
-            board_sync(v);
             int vector = v->board ? v->board->intr_ack(v->board_opaque, v->index) : -1;
             if (vector >= 0) {
                 s->activity = ACTIVITY_ACTIVE;
@@ -225,7 +224,6 @@ void cpu_skip_to(struct vcpu *v, u64 vtime)
 {
     u64 now = v->s.units * CPU_TICKS_PER_UNIT + v->s.skipped;
     if (vtime > now) v->s.skipped += vtime - now;
-    if (v->clock_now) *v->clock_now = vtime > now ? vtime : now;
 }
 
 // Starts a slice: how many units may pass before a deadline or the caller's limit.
@@ -303,7 +301,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     for (;;) {
         boundary_invariants(v);
         slice_sync(v);
-        if (v->d.stop || v->d.stop_asked) {
+        if (v->stop || v->stop_asked) {
             why = RUN_STOP;
             break;
         }
@@ -333,7 +331,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             continue;
         }
         v->d.attention = false;
-        if (unlikely(v->d.stop_asked)) continue; // by a signal handler, since this turn began: its attention was just lost
+        if (unlikely(v->stop_asked)) continue; // by a signal handler, since this turn began: its attention was just lost
         struct block *b = block_find(v);
         if (unlikely(v->loop_engine || v->d.budget < b->n))
             block_run_loop(v, b, false);

@@ -67,7 +67,7 @@ static void rep_pause(struct vcpu *v)
     struct event e = {.kind = EVENT_RESTART};
     if (v->s.rflags & FL_TF) v->s.pending_dbg |= BIT(14);
     vmx_iteration_done(v);
-    if (v->d.attention || v->d.stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
+    if (v->d.attention || v->stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
 }
 
 // A REP with 32-bit addresses clears the upper halves of RCX, and of the index registers that it writes memory by (MOVS: both),

@@ -16,7 +16,6 @@ void op_mov_from_cr(struct vcpu *v, const struct insn *in)
     case 4: x = vmx_read_cr4(v); break;
     case 8:
         if (vmx_read_cr8(v, &x)) break;
-        board_sync(v);
         x = v->board ? v->board->tpr_get(v->board_opaque, v->index) >> 4 : 0;
         break;
     }
@@ -36,7 +35,6 @@ void op_mov_to_cr(struct vcpu *v, const struct insn *in)
         if (vmx_write_cr8(v, x))
             cpu_attention(v); // TPR below threshold
         else if (v->board) {
-            board_sync(v);
             v->board->tpr_set(v->board_opaque, v->index, (u8)(x << 4));
             board_done(v);
         }

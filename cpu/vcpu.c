@@ -70,11 +70,13 @@ void vcpu_reset(struct vcpu *v, bool init)
         struct fpu_state fpu;
         struct msr_state msr;
         u32 mxcsr;
-        bool nmi_pending;
+        bool nmi_pending, intr_line;
     } old = {.units = s->units, .extra = s->extra, .skipped = s->skipped, .cr0 = s->cr0, .xcr0 = s->xcr0, .rng_state = s->rng_state,
-             .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending};
+             .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending,
+             .intr_line = s->intr_line};
     memcpy(old.xmm, s->xmm, sizeof s->xmm);
     memset(s, 0, sizeof *s);
+    s->intr_line = old.intr_line; // the board's, over a RESET too
     u32 id[4];
     cpuid_query(v, 1, 0, id);
     s->gpr[RDX] = id[0]; // family, model, stepping
@@ -124,29 +126,38 @@ void vcpu_reset(struct vcpu *v, bool init)
     cpu_attention(v);
 }
 
+// What is derived is what this makes anew: nothing of v->d is taken over but the engine's memory.
+void cpu_loaded(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    v->d = (struct vcpu_derived){.engine = e, .units_end = v->s.units};
+    cpu_drop_derived(v);
+    cpu_attention(v);
+}
+
 void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector)
 {
     switch (what) {
-    case CPU_SIGNAL_INTR_ON: v->d.intr_line = true; break;
-    case CPU_SIGNAL_INTR_OFF: v->d.intr_line = false; break;
+    case CPU_SIGNAL_INTR_ON: v->s.intr_line = true; break;
+    case CPU_SIGNAL_INTR_OFF: v->s.intr_line = false; break;
     case CPU_SIGNAL_NMI: v->s.nmi_pending = true; break;
     case CPU_SIGNAL_INIT: v->s.init_pending = true; break;
     case CPU_SIGNAL_SIPI:
         v->s.sipi_pending = true;
         v->s.sipi_vector = vector;
         break;
-    case CPU_SIGNAL_STOP: v->d.stop = true; break;
+    case CPU_SIGNAL_STOP: v->stop = true; break;
     }
     cpu_attention(v);
 }
 
 void cpu_ask_stop(struct vcpu *v)
 {
-    v->d.stop_asked = 1;
+    v->stop_asked = 1;
     v->d.attention = true; // cpu_attention, if it is what was interrupted, looks again
 }
 
-void cpu_stop_taken(struct vcpu *v) { v->d.stop_asked = 0; }
+void cpu_stop_taken(struct vcpu *v) { v->stop_asked = 0; }
 
 u64 cpu_units(const struct vcpu *v)
 {

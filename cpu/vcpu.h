@@ -90,6 +90,8 @@ struct msr_state {
     u64 spare[8];
 };
 
+#define VCPU_STATE_VERSION 1 // of this struct and of those in it: one more with each change of layout or meaning
+
 struct vcpu_state {
     u64 gpr[16];
     u64 zero; // always 0: the base or index that an address does not have
@@ -110,7 +112,8 @@ struct vcpu_state {
     bool nmi_pending, init_pending, sipi_pending, virtual_nmi_blocked;
     u8 sipi_vector;
     bool shadow_one; // the STI/MOV SS shadow covers the next instruction
-    u8 pad1[2];
+    bool intr_line;  // level of the INTR pin, as the board drives it: what its local APIC's state implies, so hashes leave it out
+    u8 pad1;
     u64 pending_dbg;    // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14)
     struct event inject; // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
     u64 xmm[16][2];
@@ -166,10 +169,6 @@ struct vcpu_derived {
     bool attention;      // leave the block after this instruction: something waits at the boundary
     bool leave;          // of what makes attention: the running block was written to, or the slice may end sooner now
     bool rf_loaded;      // the instruction being executed loaded RF: it does not clear it
-    bool intr_line;      // level of INTR from the board
-    bool stop;           // leave the run loop
-    volatile sig_atomic_t stop_asked; // the same, from outside: by a signal handler of the host, at any instant (cpu_ask_stop)
-    bool restart_walk;   // derived context (mmu) must be rebuilt
     bool iret_unblocked; // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
     u32 cpl;             // of the mode word
     struct mmu_ctx mmu;
@@ -190,11 +189,12 @@ struct vcpu {
     struct phys_subscriber subscriber; // to its notices
     const struct cpu_board_ops *board;
     void *board_opaque;
-    u64 *clock_now;        // the board's clock: written before every access to a device
-    const u64 *clock_next; // its next deadline, in ticks
+    const u64 *clock_next; // the board's next deadline, in ticks
     const struct cpu_features *features;
     struct vmx_control *vmx; // derived
     struct trace *trace;
+    bool stop;        // asked to leave the run loop; by the host or the board, so neither state nor derived from it
+    volatile sig_atomic_t stop_asked; // the same, by a signal handler of the host, at any instant (cpu_ask_stop)
     bool loop_engine; // run every instruction in the loop
     u64 fuzz_drop;    // drop all derived state about every so many units (0: never)
     // What a guest met that is not implemented, by name.
@@ -215,6 +215,7 @@ struct vcpu {
 struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_features *features);
 void vcpu_free(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, bool init); // power-up/RESET state, or INIT state
+void cpu_loaded(struct vcpu *v); // v->s was put there whole, between slices: all else of the processor is made from it and from RAM
 void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector);
 // From a signal handler of the host, too: the processor leaves its run loop at the next boundary that it comes to, of an
 // instruction or of an iteration of REP, whatever its slice holds. Stays asked until cpu_stop_taken.

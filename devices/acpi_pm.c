@@ -154,8 +154,10 @@ static void map_block(struct pci_function *f, unsigned reg, unsigned size)
     u16 base = pci_get16(f, 0x40) & 0xFFC0;
     u16 at = f->config[0x80] & 1 ? base : 0;
     if (at == a->mapped_at) return;
-    if (a->mapped_at) bus_unmap(a->bus, &a->dev, REGION_PM);
-    if (at) bus_map_port(a->bus, &a->dev, REGION_PM, at, 64);
+    if (at)
+        bus_move_port(a->bus, &a->dev, REGION_PM, at, 64, pci_rank(f, PCI_BARS));
+    else
+        bus_unmap(a->bus, &a->dev, REGION_PM);
     a->mapped_at = at;
 }
 
@@ -187,6 +189,7 @@ static void acpi_pm_loaded(struct device *d)
 
 static const struct device_ops acpi_pm_ops = {
     .name = "acpi-pm",
+    .state_version = 1,
     .max_size = 4,
     .reset = acpi_pm_reset,
     .read = acpi_pm_read,

@@ -19,28 +19,59 @@ static void claim_all(struct bus *b, bool over)
         if (b->port[i].over == over) claim(b, i);
 }
 
+static void claim_anew(struct bus *b)
+{
+    memset(b->port_owner, 0, sizeof b->port_owner);
+    claim_all(b, false);
+    claim_all(b, true);
+}
+
+// Behind all of its rank and below.
+static void insert(struct bus_range *list, unsigned *n, struct bus_range r)
+{
+    unsigned at = (*n)++;
+    for (; at > 0 && list[at - 1].rank > r.rank; at--) list[at] = list[at - 1];
+    list[at] = r;
+}
+
 static void map_port(struct bus *b, struct bus_range r)
 {
     if (b->ports_n == BUS_RANGES || r.last > 65535) panic("bus: cannot map ports %xh to %xh", (u32)r.first, (u32)r.last);
-    b->port[b->ports_n] = r;
-    claim(b, b->ports_n++);
-    claim_all(b, true);
+    insert(b->port, &b->ports_n, r);
+    claim_anew(b);
+}
+
+static void map_mem(struct bus *b, struct bus_range r)
+{
+    if (b->mems_n == BUS_RANGES) panic("bus: more than %d memory ranges", BUS_RANGES);
+    insert(b->mem, &b->mems_n, r);
 }
 
 void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count)
 {
-    map_port(b, (struct bus_range){first, first + count - 1, d, region, false});
+    map_port(b, (struct bus_range){first, first + count - 1, d, region, false, 0});
 }
 
 void bus_map_port_over(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count)
 {
-    map_port(b, (struct bus_range){first, first + count - 1, d, region, true});
+    map_port(b, (struct bus_range){first, first + count - 1, d, region, true, 0});
 }
 
 void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size)
 {
-    if (b->mems_n == BUS_RANGES) panic("bus: more than %d memory ranges", BUS_RANGES);
-    b->mem[b->mems_n++] = (struct bus_range){first, first + size - 1, d, region, false};
+    map_mem(b, (struct bus_range){first, first + size - 1, d, region, false, 0});
+}
+
+void bus_move_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count, u16 rank)
+{
+    bus_unmap(b, d, region);
+    map_port(b, (struct bus_range){first, first + count - 1, d, region, false, rank});
+}
+
+void bus_move_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size, u16 rank)
+{
+    bus_unmap(b, d, region);
+    map_mem(b, (struct bus_range){first, first + size - 1, d, region, false, rank});
 }
 
 static unsigned drop(struct bus_range *r, unsigned n, const struct device *d, unsigned region)
@@ -55,9 +86,7 @@ void bus_unmap(struct bus *b, struct device *d, unsigned region)
 {
     b->mems_n = drop(b->mem, b->mems_n, d, region);
     b->ports_n = drop(b->port, b->ports_n, d, region);
-    memset(b->port_owner, 0, sizeof b->port_owner);
-    claim_all(b, false);
-    claim_all(b, true);
+    claim_anew(b);
 }
 
 static const struct bus_range *port_range(const struct bus *b, u16 port)

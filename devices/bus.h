@@ -12,12 +12,13 @@ struct bus_range {
     struct device *dev;
     unsigned region;
     bool over; // keeps its ports, whatever is mapped later
+    u16 rank;  // of a range that software moves; 0: wired
 };
 
 struct bus {
     struct bus_range port[BUS_RANGES], mem[BUS_RANGES];
-    unsigned ports_n, mems_n;
-    u8 port_owner[65536]; // number of the range that claims the port, plus 1; where ranges overlap the later one, but for `over`
+    unsigned ports_n, mems_n; // in the order of ranks
+    u8 port_owner[65536]; // number of the range that claims the port, plus 1; where ranges overlap the later one in `port`, but for `over`
     u64 unclaimed_reads, unclaimed_writes;
 };
 
@@ -27,6 +28,10 @@ void bus_map_port(struct bus *b, struct device *d, unsigned region, u16 first, u
 // the user chose.
 void bus_map_port_over(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count);
 void bus_map_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size);
+// The same for ranges that software moves. They lie over what is wired; where two of them overlap the higher rank (from 1
+// on) claims, whichever was mapped later: who claims what follows from where the ranges are, and not from how they came there.
+void bus_move_port(struct bus *b, struct device *d, unsigned region, u16 first, unsigned count, u16 rank);
+void bus_move_mem(struct bus *b, struct device *d, unsigned region, paddr first, u64 size, u16 rank);
 void bus_unmap(struct bus *b, struct device *d, unsigned region); // all ranges of that region, ports and memory
 // An access wider than its device decodes (device_ops.max_size) is split into pieces of that size, and one that
 // reaches beyond the range that claims its first port is split into bytes, as a PC's bus does.

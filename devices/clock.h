@@ -1,7 +1,7 @@
 // The machine's one clock: virtual ticks, and the deadlines that devices keep in it.
 //
-// `now` is in ticks of CPU_TSC_HZ (cpu/vcpu.h: 2 GHz). It is written by the processor's run loop before each access to a
-// device and before deadlines fire, never by devices: every device clock (PIT, PM timer, HPET, RTC, APIC timer) is a
+// `now` is in ticks of CPU_TSC_HZ (cpu/vcpu.h: 2 GHz). The board sets it from the processor's own time at each access to a
+// device and before deadlines fire, never devices: every device clock (PIT, PM timer, HPET, RTC, APIC timer) is a
 // pure function of `now`. Deadlines are state of the devices that own them; this list is derived and is rebuilt
 // from them on restore.
 #ifndef DEVICES_CLOCK_H
@@ -14,6 +14,8 @@
 #define CLOCK_TIMERS   64
 
 struct device;
+
+#define CLOCK_STATE_VERSION 1 // of `now`, which is the clock's state
 
 struct clock {
     u64 now;           // ticks since reset of the machine's time

@@ -325,6 +325,7 @@ static void cmos_loaded(struct device *d)
 
 static const struct device_ops cmos_ops = {
     .name = "cmos",
+    .state_version = 1,
     .max_size = 1,
     .reset = cmos_reset,
     .read = cmos_read,

@@ -161,7 +161,7 @@ static void testdev_write(struct device *d, unsigned region, u64 offset, unsigne
 static void testdev_reset(struct device *d) { memset(&((struct testdev *)d)->st, 0, sizeof(struct testdev_state)); }
 
 static const struct device_ops testdev_ops = {
-    .name = "pc-testdev", .reset = testdev_reset, .read = testdev_read, .write = testdev_write};
+    .name = "pc-testdev", .state_version = 1, .reset = testdev_reset, .read = testdev_read, .write = testdev_write};
 
 static const struct port_range testdev_range[] = {[REGION_IRQ] = {0x2000, 24}, [REGION_SCRATCH] = {0xE0, 4}, [REGION_FLUSH] = {0xE4, 4}};
 

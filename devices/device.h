@@ -39,11 +39,13 @@ struct device_ops {
     // The interrupt lines that deadlines of this timer may raise, now or later, as the device stands: what is up and stays so is
     // not raised. Bits DEVICE_ISA(n), DEVICE_APIC_INPUT(n). NULL: none.
     u64 (*raises)(const struct device *d, unsigned timer_id);
-    void (*loaded)(struct device *d);                  // after state was restored: re-derive deadlines and lines
+    // After all state was put there: re-derives deadlines and mapped ranges. Lines may be driven again, to the level that they have.
+    void (*loaded)(struct device *d);
+    u32 state_version; // of the struct behind `state`: one more with each change of its layout or meaning
 };
 
 // The first member of every device's own struct. `state` points at its architectural state: one struct of
-// fixed-width fields, no pointers, which is what snapshots copy and the state hash covers.
+// fixed-width fields, no pointers; by being in the machine's list of devices it is hashed, saved and loaded (machine_state.h).
 struct device {
     const struct device_ops *ops;
     struct clock *clock;

@@ -64,7 +64,7 @@ static void dma_write(struct device *d, unsigned region, u64 offset, unsigned si
 static void dma_reset(struct device *d) { ((struct dma *)d)->st = (struct dma_state){.mask = {15, 15}}; }
 
 static const struct device_ops dma_ops = {
-    .name = "dma", .max_size = 1, .reset = dma_reset, .read = dma_read, .write = dma_write};
+    .name = "dma", .state_version = 1, .max_size = 1, .reset = dma_reset, .read = dma_read, .write = dma_write};
 
 void dma_init(struct dma *m, struct bus *b, struct clock *c)
 {

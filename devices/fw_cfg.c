@@ -132,7 +132,7 @@ void fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, u32 s
 static void fw_cfg_reset(struct device *d) { ((struct fw_cfg *)d)->st = (struct fw_cfg_state){0}; }
 
 static const struct device_ops fw_cfg_ops = {
-    .name = "fw_cfg", .max_size = 4, .reset = fw_cfg_reset, .read = fw_cfg_read, .write = fw_cfg_write};
+    .name = "fw_cfg", .state_version = 1, .max_size = 4, .reset = fw_cfg_reset, .read = fw_cfg_read, .write = fw_cfg_write};
 
 void fw_cfg_init(struct fw_cfg *f, struct bus *b, struct clock *c, struct phys *phys)
 {

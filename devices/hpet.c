@@ -239,6 +239,7 @@ static void hpet_loaded(struct device *d)
 
 static const struct device_ops hpet_ops = {
     .name = "hpet",
+    .state_version = 1,
     .max_size = 8,
     .reset = hpet_reset,
     .read = hpet_read,

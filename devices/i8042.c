@@ -294,6 +294,7 @@ static void i8042_loaded(struct device *d) { lines((struct i8042 *)d); }
 
 static const struct device_ops i8042_ops = {
     .name = "i8042",
+    .state_version = 1,
     .max_size = 1,
     .reset = i8042_reset,
     .read = i8042_read,

@@ -55,11 +55,11 @@ void ioapic_set_line(void *ioapic, unsigned pin, bool level)
     struct ioapic_state *s = &a->st;
     if (pin >= IOAPIC_PINS) return;
     u32 bit = 1u << pin;
-    bool was = s->lines & bit;
+    if (level == (bool)(s->lines & bit)) return; // no event: a driver may say again what holds, also when a saved state was loaded
     s->lines = level ? s->lines | bit : s->lines & ~bit;
     if (s->entry[pin] & ENTRY_LEVEL)
         s->irr = level ? s->irr | bit : s->irr & ~bit;
-    else if (level && !was && !(s->entry[pin] & ENTRY_MASKED)) // an edge on a masked pin is ignored (data sheet, mask bit)
+    else if (level && !(s->entry[pin] & ENTRY_MASKED)) // an edge on a masked pin is ignored (data sheet, mask bit)
         s->irr |= bit;
     service(a, pin);
 }
@@ -142,6 +142,7 @@ static void ioapic_reset(struct device *d)
 
 static const struct device_ops ioapic_ops = {
     .name = "ioapic",
+    .state_version = 1,
     .max_size = 4,
     .reset = ioapic_reset,
     .read = ioapic_read,

@@ -298,6 +298,7 @@ static void lapic_tick(struct device *d, unsigned id)
 
 static const struct device_ops lapic_ops = {
     .name = "lapic",
+    .state_version = 1,
     .reset = lapic_reset,
     .tick = lapic_tick,
     .loaded = lapic_loaded,

@@ -10,10 +10,11 @@
 
 // ---- what a processor asks of the board ----
 
-// The board's clock never runs backwards, though processors take turns.
+// An access happens at its processor's own time. The board's clock never runs backwards, though processors take turns.
 static void clock_sync(struct machine *m, unsigned cpu)
 {
-    if (m->cpu_side[cpu].now > m->clock.now) m->clock.now = m->cpu_side[cpu].now;
+    u64 now = cpu_vtime(m->cpu[cpu]);
+    if (now > m->clock.now) m->clock.now = now;
 }
 
 static u64 board_port_read(void *opaque, unsigned cpu, u16 port, unsigned size)
@@ -109,7 +110,7 @@ static struct vcpu *vcpu_of(void *cpu)
 static void to_cpu_intr(void *cpu, bool level)
 {
     struct vcpu *v = vcpu_of(cpu);
-    if (level != v->d.intr_line) cpu_signal(v, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
+    if (level != v->s.intr_line) cpu_signal(v, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
 }
 static void to_cpu_nmi(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_NMI, 0); }
 static void to_cpu_init(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_INIT, 0); }
@@ -193,6 +194,7 @@ static void not_implemented(void *to, const char *what) { unimplemented(((struct
 static void add(struct machine *m, struct device *d)
 {
     struct device **last = &m->devices;
+    if (d->state_size && !d->ops->state_version) panic("%s: its state has no version", d->ops->name);
     while (*last) last = &(*last)->next;
     d->host = &m->host;
     *last = d;
@@ -209,7 +211,6 @@ static bool make_cpus(struct machine *m, const char **why)
         }
         v->board = &board_ops;
         v->board_opaque = m;
-        v->clock_now = &m->cpu_side[i].now;
         v->clock_next = &m->clock.next_deadline;
         m->cpu[m->cpus_n++] = v;
     }
@@ -249,7 +250,7 @@ static void wire_interrupt_controllers(struct machine *m)
         m->lapic[i].no_tsc_deadline = !feature_on(f, FEATURE_TSC_DEADLINE);
         add(m, &m->lapic[i].dev);
     }
-    static const struct device_ops lines_ops = {.name = "irq-lines"};
+    static const struct device_ops lines_ops = {.name = "irq-lines", .state_version = 1};
     m->irq_lines = (struct device){
         .ops = &lines_ops, .clock = &m->clock, .state = m->irq_levels, .state_size = sizeof m->irq_levels};
     add(m, &m->irq_lines);
@@ -391,7 +392,7 @@ void machine_reset(struct machine *m)
     m->request = (struct machine_request){.what = MACHINE_RUN};
     for (unsigned i = 0; i < m->cpus_n; i++) {
         struct vcpu *v = m->cpu[i];
-        v->d.stop = false;
+        v->stop = false;
         vcpu_reset(v, false);
         cpu_skip_to(v, m->clock.now);
         v->s.msr.tsc_offset = -m->clock.now;
@@ -404,11 +405,11 @@ void machine_reset(struct machine *m)
 
 void machine_loaded(struct machine *m)
 {
+    m->phys.a20_masked = a20_masked(m); // a change of the gate would empty the TLBs, which are state
+    for (unsigned i = 0; i < m->cpus_n; i++) cpu_loaded(m->cpu[i]);
     for (unsigned i = 0; i < m->clock.timers_n; i++) clock_timer_set(&m->clock, i, CLOCK_NEVER);
     for (struct device *d = m->devices; d; d = d->next)
         if (d->ops->loaded) d->ops->loaded(d);
-    m->phys.a20_masked = a20_masked(m); // a change of the gate would empty the TLBs, which are state
-    for (unsigned i = 0; i < m->cpus_n; i++) cpu_drop_derived(m->cpu[i]);
 }
 
 // ---- from outside ----

@@ -61,10 +61,9 @@ struct machine_request {
     const char *why; // who asked
 };
 
-struct machine_cpu { // what the board keeps for a processor
+struct machine_cpu { // whose local APIC it is
     struct machine *m;
     unsigned index;
-    u64 now; // the processor's own time at its last access to the board
 };
 
 enum machine_irq_source { // all but the last count as ISA interrupts, the last as inputs of the I/O APIC

@@ -50,7 +50,7 @@ static bool turns(struct machine *m, u64 now, u64 end_units)
         u64 units = target == UINT64_MAX ? UINT64_MAX : (target - time + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
         if (i == 0 && units > end_units - v->s.units) units = end_units - v->s.units;
         halted[i] = vcpu_run(v, units) == RUN_HALTED;
-        v->d.stop = false;
+        v->stop = false;
         if (halted[i]) continue;
         awake = true;
         if (cpu_vtime(v) < reached) reached = cpu_vtime(v);

@@ -53,9 +53,9 @@ static void map_bars(struct pci_function *f)
         b->mapped = decodes && base && (u64)base + b->size <= (b->io ? 0x10000 : 0x100000000ull);
         if (!b->mapped) continue;
         if (b->io)
-            bus_map_port(f->bus->bus, f->owner, b->region, (u16)base, b->size);
+            bus_move_port(f->bus->bus, f->owner, b->region, (u16)base, b->size, pci_rank(f, i));
         else
-            bus_map_mem(f->bus->bus, f->owner, b->region, base, b->size);
+            bus_move_mem(f->bus->bus, f->owner, b->region, base, b->size, pci_rank(f, i));
     }
 }
 
@@ -88,7 +88,7 @@ static void function_loaded(struct device *d)
     if (f->written) f->written(f, 0, sizeof f->config);
 }
 
-static const struct device_ops function_ops = {.name = "pci-function", .reset = function_reset, .loaded = function_loaded};
+static const struct device_ops function_ops = {.name = "pci-function", .state_version = 1, .reset = function_reset, .loaded = function_loaded};
 
 void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vendor, u16 device, u32 class, u8 revision)
 {
@@ -170,7 +170,7 @@ static void pci_write(struct device *d, unsigned region, u64 offset, unsigned si
 static void pci_reset(struct device *d) { ((struct pci_bus *)d)->st = (struct pci_state){0}; }
 
 static const struct device_ops pci_ops = {
-    .name = "pci", .max_size = 4, .reset = pci_reset, .read = pci_read, .write = pci_write};
+    .name = "pci", .state_version = 1, .max_size = 4, .reset = pci_reset, .read = pci_read, .write = pci_write};
 
 void pci_init(struct pci_bus *p, struct bus *b, struct clock *c)
 {

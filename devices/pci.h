@@ -64,6 +64,8 @@ static inline u32 pci_get32(const struct pci_function *f, unsigned reg)
 {
     return pci_get16(f, reg) | (u32)pci_get16(f, reg + 2) << 16;
 }
+// The rank on the bus (bus_move_port) of a function's range n: a BAR, or PCI_BARS for one of the function's own kind.
+static inline u16 pci_rank(const struct pci_function *f, unsigned n) { return (u16)(f->devfn * 8 + n + 1); }
 void pci_set_irq(struct pci_function *f, bool level); // the function's INTx pin (register 3Dh)
 void pci_config_write(struct pci_function *f, unsigned reg, unsigned size, u32 value);
 u32 pci_config_read(const struct pci_function *f, unsigned reg, unsigned size);

@@ -227,6 +227,7 @@ static void pic_loaded(struct device *d) { update((struct pic *)d); }
 
 static const struct device_ops pic_ops = {
     .name = "pic",
+    .state_version = 1,
     .max_size = 1,
     .reset = pic_reset,
     .read = pic_read,

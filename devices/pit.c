@@ -316,6 +316,7 @@ static void pit_loaded(struct device *d)
 
 static const struct device_ops pit_ops = {
     .name = "pit",
+    .state_version = 1,
     .max_size = 1,
     .reset = pit_reset,
     .read = pit_read,

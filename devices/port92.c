@@ -27,7 +27,7 @@ static void port92_write(struct device *d, unsigned region, u64 offset, unsigned
 static void port92_reset(struct device *d) { ((struct port92 *)d)->st = (struct port92_state){.value = 2}; }
 
 static const struct device_ops port92_ops = {
-    .name = "port92", .max_size = 1, .reset = port92_reset, .read = port92_read, .write = port92_write};
+    .name = "port92", .state_version = 1, .max_size = 1, .reset = port92_reset, .read = port92_read, .write = port92_write};
 
 void port92_init(struct port92 *p, struct bus *b, struct clock *c)
 {

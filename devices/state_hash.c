@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/machine_state.h"
 #include "devices/state_hash.h"
 
 static u64 mix(u64 a, u64 b)
@@ -29,12 +30,14 @@ static u64 hash_bytes(const void *data, u64 n, u64 seed)
 
 u64 state_hash_cpu(const struct vcpu *v)
 {
-    // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is named).
+    // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is named). The INTR
+    // pin is left out: its level follows from the local APIC's state.
     struct vcpu_state *s = malloc(sizeof *s);
     if (!s) panic("no memory to hash a processor");
     memcpy(s, &v->s, sizeof *s);
     s->rflags = cpu_rflags(v);
     s->fl = 0;
+    s->intr_line = false;
     u64 h = hash_bytes(s, sizeof *s, v->index);
     free(s);
     return h;
@@ -81,13 +84,20 @@ u64 state_hash(struct state_hash *h, struct machine *m)
 {
     ram_update(h, m);
     u64 x = h->sum;
-    for (unsigned i = 0; i < m->cpus_n; i++) x = mix(x, state_hash_cpu(m->cpu[i]));
-    for (const struct device *d = m->devices; d; d = d->next)
-        if (d->state_size) x = mix(x, hash_bytes(d->state, d->state_size, 2));
+    struct state_part part[STATE_PARTS_MAX];
+    unsigned n = machine_state_parts(m, part);
+    for (unsigned i = 0; i < n; i++) {
+        const struct state_part *p = &part[i];
+        switch (p->owner) {
+        case STATE_OF_CPU: x = mix(x, state_hash_cpu(m->cpu[p->index])); break;
+        case STATE_OF_DEVICE: x = mix(x, hash_bytes(p->data, p->size, 2)); break;
+        case STATE_OF_BOARD: break; // the clock: how far behind its processors it stands is the slices' doing
+        }
+    }
     return x;
 }
 
-void state_hash_parts(const struct state_hash *h, const struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque)
+void state_hash_parts(const struct state_hash *h, struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque)
 {
     char name[64];
     for (unsigned i = 0; i < m->cpus_n; i++) {
@@ -107,8 +117,10 @@ void state_hash_parts(const struct state_hash *h, const struct machine *m, void 
             put(opaque, name, hash_bytes(part[k].data, part[k].size, 3));
         }
     }
-    for (const struct device *d = m->devices; d; d = d->next)
-        if (d->state_size) put(opaque, d->ops->name, hash_bytes(d->state, d->state_size, 2));
+    struct state_part part[STATE_PARTS_MAX];
+    unsigned parts = machine_state_parts(m, part);
+    for (unsigned i = 0; i < parts; i++)
+        if (part[i].owner == STATE_OF_DEVICE) put(opaque, part[i].name, hash_bytes(part[i].data, part[i].size, 2));
     for (u64 n = 0; n < h->pages; n++)
         if (h->page[n]) {
             snprintf(name, sizeof name, "page %#llx", (unsigned long long)n << PAGE_SHIFT);

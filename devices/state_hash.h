@@ -15,6 +15,6 @@ void state_hash_free(struct state_hash *h);
 u64 state_hash_cpu(const struct vcpu *v); // one processor alone
 // The parts by name, for who looks for what differs: registers and MSRs, each TLB, each device, each page of RAM that is not all
 // zeros. Call after state_hash().
-void state_hash_parts(const struct state_hash *h, const struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque);
+void state_hash_parts(const struct state_hash *h, struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque);
 
 #endif

@@ -281,6 +281,7 @@ static void uart_loaded(struct device *d)
 
 static const struct device_ops uart_ops = {
     .name = "uart",
+    .state_version = 1,
     .max_size = 1,
     .reset = uart_reset,
     .read = uart_read,

@@ -112,7 +112,7 @@ static void uhci_write(struct device *d, unsigned region, u64 offset, unsigned s
 
 static void uhci_reset(struct device *d) { clear((struct uhci *)d); }
 
-static const struct device_ops uhci_ops = {.name = "uhci", .max_size = 2, .reset = uhci_reset, .read = uhci_read, .write = uhci_write};
+static const struct device_ops uhci_ops = {.name = "uhci", .state_version = 1, .max_size = 2, .reset = uhci_reset, .read = uhci_read, .write = uhci_write};
 
 static void uhci_create(void *self, const struct device_board *b, const struct property_value *v)
 {

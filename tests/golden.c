@@ -12,6 +12,8 @@
 //   loop       one instruction at a time through the loop bodies
 //   dropped    threaded, all derived state forgotten at random instants
 //   sliced     threaded, in slices of random length, so that blocks are cut anywhere
+//   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is made, the
+//              state is loaded into it, and it goes on in the place of the old one (how often is told on stderr)
 //
 // From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
 // then splits into the variants: what is compared is the window. The end of a run (how, when, what was
@@ -25,12 +27,13 @@
 #include <unistd.h>
 
 #include "devices/machine.h"
+#include "devices/machine_state.h"
 #include "devices/state_hash.h"
 #include "frontend/load.h"
 #include "frontend/options.h"
 #include "vmx/control.h"
 
-enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300 };
+enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300, RELOADS = 2 /* a sample */ };
 
 struct golden {
     struct options o;
@@ -41,6 +44,8 @@ struct golden {
     u64 printed; // a hash of what the guest sent to its serial ports
     const char *variant[VARIANTS_MAX];
     unsigned variants, jobs;
+    struct state_bytes saved;
+    struct { unsigned all, guest, interrupt, timer; } reloads; // in VMX non-root operation, with INTR, with a TSC deadline
     bool ended;
     const char *end; // why the guest ended
 };
@@ -57,17 +62,26 @@ static u64 next_random(struct golden *g)
     return g->random;
 }
 
-static const char *make_machine(struct golden *g)
+// A machine as the options want it, with nothing in it.
+static struct machine *bare_machine(struct golden *g, const char **why)
 {
-    static char why[512];
     struct machine_config c = {0};
     options_configure(&g->o, &c);
     c.serial[0] = (struct chardev){take_serial, g};
+    struct machine *m = calloc(1, sizeof *m);
+    *why = "no memory";
+    if (!m || machine_init(m, &c, why)) return m;
+    free(m);
+    return NULL;
+}
+
+static const char *make_machine(struct golden *g)
+{
+    static char why[512];
     const char *line;
-    g->m = calloc(1, sizeof *g->m);
-    if (!g->m) return "no memory";
     if (!load_open(&g->files, g->o.kernel, g->o.memory, why, sizeof why)) return why;
-    if (!machine_init(g->m, &c, &line)) return line;
+    g->m = bare_machine(g, &line);
+    if (!g->m) return line;
     machine_reset(g->m);
     struct load_request r = {.phys = &g->m->phys,
                              .cpu = g->m->cpu[0],
@@ -102,6 +116,28 @@ static void run_to(struct golden *g, u64 until, u64 mean)
     }
 }
 
+// The same machine in another: nothing but its plain state goes over.
+static void reload(struct golden *g)
+{
+    char why[256];
+    const char *line = why;
+    const struct vcpu *v = g->m->cpu[0];
+    bool guest = v->s.vmx.guest, interrupt = v->s.intr_line, timer = g->m->lapic[0].st.tsc_deadline != 0;
+    u64 entries = v->vmx->entries; // a statistic
+    struct machine *m = NULL;
+    if (machine_state_save(g->m, &g->saved, why, sizeof why)) m = bare_machine(g, &line);
+    if (!m || !machine_state_load(m, g->saved.at, g->saved.size, why, sizeof why)) {
+        fprintf(stderr, "golden: cannot reload: %s\n", line);
+        exit(3);
+    }
+    machine_free(g->m);
+    free(g->m);
+    g->m = m;
+    m->cpu[0]->vmx->entries = entries;
+    g->reloads.all++;
+    g->reloads.guest += guest, g->reloads.interrupt += interrupt, g->reloads.timer += timer;
+}
+
 static void put(struct golden *g)
 {
     printf("%" PRIu64 " %016" PRIx64 " %016" PRIx64 "%s%s\n", cpu_retired(g->m->cpu[0]),
@@ -113,21 +149,30 @@ static void put(struct golden *g)
 static void run_variant(struct golden *g, const char *name)
 {
     bool dropped = strcmp(name, "dropped") == 0, sliced = strcmp(name, "sliced") == 0;
-    struct vcpu *v = g->m->cpu[0];
+    bool reloaded = strcmp(name, "reloaded") == 0;
     if (strcmp(name, "loop") == 0)
         for (unsigned i = 0; i < g->m->cpus_n; i++) g->m->cpu[i]->loop_engine = true;
     g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
     u64 next = g->from, drop = 0;
     while (!g->ended && next < g->to) {
         next = g->to - next < g->every ? g->to : next + g->every;
-        while (dropped && !g->ended && cpu_retired(v) < next) {
-            drop = cpu_retired(v) + 1 + next_random(g) % (2 * MEAN_DROP);
+        u64 now = cpu_retired(g->m->cpu[0]), piece = next > now ? (next - now) / RELOADS : 0;
+        for (unsigned i = 0; reloaded && i < RELOADS && piece && !g->ended; i++) {
+            run_to(g, now + piece * i + next_random(g) % piece, 0);
+            if (!g->ended) reload(g);
+        }
+        while (dropped && !g->ended && cpu_retired(g->m->cpu[0]) < next) {
+            drop = cpu_retired(g->m->cpu[0]) + 1 + next_random(g) % (2 * MEAN_DROP);
             run_to(g, drop < next ? drop : next, 0);
             for (unsigned i = 0; i < g->m->cpus_n; i++) cpu_drop_derived(g->m->cpu[i]);
         }
         run_to(g, next, sliced ? MEAN_SLICE : 0);
         put(g);
     }
+    if (reloaded)
+        fprintf(stderr, "reloaded %u times: %u in a guest, %u with an interrupt waiting, %u with a TSC deadline\n", g->reloads.all,
+                g->reloads.guest, g->reloads.interrupt, g->reloads.timer);
+    state_bytes_free(&g->saved);
 }
 
 struct run { // of one variant, in a process of its own
@@ -220,7 +265,7 @@ static bool take_option(struct golden *g, const char *name, char *value)
     if (strcmp(name, "--with") == 0) {
         g->variants = 0;
         for (char *s = strtok(value, ","); s; s = strtok(NULL, ",")) {
-            static const char *const known[] = {"threaded", "loop", "dropped", "sliced"};
+            static const char *const known[] = {"threaded", "loop", "dropped", "sliced", "reloaded"};
             unsigned k = 0;
             while (k < ARRAY_LEN(known) && strcmp(known[k], s) != 0) k++;
             if (k == ARRAY_LEN(known) || g->variants == VARIANTS_MAX) return false;

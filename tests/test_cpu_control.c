@@ -290,17 +290,17 @@ static void a_freed_processor_is_told_nothing(void **state)
     assert_null(t->p.subscribers->next);
 }
 
-static struct { u64 at[8]; unsigned n; u64 *clock; } seen; // the time that the board sees at each access
-static u64 see_read(void *o, unsigned cpu, u16 port, unsigned size) { return seen.at[seen.n++] = *seen.clock, 0; }
-static void see_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) { seen.at[seen.n++] = *seen.clock; }
+static struct { u64 at[8]; unsigned n; } seen; // the time that the board sees at each access
+static u64 see_read(void *o, unsigned cpu, u16 port, unsigned size) { return seen.at[seen.n++] = cpu_vtime(t->v), 0; }
+static void see_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) { seen.at[seen.n++] = cpu_vtime(t->v); }
 
 // A port access happens at its own instruction's time, in the midst of a block.
 static void ports_see_the_time(void **state)
 {
     static const struct cpu_board_ops board = {.port_read = see_read, .port_write = see_write};
-    u64 clock = 0, next = UINT64_MAX;
-    t->v->board = &board, t->v->clock_now = &clock, t->v->clock_next = &next;
-    seen.n = 0, seen.clock = &clock;
+    u64 next = UINT64_MAX;
+    t->v->board = &board, t->v->clock_next = &next;
+    seen.n = 0;
     u64 begin = S.units * CPU_TICKS_PER_UNIT + S.skipped;
     assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0x90, 0x90, 0xE6, 0x80, 0xE4, 0x80, 0x90, 0xE6, 0x80), NOTHING); // in nop nop out in nop out
     assert_int_equal(seen.n, 4);
@@ -309,7 +309,7 @@ static void ports_see_the_time(void **state)
     assert_int_equal(seen.at[0] - begin, port - CPU_TICKS_PER_UNIT); // what the access costs is charged before
     assert_int_equal(seen.at[1] - seen.at[0], port + 2 * CPU_TICKS_PER_UNIT);
     assert_int_equal(seen.at[3] - seen.at[2], port + CPU_TICKS_PER_UNIT);
-    t->v->board = NULL, t->v->clock_now = NULL, t->v->clock_next = NULL;
+    t->v->board = NULL, t->v->clock_next = NULL;
 }
 
 static bool page_dirty(u64 a) { return t->p.dirty[a >> PAGE_SHIFT >> 6] >> (a >> PAGE_SHIFT & 63) & 1; }

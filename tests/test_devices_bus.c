@@ -143,6 +143,33 @@ static void what_lies_over_stays_over(void **state)
     assert_int_equal(p.accesses, 2);
 }
 
+// Ranges that software moves lie over wired ones; among themselves the rank decides, whatever moved last.
+static void ranks_decide_where_moved_ranges_overlap(void **state)
+{
+    static const unsigned order[][4] = {{0, 1, 2, 0}, {2, 1, 0, 2}, {1, 2, 0, 1}, {2, 0, 1, 1}, {0, 2, 1, 2}};
+    for (unsigned k = 0; k < ARRAY_LEN(order); k++) {
+        struct board b;
+        board_begin(&b);
+        struct probe p[3], wired = {.dev.ops = &any};
+        for (unsigned i = 0; i < 3; i++) p[i] = (struct probe){.dev.ops = &any};
+        for (unsigned i = 0; i < 4; i++) {
+            unsigned n = order[k][i];
+            bus_move_port(&b.bus, &p[n].dev, 0, (u16)(0x100 + 8 * n), 16, (u16)(n + 1));
+            bus_move_mem(&b.bus, &p[n].dev, 1, 0xE0000000 + 8 * n, 16, (u16)(n + 1));
+            if (i == 2) bus_map_port(&b.bus, &wired.dev, 0, 0x100, 64), bus_map_mem(&b.bus, &wired.dev, 1, 0xE0000000, 64);
+        }
+        assert_int_equal(b.bus.ports_n, 4); // who moves is no longer where it was
+        assert_int_equal(b.bus.mems_n, 4);
+        for (unsigned at = 0; at < 64; at += 8) { // 0: first; 8, 16: the higher rank of two; 24: third; then the wired one
+            struct probe *owner = at < 8 ? &p[0] : at < 16 ? &p[1] : at < 32 ? &p[2] : &wired;
+            unsigned before = owner->accesses;
+            in8(&b, (u16)(0x100 + at));
+            bus_mem_read(&b.bus, 0xE0000000 + at, 1);
+            assert_int_equal(owner->accesses, before + 2);
+        }
+    }
+}
+
 static void one_of_many_ranges_goes(void **state)
 {
     for (unsigned gone = 0; gone < 4; gone++) {
@@ -173,6 +200,7 @@ int main(void)
         cmocka_unit_test(wide_accesses_are_split),
         cmocka_unit_test(the_later_range_wins_and_goes),
         cmocka_unit_test(what_lies_over_stays_over),
+        cmocka_unit_test(ranks_decide_where_moved_ranges_overlap),
         cmocka_unit_test(one_of_many_ranges_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

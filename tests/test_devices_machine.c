@@ -1,7 +1,7 @@
 // The board as a whole, under programs of a few instructions: lines lead where they should, ends are reported, and two
 // machines share nothing.
 #include "tests/device_test.h"
-#include "devices/machine.h"
+#include "devices/machine_state.h"
 #include "devices/state_hash.h"
 
 #include <signal.h>
@@ -421,6 +421,36 @@ static void serial_input_wakes(void **state)
     destroy(m);
 }
 
+static struct { const struct phys_ops *board; unsigned walks; bool late; } spy;
+static u64 spy_read(void *to, unsigned cpu, paddr a, unsigned size)
+{
+    struct machine *m = to;
+    u64 x = spy.board->mmio_read(m, cpu, a, size);
+    spy.walks++;
+    if (m->clock.now != cpu_vtime(m->cpu[cpu])) spy.late = true;
+    return x;
+}
+static void spy_write(void *to, unsigned cpu, paddr a, unsigned size, u64 v) { spy.board->mmio_write(to, cpu, a, size, v); }
+
+// An access to a device happens at its processor's time, also where the walk of page tables makes it and no instruction does.
+static void an_access_has_its_processor_s_time(void **state)
+{
+    struct machine *m = make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("pc-testdev")}});
+    static const struct phys_ops ops = {spy_read, spy_write};
+    phys_write32(&m->phys, 0, 0xFF000000, 0xFF001003); // page tables in a device's memory
+    phys_write32(&m->phys, 0, 0xFF00101C, 0x7003);
+    spy.board = m->phys.ops, spy.walks = 0, spy.late = false;
+    m->phys.ops = &ops;
+    START(m, 0xB9, 0x00, 0x40, 0xE2, 0xFE,                                      // mov cx, 4000h; loop $
+          0x66, 0xB8, 0, 0, 0, 0xFF, 0x0F, 0x22, 0xD8,                          // mov cr3, FF000000h
+          0x66, 0xB8, 0x11, 0, 0, 0x80, 0x0F, 0x22, 0xC0, 0xEB, 0xFE);          // mov cr0, 80000011h; jmp $
+    assert_int_equal(machine_run(m, 50000), MACHINE_RUN);
+    assert_true(spy.walks > 0);
+    assert_false(spy.late);
+    m->phys.ops = spy.board;
+    destroy(m);
+}
+
 static void a20_masks_bit_20(void **state)
 {
     struct machine *m = make(NULL, 1);
@@ -802,7 +832,7 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
         {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x10},                               // the 8254, mode 2
         {0x70, 0x0A}, {0x71, 0x26}, {0x70, 0x0B}, {0x71, 0x42},                 // the clock's periodic interrupt
         {0xB2, 0xF1}, {0x602, 0x01}, {0x603, 0x01},                             // ACPI on; timer and power button enabled
-        {0x3F9, 0x01}, {0x3FC, 0x0B}, {0x64, 0x60}, {0x60, 0x47}, {0x92, 0x00}, // UART, keyboard controller, A20
+        {0x3FA, 0x41}, {0x3FB, 0x03}, {0x3FC, 0x0B}, {0x64, 0x60}, {0x60, 0x47}, {0x92, 0x00}, // UART, keyboard controller, A20
         {0x64, 0xDD}, {0x21, 0x00}, {0xA1, 0x00},
     };
     for (unsigned i = 0; i < ARRAY_LEN(setup); i++) bus_port_write(&a->bus, setup[i].port, 1, setup[i].value);
@@ -814,22 +844,19 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
     phys_write64(&a->phys, 0, 0xFED00108, 500000);
     phys_write64(&a->phys, 0, 0xFED00010, 1);
     machine_power_button(a);
+    assert_int_equal(machine_serial_input(a, 0, (const u8 *)"x", 1), 1); // its character timeout runs
     START(a, 0x40, 0xEB, 0xFD); // inc ax; jmp
     assert_int_equal(machine_run(a, 20000), MACHINE_RUN);
     assert_true(a->phys.a20_masked);
 
-    struct device *from = a->devices, *to = b->devices;
-    for (; from; from = from->next, to = to->next)
-        if (from->state_size) memcpy(to->state, from->state, from->state_size);
-    assert_null(to);
+    struct state_part from[STATE_PARTS_MAX], to[STATE_PARTS_MAX];
+    unsigned n = machine_state_parts(a, from);
+    assert_int_equal(machine_state_parts(b, to), n);
+    for (unsigned i = 0; i < n; i++) memcpy(to[i].data, from[i].data, from[i].size);
     memcpy(b->phys.ram, a->phys.ram, a->phys.ram_size);
-    b->cpu[0]->s = a->cpu[0]->s;
-    cpu_drop_derived(b->cpu[0]);
-    cpu_mode_changed(b->cpu[0]);
-    b->clock.now = a->clock.now;
     machine_loaded(b);
     assert_true(b->phys.a20_masked);
-    assert_int_equal(b->cpu[0]->d.intr_line, a->cpu[0]->d.intr_line);
+    assert_int_equal(b->cpu[0]->s.intr_line, lapic_pending(&a->lapic[0]));
     assert_int_equal(b->clock.timers_n, a->clock.timers_n);
     for (unsigned i = 0; i < a->clock.timers_n; i++) assert_true(b->clock.timers[i].deadline == a->clock.timers[i].deadline);
     assert_true(b->clock.next_deadline == a->clock.next_deadline);
@@ -852,6 +879,7 @@ int main(void)
         cmocka_unit_test(halts), cmocka_unit_test(what_wakes), cmocka_unit_test(input_wakes_or_not),
         cmocka_unit_test(timer_interrupt_through_the_virtual_wire),
         cmocka_unit_test(serial_input_wakes),
+        cmocka_unit_test(an_access_has_its_processor_s_time),
         cmocka_unit_test(a20_masks_bit_20),
         cmocka_unit_test(firmware_s_work_is_done),
         cmocka_unit_test(time_goes_on_over_a_reset),

@@ -208,7 +208,7 @@ static void latch_write(struct device *d, unsigned region, u64 offset, unsigned 
     struct latch *l = (struct latch *)d;
     l->st.value = v & l->mask;
 }
-static const struct device_ops latch_ops = {.name = "latch", .read = latch_read, .write = latch_write};
+static const struct device_ops latch_ops = {.name = "latch", .state_version = 1, .read = latch_read, .write = latch_write};
 enum { LATCH_PORT, LATCH_MASK };
 static void latch_create(void *self, const struct device_board *b, const struct property_value *v)
 {

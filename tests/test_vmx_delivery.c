@@ -393,7 +393,7 @@ static void interrupts_and_nmis(void **state)
     m->interrupt = 0x51;
     // Through the guest's IDT without the control.
     m_write(m, VMCS_GUEST_RFLAGS, 0x202);
-    m->v->d.intr_line = true;
+    m->v->s.intr_line = true;
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(0x51));
     // With it: whatever IF is; acknowledged or not.
@@ -408,7 +408,7 @@ static void interrupts_and_nmis(void **state)
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXTERNAL_INTERRUPT);
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000051);
     assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
-    m->v->d.intr_line = false;
+    m->v->s.intr_line = false;
 
     // An NMI exits and blocks NMIs in the host; delivered without the control it blocks them in the guest.
     m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_NMI_EXITING);
@@ -550,9 +550,9 @@ static void rf_of_ept_violations(void **state)
         m_write(m, VMCS_GUEST_RFLAGS, c[i].flags);
         m_write(m, VMCS_GUEST_DR7, c[i].dr7);
         inject(m, c[i].inject, 0, 0);
-        m->v->d.intr_line = c[i].line;
+        m->v->s.intr_line = c[i].line;
         assert_int_equal(m_enter(m, c[i].code, c[i].n), EXIT_REASON_EPT_VIOLATION);
-        m->v->d.intr_line = false;
+        m->v->s.intr_line = false;
         if (c[i].event)
             assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION), c[i].event);
         else

@@ -260,7 +260,7 @@ static void tpr_threshold_goes_first(void **state)
         m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS); // holds NMIs and interrupts until the instruction is done
         m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, with & TF ? 0x4000 : 0);
         if (with & NMI) m->v->s.nmi_pending = true, m->v->s.block = BLOCK_NMI;
-        if (with & INTERRUPT) m->v->d.intr_line = true;
+        if (with & INTERRUPT) m->v->s.intr_line = true;
         m->v->s.gpr[RCX] = 3;
         m_poke(m, M_GUEST, "\x44\x0F\x22\xC1\xF4" /* mov cr8, rcx */, 5);
         assert_int_equal(M_RUN(m, I_VMLAUNCH), with & NMI ? 2 : -1); // the NMI waits for the host

@@ -11,7 +11,6 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
     switch (e->exit_reason) {
     case EXIT_REASON_EXTERNAL_INTERRUPT:
         if (vmx_controls(v)->exit & EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT) {
-            board_sync(v);
             int vector = v->board->intr_ack(v->board_opaque, v->index);
             if (vector >= 0) f->EXITING_EVENT_IDENTIFICATION = EVENT_VALID | EVT_EXTERNAL << 8 | (u32)vector;
         }
