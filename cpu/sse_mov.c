@@ -51,8 +51,8 @@ ALWAYS_INLINE bool scalar_load(struct vcpu *v, const struct insn *in, struct how
 ALWAYS_INLINE bool scalar_store(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
 {
     const u64 *s = sse_reg(v, in->r)->q;
-    u64 *d = sse_reg(v, in->m)->q;
     if (how_mem(in, h)) return store_mem(v, in, h, s, size, false);
+    u64 *d = sse_reg(v, in->m)->q;
     sse_put(d, size == 4 ? low32(d[0], s[0]) : s[0], d[1]);
     return true;
 }

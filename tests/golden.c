@@ -238,7 +238,7 @@ static bool compare(const struct golden *g, const struct run *a, const struct ru
 
 static int run_all(struct golden *g, char **argv)
 {
-    struct run run[VARIANTS_MAX] = {0};
+    static struct run run[VARIANTS_MAX];
     unsigned begun = 0;
     bool good = true;
     for (unsigned i = 0; i < g->variants; i++) {
@@ -297,7 +297,8 @@ int main(int argc, char **argv)
 {
     static struct golden g = {.to = UINT64_MAX, .every = 50000000, .seed = 1, .jobs = 2};
     char why[512];
-    char **copy = calloc((size_t)argc + 1, sizeof *copy); // parsing cuts the lists
+    static char **copy; // parsing cuts the lists
+    copy = calloc((size_t)argc + 1, sizeof *copy);
     for (int i = 0; i < argc; i++) copy[i] = strdup(argv[i]);
     g.variants = 3, g.variant[0] = "threaded", g.variant[1] = "loop", g.variant[2] = "dropped";
     int i = 1;
