@@ -7,6 +7,7 @@
 #include "devices/acpi_pm.h"
 #include "devices/hpet.h"
 #include "devices/ioapic.h"
+#include "devices/table_bytes.h"
 
 #include <string.h>
 
@@ -14,21 +15,6 @@
 
 #define HEADER 36
 
-struct table { // being written
-    u8 bytes[1024];
-    u32 n;
-};
-
-static void put(struct table *t, u64 v, unsigned size)
-{
-    if (t->n + size > sizeof t->bytes) panic("acpi: table too long");
-    memcpy(t->bytes + t->n, &v, size);
-    t->n += size;
-}
-static void put8(struct table *t, u8 v) { put(t, v, 1); }
-static void put16(struct table *t, u16 v) { put(t, v, 2); }
-static void put32(struct table *t, u32 v) { put(t, v, 4); }
-static void put64(struct table *t, u64 v) { put(t, v, 8); }
 static void zeros(struct table *t, unsigned n)
 {
     while (n--) put8(t, 0);

@@ -76,17 +76,6 @@ static bool refuse(char *why, size_t why_size, const char *format, ...)
     return false;
 }
 
-static bool all_zero(const u8 *p)
-{
-    u64 any = 0;
-    for (u64 i = 0; i < PAGE_SIZE; i += 8) {
-        u64 x;
-        memcpy(&x, p + i, 8);
-        any |= x;
-    }
-    return any == 0;
-}
-
 // ---- saving ----
 
 // Room for n bytes more, zeroed; NULL if there is no memory.
@@ -123,7 +112,7 @@ static bool put_ram(struct state_bytes *b, struct machine *m)
     if (!put_section(b, "ram", 0, RAM_VERSION, NULL, 0)) return false;
     for (u64 n = 0; n < m->phys.pages; n++) {
         const u8 *host = phys_host(&m->phys, n << PAGE_SHIFT);
-        if (!host || all_zero(host)) continue;
+        if (!host || phys_page_is_zero(host)) continue;
         u8 *at = more(b, sizeof(struct ram_page));
         if (!at) return false;
         memcpy(at, &n, sizeof n);
@@ -236,7 +225,7 @@ static void load_ram(struct machine *m, const struct found *f)
         if (next == n) {
             memcpy(host, page + sizeof next, PAGE_SIZE);
             page += sizeof(struct ram_page);
-        } else if (!all_zero(host)) {
+        } else if (!phys_page_is_zero(host)) {
             memset(host, 0, PAGE_SIZE);
         }
         phys_mark_dirty(&m->phys, n << PAGE_SHIFT); // whoever keeps hashes of the pages begins anew

@@ -5,6 +5,7 @@
 //
 // Not here: extended entries (address maps).
 #include "devices/mp_tables.h"
+#include "devices/table_bytes.h"
 
 #include <string.h>
 
@@ -14,20 +15,6 @@ enum { PCI_BUS, ISA_BUS, IOAPIC_ID = 0, ALL_APICS = 0xFF };
 enum { CONFORMS = 0, ACTIVE_HIGH = 1 };
 #define PCI_INTERRUPTS 0x0E20u // 5, 9, 10, 11: level triggered, as the interrupt source overrides of the MADT have it
 
-struct table { // being written
-    u8 bytes[1024];
-    u32 n;
-};
-
-static void put(struct table *t, u64 v, unsigned size)
-{
-    if (t->n + size > sizeof t->bytes) panic("mp: table too long");
-    memcpy(t->bytes + t->n, &v, size);
-    t->n += size;
-}
-static void put8(struct table *t, u8 v) { put(t, v, 1); }
-static void put16(struct table *t, u16 v) { put(t, v, 2); }
-static void put32(struct table *t, u32 v) { put(t, v, 4); }
 static void text(struct table *t, const char *s, u32 n)
 {
     for (u32 i = 0; i < n; i++) put8(t, (u8)s[i]);

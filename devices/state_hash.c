@@ -43,17 +43,6 @@ u64 state_hash_cpu(const struct vcpu *v)
     return h;
 }
 
-static bool all_zero(const u8 *p)
-{
-    u64 any = 0;
-    for (u64 i = 0; i < PAGE_SIZE; i += 8) {
-        u64 x;
-        memcpy(&x, p + i, 8);
-        any |= x;
-    }
-    return any == 0;
-}
-
 static void ram_update(struct state_hash *h, struct machine *m)
 {
     struct phys *p = &m->phys;
@@ -71,7 +60,7 @@ static void ram_update(struct state_hash *h, struct machine *m)
         if (!first && !(p->dirty[n / 64] >> (n % 64) & 1)) continue;
         const u8 *host = phys_host(p, n << PAGE_SHIFT);
         if (!host) continue;
-        u64 x = all_zero(host) ? 0 : hash_bytes(host, PAGE_SIZE, 1) | 1;
+        u64 x = phys_page_is_zero(host) ? 0 : hash_bytes(host, PAGE_SIZE, 1) | 1;
         if (h->page[n]) h->sum -= mix(h->page[n], n);
         if (x) h->sum += mix(x, n);
         h->page[n] = x;

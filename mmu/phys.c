@@ -237,3 +237,14 @@ SCALAR(u8, 8)
 SCALAR(u16, 16)
 SCALAR(u32, 32)
 SCALAR(u64, 64)
+
+bool phys_page_is_zero(const u8 *page)
+{
+    u64 any = 0;
+    for (u64 i = 0; i < PAGE_SIZE; i += 8) {
+        u64 x;
+        memcpy(&x, page + i, 8);
+        any |= x;
+    }
+    return any == 0;
+}

@@ -99,4 +99,6 @@ static inline u64 phys_lines(paddr a, u64 size)              // the lines of one
     return (~0ull >> (63 - last)) & (~0ull << first);
 }
 
+bool phys_page_is_zero(const u8 *page); // 4 KiB of host memory
+
 #endif
