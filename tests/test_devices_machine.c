@@ -1,6 +1,6 @@
 // The board as a whole, under programs of a few instructions: lines lead where they should, ends are reported, and two
 // machines share nothing.
-#include "tests/device_test.h"
+#include "tests/machine_test.h"
 #include "devices/machine_state.h"
 #include "devices/state_hash.h"
 
@@ -17,38 +17,12 @@ static void console_write(void *opaque, const u8 *bytes, u32 n)
     while (n-- && c->n < sizeof c->bytes) c->bytes[c->n++] = *bytes++;
 }
 
-static struct machine *make_as(struct machine_config config)
-{
-    struct machine *m = calloc(1, sizeof *m);
-    cpu_features_max(&config.features);
-    const char *why = NULL;
-    assert_non_null(m);
-    if (!machine_init(m, &config, &why)) fail_msg("%s", why);
-    return m;
-}
 static struct machine *make(struct console *c, unsigned cpus)
 {
     struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .device = {device_of("isa-debug-exit,iobase=0xf4,iosize=4")}, .devices = 1};
     if (c) config.serial[0] = (struct chardev){console_write, c};
     return make_as(config);
 }
-static void destroy(struct machine *m)
-{
-    machine_free(m);
-    free(m);
-}
-// Real-mode code at 0:7C00, stack below it.
-static void start(struct machine *m, const u8 *code, u32 n)
-{
-    struct vcpu_state *s = &m->cpu[0]->s;
-    phys_write(&m->phys, 0, 0x7C00, code, n);
-    s->seg[SEG_CS].base = 0;
-    s->seg[SEG_CS].sel = 0;
-    s->rip = 0x7C00;
-    s->gpr[RSP] = 0x7C00;
-    cpu_mode_changed(m->cpu[0]);
-}
-#define START(m, ...) start(m, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 static void vector_to(struct machine *m, u8 vector, u16 offset)
 {
     phys_write16(&m->phys, 0, vector * 4u, offset);

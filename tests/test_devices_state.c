@@ -3,43 +3,17 @@
 // Guests with VMX, Linux and KVM: the "reloaded" runs of golden.c.
 #include <stdio.h>
 
-#include "tests/device_test.h"
+#include "tests/machine_test.h"
 #include "devices/machine_state.h"
 #include "devices/state_hash.h"
 #include "vmx/control.h"
 
-static struct machine *make_as(struct machine_config config)
-{
-    struct machine *m = calloc(1, sizeof *m);
-    if (!config.features.bits[0]) cpu_features_max(&config.features);
-    const char *why = NULL;
-    assert_non_null(m);
-    if (!machine_init(m, &config, &why)) fail_msg("%s", why);
-    return m;
-}
 static struct machine *make(unsigned cpus) { return make_as((struct machine_config){.ram_size = 2 << 20, .cpus = cpus}); }
 static struct machine *make_full(void)
 {
     return make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 2, .devices = 3,
                                            .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
 }
-static void destroy(struct machine *m)
-{
-    machine_free(m);
-    free(m);
-}
-// Real-mode code at 0:7C00, stack below it.
-static void start(struct machine *m, const u8 *code, u32 n)
-{
-    struct vcpu_state *s = &m->cpu[0]->s;
-    phys_write(&m->phys, 0, 0x7C00, code, n);
-    s->seg[SEG_CS].base = 0;
-    s->seg[SEG_CS].sel = 0;
-    s->rip = 0x7C00;
-    s->gpr[RSP] = 0x7C00;
-    cpu_mode_changed(m->cpu[0]);
-}
-#define START(m, ...) start(m, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 static void handler(struct machine *m, u8 vector, u16 offset, const u8 *code, u32 n)
 {
     phys_write16(&m->phys, 0, vector * 4u, offset);
