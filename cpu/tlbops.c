@@ -112,7 +112,9 @@ static void generations_forget(struct vcpu *v, u32 serial)
     bool any = false;
     for (u32 i = 0; i < GENERATIONS; i++) {
         struct generation *g = &e->generations[i];
-        if (g->gen && (g->serial == serial || g->global_serial == serial)) g->gen = 0, any = true;
+        bool named = (g->serial == serial) | (g->global_serial == serial);
+        any |= named & (g->gen != 0);
+        g->gen = named ? 0 : g->gen;
     }
     if (any) generation_select(v);
 }
