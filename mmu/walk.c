@@ -106,19 +106,6 @@ static struct walk_result page_fault(const struct mmu_ctx *c, u32 acc, u32 error
 
 // ---- entries ----
 
-bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size, u64 *value)
-{
-    if (unlikely(c->peek != NULL)) {
-        if (!phys_is_ram(p, step.pa)) return false;
-        step.value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
-        if (c->peek->n < ARRAY_LEN(c->peek->step)) c->peek->step[c->peek->n++] = step;
-        *value = step.value;
-        return true;
-    }
-    *value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
-    return true;
-}
-
 // Reads the entry at guest-physical `gpa`. False: *r holds the EPT event.
 static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa, unsigned level,
                        unsigned size, struct walk_result *r)

@@ -21,7 +21,18 @@ struct ept_result {
 };
 
 // Reads an entry of a paging structure at physical address `pa` and, in a peek, notes it. False: a peek met an entry that is not in RAM.
-bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size, u64 *value);
+static inline bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size, u64 *value)
+{
+    if (unlikely(c->peek != NULL)) {
+        if (!phys_is_ram(p, step.pa)) return false;
+        step.value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
+        if (c->peek->n < ARRAY_LEN(c->peek->step)) c->peek->step[c->peek->n++] = step;
+        *value = step.value;
+        return true;
+    }
+    *value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
+    return true;
+}
 
 // Translates `gpa` for an access that needs all of `need`. With EPT accessed/dirty flags, and only if the access is
 // allowed, sets A in each entry used and D in the leaf if `need` has EPT_W. False: status and rights say why not.
