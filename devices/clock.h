@@ -1,13 +1,13 @@
 // The machine's one clock: virtual ticks, and the deadlines that devices keep in it.
 //
-// `now` is in ticks of CPU_TSC_HZ (cpu/vcpu.h: 2 GHz). The board sets it from the processor's own time at each access to a
+// `now` is in ticks of CPU_TSC_HZ (cpu/state/vcpu.h: 2 GHz). The board sets it from the processor's own time at each access to a
 // device and before deadlines fire, never devices: every device clock (PIT, PM timer, HPET, RTC, APIC timer) is a
 // pure function of `now`. Deadlines are state of the devices that own them; this list is derived and is rebuilt
 // from them on restore.
 #ifndef DEVICES_CLOCK_H
 #define DEVICES_CLOCK_H
 
-#include "cpu/vcpu.h"
+#include "cpu/state/vcpu.h"
 
 #define CLOCK_HZ       CPU_TSC_HZ
 #define CLOCK_NEVER    UINT64_MAX

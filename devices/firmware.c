@@ -11,7 +11,7 @@
 #include "devices/firmware.h"
 #include "devices/mp_tables.h"
 
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 
 #define BIOS_SEGMENT 0xF000u
 #define AT_IGNORE    0xFF53u // where the IBM PC's BIOS has its IRET

@@ -7,8 +7,8 @@
 #ifndef DEVICES_MACHINE_H
 #define DEVICES_MACHINE_H
 
-#include "cpu/cpuid.h"
-#include "cpu/vcpu.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/state/vcpu.h"
 #include "devices/acpi_pm.h"
 #include "devices/acpi_tables.h"
 #include "devices/cmos.h"

@@ -5,7 +5,7 @@
 #include <gelf.h>
 #include <stdio.h>
 
-#include "cpu/vcpu.h"
+#include "cpu/state/vcpu.h"
 #include "devices/acpi_tables.h"
 
 struct file { // a file of the host, whole in memory

@@ -2,7 +2,7 @@
 // 64-bit mode at its entry point with an identity map of 4 GiB, RSP below 512 KiB, RDI = the command line.
 #include <string.h>
 
-#include "cpu/cpuid.h"
+#include "cpu/system/cpuid.h"
 #include "frontend/load.h"
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18

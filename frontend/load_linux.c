@@ -5,7 +5,7 @@
 // Missing: zImage, whose protected-mode part goes to 64 KiB; the real-mode part, which neither protocol runs.
 #include <string.h>
 
-#include "cpu/cpuid.h"
+#include "cpu/system/cpuid.h"
 #include "frontend/load.h"
 
 enum { // offsets in the zero page and in the image's setup header

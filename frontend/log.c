@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "frontend/log.h"
-#include "cpu/engine.h"
+#include "cpu/engine/engine.h"
 #include "devices/machine.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "cpu/trace.h"
+#include "cpu/state/trace.h"
 #include "frontend/options.h"
 
 struct machine; // devices/machine.h

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "cpu/cpuid.h"
+#include "cpu/system/cpuid.h"
 #include "devices/machine.h"
 
 // Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are even or listed.

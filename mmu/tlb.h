@@ -66,7 +66,7 @@ struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r,
 static inline void tlb_drop(struct tlb_entry *e) { e->serial = 0; }
 
 // Invalidations, as SDM 5.10.4 and 31.4 say (chapter "Caching translation information"). Each returns nothing; the caller
-// (cpu/tlbops.c) also drops fast tables and bumps the fetch generation. What flushes a whole context gives it a new
+// (cpu/engine/tlbops.c) also drops fast tables and bumps the fetch generation. What flushes a whole context gives it a new
 // serial (t->serial and t->global_serial change if it is the one in use). As SDM 31.4.3.1 has it, those that act on
 // the current VPID (all but tlb_invept*) act in all its EPT views: `c` names the VPID.
 void tlb_invlpg(struct tlb *t, laddr la);                              // context in use, globals too, large pages whole
@@ -99,7 +99,7 @@ struct fast_tlb {
 };
 struct fast_key { // whose a fast table is
     u32 serial, global_serial; // the data TLB's context; serial 0: nobody's
-    u32 view, pkru;            // with which rights its entries were judged (cpu/tlbops.c)
+    u32 view, pkru;            // with which rights its entries were judged (cpu/engine/tlbops.c)
 };
 static inline u32 fast_index(laddr la) { return (u32)(la >> PAGE_SHIFT) & (FAST_SIZE - 1); }
 

@@ -8,7 +8,7 @@
 
 enum paging_mode { PAGING_OFF, PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 
-// Everything that a translation depends on, besides memory. cpu_context_changed (cpu/tlbops.c) fills it from the control registers,
+// Everything that a translation depends on, besides memory. cpu_context_changed (cpu/engine/tlbops.c) fills it from the control registers,
 // and in VMX non-root operation vmx_fill_mmu (vmx/control.c) from the controls.
 struct mmu_ctx {
     u64 cr3;

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "cpu/system.h"
-#include "cpu/cpuid.h"
+#include "cpu/system/system.h"
+#include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
 
 enum {

@@ -8,7 +8,7 @@
 
 #include "cpu_machine.h"
 
-#include "cpu/exec.h"
+#include "cpu/engine/exec.h"
 
 #ifdef MATRYOSHKA_CHECKS
 enum { CHECKS = 1 };

@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "cpu/engine.h"
-#include "cpu/fp.h"
-#include "cpu/mode.h"
+#include "cpu/engine/engine.h"
+#include "cpu/engine/fp.h"
+#include "cpu/state/mode.h"
 #include "tests/silicon/silicon.h"
 
 // Extensions by Zydis's names for them.

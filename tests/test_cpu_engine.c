@@ -4,7 +4,7 @@
 // its code are seen at once).
 #include "cpu_machine.h"
 
-#include "cpu/exec.h"
+#include "cpu/engine/exec.h"
 
 static struct tm *t;
 static bool in_loop;

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "cpu/fp.h"
+#include "cpu/engine/fp.h"
 #include "tests/silicon/silicon.h"
 
 enum { DONE = 3 }; // the INT3 behind the code

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "cpu/insn.h"
-#include "cpu/vcpu.h"
+#include "cpu/engine/insn.h"
+#include "cpu/state/vcpu.h"
 
 
 struct excuse {

@@ -2,8 +2,8 @@
 // it takes a block's place and calls the callable form of each instruction, and the checked one where that cannot go on.
 #include "cpu_machine.h"
 
-#include "cpu/exec.h"
-#include "cpu/fp.h"
+#include "cpu/engine/exec.h"
+#include "cpu/engine/fp.h"
 
 enum { UNMAPPED = 0x1000000, SPAN = 0x1000, TABLES = 0x50000 }; // above the tables' 16 MiB: not present
 

@@ -6,7 +6,7 @@
 
 #include "cpu_machine.h"
 
-#include "cpu/engine.h"
+#include "cpu/engine/engine.h"
 
 static struct tm *t;
 static struct vcpu *runner, *writer;

@@ -3,7 +3,7 @@
 // first, what a 67h prefix clears, EFLAGS between iterations) what is expected was measured on an Intel processor.
 #include "cpu_machine.h"
 
-#include "cpu/exec.h"
+#include "cpu/engine/exec.h"
 
 static struct tm *t;
 static bool in_loop;

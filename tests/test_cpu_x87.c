@@ -1,13 +1,13 @@
-// The two ways of cpu/x87.c, each on the host's own x87, leave the same state: every instruction that computes, over random registers.
+// The two ways of cpu/instructions/x87.c, each on the host's own x87, leave the same state: every instruction that computes, over random registers.
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
-#include "cpu/fp.h"
-#include "cpu/insn.h"
-#include "cpu/x87.h"
+#include "cpu/engine/fp.h"
+#include "cpu/engine/insn.h"
+#include "cpu/instructions/x87.h"
 
 enum { ROUNDS = 3000 };
 exec_fn op_x87_reg, op_x87_load, op_x87_store;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cpu/fp.h"
+#include "cpu/engine/fp.h"
 #include "tests/silicon/excuses.h"
 #include "tests/silicon/record.h"
 

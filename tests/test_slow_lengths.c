@@ -11,7 +11,7 @@
 
 #include "cpu_machine.h"
 
-#include "cpu/exec.h"
+#include "cpu/engine/exec.h"
 
 #ifndef HAVE_CAPSTONE
 int main(void)

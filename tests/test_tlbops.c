@@ -3,11 +3,11 @@
 // link that is still good must go where the instruction TLB goes.
 #include "tests/mmu_tables.h"
 
-#include "cpu/access.h"
-#include "cpu/cpuid.h"
-#include "cpu/fast.h"
-#include "cpu/mode.h"
-#include "cpu/tlbops.h"
+#include "cpu/engine/access.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/engine/fast.h"
+#include "cpu/state/mode.h"
+#include "cpu/engine/tlbops.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-#include "cpu/cpuid.h"
-#include "cpu/system.h"
-#include "cpu/trace.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/system/system.h"
+#include "cpu/state/trace.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"
 #include "vmx/intercept.h"

@@ -3,7 +3,7 @@
 #ifndef VMX_CAPS_H
 #define VMX_CAPS_H
 
-#include "cpu/cpuid.h"
+#include "cpu/system/cpuid.h"
 #include "vmx/fields.h"
 
 struct vmx_caps {

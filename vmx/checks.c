@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "cpu/cpuid.h"
-#include "cpu/system.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/system/system.h"
 #include "mmu/mtype.h"
 #include "mmu/walk.h"
 

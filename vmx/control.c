@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 #include "vmx/intercept.h"
 
 const struct vmx_caps *vmx_capabilities(const struct vcpu *v) { return &v->vmx->caps; }

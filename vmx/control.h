@@ -3,7 +3,7 @@
 #ifndef VMX_CONTROL_H
 #define VMX_CONTROL_H
 
-#include "cpu/vcpu.h"
+#include "cpu/state/vcpu.h"
 #include "vmx/caps.h"
 #include "vmx/exit_reason.h"
 #include "vmx/vmcs.h"

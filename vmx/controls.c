@@ -1,6 +1,6 @@
 // The control table as data, and the names of exit reasons.
 #include "vmx/controls.h"
-#include "cpu/cpuid.h"
+#include "cpu/system/cpuid.h"
 #include "vmx/exit_reason.h"
 
 #define OFFERED_NO     0

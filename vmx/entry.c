@@ -2,7 +2,7 @@
 // the event to inject.
 #include <string.h>
 
-#include "cpu/trace.h"
+#include "cpu/state/trace.h"
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 #include "vmx/world.h"

@@ -1,6 +1,6 @@
 // VM exit (SDM chapter 30): information fields, guest state, MSR-store area, host state. Runs from the run loop only.
 #include "vmx/insn.h"
-#include "cpu/trace.h"
+#include "cpu/state/trace.h"
 #include "vmx/intercept.h"
 #include "vmx/world.h"
 

@@ -2,7 +2,7 @@
 #ifndef VMX_INSN_H
 #define VMX_INSN_H
 
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 #include "vmx/control.h"
 
 // Outcomes (SDM 32.2): flags, and the VM-instruction error of the current VMCS.

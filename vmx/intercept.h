@@ -3,7 +3,7 @@
 #ifndef VMX_INTERCEPT_H
 #define VMX_INTERCEPT_H
 
-#include "cpu/event.h"
+#include "cpu/state/event.h"
 #include "mmu/walk.h"
 
 struct insn;

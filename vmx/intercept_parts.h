@@ -2,7 +2,7 @@
 #ifndef VMX_INTERCEPT_PARTS_H
 #define VMX_INTERCEPT_PARTS_H
 
-#include "cpu/insn.h"
+#include "cpu/engine/insn.h"
 
 bool vmx_mov_to_cr_exits(struct vcpu *v, const struct insn *in);
 bool vmx_mov_from_cr_exits(struct vcpu *v, const struct insn *in);

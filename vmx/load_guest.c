@@ -1,5 +1,5 @@
 // VM entry: loading guest state (SDM 29.3.2). All checks have passed.
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 #include "vmx/world.h"
 
 static void load_segment(struct segment *s, u16 sel, u64 base, u32 limit, u32 ar)

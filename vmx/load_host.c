@@ -1,6 +1,6 @@
 // VM exit: loading host state (SDM 30.5), also after a VM-entry failure; VMX aborts.
-#include "cpu/system.h"
-#include "cpu/trace.h"
+#include "cpu/system/system.h"
+#include "cpu/state/trace.h"
 #include "vmx/world.h"
 
 void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char *why)

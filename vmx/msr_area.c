@@ -1,5 +1,5 @@
 // The MSR-load and MSR-store areas of VM entries and exits (SDM 29.4, 30.4, 30.6).
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 #include "vmx/checks.h"
 #include "vmx/world.h"
 

@@ -2,7 +2,7 @@
 #ifndef VMX_OPERAND_H
 #define VMX_OPERAND_H
 
-#include "cpu/insn.h"
+#include "cpu/engine/insn.h"
 
 u64 vmx_displacement(const struct vcpu *v, const struct insn *in); // exit qualification of exits with a memory operand
 u32 vmx_instruction_info(const struct insn *in, const struct row *r); // from the row's operands

@@ -1,5 +1,5 @@
 // VM exit: saving guest state (SDM 30.3).
-#include "cpu/system.h"
+#include "cpu/system/system.h"
 #include "vmx/world.h"
 
 static void save_segments(const struct vcpu *v, struct vmcs_fields *f)

@@ -78,7 +78,7 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
             bad |= differ(say, D_XMM, what, in->xmm[i][k], h->xmm[i][k], o->xmm[i][k]);
         }
     }
-    // Known to be missing (cpu/fp.c): PE of an unmasked overflow or underflow, the order of steps of dot products.
+    // Known to be missing (cpu/engine/fp.c): PE of an unmasked overflow or underflow, the order of steps of dot products.
     u32 unsure = 0;
     if (host->vector == 19 && (h->mxcsr & ~(h->mxcsr >> 7) & 0x18)) unsure = 0x20;
     if (host->vector == 19 && (!t->row || !strncmp(t->row->name, "dpp", 3))) unsure = 0x3F;

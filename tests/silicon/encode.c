@@ -5,8 +5,8 @@
 
 #include <Zydis/Zydis.h>
 
-#include "cpu/cpuid.h"
-#include "cpu/fp.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/engine/fp.h"
 #include "tests/silicon/silicon.h"
 
 u64 rng_next(struct rng *r) // xorshift64*

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/cpuid.h"
-#include "cpu/mode.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/state/mode.h"
 #include "tests/silicon/silicon.h"
 
 // Physical memory: tables, GDT, IDT, TSS and handlers in the first 2 MiB (mapped one to one for the supervisor).

@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
-#include "cpu/cpuid.h"
-#include "cpu/insn.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/engine/insn.h"
 #include "mmu/types.h"
 
 #define CODE_BASE  0x10000000ull

@@ -1,0 +1,116 @@
+// The host's MXCSR on loan to the guest, and SIMD floating-point exceptions with a mask clear.
+//
+// Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded exponent; it
+// says what the masked response says (counted). Portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
+#include "cpu/engine/fp.h"
+
+#if FP_HOST_X86
+static inline u32 host_get(void)
+{
+    u32 x;
+    asm volatile("stmxcsr %0" : "=m"(x));
+    return x;
+}
+static inline void host_set(u32 x)
+{
+    asm volatile("ldmxcsr %0" : : "m"(x));
+}
+#else
+static inline u32 host_get(void)
+{
+    return MXCSR_RESET;
+}
+static inline void host_set(u32 x)
+{
+}
+#endif
+
+#define HOST_VALID (1ull << 32) // d.host_mxcsr_valid: this bit and the host's own value below it
+
+bool fp_host_capable(void)
+{
+#if FP_HOST_X86
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+#else
+    return false;
+#endif
+}
+
+static bool all_masked(const struct vcpu *v)
+{
+    return (v->s.mxcsr & MXCSR_MASKS) == MXCSR_MASKS;
+}
+
+void fp_enter(struct vcpu *v)
+{
+    v->d.host_mxcsr_valid = HOST_VALID | host_get();
+    host_set(v->s.mxcsr | MXCSR_MASKS);
+#if FP_HOST_X86
+    asm volatile("fnclex"); // the short way of cpu/instructions/x87.c wants no exception flags left over
+#endif
+}
+
+void fp_sync(struct vcpu *v)
+{
+    if (FP_HOST_X86 && v->d.host_mxcsr_valid && all_masked(v)) v->s.mxcsr = host_get() & MXCSR_VALID;
+}
+
+void fp_leave(struct vcpu *v)
+{
+    fp_sync(v);
+    if (v->d.host_mxcsr_valid) host_set((u32)v->d.host_mxcsr_valid);
+    v->d.host_mxcsr_valid = 0;
+}
+
+void fp_set_mxcsr(struct vcpu *v, u32 value)
+{
+    bool was = all_masked(v);
+    v->s.mxcsr = value;
+    if (v->d.host_mxcsr_valid) host_set(value | MXCSR_MASKS);
+    if (all_masked(v) != was) cpu_mode_changed(v);
+}
+
+void fp_begin(struct vcpu *v)
+{
+    u32 x = (v->s.mxcsr | MXCSR_MASKS) & ~0x3Fu;
+    if (!(v->s.mxcsr & MXCSR_UM)) x &= ~(u32)MXCSR_FTZ; // flush-to-zero needs a masked underflow (SDM Vol. 1, 10.2.3.3)
+    host_set(x);
+}
+
+static bool tiny32(u32 x)
+{
+    return !(x & 0x7F800000) && (x & 0x7FFFFF);
+}
+static bool tiny64(u64 x)
+{
+    return !(x & 0x7FF0000000000000ull) && (x & 0xFFFFFFFFFFFFFull);
+}
+
+static bool result_tiny(const void *result, enum fp_lanes lanes)
+{
+    const u32 *s = result;
+    const u64 *d = result;
+    switch (lanes) {
+    case FP_SS: return tiny32(s[0]);
+    case FP_PS: return tiny32(s[0]) || tiny32(s[1]) || tiny32(s[2]) || tiny32(s[3]);
+    case FP_SD: return tiny64(d[0]);
+    case FP_PD: return tiny64(d[0]) || tiny64(d[1]);
+    case FP_NONE: break;
+    }
+    return false;
+}
+
+void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes)
+{
+    enum { PRE = MXCSR_IE | MXCSR_DE | MXCSR_ZE };
+    u32 flags = host_get() & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
+    // Unmasked, underflow is signalled for a tiny result even if it is exact (SDM Vol. 1, 4.9.1.5).
+    if (!(masks & MXCSR_UE) && result_tiny(result, lanes)) flags |= MXCSR_UE;
+    u32 bad = flags & ~masks;
+    if (bad & PRE) flags &= PRE; // the operation did not run: nothing of its result is reported (SDM Vol. 1, 11.5.3)
+    v->s.mxcsr |= flags;
+    if (!bad) return;
+    if (bad & (MXCSR_OE | MXCSR_UE)) unimplemented(v, "SSE: PE of an unmasked overflow or underflow", flags);
+    if (v->s.cr4 & CR4_OSXMMEXCPT) raise_fault(v, VEC_XM);
+    raise_ud(v);
+}

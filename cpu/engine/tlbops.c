@@ -1,0 +1,341 @@
+// The processor's side of both TLB levels: the translation context, filling, the fast tables and fetch generations.
+#include <string.h>
+
+#include "cpu/engine/tlbops.h"
+#include "cpu/system/cpuid.h"
+#include "vmx/intercept.h"
+
+enum { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC };
+
+static void fast_clear(struct engine *e, u32 table)
+{
+    struct fast_tlb *t = &e->tables[table];
+    u32 n = e->filled[table].n;
+    if (n <= FAST_NOTED)
+        for (u32 i = 0; i < n; i++) t->e[e->filled[table].at[i]].read = t->e[e->filled[table].at[i]].write = FAST_NONE;
+    else
+        for (u32 i = 0; i < FAST_SIZE; i++) t->e[i].read = t->e[i].write = FAST_NONE;
+    e->filled[table].n = 0;
+}
+
+// Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit, or a write of
+// CR0, CR4, EFER or PKRU, can change it while the context stays.
+static u32 fast_view(const struct vcpu *v)
+{
+    const struct mmu_ctx *c = &v->d.mmu;
+    u32 view = v->d.cpl == 3 ? VIEW_USER : (c->smap && !(v->s.rflags & FL_AC)) ? VIEW_SUPER : VIEW_SUPER_AC;
+    return view | c->wp << 2 | c->smap << 3 | c->pke << 4 | c->paging << 5;
+}
+
+static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 | c->paging << 2; }
+
+static bool key_is(const struct fast_key *k, const struct fast_key *want)
+{
+    return k->serial == want->serial && k->global_serial == want->global_serial && k->view == want->view &&
+           k->pkru == want->pkru;
+}
+
+// Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if there is none.
+static void fast_select(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v), v->d.mmu.pke ? v->d.mmu.pkru : 0};
+    u32 i, unused = FAST_TABLES;
+    if (key_is(&e->keys[e->table], &want)) {
+        v->d.ft = &e->tables[e->table];
+        return;
+    }
+    for (i = 0; i < FAST_TABLES; i++) {
+        if (key_is(&e->keys[i], &want)) break;
+        if (!e->keys[i].serial) unused = i;
+    }
+    if (i == FAST_TABLES) {
+        i = unused < FAST_TABLES ? unused : e->next_table++ % FAST_TABLES;
+        fast_clear(e, i);
+        e->keys[i] = want;
+    }
+    e->table = i;
+    v->d.ft = &e->tables[i];
+}
+
+static u32 generation_of(struct vcpu *v, u32 serial)
+{
+    struct engine *e = v->d.engine;
+    struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu), 0};
+    u64 hash = ((u64)want.serial << 32 ^ (u64)want.global_serial << 13 ^ want.mode ^ (u64)want.rights << 40) * 0x9E3779B97F4A7C15ull;
+    struct generation *set = &e->generations[(hash >> 32) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
+    u32 i;
+    for (i = 0; i < GENERATION_WAYS; i++) {
+        struct generation *g = &set[i];
+        if (g->gen && g->serial == want.serial && g->global_serial == want.global_serial && g->mode == want.mode && g->rights == want.rights)
+            break;
+    }
+    if (likely(i == 0)) return set[0].gen;
+    want.gen = i < GENERATION_WAYS ? set[i].gen : ++e->next_gen;
+    if (i == GENERATION_WAYS) i--;
+    memmove(set + 1, set, i * sizeof *set);
+    set[0] = want;
+    return want.gen;
+}
+
+static void generation_select(struct vcpu *v)
+{
+    v->d.fetch_gen = generation_of(v, v->s.itlb.serial);
+    v->d.fetch_gen_global = generation_of(v, 0);
+    if (unlikely(v->d.engine->next_gen >= GEN_LAST)) v->d.leave = v->d.attention = true; // to block_find
+}
+
+void tlbops_restart_generations(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    block_flush(e, v->phys);
+    memset(e->generations, 0, sizeof e->generations);
+    e->next_gen = 0;
+    generation_select(v);
+}
+
+// A global entry that no context's own entry hides: links to its page are good in all contexts, for as long as it stays.
+static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
+{
+    if (e->serial != t->global_serial || t->serial == t->global_serial) return false;
+    const struct tlb_entry *set = t->set[(size_t)(e - &t->set[0][0]) / TLB_WAYS];
+    for (unsigned i = 0; i < TLB_WAYS; i++)
+        if (set[i].serial && set[i].lpage == e->lpage && &set[i] != e) return false;
+    return true;
+}
+
+// An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced entries are of
+// contexts that were flushed; nobody links by those.)
+static void generations_forget(struct vcpu *v, u32 serial)
+{
+    struct engine *e = v->d.engine;
+    bool any = false;
+    for (u32 i = 0; i < GENERATIONS; i++) {
+        struct generation *g = &e->generations[i];
+        bool named = (g->serial == serial) | (g->global_serial == serial);
+        any |= named & (g->gen != 0);
+        g->gen = named ? 0 : g->gen;
+    }
+    if (any) generation_select(v);
+}
+
+// True if the TLBs began their serials anew, after which old ones mean nothing.
+static bool serials_restarted(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    if (likely(e->restarts[0] == v->s.itlb.restarts && e->restarts[1] == v->s.dtlb.restarts)) return false;
+    e->restarts[0] = v->s.itlb.restarts, e->restarts[1] = v->s.dtlb.restarts;
+    return true;
+}
+
+void cpu_context_changed(struct vcpu *v)
+{
+    const struct vcpu_state *s = &v->s;
+    struct mmu_ctx *c = &v->d.mmu;
+    c->cr3 = s->cr3;
+    memcpy(c->pdpte, s->pdpte, sizeof c->pdpte);
+    c->pkru = s->pkru;
+    c->pcid = (s->cr4 & CR4_PCIDE) ? s->cr3 & 0xFFF : 0;
+    c->paging = !(s->cr0 & CR0_PG)    ? PAGING_OFF
+                : !(s->cr4 & CR4_PAE) ? PAGING_32
+                : !(s->msr.efer & EFER_LMA) ? PAGING_PAE
+                : (s->cr4 & CR4_LA57) ? PAGING_5LEVEL
+                                      : PAGING_4LEVEL;
+    c->maxphyaddr = v->features->maxphyaddr;
+    c->cpu = (u8)v->index;
+    c->wp = s->cr0 & CR0_WP;
+    c->smep = s->cr4 & CR4_SMEP;
+    c->smap = s->cr4 & CR4_SMAP;
+    c->pke = s->cr4 & CR4_PKE;
+    c->pse = s->cr4 & CR4_PSE;
+    c->pge = s->cr4 & CR4_PGE;
+    c->nxe = s->msr.efer & EFER_NXE;
+    c->gib_pages = feature_on(v->features, FEATURE_PDPE1GB);
+    c->vpid = 0, c->ept = false, c->ept_view = 0;
+    if (s->vmx.guest) vmx_fill_mmu(v, c);
+    tlb_select(&v->s.itlb, c);
+    tlb_select(&v->s.dtlb, c);
+    if (unlikely(serials_restarted(v))) {
+        memset(v->d.engine->keys, 0, sizeof v->d.engine->keys);
+        memset(v->d.engine->generations, 0, sizeof v->d.engine->generations);
+    }
+    fast_select(v);
+    generation_select(v);
+}
+
+void cpu_drop_fast(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    memset(e->keys, 0, sizeof e->keys);
+    memset(e->generations, 0, sizeof e->generations);
+    e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
+    cpu_context_changed(v);
+}
+
+// Forgets a page in every table. (One without a key is cleared before it is used.)
+static void fast_forget_page(struct vcpu *v, u64 lpage)
+{
+    struct engine *e = v->d.engine;
+    u64 la = lpage << PAGE_SHIFT;
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (!e->keys[i].serial) continue;
+        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
+        if (f->read == la) f->read = FAST_NONE;
+        if (f->write == la) f->write = FAST_NONE;
+    }
+}
+
+// A flushed context has a new serial, so its tables and links are not found again. What was dropped by address is to be
+// forgotten by address.
+void cpu_tlb_flushed(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    u32 data = v->s.dtlb.drops - e->drops[1];
+    if (e->drops[0] != v->s.itlb.drops) memset(e->generations, 0, sizeof e->generations);
+    if (data == 1) fast_forget_page(v, v->s.dtlb.drop_page);
+    else if (data) memset(e->keys, 0, sizeof e->keys);
+    e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
+    // The table in use is free for another if its context was among the flushed ones.
+    struct fast_key *k = &e->keys[e->table];
+    if (k->serial != v->s.dtlb.serial || k->global_serial != v->s.dtlb.global_serial) k->serial = 0;
+    cpu_context_changed(v);
+}
+
+// Translations pass the gate when they are made.
+void cpu_a20_changed(struct vcpu *v)
+{
+    tlb_reset(&v->s.itlb);
+    tlb_reset(&v->s.dtlb);
+    cpu_drop_fast(v);
+}
+
+void tlbops_drop_page(struct vcpu *v, u64 page)
+{
+    // By physical page: the page now holds code (or is watched): no table may store to it directly.
+    struct engine *e = v->d.engine;
+    u8 *host = v->phys->ram + (page << PAGE_SHIFT);
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (!e->keys[i].serial) continue;
+        for (u32 k = 0; k < FAST_SIZE; k++) {
+            struct fast_entry *f = &e->tables[i].e[k];
+            if (f->write != FAST_NONE && f->host + f->write == host) f->write = FAST_NONE;
+        }
+    }
+}
+
+void tlbops_drop_writes(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (!e->keys[i].serial) continue;
+        for (u32 k = 0; k < FAST_SIZE; k++) e->tables[i].e[k].write = FAST_NONE;
+    }
+}
+
+// The entry of the architectural TLB went away: so do its fast entries.
+static void fast_forget(struct vcpu *v, const struct tlb_entry *gone)
+{
+    struct engine *e = v->d.engine;
+    u64 la = gone->lpage << PAGE_SHIFT;
+    for (u32 i = 0; i < FAST_TABLES; i++) {
+        if (e->keys[i].serial != gone->serial && e->keys[i].global_serial != gone->serial) continue;
+        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
+        if (f->read == la) f->read = FAST_NONE;
+        if (f->write == la) f->write = FAST_NONE;
+    }
+}
+
+_Noreturn static void raise_walk(struct vcpu *v, laddr la, const struct walk_result *r)
+{
+    if (r->status == WALK_PF) raise_pf(v, la, r->error);
+    if (r->status == WALK_EPT_VIOLATION) {
+        tlb_drop_page(&v->s.itlb, la, r->gpa);
+        tlb_drop_page(&v->s.dtlb, la, r->gpa);
+        cpu_tlb_flushed(v);
+    }
+    vmx_raise_ept(v, r, la, true);
+}
+
+// A page fault invalidates the entries of its address (SDM 5.10.4.1): the context's own and the global one.
+static void forget_on_fault(struct vcpu *v, laddr la)
+{
+    struct tlb_entry *e;
+    while ((e = tlb_find(&v->s.dtlb, la))) {
+        fast_forget(v, e);
+        tlb_drop(e);
+    }
+    while ((e = tlb_find(&v->s.itlb, la))) {
+        u32 serial = e->serial;
+        tlb_drop(e);
+        generations_forget(v, serial);
+    }
+}
+
+const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
+{
+    struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
+    if (e) {
+        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) return e;
+        fast_forget(v, e);
+        tlb_drop(e);
+    }
+    struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
+    if (r.status != WALK_OK) {
+        if (r.status == WALK_PF) forget_on_fault(v, la);
+        raise_walk(v, la, &r);
+    }
+    struct tlb_entry evicted;
+    e = tlb_fill(&v->s.dtlb, la, &r, &evicted);
+    if (evicted.serial) fast_forget(v, &evicted);
+    return e;
+}
+
+paddr tlbops_fetch(struct vcpu *v, laddr la)
+{
+    u32 acc = ACC_FETCH | (v->d.cpl == 3 ? ACC_USER : 0);
+    struct tlb_entry *e = tlb_find(&v->s.itlb, la);
+    if (e) {
+        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
+            v->d.fetch_global = global_alone(&v->s.itlb, e);
+            return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+        }
+        u32 serial = e->serial;
+        tlb_drop(e);
+        generations_forget(v, serial);
+    }
+    struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
+    if (r.status != WALK_OK) {
+        if (r.status == WALK_PF) forget_on_fault(v, la);
+        raise_walk(v, la, &r);
+    }
+    struct tlb_entry evicted;
+    e = tlb_fill(&v->s.itlb, la, &r, &evicted);
+    if (evicted.serial) generations_forget(v, evicted.serial);
+    v->d.fetch_global = global_alone(&v->s.itlb, e);
+    return r.pa;
+}
+
+void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 acc)
+{
+    // Only accesses as the view makes them: explicit, at the current CPL.
+    if (acc & ACC_IMPLICIT || ((acc & ACC_USER) != 0) != (v->d.cpl == 3)) return;
+    paddr pa = e->page << PAGE_SHIFT;
+    u8 *host = phys_host(v->phys, pa);
+    if (!host) return;
+    laddr page = la & PAGE_MASK;
+    struct engine *engine = v->d.engine;
+    u16 *n = &engine->filled[engine->table].n;
+    struct fast_entry *f = &v->d.ft->e[fast_index(la)];
+    if (f->read == FAST_NONE && *n <= FAST_NOTED) { // not noted yet, or again after it was forgotten
+        if (*n < FAST_NOTED) engine->filled[engine->table].at[*n] = (u16)fast_index(la);
+        (*n)++;
+    }
+    if (f->read != page && f->read != FAST_NONE) f->write = FAST_NONE;
+    f->read = page;
+    f->host = host - page;
+    if (f->write != page) f->write = FAST_NONE;
+    if ((acc & ACC_KIND) == ACC_WRITE && !phys_code_or_watch(v->phys, pa)) {
+        f->write = page;
+        phys_mark_dirty(v->phys, pa);
+    }
+}

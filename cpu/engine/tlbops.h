@@ -1,0 +1,17 @@
+// The processor's side of both TLB levels.
+#ifndef CPU_TLBOPS_H
+#define CPU_TLBOPS_H
+
+#include "cpu/engine/engine.h"
+
+// Translation through the architectural data TLB, filled on a miss. Valid until the next translation.
+RAISES const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc);
+// Translation of an instruction fetch through the instruction TLB.
+RAISES paddr tlbops_fetch(struct vcpu *v, laddr la);
+// Lets following accesses of this kind to the page go straight to the host's memory.
+void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 acc);
+
+// Fetch generations have run out (GEN_LAST): forgets all code and begins anew. No block may be running.
+void tlbops_restart_generations(struct vcpu *v);
+
+#endif

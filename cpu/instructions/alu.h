@@ -1,0 +1,162 @@
+// Integer arithmetic with flags. On x86-64 hosts the host's own instruction computes both (LAHF and SETO give the six
+// flags in the layout of vcpu_state.fl); elsewhere the same bits come from carry vectors. Undefined flags: AF is 0 after
+// logic; nothing here depends on the host's make.
+#ifndef CPU_ALU_H
+#define CPU_ALU_H
+
+#include "cpu/state/vcpu.h"
+
+#define ALU_INLINE static inline __attribute__((always_inline))
+
+enum alu_op { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP, ALU_TEST };
+
+ALU_INLINE u64 width_mask(unsigned w) { return w == 3 ? UINT64_MAX : (1ull << (8u << w)) - 1; }
+ALU_INLINE unsigned width_bits(unsigned w) { return 8u << w; }
+
+// SF, ZF, PF of a result; CF = OF = AF = 0.
+ALU_INLINE u16 fl_result_portable(u64 r, unsigned w)
+{
+    r &= width_mask(w);
+    u16 f = 0x200;
+    if (!r) f |= F_ZF;
+    if (r >> (width_bits(w) - 1) & 1) f |= F_SF;
+    if (!__builtin_parity((unsigned)(r & 0xFF))) f |= F_PF;
+    return f;
+}
+
+ALU_INLINE u64 alu_portable(unsigned op, unsigned w, u64 a, u64 b, u16 *fl)
+{
+    u64 m = width_mask(w), cin = *fl >> 8 & 1, r, carry;
+    a &= m, b &= m;
+    switch (op) {
+    case ALU_ADD: cin = 0; /* fall through */
+    case ALU_ADC:
+        r = (a + b + cin) & m;
+        carry = (a & b) | ((a | b) & ~r);
+        break;
+    case ALU_SUB:
+    case ALU_CMP: cin = 0; /* fall through */
+    case ALU_SBB:
+        r = (a - b - cin) & m;
+        carry = (~a & b) | ((~a | b) & r);
+        break;
+    case ALU_AND:
+    case ALU_TEST: r = a & b, carry = 0; break;
+    case ALU_OR: r = a | b, carry = 0; break;
+    default: r = a ^ b, carry = 0; break;
+    }
+    u16 f = fl_result_portable(r, w);
+    unsigned top = width_bits(w) - 1;
+    if (carry >> top & 1) f |= F_CF;
+    if ((carry >> top ^ carry >> (top - 1)) & 1) f |= F_OF;
+    if (carry >> 3 & 1) f |= F_AF;
+    *fl = f;
+    return r;
+}
+
+#if defined(__x86_64__)
+#define ALU_ASM2(insn, T, sfx)                                                                                         \
+    {                                                                                                                  \
+        T x_ = (T)a;                                                                                                   \
+        __asm__(insn sfx " %[b], %[x]\n\tlahf\n\tseto %%al" : "=&a"(f), [x] "+r"(x_) : [b] "r"((T)b) : "cc");          \
+        r = x_;                                                                                                        \
+    }
+#define ALU_ASM8(insn)                                                                                                 \
+    {                                                                                                                  \
+        u8 x_ = (u8)a;                                                                                                 \
+        __asm__(insn "b %[b], %[x]\n\tlahf\n\tseto %%al" : "=&a"(f), [x] "+q"(x_) : [b] "q"((u8)b) : "cc");            \
+        r = x_;                                                                                                        \
+    }
+#define ALU_WIDTHS(insn)                                                                                               \
+    switch (w) {                                                                                                       \
+    case 0: ALU_ASM8(insn) break;                                                                                      \
+    case 1: ALU_ASM2(insn, u16, "w") break;                                                                            \
+    case 2: ALU_ASM2(insn, u32, "l") break;                                                                            \
+    default: ALU_ASM2(insn, u64, "q") break;                                                                           \
+    }
+#define ALU_ASM2C(insn, T, sfx)                                                                                        \
+    {                                                                                                                  \
+        T x_ = (T)a;                                                                                                   \
+        __asm__("btl $8, %k[c]\n\t" insn sfx " %[b], %[x]\n\tlahf\n\tseto %%al"                                        \
+                : "=&a"(f), [x] "+&r"(x_)                                                                              \
+                : [b] "r"((T)b), [c] "r"((u32)*fl)                                                                     \
+                : "cc");                                                                                               \
+        r = x_;                                                                                                        \
+    }
+#define ALU_WIDTHS_CARRY(insn)                                                                                         \
+    switch (w) {                                                                                                       \
+    case 0: {                                                                                                          \
+        u8 x_ = (u8)a;                                                                                                 \
+        __asm__("btl $8, %k[c]\n\t" insn "b %[b], %[x]\n\tlahf\n\tseto %%al"                                           \
+                : "=&a"(f), [x] "+&q"(x_)                                                                              \
+                : [b] "q"((u8)b), [c] "r"((u32)*fl)                                                                    \
+                : "cc");                                                                                               \
+        r = x_;                                                                                                        \
+        break;                                                                                                         \
+    }                                                                                                                  \
+    case 1: ALU_ASM2C(insn, u16, "w") break;                                                                           \
+    case 2: ALU_ASM2C(insn, u32, "l") break;                                                                           \
+    default: ALU_ASM2C(insn, u64, "q") break;                                                                          \
+    }
+// The result (of CMP and TEST too, to be thrown away); *fl is read by ADC and SBB, written by all.
+ALU_INLINE u64 alu(unsigned op, unsigned w, u64 a, u64 b, u16 *fl)
+{
+    u16 f;
+    u64 r;
+    switch (op) {
+    case ALU_ADD: ALU_WIDTHS("add") break;
+    case ALU_ADC: ALU_WIDTHS_CARRY("adc") break;
+    case ALU_SBB: ALU_WIDTHS_CARRY("sbb") break;
+    case ALU_SUB:
+    case ALU_CMP: ALU_WIDTHS("sub") break;
+    case ALU_AND:
+    case ALU_TEST: ALU_WIDTHS("and") f &= (u16)~F_AF; break;
+    case ALU_OR: ALU_WIDTHS("or") f &= (u16)~F_AF; break;
+    default: ALU_WIDTHS("xor") f &= (u16)~F_AF; break;
+    }
+    *fl = f;
+    return r;
+}
+#else
+#define alu alu_portable
+#endif
+
+// Without flags.
+ALU_INLINE u64 alu_plain(unsigned op, u64 a, u64 b, unsigned carry)
+{
+    switch (op) {
+    case ALU_ADD: return a + b;
+    case ALU_ADC: return a + b + carry;
+    case ALU_SBB: return a - b - carry;
+    case ALU_SUB:
+    case ALU_CMP: return a - b;
+    case ALU_AND:
+    case ALU_TEST: return a & b;
+    case ALU_OR: return a | b;
+    default: return a ^ b;
+    }
+}
+ALU_INLINE u16 fl_result(u64 r, unsigned w)
+{
+    u16 f = 0;
+    alu(ALU_TEST, w, r, r, &f);
+    return f;
+}
+
+ALU_INLINE bool cond(u16 fl, unsigned cc)
+{
+    bool c;
+    switch (cc >> 1) {
+    case 0: c = fl & F_OF; break;
+    case 1: c = fl & F_CF; break;
+    case 2: c = fl & F_ZF; break;
+    case 3: c = fl & (F_CF | F_ZF); break;
+    case 4: c = fl & F_SF; break;
+    case 5: c = fl & F_PF; break;
+    case 6: c = ((fl >> 15) ^ fl) & 1; break;
+    default: c = (fl & F_ZF) || (((fl >> 15) ^ fl) & 1); break;
+    }
+    return c != (cc & 1);
+}
+
+#endif

@@ -1,0 +1,35 @@
+// Operands of MMX and SSE instructions: addresses, alignment, loads and stores.
+#include "cpu/instructions/sse.h"
+
+laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc)
+{
+    laddr la = insn_linear(v, in, size, acc);
+    if ((la & 15) && row_aligned(&rows[in->row])) raise_gp0(v);
+    if (size < 16) lin_align(v, la, size); // MOVUPS and its like raise no #AC: 16 unaligned bytes are what they are for
+    return la;
+}
+
+const void *sse_source(struct vcpu *v, const struct insn *in, struct x128 *tmp, unsigned size)
+{
+    if (!in->mem) return sse_reg(v, in->m);
+    laddr la = sse_linear(v, in, size, ACC_READ);
+    tmp->q[0] = tmp->q[1] = 0;
+    lin_load_n(v, la, tmp, size);
+    return tmp;
+}
+
+void sse_store(struct vcpu *v, const struct insn *in, const void *from, unsigned size)
+{
+    laddr la = sse_linear(v, in, size, ACC_WRITE);
+    lin_store_n(v, la, from, size);
+}
+
+const void *mmx_source(struct vcpu *v, const struct insn *in, u64 *tmp, unsigned size)
+{
+    if (!in->mem) return mmx_reg(v, in->m);
+    *tmp = 0;
+    laddr la = insn_linear(v, in, size, ACC_READ);
+    lin_align(v, la, size);
+    lin_load_n(v, la, tmp, size);
+    return tmp;
+}

@@ -1,0 +1,282 @@
+// Moves of XMM registers, insertions and extractions, MXCSR, and the SSE instructions on general registers.
+#include "cpu/instructions/sse.h"
+
+// ---- loads and stores: which part of the register, and what becomes of the rest ----
+// Stores `size` bytes of *from to the memory operand.
+ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h, const u64 *from, unsigned size, bool align)
+{
+    if (!h.fast) {
+        sse_store(v, in, from, size);
+        return true;
+    }
+    u64 a = fast_ea(v, in, h.form);
+    if (align && unlikely(a & 15)) return false;
+    void *p = fast_write(v, a, size);
+    if (unlikely(!p)) return false;
+    if (size == 16) *(whole128 *)p = *(const whole128 *)from;
+    else if (size == 8) *(u64 *)p = *from;
+    else *(u32 *)p = (u32)*from;
+    return true;
+}
+// The low doubleword replaced.
+ALWAYS_INLINE u64 low32(u64 old, u64 x) { return (old & ~0xFFFFFFFFull) | (u32)x; }
+
+// MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ, MOVNTDQA; MOVUPS, MOVUPD, MOVDQU, LDDQU
+ALWAYS_INLINE bool xmm_load(struct vcpu *v, const struct insn *in, struct how h, bool align)
+{
+    struct x128 t;
+    const void *s = sse_operand(v, in, h, &t, 16, align);
+    if (sse_missed(h, s)) return false;
+    *(whole128 *)sse_reg(v, in->r) = *(const whole128 *)s;
+    return true;
+}
+ALWAYS_INLINE bool xmm_store(struct vcpu *v, const struct insn *in, struct how h, bool align)
+{
+    if (how_mem(in, h)) return store_mem(v, in, h, sse_reg(v, in->r)->q, 16, align);
+    *(whole128 *)sse_reg(v, in->m) = *(const whole128 *)sse_reg(v, in->r);
+    return true;
+}
+// MOVSS and MOVSD: a load from memory clears the rest of the register, a move between registers keeps it.
+ALWAYS_INLINE bool scalar_load(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
+{
+    struct x128 t;
+    const void *s = sse_operand(v, in, h, &t, size, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    u64 x = size == 4 ? *(const u32 *)s : *(const u64 *)s;
+    if (how_mem(in, h)) sse_put(d, x, 0);
+    else sse_put(d, size == 4 ? low32(d[0], x) : x, d[1]);
+    return true;
+}
+ALWAYS_INLINE bool scalar_store(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
+{
+    const u64 *s = sse_reg(v, in->r)->q;
+    if (how_mem(in, h)) return store_mem(v, in, h, s, size, false);
+    u64 *d = sse_reg(v, in->m)->q;
+    sse_put(d, size == 4 ? low32(d[0], s[0]) : s[0], d[1]);
+    return true;
+}
+// MOVLPS, MOVLPD from memory; MOVHLPS
+ALWAYS_INLINE bool low_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    sse_put(d, s[how_mem(in, h) ? 0 : 1], d[1]);
+    return true;
+}
+// MOVHPS, MOVHPD from memory; MOVLHPS
+ALWAYS_INLINE bool high_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    u64 *d = sse_reg(v, in->r)->q;
+    if (sse_missed(h, s)) return false;
+    sse_put(d, d[0], s[0]);
+    return true;
+}
+// MOVLPS, MOVLPD; MOVHPS, MOVHPD to memory
+ALWAYS_INLINE bool half_store(struct vcpu *v, const struct insn *in, struct how h, unsigned half)
+{
+    if (h.fast && h.form == FORM_REG) return false; // there is none
+    return store_mem(v, in, h, &sse_reg(v, in->r)->q[half], 8, false);
+}
+// MOVQ: the upper half becomes 0
+ALWAYS_INLINE bool quad_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    struct x128 t;
+    const u64 *s = sse_operand(v, in, h, &t, 8, false);
+    if (sse_missed(h, s)) return false;
+    sse_put(sse_reg(v, in->r), s[0], 0);
+    return true;
+}
+ALWAYS_INLINE bool quad_store(struct vcpu *v, const struct insn *in, struct how h)
+{
+    const u64 *s = sse_reg(v, in->r)->q;
+    if (how_mem(in, h)) return store_mem(v, in, h, s, 8, false);
+    sse_put(sse_reg(v, in->m), s[0], 0);
+    return true;
+}
+// MOVD, and MOVQ with general registers
+ALWAYS_INLINE bool int_load(struct vcpu *v, const struct insn *in, struct how h)
+{
+    u64 x;
+    if (!source_rm(v, in, h, h.w, &x)) return false;
+    sse_put(sse_reg(v, in->r), x, 0);
+    return true;
+}
+ALWAYS_INLINE bool int_store(struct vcpu *v, const struct insn *in, struct how h)
+{
+    return store_rm(v, in, h, h.w, sse_reg(v, in->r)->q[0]);
+}
+BODY_X(body_xmm_load, xmm_load, false)
+BODY_X(body_xmm_load_aligned, xmm_load, true)
+BODY_X(body_xmm_store, xmm_store, false)
+BODY_X(body_xmm_store_aligned, xmm_store, true)
+BODY_X(body_movss_load, scalar_load, 4)
+BODY_X(body_movss_store, scalar_store, 4)
+BODY_X(body_movsd_load, scalar_load, 8)
+BODY_X(body_movsd_store, scalar_store, 8)
+BODY_X(body_movlp_load, low_load)
+BODY_X(body_movhp_load, high_load)
+BODY_X(body_movlp_store, half_store, 0)
+BODY_X(body_movhp_store, half_store, 1)
+BODY_X(body_movq_load, quad_load)
+BODY_X(body_movq_store, quad_store)
+BODY_Y(body_movd_load, int_load)
+BODY_Y(body_movd_store, int_store)
+
+static unsigned int_width(const struct insn *in)
+{
+    return in->osz == W64 ? W64 : W32;
+}
+// MOVNTI
+void op_movnti(struct vcpu *v, const struct insn *in)
+{
+    rm_store(v, in, int_width(in), REG64(v, in->r));
+}
+
+// ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----
+typedef u32 mask_core(const void *s);
+#if FP_HOST_X86
+#define MASK_CORE(core, insn)                                                                                          \
+    ALWAYS_INLINE u32 core(const void *s)                                                                              \
+    {                                                                                                                  \
+        u32 x;                                                                                                         \
+        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %0" : "=r"(x) : S128 : "xmm0");                            \
+        return x;                                                                                                      \
+    }
+#else
+#define MASK_CORE(core, insn)                                                                                          \
+    static inline u32 core(const void *s)                                                                              \
+    {                                                                                                                  \
+        panic("no host instruction for " insn);                                                                        \
+    }
+#endif
+ALWAYS_INLINE bool sign_mask(struct vcpu *v, const struct insn *in, struct how h, mask_core *core)
+{
+    REG64(v, in->r) = core(sse_reg(v, in->m));
+    return true;
+}
+MASK_CORE(movmskps, "movmskps")
+MASK_CORE(movmskpd, "movmskpd")
+MASK_CORE(pmovmskb, "pmovmskb") // what every string search reads
+BODY_X_REG(body_movmskps, sign_mask, movmskps)
+BODY_X_REG(body_movmskpd, sign_mask, movmskpd)
+BODY_X_REG(body_pmovmskb, sign_mask, pmovmskb)
+
+// ---- elements ----
+// PINSRB
+void op_pinsrb(struct vcpu *v, const struct insn *in)
+{
+    u64 x = in->mem ? rm_load(v, in, W8) : REG64(v, in->m);
+    ((u8 *)sse_reg(v, in->r))[in->imm & 15] = (u8)x;
+}
+ALWAYS_INLINE bool pinsrw(struct vcpu *v, const struct insn *in, struct how h)
+{
+    u64 x;
+    if (!source_rm(v, in, h, W16, &x)) return false;
+    ((u16 *)sse_reg(v, in->r))[in->imm & 7] = (u16)x;
+    return true;
+}
+BODY_X(body_pinsrw, pinsrw)
+// PINSRD
+void op_pinsrd(struct vcpu *v, const struct insn *in)
+{
+    u64 x = rm_load(v, in, int_width(in));
+    if (in->osz == W64) sse_reg(v, in->r)->q[in->imm & 1] = x;
+    else ((u32 *)sse_reg(v, in->r))[in->imm & 3] = (u32)x;
+}
+// An element to a general register, zero-extended whatever REX.W says, or to memory in its own size.
+static void extract(struct vcpu *v, const struct insn *in, unsigned w, u64 x)
+{
+    if (in->mem) rm_store(v, in, w, x);
+    else reg_set(v, in->m, W64, x);
+}
+// PEXTRB
+void op_pextrb(struct vcpu *v, const struct insn *in)
+{
+    extract(v, in, W8, ((u8 *)sse_reg(v, in->r))[in->imm & 15]);
+}
+void op_pextrw_store(struct vcpu *v, const struct insn *in)
+{
+    extract(v, in, W16, ((u16 *)sse_reg(v, in->r))[in->imm & 7]);
+}
+// PEXTRD
+void op_pextrd(struct vcpu *v, const struct insn *in)
+{
+    if (in->osz == W64) extract(v, in, W64, sse_reg(v, in->r)->q[in->imm & 1]);
+    else extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
+}
+// EXTRACTPS
+void op_extractps(struct vcpu *v, const struct insn *in)
+{
+    extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
+}
+ALWAYS_INLINE bool pextrw(struct vcpu *v, const struct insn *in, struct how h)
+{
+    REG64(v, in->r) = ((const u16 *)sse_reg(v, in->m))[in->imm & 7];
+    return true;
+}
+BODY_X_REG(body_pextrw, pextrw)
+// INSERTPS
+void op_insertps(struct vcpu *v, const struct insn *in)
+{
+    struct x128 t;
+    const u32 *s = sse_source(v, in, &t, 4);
+    u32 x = s[in->mem ? 0 : in->imm >> 6 & 3], *d = (u32 *)sse_reg(v, in->r);
+    d[in->imm >> 4 & 3] = x;
+    for (unsigned i = 0; i < 4; i++) {
+        if (in->imm >> i & 1) d[i] = 0;
+    }
+}
+
+// MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set, to DS:rDI (or another segment). All of them or none: the
+// span that will be written is checked first. With an empty mask only the segment is.
+RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
+{
+    unsigned first = 0, end = n;
+    u64 ea = v->s.gpr[RDI];
+    if (in->asz == W32) ea = (u32)ea;
+    else if (in->asz == W16) ea = (u16)ea;
+    laddr la = seg_linear(v, in->seg, ea, n, ACC_WRITE);
+    lin_align(v, la, 8); // by quadwords, whatever the mask and the register
+    while (first < n && !(mask[first] & 0x80)) first++;
+    if (first == n) return;
+    while (!(mask[end - 1] & 0x80)) end--;
+    acc_probe(v, la + first, end - first, acc_current(v) | ACC_WRITE);
+    for (unsigned i = first; i < end; i++) {
+        if (mask[i] & 0x80) lin_store(v, la + i, 1, data[i]);
+    }
+}
+void op_maskmovdqu(struct vcpu *v, const struct insn *in)
+{
+    masked_store(v, in, (const u8 *)sse_reg(v, in->r), (const u8 *)sse_reg(v, in->m), 16);
+}
+void op_maskmovq(struct vcpu *v, const struct insn *in)
+{
+    mmx_wait(v);
+    mmx_enter(v); // stays even if the store faults
+    masked_store(v, in, (const u8 *)mmx_reg(v, in->r), (const u8 *)mmx_reg(v, in->m), 8);
+}
+
+// ---- MXCSR ----
+void op_ldmxcsr(struct vcpu *v, const struct insn *in)
+{
+    u32 x = (u32)lin_load(v, insn_linear(v, in, 4, ACC_READ), 4);
+    if (x & ~MXCSR_VALID) raise_gp0(v);
+    fp_set_mxcsr(v, x);
+}
+void op_stmxcsr(struct vcpu *v, const struct insn *in)
+{
+    laddr la = insn_linear(v, in, 4, ACC_WRITE);
+    fp_sync(v);
+    lin_store(v, la, 4, v->s.mxcsr);
+}
+
+// LFENCE, MFENCE, SFENCE
+// Memory is strongly ordered here: every access is done when its instruction is.
+void op_fence(struct vcpu *v, const struct insn *in)
+{
+}

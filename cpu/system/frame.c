@@ -1,0 +1,39 @@
+// Pushing a frame whole: see cpu/system/frame.h.
+#include <string.h>
+
+#include "cpu/system/frame.h"
+
+static u64 item_offset(const struct frame *f, unsigned i) { return (f->sp - (u64)(i + 1) * W_BYTES(f->w)) & f->mask; }
+
+static laddr item_linear(struct vcpu *v, const struct frame *f, unsigned i)
+{
+    laddr la;
+    if (!seg_stack_linear(v, f->ss, f->long64, item_offset(f, i), W_BYTES(f->w), &la))
+        raise_error(v, VEC_SS, (u32)f->error);
+    return la;
+}
+
+void frame_prepare(struct vcpu *v, const struct frame *f)
+{
+    laddr high = 0, low = 0;
+    bool one_page = true;
+    for (unsigned i = 0; i < f->n; i++) {
+        low = item_linear(v, f, i);
+        if (i == 0) high = low + W_BYTES(f->w) - 1;
+        if ((low ^ high) & PAGE_MASK || low > high) one_page = false;
+    }
+    if (f->n == 0) return;
+    if (one_page) {
+        acc_probe(v, high + 1 - W_BYTES(f->w), W_BYTES(f->w), f->acc); // a fault names the first push
+        return;
+    }
+    for (unsigned i = 0; i < f->n; i++) acc_probe(v, item_linear(v, f, i), W_BYTES(f->w), f->acc);
+}
+
+u64 frame_store(struct vcpu *v, const struct frame *f)
+{
+    for (unsigned i = 0; i < f->n; i++) acc_store_n(v, item_linear(v, f, i), &f->item[i], W_BYTES(f->w), f->acc);
+    u64 sp = f->sp - (u64)f->n * W_BYTES(f->w);
+    if (f->mask == 0xFFFFFFFF) return (u32)sp;
+    return (f->sp & ~f->mask) | (sp & f->mask);
+}

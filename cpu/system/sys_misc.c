@@ -1,0 +1,253 @@
+// CPUID, MSRs, the clock, random numbers, idle, flags of privilege: system instructions that need no descriptor.
+#include "cpu/system/system.h"
+#include "cpu/system/cpuid.h"
+#include "cpu/state/cost.h"
+#include "cpu/engine/fast.h"
+#include "vmx/intercept.h"
+
+// ---- CPUID, MSRs ----
+
+void op_cpuid(struct vcpu *v, const struct insn *in)
+{
+    u32 out[4], leaf = (u32)v->s.gpr[RAX];
+    cpuid_query(v, leaf, (u32)v->s.gpr[RCX], out);
+    if (leaf == 1) v->s.msr.bios_sign_id = 1ull << 32; // CPUID.1 loads the microcode revision into IA32_BIOS_SIGN_ID
+    v->s.gpr[RAX] = out[0];
+    v->s.gpr[RBX] = out[1];
+    v->s.gpr[RCX] = out[2];
+    v->s.gpr[RDX] = out[3];
+    cpu_charge(v, COST_CPUID);
+}
+
+void op_rdmsr(struct vcpu *v, const struct insn *in)
+{
+    u32 msr = (u32)v->s.gpr[RCX];
+    u64 x = 0;
+    if (!vmx_msr_virtual(v, msr, false, &x)) {
+        if (!msr_read(v, msr, &x)) raise_gp0(v);
+        if (msr == 0x10) x = vmx_tsc(v, x);
+    }
+    v->s.gpr[RAX] = (u32)x;
+    v->s.gpr[RDX] = x >> 32;
+    cpu_charge(v, COST_MSR);
+}
+
+void op_wrmsr(struct vcpu *v, const struct insn *in)
+{
+    u32 msr = (u32)v->s.gpr[RCX];
+    u64 x = (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX];
+    if (!vmx_msr_virtual(v, msr, true, &x) && !msr_write(v, msr, x)) raise_gp0(v);
+    cpu_charge(v, COST_MSR);
+}
+
+// ---- the clock ----
+
+static u64 read_tsc(struct vcpu *v) { return vmx_tsc(v, cpu_vtime(v) + v->s.msr.tsc_offset); }
+
+void op_rdtsc(struct vcpu *v, const struct insn *in)
+{
+    u64 t = read_tsc(v);
+    v->s.gpr[RAX] = (u32)t;
+    v->s.gpr[RDX] = t >> 32;
+}
+
+void op_rdtscp(struct vcpu *v, const struct insn *in)
+{
+    u64 t = read_tsc(v);
+    v->s.gpr[RAX] = (u32)t;
+    v->s.gpr[RDX] = t >> 32;
+    v->s.gpr[RCX] = (u32)v->s.msr.tsc_aux;
+}
+
+void op_rdpid(struct vcpu *v, const struct insn *in) { REG64(v, in->m) = (u32)v->s.msr.tsc_aux; }
+
+void op_rdpmc(struct vcpu *v, const struct insn *in)
+{
+    raise_gp0(v); // no counter exists
+}
+
+// ---- random numbers: a function of the seed and of how many were drawn ----
+
+static u64 next_random(struct vcpu *v)
+{
+    // An additive sequence whose terms are scrambled by two multiplications: any seed will do, 0 too.
+    u64 x = v->s.rng_state += 0x9E3779B97F4A7C15ull;
+    x = (x ^ x >> 32) * 0xD6E8FEB86659FD93ull;
+    x = (x ^ x >> 29) * 0xA0761D6478BD642Full;
+    return x ^ x >> 32;
+}
+
+void op_rdrand(struct vcpu *v, const struct insn *in)
+{
+    reg_set(v, in->m, in->osz, next_random(v));
+    v->s.fl = fl_pack(FL_CF);
+}
+
+// ---- idle ----
+
+void op_hlt(struct vcpu *v, const struct insn *in)
+{
+    v->s.activity = ACTIVITY_HLT;
+    cpu_attention(v);
+}
+
+// The line's contents, so that this processor's own store between MONITOR and MWAIT counts as a store to it.
+static u64 line_sum(struct vcpu *v, paddr line)
+{
+    const u8 *h = phys_host(v->phys, line);
+    u64 sum = 0;
+    if (h)
+        for (unsigned i = 0; i < 64; i += 8) sum = (sum ^ *(const u64 *)(h + i)) * 0x9E3779B97F4A7C15ull + i;
+    return sum;
+}
+
+void op_monitor(struct vcpu *v, const struct insn *in)
+{
+    if ((u32)v->s.gpr[RCX]) raise_gp0(v); // no extensions
+    u64 offset = in->asz == W64 ? v->s.gpr[RAX] : in->asz == W32 ? (u32)v->s.gpr[RAX] : (u16)v->s.gpr[RAX];
+    laddr la = seg_linear(v, in->seg, offset, 1, ACC_READ);
+    paddr pa;
+    lin_host(v, la, ACC_READ, &pa); // checked as a load of a byte
+    pa &= ~63ull;
+    v->s.monitor_addr = pa | 1;
+    v->s.monitor_sum = line_sum(v, pa);
+}
+
+void op_mwait(struct vcpu *v, const struct insn *in)
+{
+    if ((u32)v->s.gpr[RCX]) raise_gp0(v); // CPUID leaf 5 reports no extensions
+    // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms it, and a
+    // store to the line is what it waits for. Then as HLT: until an interrupt that IF lets in, NMI, INIT.
+    bool wait = v->s.monitor_addr && v->s.monitor_sum == line_sum(v, v->s.monitor_addr & ~63ull);
+    v->s.monitor_addr = 0;
+    if (!wait) return;
+    v->s.activity = ACTIVITY_HLT;
+    cpu_attention(v);
+}
+
+void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_PAUSE); }
+
+// ---- flags ----
+
+// Which flag CLI and STI change: IOPL decides whether it may be IF. Otherwise it is VIF in virtual-8086 mode with CR4.VME and at
+// level 3 with CR4.PVI, or #GP(0) (SDM 22.3, 22.4).
+static u32 interrupt_flag(struct vcpu *v)
+{
+    if (!(v->d.mode & MODE_PE) || v->d.cpl <= (v->s.rflags & FL_IOPL) >> 12) return FL_IF;
+    bool virtual_if = v->d.mode & MODE_VM ? v->s.cr4 & CR4_VME : v->d.cpl == 3 && v->s.cr4 & CR4_PVI;
+    if (!virtual_if) raise_gp0(v);
+    return FL_VIF;
+}
+
+void op_cli(struct vcpu *v, const struct insn *in)
+{
+    v->s.rflags &= ~(u64)interrupt_flag(v);
+    cpu_attention(v);
+}
+
+void op_sti(struct vcpu *v, const struct insn *in)
+{
+    if (interrupt_flag(v) == FL_VIF) {
+        if (v->s.rflags & FL_VIP) raise_gp0(v);
+        v->s.rflags |= FL_VIF;
+        return;
+    }
+    if (!(v->s.rflags & FL_IF)) { // the next instruction runs before any interrupt
+        v->s.block = (v->s.block & ~(u32)BLOCK_MOV_SS) | BLOCK_STI;
+        v->s.shadow_one = true;
+    }
+    v->s.rflags |= FL_IF;
+    cpu_attention(v);
+}
+
+static void set_ac(struct vcpu *v, u64 ac)
+{
+    if (v->d.cpl > 0) raise_ud(v);
+    v->s.rflags = (v->s.rflags & ~(u64)FL_AC) | ac;
+    cpu_mode_changed(v);
+}
+// CLAC
+void op_clac(struct vcpu *v, const struct insn *in) { set_ac(v, 0); }
+// STAC
+void op_stac(struct vcpu *v, const struct insn *in) { set_ac(v, FL_AC); }
+
+static bool v86_below_iopl3(const struct vcpu *v) { return v->d.mode & MODE_VM && (v->s.rflags & FL_IOPL) != FL_IOPL; }
+
+// PUSHF and POPF of virtual-8086 mode: true if VIF stands in for IF.
+static bool virtual_if(struct vcpu *v, const struct insn *in)
+{
+    if (!v86_below_iopl3(v)) return false;
+    if (in->osz != W16 || !(v->s.cr4 & CR4_VME)) raise_gp0(v);
+    return true;
+}
+
+void op_pushf(struct vcpu *v, const struct insn *in)
+{
+    u64 f = cpu_rflags(v) & ~(u64)(FL_RF | FL_VM);
+    if (virtual_if(v, in)) f = (f & ~(u64)FL_IF) | FL_IOPL | (f & FL_VIF ? FL_IF : 0);
+    stack_push(v, in->osz, f);
+}
+
+void op_popf(struct vcpu *v, const struct insn *in)
+{
+    bool vif = virtual_if(v, in);
+    u64 x = stack_peek(v, in->osz, 0), old = cpu_rflags(v);
+    if (vif && cpu_virtual_if_refused(v, x)) raise_gp0(v);
+    unsigned iopl = (unsigned)(old & FL_IOPL) >> 12;
+    u64 may = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
+    if (vif) {
+        may |= FL_VIF;
+        old &= ~(u64)FL_VIF;
+        x = (x & ~(u64)FL_VIF) | (x & FL_IF ? FL_VIF : 0);
+    } else if (v->d.mode & MODE_VM)
+        may |= FL_IF;
+    else {
+        if (v->d.cpl <= iopl) may |= FL_IF;
+        if (v->d.cpl == 0) may |= FL_IOPL;
+    }
+    if (in->osz == W16) may &= 0xFFFF | FL_VIF;
+    u64 keep = ~may & ~(u64)FL_RF;
+    if (in->osz != W16 && !(v->d.mode & MODE_VM)) keep &= ~(u64)(FL_VIF | FL_VIP);
+    stack_add(v, W_BYTES(in->osz));
+    cpu_set_rflags(v, (old & keep) | (x & may));
+    if ((old ^ x) & may & (FL_TF | FL_AC)) cpu_mode_changed(v);
+    cpu_attention(v);
+}
+
+// ---- what is #UD by nature, and what is nothing ----
+
+void op_rsm(struct vcpu *v, const struct insn *in) { raise_ud(v); } // there is no system-management mode
+
+// ---- software interrupts ----
+
+_Noreturn static void software_event(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
+{
+    struct event e = {.kind = EVENT_INTERRUPTION, .vector = vector, .type = type, .insn_len = in->len, .trap = true};
+    raise_event(v, &e);
+}
+
+void op_int3(struct vcpu *v, const struct insn *in) { software_event(v, in, VEC_BP, EVT_SW_EXCEPTION); }
+void op_int1(struct vcpu *v, const struct insn *in) { software_event(v, in, VEC_DB, EVT_PRIV_SW_EXCEPTION); }
+void op_into(struct vcpu *v, const struct insn *in)
+{
+    if (v->s.fl & F_OF) software_event(v, in, VEC_OF, EVT_SW_EXCEPTION);
+}
+void op_int(struct vcpu *v, const struct insn *in)
+{
+    // Delivery asks for the redirection again; what is wrong with it is a fault of the instruction.
+    bool redirected = v->d.mode & MODE_VM && v->s.cr4 & CR4_VME && deliver_v86_redirects(v, (u8)in->imm);
+    if (v86_below_iopl3(v) && !redirected) raise_gp0(v);
+    software_event(v, in, (u8)in->imm, EVT_SW_INTERRUPT);
+}
+
+void op_bound(struct vcpu *v, const struct insn *in)
+{
+    unsigned n = W_BYTES(in->osz);
+    u64 ea = insn_ea(v, in), mask = in->asz == W16 ? 0xFFFF : 0xFFFFFFFF;
+    s64 index = in->osz == W16 ? (s16)REG16(v, in->r) : (s32)REG32(v, in->r);
+    for (unsigned i = 0; i < 2; i++) { // below the lower bound, the upper one is not read
+        u64 x = lin_load(v, seg_linear(v, in->seg, (ea + i * n) & mask, n, ACC_READ), n);
+        s64 bound = in->osz == W16 ? (s16)x : (s32)x;
+        if (i ? index > bound : index < bound) raise_fault(v, VEC_BR);
+    }
+}
