@@ -15,8 +15,10 @@ const struct vmcs_field_row vmcs_field_rows[VMCS_FIELD_COUNT] = {
 #undef FIELD
 
 // Encoding bits 14:13 (width), 11:10 (area) and 6:1 (index): no index of the table is above 63.
+// clang-format off
 #define KEY(e) (((e) >> 13 & 3) << 8 | ((e) >> 10 & 3) << 6 | ((e) >> 1 & 63))
 #define FIELD(encoding, name, text, width, area, exists) [KEY(encoding)] = VMCS_##name + 1,
+// clang-format on
 static const u16 by_key[1024] = {
 #include "vmx/fields.def"
 };

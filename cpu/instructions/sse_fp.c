@@ -75,6 +75,7 @@ SSE_PLAIN_M(body_movddup, "movddup", 8, S64)
 // ---- by an immediate ----
 // Compares: bits 7:3 of the immediate mean nothing without VEX.
 #if FP_HOST_X86
+// clang-format off
 #define CMP_CORE(core, insn, form, src)                                                                                \
     ALWAYS_INLINE void core(void *d, const void *s, u8 imm)                                                            \
     {                                                                                                                  \
@@ -84,6 +85,7 @@ SSE_PLAIN_M(body_movddup, "movddup", 8, S64)
             CMP_CASE(insn, form, src, 6) CMP_CASE(insn, form, src, 7)                                                  \
         }                                                                                                              \
     }
+// clang-format on
 #define CMP_CASE(insn, form, src, k)                                                                                   \
     case k: asm volatile("movups %0, %%xmm0\n\t" form(insn, k) "movups %%xmm0, %0" : D128 : src : "xmm0", "xmm1"); break;
 #define CMP_PACKED(insn, k) "movups %1, %%xmm1\n\t" insn " $" #k ", %%xmm1, %%xmm0\n\t"

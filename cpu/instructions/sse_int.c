@@ -265,8 +265,10 @@ ALWAYS_INLINE bool palignr(struct vcpu *v, const struct insn *in, struct how h)
         return true;
     }
     switch ((u8)in->imm) {
+        // clang-format off
         ALIGN_CASE(1) ALIGN_CASE(2) ALIGN_CASE(3) ALIGN_CASE(4) ALIGN_CASE(5) ALIGN_CASE(6) ALIGN_CASE(7) ALIGN_CASE(8)
         ALIGN_CASE(9) ALIGN_CASE(10) ALIGN_CASE(11) ALIGN_CASE(12) ALIGN_CASE(13) ALIGN_CASE(14) ALIGN_CASE(15)
+        // clang-format on
     default: return false;
     }
     return true;
