@@ -6,10 +6,11 @@
 //     +4  PM1 control (16): 0 SCI_EN, 12:10 SLP_TYP, 13 SLP_EN (reads 0)
 //     +8  PM timer (32, read-only): 24 bits at 3.579545 MHz
 //   AFE0h GPE0 status (16), +2 enable (16)
-//   B2h   APM control: F1h sets SCI_EN, F0h clears it (what firmware's SMI handler would do)      B3h  APM status
+//   B2h   APM control: F1h sets SCI_EN, F0h clears it (what firmware's SMI handler would do)      B3h  APM
+//   status
 //
-// SLP_TYP 0 is S5 (DSDT: \_S5). Not here: other sleeping states (counted), SMI, the SMBus host controller, throttling,
-// device monitors; nothing raises a general-purpose event yet.
+// SLP_TYP 0 is S5 (DSDT: \_S5). Not here: other sleeping states (counted), SMI, the SMBus host controller,
+// throttling, device monitors; nothing raises a general-purpose event yet.
 #include "devices/acpi_pm.h"
 
 #include <string.h>
@@ -27,7 +28,10 @@ static bool sci_pending(const struct acpi_pm_state *s)
     return s->pm1_status & s->pm1_enable & PM1_ENABLE_BITS || s->gpe_status & s->gpe_enable;
 }
 
-static void drive(struct acpi_pm *a) { irq_set(&a->sci, sci_pending(&a->st) && a->st.pm1_control & CONTROL_SCI_EN); }
+static void drive(struct acpi_pm *a)
+{
+    irq_set(&a->sci, sci_pending(&a->st) && a->st.pm1_control & CONTROL_SCI_EN);
+}
 
 static void arm(struct acpi_pm *a)
 {
@@ -101,7 +105,10 @@ static u64 acpi_pm_read(struct device *d, unsigned region, u64 offset, unsigned 
 }
 
 // A byte of a 16-bit register; the other byte stays.
-static u16 merge(u16 old, unsigned at, u8 byte) { return (u16)(at & 1 ? (old & 0xFF) | byte << 8 : (old & 0xFF00) | byte); }
+static u16 merge(u16 old, unsigned at, u8 byte)
+{
+    return (u16)(at & 1 ? (old & 0xFF) | byte << 8 : (old & 0xFF00) | byte);
+}
 
 static void acpi_pm_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 value)
 {
@@ -116,7 +123,7 @@ static void acpi_pm_write(struct device *d, unsigned region, u64 offset, unsigne
         u16 ones = (u16)(at & 1 ? byte << 8 : byte);
         if (region == REGION_PM) {
             switch (at & ~1u) {
-            case 0: s->pm1_status &= (u16)~(ones & PM1_STATUS_BITS); break;
+            case 0: s->pm1_status &= (u16) ~(ones & PM1_STATUS_BITS); break;
             case 2: s->pm1_enable = merge(s->pm1_enable, at, byte) & PM1_ENABLE_BITS; break;
             case 4:
                 control = merge(control, at, byte);

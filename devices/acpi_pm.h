@@ -1,4 +1,5 @@
-// Power management of PIIX4 (PCI function 00:01.3): PM1 block, PM timer, general-purpose events, ports B2h and B3h.
+// Power management of PIIX4 (PCI function 00:01.3): PM1 block, PM timer, general-purpose events, ports B2h
+// and B3h.
 #ifndef DEVICES_ACPI_PM_H
 #define DEVICES_ACPI_PM_H
 
@@ -29,7 +30,7 @@ struct acpi_pm {
     struct bus *bus;
     struct irq_line sci;
     unsigned timer;
-    u16 mapped_at;              // derived: where the PM block is; 0: nowhere
+    u16 mapped_at;               // derived: where the PM block is; 0: nowhere
     void (*power_off)(void *to); // SLP_EN with the type of S5
     void *to;
 };

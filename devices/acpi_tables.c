@@ -1,8 +1,9 @@
-// RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, SPCR, DBG2 and DSDT. Source: ACPI specification 6.4, chapter 5; offsets and field
-// names in comments are its own. SPCR and DBG2: Microsoft's "Serial Port Console Redirection Table" (revision 2) and "Debug Port
-// Table 2". The DSDT is devices/dsdt.asl.
+// RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, SPCR, DBG2 and DSDT. Source: ACPI specification 6.4, chapter 5;
+// offsets and field names in comments are its own. SPCR and DBG2: Microsoft's "Serial Port Console
+// Redirection Table" (revision 2) and "Debug Port Table 2". The DSDT is devices/dsdt.asl.
 //
-// Not here: SRAT, MCFG (the host bridge has no memory-mapped configuration space), processors in the name space.
+// Not here: SRAT, MCFG (the host bridge has no memory-mapped configuration space), processors in the name
+// space.
 #include "devices/acpi_tables.h"
 #include "devices/acpi_pm.h"
 #include "devices/hpet.h"
@@ -96,8 +97,8 @@ static paddr fadt(struct place *p, paddr facs_at, paddr dsdt_at)
     put32(&t, 0xB2); // SMI_CMD
     put8(&t, ACPI_PM_ENABLE);
     put8(&t, ACPI_PM_DISABLE);
-    put8(&t, 0);  // S4BIOS_REQ
-    put8(&t, 0);  // PSTATE_CNT
+    put8(&t, 0); // S4BIOS_REQ
+    put8(&t, 0); // PSTATE_CNT
     put32(&t, ACPI_PM_BASE);
     put32(&t, 0); // PM1b_EVT_BLK
     put32(&t, ACPI_PM_BASE + 4);
@@ -105,15 +106,15 @@ static paddr fadt(struct place *p, paddr facs_at, paddr dsdt_at)
     put32(&t, 0); // PM2_CNT_BLK
     put32(&t, ACPI_PM_BASE + 8);
     put32(&t, ACPI_PM_GPE);
-    put32(&t, 0); // GPE1_BLK
-    put8(&t, 4);  // PM1_EVT_LEN
-    put8(&t, 2);  // PM1_CNT_LEN
-    put8(&t, 0);  // PM2_CNT_LEN
-    put8(&t, 4);  // PM_TMR_LEN
-    put8(&t, 4);  // GPE0_BLK_LEN
-    put8(&t, 0);  // GPE1_BLK_LEN
-    put8(&t, 0);  // GPE1_BASE
-    put8(&t, 0);  // CST_CNT
+    put32(&t, 0);      // GPE1_BLK
+    put8(&t, 4);       // PM1_EVT_LEN
+    put8(&t, 2);       // PM1_CNT_LEN
+    put8(&t, 0);       // PM2_CNT_LEN
+    put8(&t, 4);       // PM_TMR_LEN
+    put8(&t, 4);       // GPE0_BLK_LEN
+    put8(&t, 0);       // GPE1_BLK_LEN
+    put8(&t, 0);       // GPE1_BASE
+    put8(&t, 0);       // CST_CNT
     put16(&t, 0x0FFF); // P_LVL2_LAT: above 100, no C2
     put16(&t, 0x0FFF); // P_LVL3_LAT: above 1000, no C3
     zeros(&t, 4);      // FLUSH_SIZE, FLUSH_STRIDE: WBINVD works
@@ -122,8 +123,8 @@ static paddr fadt(struct place *p, paddr facs_at, paddr dsdt_at)
     put16(&t, LEGACY_DEVICES | HAS_8042 | NO_VGA);
     put8(&t, 0);
     put32(&t, WBINVD | PROC_C1 | SLP_BUTTON | RTC_S4 | RESET_REG_SUP); // the PM timer has 24 bits
-    gas(&t, GAS_IO, 8, 1, 0xCF9); // RESET_REG
-    put8(&t, 0x0F);               // RESET_VALUE: as QEMU's tables have it; bits 1 and 2 matter
+    gas(&t, GAS_IO, 8, 1, 0xCF9);                                      // RESET_REG
+    put8(&t, 0x0F); // RESET_VALUE: as QEMU's tables have it; bits 1 and 2 matter
     zeros(&t, 3);
     put64(&t, 0); // X_FIRMWARE_CTRL: the 32-bit field holds it
     put64(&t, dsdt_at);
@@ -217,7 +218,9 @@ static paddr spcr(struct place *p)
 static paddr dbg2(struct place *p)
 {
     static const char name[] = "\\_SB.PCI0.ISA.COM1"; // as the DSDT has it
+    // clang-format off
     enum { SERIAL = 0x8000, FULL_16550 = 0, INFO = HEADER + 8, GAS_AT = 22, SIZE_AT = GAS_AT + 12, NAME_AT = SIZE_AT + 4 };
+    // clang-format on
     struct table t;
     begin(&t, "DBG2", 0);
     put32(&t, INFO);
@@ -254,14 +257,18 @@ static void rsdp(u8 out[36], paddr rsdt, paddr xsdt)
     memcpy(out, t.bytes, 36);
 }
 
-static paddr tables_at(const struct phys *p) { return (p->low_size & PAGE_MASK) - ACPI_NVS_SIZE - ACPI_TABLES_SIZE; }
+static paddr tables_at(const struct phys *p)
+{
+    return (p->low_size & PAGE_MASK) - ACPI_NVS_SIZE - ACPI_TABLES_SIZE;
+}
 
 struct acpi_layout acpi_build(struct phys *phys, unsigned cpus, bool hpet)
 {
     struct acpi_layout l = {.tables = tables_at(phys), .nvs = tables_at(phys) + ACPI_TABLES_SIZE};
     struct place p = {phys, l.tables + 64}; // the RSDP comes first
     paddr dsdt = place_bytes(&p, dsdt_aml, sizeof dsdt_aml);
-    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), spcr(&p), dbg2(&p), hpet ? hpet_table(&p) : 0};
+    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), spcr(&p), dbg2(&p),
+                      hpet ? hpet_table(&p) : 0};
     unsigned n = ARRAY_LEN(listed) - !hpet;
 
     struct table t;
@@ -286,7 +293,7 @@ unsigned acpi_e820(const struct phys *p, bool with_tables, struct e820_entry e[E
     paddr tables = tables_at(p), nvs = tables + ACPI_TABLES_SIZE;
     unsigned n = 0;
     e[n++] = (struct e820_entry){0, 0x9FC00, E820_RAM};
-    e[n++] = (struct e820_entry){0x9FC00, 0x400, E820_RESERVED};  // extended BIOS data area
+    e[n++] = (struct e820_entry){0x9FC00, 0x400, E820_RESERVED};   // extended BIOS data area
     e[n++] = (struct e820_entry){0xF0000, 0x10000, E820_RESERVED}; // BIOS area
     e[n++] = (struct e820_entry){0x100000, (with_tables ? tables : p->low_size) - 0x100000, E820_RAM};
     if (with_tables) {

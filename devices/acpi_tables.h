@@ -4,9 +4,9 @@
 
 #include "mmu/phys.h"
 
-#define ACPI_TABLES_SIZE 0x10000   // below the top of low RAM: tables, typed ACPI data
-#define ACPI_NVS_SIZE    0x1000    // and above them the FACS, typed ACPI NVS
-#define ACPI_RSDP_BIOS   0xF0000   // a copy of the RSDP where a scan of the BIOS area finds it
+#define ACPI_TABLES_SIZE 0x10000 // below the top of low RAM: tables, typed ACPI data
+#define ACPI_NVS_SIZE    0x1000  // and above them the FACS, typed ACPI NVS
+#define ACPI_RSDP_BIOS   0xF0000 // a copy of the RSDP where a scan of the BIOS area finds it
 
 enum { E820_RAM = 1, E820_RESERVED, E820_ACPI, E820_NVS };
 struct e820_entry {

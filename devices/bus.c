@@ -36,7 +36,8 @@ static void insert(struct bus_range *list, unsigned *n, struct bus_range r)
 
 static void map_port(struct bus *b, struct bus_range r)
 {
-    if (b->ports_n == BUS_RANGES || r.last > 65535) panic("bus: cannot map ports %xh to %xh", (u32)r.first, (u32)r.last);
+    if (b->ports_n == BUS_RANGES || r.last > 65535)
+        panic("bus: cannot map ports %xh to %xh", (u32)r.first, (u32)r.last);
     insert(b->port, &b->ports_n, r);
     claim_anew(b);
 }
@@ -169,5 +170,6 @@ void bus_mem_write(struct bus *b, paddr a, unsigned size, u64 value)
 {
     const struct bus_range *r = mem_range(b, a);
     unsigned piece = r ? piece_of(r, a, size) : size;
-    for (unsigned i = 0; i < size; i += piece) range_write(b, mem_range(b, a + i), a + i, piece, value >> (i * 8));
+    for (unsigned i = 0; i < size; i += piece)
+        range_write(b, mem_range(b, a + i), a + i, piece, value >> (i * 8));
 }

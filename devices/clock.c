@@ -1,5 +1,5 @@
-// The machine's one clock: a short list of deadlines, searched linearly (a machine has about twenty timers, and the
-// run loop looks at next_deadline only). Missing: nothing.
+// The machine's one clock: a short list of deadlines, searched linearly (a machine has about twenty timers,
+// and the run loop looks at next_deadline only). Missing: nothing.
 #include "devices/clock.h"
 #include "devices/device.h"
 

@@ -1,17 +1,17 @@
 // The machine's one clock: virtual ticks, and the deadlines that devices keep in it.
 //
-// `now` is in ticks of CPU_TSC_HZ (cpu/state/vcpu.h: 2 GHz). The board sets it from the processor's own time at each access to a
-// device and before deadlines fire, never devices: every device clock (PIT, PM timer, HPET, RTC, APIC timer) is a
-// pure function of `now`. Deadlines are state of the devices that own them; this list is derived and is rebuilt
-// from them on restore.
+// `now` is in ticks of CPU_TSC_HZ (cpu/state/vcpu.h: 2 GHz). The board sets it from the processor's own time
+// at each access to a device and before deadlines fire, never devices: every device clock (PIT, PM timer,
+// HPET, RTC, APIC timer) is a pure function of `now`. Deadlines are state of the devices that own them; this
+// list is derived and is rebuilt from them on restore.
 #ifndef DEVICES_CLOCK_H
 #define DEVICES_CLOCK_H
 
 #include "cpu/state/vcpu.h"
 
-#define CLOCK_HZ       CPU_TSC_HZ
-#define CLOCK_NEVER    UINT64_MAX
-#define CLOCK_TIMERS   64
+#define CLOCK_HZ     CPU_TSC_HZ
+#define CLOCK_NEVER  UINT64_MAX
+#define CLOCK_TIMERS 64
 
 struct device;
 
@@ -29,13 +29,15 @@ struct clock {
 };
 
 void clock_init(struct clock *c);
-// Reserves a timer at wiring time; equal deadlines fire in the order of these calls. Returns the timer's handle.
+// Reserves a timer at wiring time; equal deadlines fire in the order of these calls. Returns the timer's
+// handle.
 unsigned clock_timer_add(struct clock *c, struct device *dev, unsigned id);
 void clock_timer_set(struct clock *c, unsigned timer, u64 deadline); // absolute ticks, or CLOCK_NEVER
-// Fires every timer whose deadline is <= now, earliest first, wiring order for equal ones (a tick may re-arm).
+// Fires every timer whose deadline is <= now, earliest first, wiring order for equal ones (a tick may
+// re-arm).
 void clock_run(struct clock *c);
-// Scales exactly without overflow: ticks of `hz` that have passed at clock time t, and the first clock time at
-// which `n` ticks of `hz` have passed.
+// Scales exactly without overflow: ticks of `hz` that have passed at clock time t, and the first clock time
+// at which `n` ticks of `hz` have passed.
 u64 clock_to_hz(u64 t, u64 hz);
 u64 clock_from_hz(u64 n, u64 hz);
 

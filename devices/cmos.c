@@ -1,14 +1,15 @@
-// Real-time clock and CMOS memory. Source: Motorola MC146818A data sheet; layout of the memory as QEMU's PC fills it.
+// Real-time clock and CMOS memory. Source: Motorola MC146818A data sheet; layout of the memory as QEMU's PC
+// fills it.
 //
 //   70h  index (bits 6:0; bit 7, the NMI mask, is stored only); reads FFh      71h  data
 //   00-09  seconds, alarm, minutes, alarm, hours, alarm, day of week, day, month, year;  32h  century
-//   0A  7 UIP, 6:4 divider (010 runs, 11x reset), 3:0 rate      0B  7 SET, 6 PIE, 5 AIE, 4 UIE, 2 binary, 1 24 hours
-//   0C  7 IRQF, 6 PF, 5 AF, 4 UF, cleared by reading             0D  80h: the battery is good
-//   0F  shutdown status      14  equipment      15-18, 30-31, 34-35, 5B-5D  memory sizes      5F  processors - 1
+//   0A  7 UIP, 6:4 divider (010 runs, 11x reset), 3:0 rate      0B  7 SET, 6 PIE, 5 AIE, 4 UIE, 2 binary, 1
+//   24 hours 0C  7 IRQF, 6 PF, 5 AF, 4 UF, cleared by reading             0D  80h: the battery is good 0F
+//   shutdown status      14  equipment      15-18, 30-31, 34-35, 5B-5D  memory sizes      5F  processors - 1
 //
-// The time is a function of the machine's clock; the flags are computed when somebody looks, and a deadline is kept
-// only for an interrupt that is enabled. Not here: daylight saving (bit 0 of 0B is stored), the square wave, the NMI
-// mask, other time bases of the divider than 32.768 kHz.
+// The time is a function of the machine's clock; the flags are computed when somebody looks, and a deadline
+// is kept only for an interrupt that is enabled. Not here: daylight saving (bit 0 of 0B is stored), the
+// square wave, the NMI mask, other time bases of the divider than 32.768 kHz.
 #include "devices/cmos.h"
 
 #include <string.h>
@@ -25,7 +26,10 @@ struct date { // as the registers count: month and day from 1
 static bool divider_runs(const struct cmos_state *s) { return (s->reg[REG_A] & 0x70) == 0x20; }
 static bool updates(const struct cmos_state *s) { return divider_runs(s) && !(s->reg[REG_B] & B_SET); }
 
-static s64 seconds_at(const struct cmos_state *s, u64 t) { return s->base + (s64)((t - s->base_time) / CLOCK_HZ); }
+static s64 seconds_at(const struct cmos_state *s, u64 t)
+{
+    return s->base + (s64)((t - s->base_time) / CLOCK_HZ);
+}
 static u64 time_of_second(const struct cmos_state *s, s64 sec)
 {
     return s->base_time + (u64)(sec - s->base) * CLOCK_HZ;
@@ -58,7 +62,8 @@ static struct date date_of(s64 sec)
 {
     s64 days = sec / 86400, rest = sec % 86400;
     if (rest < 0) days--, rest += 86400;
-    struct date d = {.sec = (unsigned)(rest % 60), .min = (unsigned)(rest / 60 % 60), .hour = (unsigned)(rest / 3600)};
+    struct date d = {
+        .sec = (unsigned)(rest % 60), .min = (unsigned)(rest / 60 % 60), .hour = (unsigned)(rest / 3600)};
     d.weekday = (unsigned)(((days + 4) % 7 + 7) % 7 + 1); // 1 January 1970 was a Thursday; Sunday is 1
     days += 719468;                                       // from 1 March of year 0
     s64 era = (days >= 0 ? days : days - 146096) / 146097;
@@ -77,7 +82,8 @@ static s64 seconds_of(const struct date *d)
     s64 year = d->year - (d->month <= 2);
     s64 era = (year >= 0 ? year : year - 399) / 400, of_era = year - era * 400;
     s64 month = d->month > 2 ? d->month - 3 : d->month + 9;
-    s64 days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + d->day - 1 - 719468;
+    s64 days =
+        era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + d->day - 1 - 719468;
     return days * 86400 + d->hour * 3600 + d->min * 60 + d->sec;
 }
 
@@ -308,7 +314,7 @@ static void cmos_reset(struct device *d)
 {
     struct cmos *m = (struct cmos *)d;
     sync(m, d->clock->now);
-    m->st.reg[REG_B] &= (u8)~(B_PIE | B_AIE | B_UIE | 8);
+    m->st.reg[REG_B] &= (u8) ~(B_PIE | B_AIE | B_UIE | 8);
     m->st.reg[REG_C] = 0;
     m->st.index = 0;
     m->st.irq_off = false;
@@ -335,7 +341,8 @@ static const struct device_ops cmos_ops = {
     .loaded = cmos_loaded,
 };
 
-void cmos_init(struct cmos *m, struct bus *b, struct clock *c, s64 start, u64 ram_low, u64 ram_high, unsigned cpus)
+void cmos_init(struct cmos *m, struct bus *b, struct clock *c, s64 start, u64 ram_low, u64 ram_high,
+               unsigned cpus)
 {
     memset(m, 0, sizeof *m);
     m->dev = (struct device){.ops = &cmos_ops, .clock = c, .state = &m->st, .state_size = sizeof m->st};

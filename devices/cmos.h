@@ -6,9 +6,9 @@
 
 STATE_BEGIN
 struct cmos_state {
-    s64 base;        // seconds since 1970 shown at clock time base_time
-    u64 base_time;   // clock time of a second's start (or at which the divider was released)
-    u64 seen;        // clock time up to which the flags of register C have been computed
+    s64 base;      // seconds since 1970 shown at clock time base_time
+    u64 base_time; // clock time of a second's start (or at which the divider was released)
+    u64 seen;      // clock time up to which the flags of register C have been computed
     u8 index;
     u8 irq_off; // HPET legacy replacement took IRQ 8
     u8 unused[6];
@@ -26,8 +26,10 @@ struct cmos {
     unsigned cpus;
 };
 
-// `start` from the command line; the memory sizes and the processor count go into the bytes where QEMU puts them.
-void cmos_init(struct cmos *m, struct bus *b, struct clock *c, s64 start, u64 ram_low, u64 ram_high, unsigned cpus);
+// `start` from the command line; the memory sizes and the processor count go into the bytes where QEMU puts
+// them.
+void cmos_init(struct cmos *m, struct bus *b, struct clock *c, s64 start, u64 ram_low, u64 ram_high,
+               unsigned cpus);
 void cmos_set_irq_off(struct cmos *m, bool off);
 
 #endif

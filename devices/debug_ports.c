@@ -1,7 +1,9 @@
-// isa-debug-exit, debug consoles and pc-testdev, with the semantics that test suites expect of QEMU's devices.
+// isa-debug-exit, debug consoles and pc-testdev, with the semantics that test suites expect of QEMU's
+// devices.
 //
-//   isa-debug-exit  iobase, iosize of the command line; a write of v ends the machine with status (v << 1) | 1; reads 0
-//   E9h             a byte to the debug console; reads E9h, which tells that the console is there; isa-debugcon: one more,
+//   isa-debug-exit  iobase, iosize of the command line; a write of v ends the machine with status (v << 1) |
+//   1; reads 0 E9h             a byte to the debug console; reads E9h, which tells that the console is there;
+//   isa-debugcon: one more,
 //                   or this one, at iobase, reads as readback
 //   pc-testdev      2000h + n: a write sets input n of the interrupt controllers to (value != 0)
 //                   E0h-E3h scratch of any width;  E4h-E7h flush;  FF000000h 64 KiB of memory behind MMIO
@@ -55,7 +57,8 @@ const struct device_row debug_exit_row = {
     .help = "a write of a value ends the machine: status (value << 1) | 1",
     .most = 4,
     .size = sizeof(struct debug_exit),
-    .property = {[EXIT_IOBASE] = {"iobase", PROPERTY_PORT, "the first port; it lies over other devices' ports", .standard = 0x501},
+    .property = {[EXIT_IOBASE] = {"iobase", PROPERTY_PORT,
+                                  "the first port; it lies over other devices' ports", .standard = 0x501},
                  [EXIT_IOSIZE] = {"iosize", PROPERTY_U32, "how many", .standard = 2, .choice = {1, 2, 4}}},
     .ports = exit_ports,
     .create = exit_create,
@@ -75,7 +78,8 @@ static void console_write(struct device *d, unsigned region, u64 offset, unsigne
     chardev_write(&((struct debug_console *)d)->chr, (u8)value);
 }
 
-static const struct device_ops console_ops = {.name = "debug-console", .max_size = 1, .read = console_read, .write = console_write};
+static const struct device_ops console_ops = {
+    .name = "debug-console", .max_size = 1, .read = console_read, .write = console_write};
 
 static void console_set(struct debug_console *p, struct clock *c, u8 readback)
 {
@@ -107,6 +111,7 @@ static void console_create(void *self, const struct device_board *b, const struc
     b->add(b->to, &p->dev);
 }
 
+// clang-format off
 const struct device_row debug_console_row = {
     .name = "isa-debugcon",
     .help = "a debug console: each byte written goes out",
@@ -118,6 +123,7 @@ const struct device_row debug_console_row = {
     .ports = console_ports,
     .create = console_create,
 };
+// clang-format on
 
 // ---- pc-testdev ----
 
@@ -158,12 +164,18 @@ static void testdev_write(struct device *d, unsigned region, u64 offset, unsigne
     if (region == REGION_MEM && offset + size <= TESTDEV_MEM_SIZE) memcpy(t->st.mem + offset, &value, size);
 }
 
-static void testdev_reset(struct device *d) { memset(&((struct testdev *)d)->st, 0, sizeof(struct testdev_state)); }
+static void testdev_reset(struct device *d)
+{
+    memset(&((struct testdev *)d)->st, 0, sizeof(struct testdev_state));
+}
 
+// clang-format off
 static const struct device_ops testdev_ops = {
     .name = "pc-testdev", .state_version = 1, .reset = testdev_reset, .read = testdev_read, .write = testdev_write};
+// clang-format on
 
-static const struct port_range testdev_range[] = {[REGION_IRQ] = {0x2000, 24}, [REGION_SCRATCH] = {0xE0, 4}, [REGION_FLUSH] = {0xE4, 4}};
+static const struct port_range testdev_range[] = {
+    [REGION_IRQ] = {0x2000, 24}, [REGION_SCRATCH] = {0xE0, 4}, [REGION_FLUSH] = {0xE4, 4}};
 
 static unsigned testdev_ports(const struct property_value *v, struct port_range *r)
 {
@@ -176,7 +188,8 @@ static void testdev_create(void *self, const struct device_board *b, const struc
 {
     (void)v;
     struct testdev *t = self;
-    t->dev = (struct device){.ops = &testdev_ops, .clock = b->clock, .state = &t->st, .state_size = sizeof t->st};
+    t->dev =
+        (struct device){.ops = &testdev_ops, .clock = b->clock, .state = &t->st, .state_size = sizeof t->st};
     for (unsigned i = 0; i < ARRAY_LEN(t->irq); i++) t->irq[i] = (struct irq_line){b->test_irq, b->to, i};
     t->flush = b->drop_derived;
     t->to = b->to;

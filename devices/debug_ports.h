@@ -1,5 +1,5 @@
-// Ports for test programs. isa-debug-exit, isa-debugcon and pc-testdev are made from the table (device_table.h); the board
-// itself has a debug console at port E9h, which leads nowhere.
+// Ports for test programs. isa-debug-exit, isa-debugcon and pc-testdev are made from the table
+// (device_table.h); the board itself has a debug console at port E9h, which leads nowhere.
 #ifndef DEVICES_DEBUG_PORTS_H
 #define DEVICES_DEBUG_PORTS_H
 
@@ -12,6 +12,7 @@ struct debug_console {
     struct chardev chr;
     u8 readback; // what a read gives
 };
-void debug_console_init(struct debug_console *p, struct bus *b, struct clock *c); // the board's: port E9h, reads E9h
+// the board's: port E9h, reads E9h
+void debug_console_init(struct debug_console *p, struct bus *b, struct clock *c);
 
 #endif

@@ -1,4 +1,5 @@
-// The table of devices, and configurations made by it. Not here: the words of -device (frontend/options_values.c).
+// The table of devices, and configurations made by it. Not here: the words of -device
+// (frontend/options_values.c).
 #include "devices/device_table.h"
 
 #include <stdio.h>
@@ -97,7 +98,10 @@ static void say_values(struct words *w, const struct device_property *p)
     }
 }
 
-static bool is_text(const struct device_property *p) { return p->type == PROPERTY_STRING || p->type == PROPERTY_CHARDEV; }
+static bool is_text(const struct device_property *p)
+{
+    return p->type == PROPERTY_STRING || p->type == PROPERTY_CHARDEV;
+}
 
 void device_property_text(const struct device_property *p, char *text, size_t size)
 {
@@ -122,7 +126,8 @@ void device_property_text(const struct device_property *p, char *text, size_t si
 void device_config_begin(struct device_config *c, const struct device_row *row)
 {
     *c = (struct device_config){.row = row};
-    for (unsigned i = 0; row->property[i].type != PROPERTY_END; i++) c->value[i].n = row->property[i].standard;
+    for (unsigned i = 0; row->property[i].type != PROPERTY_END; i++)
+        c->value[i].n = row->property[i].standard;
 }
 
 static bool read_value(const struct device_property *p, const char *text, u64 *n)
@@ -135,7 +140,8 @@ static bool read_value(const struct device_property *p, const char *text, u64 *n
     return true;
 }
 
-bool device_config_set(struct device_config *c, unsigned property, const char *value, char *why, size_t why_size)
+bool device_config_set(struct device_config *c, unsigned property, const char *value, char *why,
+                       size_t why_size)
 {
     const struct device_property *p = &c->row->property[property];
     struct words w = {why, why_size};
@@ -188,13 +194,15 @@ bool device_config_ports(const struct device_config *c, unsigned n, char *why, s
         unsigned ranges = ports_of(&c[i], r);
         for (unsigned k = 0; k < ranges; k++)
             if (r[k].first + r[k].n > 0x10000) {
-                snprintf(why, why_size, "%s: %u ports at iobase=%#x do not fit below 10000h", c[i].row->name, r[k].n, r[k].first);
+                snprintf(why, why_size, "%s: %u ports at iobase=%#x do not fit below 10000h", c[i].row->name,
+                         r[k].n, r[k].first);
                 return false;
             }
         for (unsigned k = 0; k < i; k++) {
             s64 port = common_port(&c[i], &c[k]);
             if (port < 0) continue;
-            snprintf(why, why_size, "%s and %s are both at port %#x", c[k].row->name, c[i].row->name, (unsigned)port);
+            snprintf(why, why_size, "%s and %s are both at port %#x", c[k].row->name, c[i].row->name,
+                     (unsigned)port);
             return false;
         }
     }

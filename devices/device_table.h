@@ -1,8 +1,10 @@
-// The devices that can be added to the board, as data: what each is called, which properties it takes and of what type, and
-// how it is made. -device, its lists and its errors go by these rows, and so does the wiring of the board.
+// The devices that can be added to the board, as data: what each is called, which properties it takes and of
+// what type, and how it is made. -device, its lists and its errors go by these rows, and so does the wiring
+// of the board.
 //
-// A row stands in its device's own file; device_list.def has a line for each. A configuration is a row with values for its
-// properties; the machine makes the device from it on the bus that the row names, in the order of the configurations.
+// A row stands in its device's own file; device_list.def has a line for each. A configuration is a row with
+// values for its properties; the machine makes the device from it on the bus that the row names, in the order
+// of the configurations.
 #ifndef DEVICES_DEVICE_TABLE_H
 #define DEVICES_DEVICE_TABLE_H
 
@@ -22,8 +24,8 @@ enum property_type {
     PROPERTY_U16,
     PROPERTY_U32,
     PROPERTY_U64,
-    PROPERTY_SIZE,    // bytes; a suffix is taken: 64K, 1.5M
-    PROPERTY_PORT,    // an I/O port
+    PROPERTY_SIZE, // bytes; a suffix is taken: 64K, 1.5M
+    PROPERTY_PORT, // an I/O port
     PROPERTY_STRING,
     PROPERTY_CHARDEV, // a line to the outside, by its id
 };
@@ -49,14 +51,17 @@ struct device_board {
     struct bus *bus;
     struct clock *clock;
     struct pci_bus *pci;
-    void *to;                                             // of the functions below
-    void (*add)(void *to, struct device *d);              // each part of a device that has a reset or a state, in order
-    void (*test_irq)(void *to, unsigned n, bool level);   // input n of the interrupt controllers
-    void (*end)(void *to, u32 status, const char *who);   // the run ends, with this status
+    void *to; // of the functions below
+    // each part of a device that has a reset or a state, in order
+    void (*add)(void *to, struct device *d);
+    void (*test_irq)(void *to, unsigned n, bool level); // input n of the interrupt controllers
+    void (*end)(void *to, u32 status, const char *who); // the run ends, with this status
     void (*drop_derived)(void *to);
 };
 
-struct port_range { u32 first, n; };
+struct port_range {
+    u32 first, n;
+};
 enum device_bus { DEVICE_ON_ISA, DEVICE_ON_PCI, DEVICE_BUSES };
 extern const char *const device_buses[DEVICE_BUSES];
 
@@ -67,9 +72,11 @@ struct device_row {
     unsigned most;      // of them in a machine
     u32 size;           // of its struct, which comes to `create` filled with zeros
     struct device_property property[DEVICE_PROPERTIES + 1];
-    // The ports that it will claim, which no other device of the table may; how many ranges. NULL: it claims none.
+    // The ports that it will claim, which no other device of the table may; how many ranges. NULL: it claims
+    // none.
     unsigned (*ports)(const struct property_value *v, struct port_range *r);
-    void (*create)(void *self, const struct device_board *b, const struct property_value *v); // v[i] is of property[i]
+    // v[i] is of property[i]
+    void (*create)(void *self, const struct device_board *b, const struct property_value *v);
     void (*firmware)(void *self); // what firmware leaves in it, after each reset; may be NULL
 };
 
@@ -85,16 +92,20 @@ struct device_config {
     u32 given;                                      // a bit a property: not the default
 };
 
-const struct device_row *device_row_find(const char *name);                   // NULL: there is none
-int device_row_property(const struct device_row *row, const char *name);      // its number; -1: there is none
+const struct device_row *device_row_find(const char *name);              // NULL: there is none
+int device_row_property(const struct device_row *row, const char *name); // its number; -1: there is none
 // What there is to say about a property: help, what it takes, its default.
 void device_property_text(const struct device_property *p, char *text, size_t size);
 
-void device_config_begin(struct device_config *c, const struct device_row *row); // all properties have their defaults
+// all properties have their defaults
+void device_config_begin(struct device_config *c, const struct device_row *row);
 // Gives a property a value. False: it cannot have it, and `why` says so.
-bool device_config_set(struct device_config *c, unsigned property, const char *value, char *why, size_t why_size);
-const struct device_property *device_config_missing(const struct device_config *c); // needed and not given; NULL: none
-// Whether the ports of all of them exist and each is of one device only. False: `why` names two devices and a port.
+bool device_config_set(struct device_config *c, unsigned property, const char *value, char *why,
+                       size_t why_size);
+// needed and not given; NULL: none
+const struct device_property *device_config_missing(const struct device_config *c);
+// Whether the ports of all of them exist and each is of one device only. False: `why` names two devices and a
+// port.
 bool device_config_ports(const struct device_config *c, unsigned n, char *why, size_t why_size);
 
 #endif

@@ -1,11 +1,12 @@
 // 8237A pair and page registers. Sources: Intel 8237A data sheet (231466), PIIX3 data sheet (290550).
 //
-//   00-07 / C0-CE  address and count of channels 0-3 / 4-7, low byte then high byte (the second pair on even ports)
-//   08 / D0  status (0), command     09 / D2  request      0A / D4  one mask bit     0B / D6  mode
-//   0C / D8  clear flip-flop         0D / DA  master clear 0E / DC  clear mask       0F / DE  all mask bits
+//   00-07 / C0-CE  address and count of channels 0-3 / 4-7, low byte then high byte (the second pair on even
+//   ports) 08 / D0  status (0), command     09 / D2  request      0A / D4  one mask bit     0B / D6  mode 0C
+//   / D8  clear flip-flop         0D / DA  master clear 0E / DC  clear mask       0F / DE  all mask bits
 //   80-8F    page registers; 80h is the diagnostic (POST) port and the usual place to wait by writing
 //
-// Addresses, counts, masks and pages can be written and read back. Not here: transfers (a request is counted).
+// Addresses, counts, masks and pages can be written and read back. Not here: transfers (a request is
+// counted).
 #include "devices/dma.h"
 
 #include <string.h>
@@ -49,7 +50,9 @@ static void dma_write(struct device *d, unsigned region, u64 offset, unsigned si
     case 9:
         if (v & 4) device_unimplemented(d, "dma: software request");
         break;
-    case 10: s->mask[region] = (u8)(v & 4 ? s->mask[region] | 1u << (v & 3) : s->mask[region] & ~(1u << (v & 3))); break;
+    case 10:
+        s->mask[region] = (u8)(v & 4 ? s->mask[region] | 1u << (v & 3) : s->mask[region] & ~(1u << (v & 3)));
+        break;
     case 12: s->high[region] = 0; break;
     case 13:
         s->high[region] = 0;
@@ -63,8 +66,10 @@ static void dma_write(struct device *d, unsigned region, u64 offset, unsigned si
 
 static void dma_reset(struct device *d) { ((struct dma *)d)->st = (struct dma_state){.mask = {15, 15}}; }
 
+// clang-format off
 static const struct device_ops dma_ops = {
     .name = "dma", .state_version = 1, .max_size = 1, .reset = dma_reset, .read = dma_read, .write = dma_write};
+// clang-format on
 
 void dma_init(struct dma *m, struct bus *b, struct clock *c)
 {

@@ -1,4 +1,5 @@
-// The DMA controllers' registers, the page registers and port 80h, as storage: no device of this board uses ISA DMA.
+// The DMA controllers' registers, the page registers and port 80h, as storage: no device of this board uses
+// ISA DMA.
 #ifndef DEVICES_DMA_H
 #define DEVICES_DMA_H
 

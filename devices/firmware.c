@@ -1,11 +1,11 @@
-// What firmware would have left behind: chip-set registers, memory types, ACPI tables, the BIOS data area, and interrupt
-// vectors that lead to something which returns. Boot programs enter real mode to ask a BIOS for memory, disks and video:
-// here every service answers "not supported" (carry set, AH = 86h), but for INT 11h and 12h, so they fall back on what
-// their boot protocol told them.
+// What firmware would have left behind: chip-set registers, memory types, ACPI tables, the BIOS data area,
+// and interrupt vectors that lead to something which returns. Boot programs enter real mode to ask a BIOS for
+// memory, disks and video: here every service answers "not supported" (carry set, AH = 86h), but for INT 11h
+// and 12h, so they fall back on what their boot protocol told them.
 //
-// Interrupts are as a PC's BIOS leaves them: the 8254 ticks at 18.2 Hz, the 8259 pair lets through what a BIOS serves, so
-// a program in real mode can HLT for a tick; INT 08h counts it at 40:6Ch and calls INT 1Ch. What is open, and in which mode
-// the 8254 runs, is what SeaBIOS leaves behind.
+// Interrupts are as a PC's BIOS leaves them: the 8254 ticks at 18.2 Hz, the 8259 pair lets through what a
+// BIOS serves, so a program in real mode can HLT for a tick; INT 08h counts it at 40:6Ch and calls INT 1Ch.
+// What is open, and in which mode the 8254 runs, is what SeaBIOS leaves behind.
 //
 // Not here: BIOS services, option ROMs, SMBIOS, the code at the reset vector.
 #include "devices/firmware.h"
@@ -24,12 +24,12 @@
 
 #define EQUIPMENT    0x0406u // coprocessor, PS/2 mouse, two serial ports
 
-static const u8 ignore[] = {0xCF};                          // iret
-static const u8 refuse[] = {0x55, 0x89, 0xE5,               // push bp; mov bp, sp
-                            0x80, 0x4E, 0x06, 0x01,         // or byte [bp + 6], 1: CF of the caller's flags
-                            0x5D, 0xB4, 0x86, 0xCF};        // pop bp; mov ah, 86h; iret
+static const u8 ignore[] = {0xCF};                   // iret
+static const u8 refuse[] = {0x55, 0x89, 0xE5,        // push bp; mov bp, sp
+                            0x80, 0x4E, 0x06, 0x01,  // or byte [bp + 6], 1: CF of the caller's flags
+                            0x5D, 0xB4, 0x86, 0xCF}; // pop bp; mov ah, 86h; iret
 static const u8 equipment[] = {0xB8, EQUIPMENT & 0xFF, EQUIPMENT >> 8, 0xCF}; // mov ax, equipment; iret
-static const u8 memory[] = {0xB8, 0x7F, 0x02, 0xCF};        // mov ax, 639; iret
+static const u8 memory[] = {0xB8, 0x7F, 0x02, 0xCF};                          // mov ax, 639; iret
 static const u8 eoi[] = {0x50, 0xB0, 0x20, 0xE6, 0x20,      // push ax; mov al, 20h; out 20h, al
                          0x58, 0xCF};                       // pop ax; iret
 static const u8 eoi_both[] = {0x50, 0xB0, 0x20, 0xE6, 0xA0, // the same for both chips
@@ -53,10 +53,14 @@ static const u8 tick[] = {
     0x5A, 0x58, 0x1F, 0xCF,             // pop dx; pop ax; pop ds; iret
 };
 
-static void vector(struct phys *p, unsigned n, u32 offset) { phys_write32(p, 0, n * 4, BIOS_SEGMENT << 16 | offset); }
+static void vector(struct phys *p, unsigned n, u32 offset)
+{
+    phys_write32(p, 0, n * 4, BIOS_SEGMENT << 16 | offset);
+}
 
 static void vectors(struct phys *p)
 {
+    // clang-format off
     const struct {
         u32 at;
         const u8 *code;
@@ -67,6 +71,7 @@ static void vectors(struct phys *p)
         {AT_EOI, eoi, sizeof eoi},                   {AT_EOI_BOTH, eoi_both, sizeof eoi_both},
         {AT_TICK, tick, sizeof tick},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(stub); i++)
         phys_write(p, 0, BIOS_SEGMENT * 16 + stub[i].at, stub[i].code, stub[i].n);
     for (unsigned n = 0; n < 256; n++) vector(p, n, AT_IGNORE);
@@ -93,12 +98,12 @@ static u32 ticks_of_the_day(struct bus *b)
 
 static void data_area(struct phys *p, struct bus *b)
 {
-    phys_write16(p, 0, 0x400, 0x3F8);  // serial ports
+    phys_write16(p, 0, 0x400, 0x3F8); // serial ports
     phys_write16(p, 0, 0x402, 0x2F8);
     phys_write16(p, 0, 0x40E, 0x9FC0); // segment of the extended area
     phys_write16(p, 0, 0x410, EQUIPMENT);
-    phys_write16(p, 0, 0x413, 639);    // KiB of memory below it
-    phys_write16(p, 0, 0x41A, 0x1E);   // the keyboard's buffer is empty: head, tail, first, last
+    phys_write16(p, 0, 0x413, 639);  // KiB of memory below it
+    phys_write16(p, 0, 0x41A, 0x1E); // the keyboard's buffer is empty: head, tail, first, last
     phys_write16(p, 0, 0x41C, 0x1E);
     phys_write16(p, 0, 0x480, 0x1E);
     phys_write16(p, 0, 0x482, 0x3E);
@@ -108,8 +113,8 @@ static void data_area(struct phys *p, struct bus *b)
     phys_write8(p, 0, 0x9FC00, 1);     // size of the extended area in KiB
 }
 
-// The 8254 before the 8259s, whose ICW1 forgets the edge of its output. Then vectors 08h and 70h; open are the tick, the keyboard
-// and the cascade, the real-time clock, the mouse and the coprocessor.
+// The 8254 before the 8259s, whose ICW1 forgets the edge of its output. Then vectors 08h and 70h; open are
+// the tick, the keyboard and the cascade, the real-time clock, the mouse and the coprocessor.
 static void interrupts(struct bus *b)
 {
     static const u8 first[] = {0x08, 0x04, 0x01, 0xF8}, second[] = {0x70, 0x02, 0x01, 0xCE};

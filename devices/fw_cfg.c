@@ -1,8 +1,8 @@
 // fw_cfg. Source: QEMU's documentation of the device's interface (docs/specs/fw_cfg).
 //
-//   510h  selector (16 bits, write)      511h  data (8 bits, read)      514h/518h  DMA address, high and low, big-endian
-//   DMA structure in memory, big-endian: control (32), length (32), address (64)
-//   control: 31:16 key to select, 0 error, 1 read, 2 skip, 3 select, 4 write
+//   510h  selector (16 bits, write)      511h  data (8 bits, read)      514h/518h  DMA address, high and low,
+//   big-endian DMA structure in memory, big-endian: control (32), length (32), address (64) control: 31:16
+//   key to select, 0 error, 1 read, 2 skip, 3 select, 4 write
 //
 // Not here: items that can be written (a DMA write sets the error bit), call-backs on selection.
 #include "devices/fw_cfg.h"
@@ -131,8 +131,10 @@ void fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, u32 s
 
 static void fw_cfg_reset(struct device *d) { ((struct fw_cfg *)d)->st = (struct fw_cfg_state){0}; }
 
+// clang-format off
 static const struct device_ops fw_cfg_ops = {
     .name = "fw_cfg", .state_version = 1, .max_size = 4, .reset = fw_cfg_reset, .read = fw_cfg_read, .write = fw_cfg_write};
+// clang-format on
 
 void fw_cfg_init(struct fw_cfg *f, struct bus *b, struct clock *c, struct phys *phys)
 {

@@ -5,6 +5,7 @@
 #include "devices/bus.h"
 #include "mmu/phys.h"
 
+// clang-format off
 enum {
     FW_CFG_SIGNATURE = 0x00, FW_CFG_ID = 0x01, FW_CFG_RAM_SIZE = 0x03, FW_CFG_NB_CPUS = 0x05,
     FW_CFG_KERNEL_ADDR = 0x07, FW_CFG_KERNEL_SIZE = 0x08, FW_CFG_INITRD_ADDR = 0x0A, FW_CFG_INITRD_SIZE = 0x0B,
@@ -12,6 +13,7 @@ enum {
     FW_CFG_CMDLINE_ADDR = 0x13, FW_CFG_CMDLINE_SIZE = 0x14, FW_CFG_CMDLINE_DATA = 0x15, FW_CFG_FILE_DIR = 0x19,
     FW_CFG_FILE_FIRST = 0x20, FW_CFG_IRQ0_OVERRIDE = 0x8002,
 };
+// clang-format on
 
 #define FW_CFG_ITEMS 48
 #define FW_CFG_SMALL 16

@@ -1,27 +1,30 @@
-// HPET. Source: IA-PC HPET specification 1.0a; identity as QEMU's (10 ns, three timers, input 2 of the I/O APIC only).
+// HPET. Source: IA-PC HPET specification 1.0a; identity as QEMU's (10 ns, three timers, input 2 of the I/O
+// APIC only).
 //
-//   000  capabilities: 63:32 period in femtoseconds, 31:16 vendor 8086h, 15 legacy route, 13 64 bits, 12:8 timers - 1
-//   010  configuration: 0 enable, 1 legacy replacement      020  interrupt status: a bit a timer, writing 1 clears
-//   0F0  main counter (written while halted)
-//   100 + 20h * n  timer n: 1 level, 2 interrupt enable, 3 periodic, 4 can be periodic, 5 64 bits, 6 set accumulator,
+//   000  capabilities: 63:32 period in femtoseconds, 31:16 vendor 8086h, 15 legacy route, 13 64 bits, 12:8
+//   timers - 1 010  configuration: 0 enable, 1 legacy replacement      020  interrupt status: a bit a timer,
+//   writing 1 clears 0F0  main counter (written while halted) 100 + 20h * n  timer n: 1 level, 2 interrupt
+//   enable, 3 periodic, 4 can be periodic, 5 64 bits, 6 set accumulator,
 //                  8 32-bit mode, 13:9 route, 63:32 inputs that it can be routed to
-//   108 + 20h * n  comparator; in periodic mode a write is the period, and the accumulator too after bit 6 was set
-//   110 + 20h * n  FSB route: reads 0
+//   108 + 20h * n  comparator; in periodic mode a write is the period, and the accumulator too after bit 6
+//   was set 110 + 20h * n  FSB route: reads 0
 //
-// Accesses of 4 and 8 bytes. A comparator that is set to what the counter has passed matches when the counter comes
-// round again. Not here: FSB (message) delivery, which is not reported.
+// Accesses of 4 and 8 bytes. A comparator that is set to what the counter has passed matches when the counter
+// comes round again. Not here: FSB (message) delivery, which is not reported.
 #include "devices/hpet.h"
 
 #include <string.h>
 
-#define PERIOD_FS         10000000ull
-#define TICKS_PER_COUNT   20 // 2 GHz to 100 MHz
-#define CAPABILITIES      (PERIOD_FS << 32 | 0x8086A001 | (HPET_TIMERS - 1) << 8)
-#define ROUTES            (1ull << 2)
+#define PERIOD_FS       10000000ull
+#define TICKS_PER_COUNT 20 // 2 GHz to 100 MHz
+#define CAPABILITIES    (PERIOD_FS << 32 | 0x8086A001 | (HPET_TIMERS - 1) << 8)
+#define ROUTES          (1ull << 2)
 _Static_assert(TICKS_PER_COUNT * 100000000ull == CLOCK_HZ, "the counter runs at 100 MHz");
 
 enum { CONFIG_ENABLE = 1, CONFIG_LEGACY = 2 };
+// clang-format off
 enum { T_LEVEL = 1 << 1, T_ENABLE = 1 << 2, T_PERIODIC = 1 << 3, T_CAN = 3 << 4, T_SET = 1 << 6, T_32 = 1 << 8 };
+// clang-format on
 #define T_WRITABLE (T_LEVEL | T_ENABLE | T_PERIODIC | T_SET | T_32 | 0x3E00)
 
 static bool enabled(const struct hpet *h) { return h->st.config & CONFIG_ENABLE; }
@@ -32,7 +35,10 @@ static u64 counter(const struct hpet *h)
 }
 
 static u64 mask_of(const struct hpet_timer *t) { return t->config & T_32 ? 0xFFFFFFFF : UINT64_MAX; }
-static u64 period_of(const struct hpet_timer *t) { return t->config & T_PERIODIC ? t->period & mask_of(t) : 0; }
+static u64 period_of(const struct hpet_timer *t)
+{
+    return t->config & T_PERIODIC ? t->period & mask_of(t) : 0;
+}
 
 // The first counter value after c that matches, in a count that does not wrap.
 static void find_due(struct hpet_timer *t, u64 c)
@@ -92,7 +98,8 @@ static void arm(struct hpet *h)
         u64 at = CLOCK_NEVER;
         if (enabled(h) && t->config & T_ENABLE && t->due != CLOCK_NEVER) {
             u64 counts = t->due - h->st.offset;
-            if (counts < (CLOCK_NEVER - h->st.start) / TICKS_PER_COUNT) at = h->st.start + counts * TICKS_PER_COUNT;
+            if (counts < (CLOCK_NEVER - h->st.start) / TICKS_PER_COUNT)
+                at = h->st.start + counts * TICKS_PER_COUNT;
         }
         clock_timer_set(h->dev.clock, h->clock_timer[i], at);
     }

@@ -1,21 +1,25 @@
-// 8042 keyboard controller. Sources: IBM PS/2 Hardware Interface Technical Reference (keyboard and auxiliary device
-// controller, keyboard, mouse).
+// 8042 keyboard controller. Sources: IBM PS/2 Hardware Interface Technical Reference (keyboard and auxiliary
+// device controller, keyboard, mouse).
 //
-//   60h  data                64h  read: status 0 OBF, 1 IBF, 2 system, 3 last write was a command, 4 not locked, 5 aux
-//   64h  write: commands 20/60 command byte, 21-3F/61-7F internal memory (reads 0), A7/A8 aux off/on, A9 test aux,
-//        AA self-test, AB test keyboard, AD/AE keyboard off/on, C0 input port, D0/D1 output port, D2/D3 answer as
-//        keyboard/aux, D4 to aux, DD/DF A20 off/on (as compatible chips), F0-FF pulse (bit 0 low: reset)
+//   60h  data                64h  read: status 0 OBF, 1 IBF, 2 system, 3 last write was a command, 4 not
+//   locked, 5 aux 64h  write: commands 20/60 command byte, 21-3F/61-7F internal memory (reads 0), A7/A8 aux
+//   off/on, A9 test aux,
+//        AA self-test, AB test keyboard, AD/AE keyboard off/on, C0 input port, D0/D1 output port, D2/D3
+//        answer as keyboard/aux, D4 to aux, DD/DF A20 off/on (as compatible chips), F0-FF pulse (bit 0 low:
+//        reset)
 //
-// Keyboard and mouse answer their commands; nobody types or moves yet. Translation to scan code set 1 (command byte
-// bit 6) acts on the keyboard's ID, the only translated bytes there are. Not here: time on the wire (an answer is
-// there at once), parity errors, the password commands.
+// Keyboard and mouse answer their commands; nobody types or moves yet. Translation to scan code set 1
+// (command byte bit 6) acts on the keyboard's ID, the only translated bytes there are. Not here: time on the
+// wire (an answer is there at once), parity errors, the password commands.
 #include "devices/i8042.h"
 
 #include <string.h>
 
 enum { REGION_DATA, REGION_COMMAND };
 enum { STATUS_OBF = 1, STATUS_SYSTEM = 4, STATUS_COMMAND = 8, STATUS_UNLOCKED = 0x10, STATUS_AUX = 0x20 };
+// clang-format off
 enum { CTR_KBD_IRQ = 1, CTR_AUX_IRQ = 2, CTR_SYSTEM = 4, CTR_KBD_OFF = 0x10, CTR_AUX_OFF = 0x20, CTR_TRANSLATE = 0x40 };
+// clang-format on
 enum { OUT_RUN = 1, OUT_A20 = 2, OUT_KBD_FULL = 0x10, OUT_AUX_FULL = 0x20 };
 enum { ACK = 0xFA, SELF_TEST_PASSED = 0xAA, RESEND = 0xFE };
 
@@ -37,7 +41,7 @@ static void lines(struct i8042 *k)
 {
     struct i8042_state *s = &k->st;
     bool full = s->status & STATUS_OBF, aux = s->status & STATUS_AUX;
-    s->outport &= (u8)~(OUT_KBD_FULL | OUT_AUX_FULL);
+    s->outport &= (u8) ~(OUT_KBD_FULL | OUT_AUX_FULL);
     if (full) s->outport |= aux ? OUT_AUX_FULL : OUT_KBD_FULL;
     irq_set(&k->irq1, full && !aux && s->ctr & CTR_KBD_IRQ);
     irq_set(&k->irq12, full && aux && s->ctr & CTR_AUX_IRQ);
@@ -100,7 +104,9 @@ static void to_keyboard(struct i8042_device *d, u8 v)
         return;
     }
     switch (v) {
-    case 0xED: case 0xF0: case 0xF3: // LEDs, scan code set, typematic rate
+    case 0xED:
+    case 0xF0:
+    case 0xF3: // LEDs, scan code set, typematic rate
         d->command = v;
         put(&d->out, ACK);
         break;
@@ -140,7 +146,8 @@ static void to_mouse(struct i8042_device *d, u8 v)
         return;
     }
     switch (v) {
-    case 0xE8: case 0xF3: // resolution, sample rate
+    case 0xE8:
+    case 0xF3: // resolution, sample rate
         d->command = v;
         put(&d->out, ACK);
         break;
@@ -156,7 +163,7 @@ static void to_mouse(struct i8042_device *d, u8 v)
         put(&d->out, d->rate);
         break;
     case 0xEA: put(&d->out, ACK); break; // stream mode
-    case 0xEB: // no movement
+    case 0xEB:                           // no movement
         put(&d->out, ACK);
         put(&d->out, 0x08);
         put(&d->out, 0);
@@ -193,7 +200,11 @@ static void command(struct i8042 *k, u8 v)
     s->command = 0;
     switch (v) {
     case 0x20: answer(k, s->ctr); return;
-    case 0x60: case 0xD1: case 0xD2: case 0xD3: case 0xD4: s->command = v; return;
+    case 0x60:
+    case 0xD1:
+    case 0xD2:
+    case 0xD3:
+    case 0xD4: s->command = v; return;
     case 0xA7: s->ctr |= CTR_AUX_OFF; return;
     case 0xA8: s->ctr &= (u8)~CTR_AUX_OFF; return;
     case 0xA9: answer(k, 0x00); return;
@@ -210,7 +221,8 @@ static void command(struct i8042 *k, u8 v)
     case 0xDF: set_outport(k, s->outport | OUT_A20); return;
     default: break;
     }
-    if (v >= 0xF0) { // pulses the low bits of the output port that are 0 in the command; only the reset is wired
+    // pulses the low bits of the output port that are 0 in the command; only the reset is wired
+    if (v >= 0xF0) {
         if (!(v & 1) && k->reset_line) k->reset_line(k->to);
     } else if (v > 0x20 && v < 0x40) {
         answer(k, 0);

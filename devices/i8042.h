@@ -20,12 +20,12 @@ struct i8042_device { // keyboard or mouse, as far as its protocol has state
 };
 
 struct i8042_state {
-    u8 ctr;     // command byte
-    u8 outport; // 0 reset (active low), 1 A20, 4 IRQ 1, 5 IRQ 12
-    u8 status;  // OBF, command/data, aux; IBF is never seen
-    u8 out;     // the output buffer
-    u8 command; // waits for its parameter on port 60h; 0: none
-    struct i8042_queue own, own_aux;  // the controller's answers, and those that look like the mouse's
+    u8 ctr;                          // command byte
+    u8 outport;                      // 0 reset (active low), 1 A20, 4 IRQ 1, 5 IRQ 12
+    u8 status;                       // OBF, command/data, aux; IBF is never seen
+    u8 out;                          // the output buffer
+    u8 command;                      // waits for its parameter on port 60h; 0: none
+    struct i8042_queue own, own_aux; // the controller's answers, and those that look like the mouse's
     struct i8042_device kbd, aux;
 };
 STATE_END

@@ -1,12 +1,14 @@
-// I/O APIC. Sources: Intel 82093AA data sheet (290566); version 20h with its EOI register as in later chip sets.
+// I/O APIC. Sources: Intel 82093AA data sheet (290566); version 20h with its EOI register as in later chip
+// sets.
 //
 //   FEC00000  IOREGSEL (8 bits)      FEC00010  IOWIN (32 bits)      FEC00040  EOI (write: a vector)
-//   index 00 ID (27:24)   01 version: 20h, 24 entries   02 arbitration ID   10-3F redirection entries, low and high
-//   entry: 7:0 vector, 10:8 delivery mode, 11 logical, 12 status (0), 13 polarity, 14 remote IRR, 15 level, 16 mask,
+//   index 00 ID (27:24)   01 version: 20h, 24 entries   02 arbitration ID   10-3F redirection entries, low
+//   and high entry: 7:0 vector, 10:8 delivery mode, 11 logical, 12 status (0), 13 polarity, 14 remote IRR, 15
+//   level, 16 mask,
 //          63:56 destination
 //
-// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: ExtINT entries
-// (counted by the local APICs), extended destination IDs and interrupt remapping.
+// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: ExtINT
+// entries (counted by the local APICs), extended destination IDs and interrupt remapping.
 #include "devices/ioapic.h"
 
 #include <string.h>
@@ -55,11 +57,13 @@ void ioapic_set_line(void *ioapic, unsigned pin, bool level)
     struct ioapic_state *s = &a->st;
     if (pin >= IOAPIC_PINS) return;
     u32 bit = 1u << pin;
-    if (level == (bool)(s->lines & bit)) return; // no event: a driver may say again what holds, also when a saved state was loaded
+    // no event: a driver may say again what holds, also when a saved state was loaded
+    if (level == (bool)(s->lines & bit)) return;
     s->lines = level ? s->lines | bit : s->lines & ~bit;
     if (s->entry[pin] & ENTRY_LEVEL)
         s->irr = level ? s->irr | bit : s->irr & ~bit;
-    else if (level && !(s->entry[pin] & ENTRY_MASKED)) // an edge on a masked pin is ignored (data sheet, mask bit)
+    else if (level &&
+             !(s->entry[pin] & ENTRY_MASKED)) // an edge on a masked pin is ignored (data sheet, mask bit)
         s->irr |= bit;
     service(a, pin);
 }

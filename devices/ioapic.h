@@ -27,7 +27,8 @@ struct ioapic {
 
 void ioapic_init(struct ioapic *a, struct bus *b, struct clock *c, struct apic_bus *apics);
 void ioapic_set_line(void *ioapic, unsigned pin, bool level); // a struct irq_line's set
-bool ioapic_would_send(const struct ioapic *a, unsigned pin, struct apic_message *m); // what, if that pin's line rose
-void ioapic_eoi(void *ioapic, u8 vector);                     // an end of interrupt from a local APIC
+// what, if that pin's line rose
+bool ioapic_would_send(const struct ioapic *a, unsigned pin, struct apic_message *m);
+void ioapic_eoi(void *ioapic, u8 vector); // an end of interrupt from a local APIC
 
 #endif

@@ -1,9 +1,10 @@
-// Local APIC: state, interrupts in and out of it, and the bus. Its registers are in lapic_regs.c, its timer in
-// lapic_timer.c. Source: SDM volume 3, chapter 11 ("Advanced Programmable Interrupt Controller", numbered 10 in older
-// editions); section names are given where a rule is not obvious.
+// Local APIC: state, interrupts in and out of it, and the bus. Its registers are in lapic_regs.c, its timer
+// in lapic_timer.c. Source: SDM volume 3, chapter 11 ("Advanced Programmable Interrupt Controller", numbered
+// 10 in older editions); section names are given where a rule is not obvious.
 //
-// Not here: SMI (counted), the performance and thermal LVTs' sources (the registers are there, nothing raises them),
-// LVT CMCI, directed EOI (not reported in the version register), cluster hierarchies of physical APIC buses.
+// Not here: SMI (counted), the performance and thermal LVTs' sources (the registers are there, nothing raises
+// them), LVT CMCI, directed EOI (not reported in the version register), cluster hierarchies of physical APIC
+// buses.
 #include "devices/lapic.h"
 #include "devices/lapic_internal.h"
 
@@ -86,7 +87,8 @@ void lapic_local(struct lapic *l, unsigned lvt)
     if (e & LVT_MASKED || !lapic_enabled(l)) return;
     switch (e >> 8 & 7) {
     case DELIVER_FIXED: {
-        bool level = lvt == LAPIC_LVT_LINT0 && e & LVT_LEVEL; // LINT1 is always edge (SDM, Local Vector Table)
+        // LINT1 is always edge (SDM, Local Vector Table)
+        bool level = lvt == LAPIC_LVT_LINT0 && e & LVT_LEVEL;
         if (level) l->st.lvt[lvt] |= LVT_REMOTE_IRR;
         lapic_apply_fixed(l, (u8)e, level);
         break;
@@ -142,11 +144,11 @@ static bool addressed(const struct lapic *l, const struct apic_message *m)
     if (!lapic_enabled(l)) return false;
     if (m->destination == (m->wide ? 0xFFFFFFFFu : 0xFFu)) return true;
     if (!m->logical) return s->id == m->destination;
-    if (lapic_x2apic(l)) // cluster in the upper half, members in the lower (SDM, Logical Destination Mode in x2APIC)
-        return m->destination >> 16 == s->ldr >> 16 && (m->destination & s->ldr & 0xFFFF);
+    // cluster in the upper half, members in the lower (SDM, Logical Destination Mode in x2APIC)
+    if (lapic_x2apic(l)) return m->destination >> 16 == s->ldr >> 16 && (m->destination & s->ldr & 0xFFFF);
     u32 own = s->ldr >> 24, dest = m->destination;
     if (dest > 0xFF) return false;
-    if (s->dfr >> 28 == 15) return own & dest;                                                // flat
+    if (s->dfr >> 28 == 15) return own & dest;                              // flat
     return (dest >> 4 == 15 || dest >> 4 == own >> 4) && (own & dest & 15); // cluster
 }
 
@@ -211,7 +213,8 @@ static u32 would_deliver(const struct lapic *l, unsigned delivery, u8 vector)
 u32 lapic_would_signal_local(const struct lapic *l, unsigned lvt)
 {
     u32 e = l->st.lvt[lvt], delivery = e >> 8 & 7;
-    if (!lapic_enabled(l)) return lvt == LAPIC_LVT_LINT0 ? LAPIC_INTR : lvt == LAPIC_LVT_LINT1 ? LAPIC_NMI : 0;
+    if (!lapic_enabled(l))
+        return lvt == LAPIC_LVT_LINT0 ? LAPIC_INTR : lvt == LAPIC_LVT_LINT1 ? LAPIC_NMI : 0;
     if (e & LVT_MASKED) return 0;
     if (delivery == DELIVER_EXTINT) return lvt == LAPIC_LVT_LINT0 ? LAPIC_INTR : 0;
     return delivery == DELIVER_LOWEST || delivery == DELIVER_SIPI ? 0 : would_deliver(l, delivery, (u8)e);
@@ -235,7 +238,8 @@ void lapic_send_ipi(struct lapic *l)
         .wide = lapic_x2apic(l),
     };
     unsigned shorthand = low >> 18 & 3;
-    if (m.delivery == DELIVER_INIT && !(low & ICR_ASSERT) && low & ICR_LEVEL) return; // INIT level de-assert: no effect
+    // INIT level de-assert: no effect
+    if (m.delivery == DELIVER_INIT && !(low & ICR_ASSERT) && low & ICR_LEVEL) return;
     if ((m.delivery == DELIVER_FIXED || m.delivery == DELIVER_LOWEST) && m.vector < 16) {
         lapic_error(l, ESR_SEND_ILLEGAL);
         return;
@@ -252,14 +256,16 @@ void lapic_send_ipi(struct lapic *l)
     }
 }
 
-// The power-up state of everything but the ID and IA32_APIC_BASE (SDM, Local APIC State After Power-Up or Reset).
+// The power-up state of everything but the ID and IA32_APIC_BASE (SDM, Local APIC State After Power-Up or
+// Reset).
 void lapic_power_up(struct lapic *l)
 {
     struct lapic_state *s = &l->st;
     u64 base = s->apic_base;
     u32 id = s->id;
     u8 lint0 = s->lint[0], lint1 = s->lint[1];
-    *s = (struct lapic_state){.apic_base = base, .id = id, .lint = {lint0, lint1}, .dfr = 0xFFFFFFFF, .svr = 0xFF};
+    *s = (struct lapic_state){
+        .apic_base = base, .id = id, .lint = {lint0, lint1}, .dfr = 0xFFFFFFFF, .svr = 0xFF};
     for (unsigned i = 0; i < LAPIC_LVTS; i++) s->lvt[i] = LVT_MASKED;
     if (lapic_x2apic(l)) s->ldr = lapic_x2apic_ldr(id);
     lapic_timer_arm(l);

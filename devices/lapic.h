@@ -6,10 +6,12 @@
 
 #define LAPIC_MAX 64 // processors of a machine
 
+// clang-format off
 enum { LAPIC_LVT_TIMER, LAPIC_LVT_THERMAL, LAPIC_LVT_PERF, LAPIC_LVT_LINT0, LAPIC_LVT_LINT1, LAPIC_LVT_ERROR, LAPIC_LVTS };
 enum lapic_delivery { // of LVT, ICR, I/O APIC and MSI
     DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_NMI = 4, DELIVER_INIT, DELIVER_SIPI, DELIVER_EXTINT
 };
+// clang-format on
 
 // What the APIC does to its processor.
 struct lapic_cpu_ops {
@@ -74,7 +76,7 @@ struct apic_message {
 // APIC IDs are processor numbers; processor 0 is the bootstrap processor. phys_bits: MAXPHYADDR.
 void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *c, unsigned index, unsigned phys_bits,
                 const struct lapic_cpu_ops *ops, void *cpu);
-void lapic_init_reset(struct lapic *l); // the processor took an INIT: all but the ID and IA32_APIC_BASE
+void lapic_init_reset(struct lapic *l);   // the processor took an INIT: all but the ID and IA32_APIC_BASE
 void lapic_virtual_wire(struct lapic *l); // what firmware leaves: enabled, LINT0 = ExtINT, LINT1 = NMI
 
 static inline bool lapic_enabled(const struct lapic *l) { return l->st.apic_base >> 11 & 1; }
@@ -97,16 +99,18 @@ void lapic_set_tpr(struct lapic *l, u8 tpr);
 void lapic_eoi(struct lapic *l);
 void lapic_tsc_changed(struct lapic *l); // the processor's TSC was written: the TSC deadline lies elsewhere
 void lapic_set_lint(void *lapic, unsigned pin, bool level); // a struct irq_line's set
-void lapic_apply_fixed(struct lapic *l, u8 vector, bool level); // an interrupt arrives (also for posted interrupts)
+// an interrupt arrives (also for posted interrupts)
+void lapic_apply_fixed(struct lapic *l, u8 vector, bool level);
 
-// What the processor would get if the source of that LVT entry struck, or if that message came: LAPIC_*, 0 for nothing (masked, of
-// too low a priority, for somebody else).
+// What the processor would get if the source of that LVT entry struck, or if that message came: LAPIC_*, 0
+// for nothing (masked, of too low a priority, for somebody else).
 enum { LAPIC_INTR = 1, LAPIC_NMI = 2, LAPIC_INIT = 4, LAPIC_SIPI = 8 };
 u32 lapic_would_signal_local(const struct lapic *l, unsigned lvt);
 u32 lapic_would_signal(const struct lapic *l, const struct apic_message *m);
 
 // Sends a message to all local APICs that it is for.
 void apic_bus_send(struct apic_bus *b, const struct apic_message *m);
-void apic_bus_set_lint0(void *bus, unsigned n, bool level); // the 8259's INTR goes to LINT0 of every processor
+// the 8259's INTR goes to LINT0 of every processor
+void apic_bus_set_lint0(void *bus, unsigned n, bool level);
 
 #endif

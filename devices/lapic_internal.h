@@ -15,7 +15,10 @@ enum { ESR_SEND_ILLEGAL = 0x20, ESR_RECEIVE_ILLEGAL = 0x40, ESR_ILLEGAL_REGISTER
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE }; // LVT timer bits 18:17
 
 static inline u32 lapic_x2apic_ldr(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
-static inline unsigned lapic_timer_mode(const struct lapic *l) { return l->st.lvt[LAPIC_LVT_TIMER] >> 17 & 3; }
+static inline unsigned lapic_timer_mode(const struct lapic *l)
+{
+    return l->st.lvt[LAPIC_LVT_TIMER] >> 17 & 3;
+}
 
 u32 lapic_ppr(const struct lapic *l);
 void lapic_update(struct lapic *l);

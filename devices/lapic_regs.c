@@ -6,27 +6,28 @@
 //   080     808   TPR                    200-270  820-827  IRR
 //   090     -     APR (reads 0)          280      828      ESR
 //   0A0     80A   PPR                    300,310  830      ICR
-//   0B0     80B   EOI                    320-370  832-837  LVT: timer, thermal, performance, LINT0, LINT1, error
-//   0D0     80D   LDR                    380,390  838,839  initial count, current count
-//   0E0     -     DFR                    3E0      83E      divide configuration
-//   0F0     80F   SVR                    -        83F      SELF IPI
+//   0B0     80B   EOI                    320-370  832-837  LVT: timer, thermal, performance, LINT0, LINT1,
+//   error 0D0     80D   LDR                    380,390  838,839  initial count, current count 0E0     - DFR
+//   3E0      83E      divide configuration 0F0     80F   SVR                    -        83F      SELF IPI
 //
-// Memory accesses: the manual defines 32-bit ones on 16-byte boundaries. Narrower or wider reads see the register's
-// bytes (zeros beyond them); other writes are dropped and counted.
-// Source: SDM volume 3, "Local APIC Register Address Map", "x2APIC Register Address Space", "x2APIC State Transitions".
+// Memory accesses: the manual defines 32-bit ones on 16-byte boundaries. Narrower or wider reads see the
+// register's bytes (zeros beyond them); other writes are dropped and counted. Source: SDM volume 3, "Local
+// APIC Register Address Map", "x2APIC Register Address Space", "x2APIC State Transitions".
 #include "devices/lapic_internal.h"
 
+// clang-format off
 enum {
     REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_RRD, REG_LDR, REG_DFR, REG_SVR,
     REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20, REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HIGH, REG_LVT,
     REG_INITIAL = 0x38, REG_CURRENT, REG_DIVIDE = 0x3E, REG_SELF_IPI
 };
+// clang-format on
 
 #define VERSION (0x14u | (LAPIC_LVTS - 1) << 16)
 
 static const u32 lvt_writable[LAPIC_LVTS] = {
-    [LAPIC_LVT_TIMER] = 0x700FF,   [LAPIC_LVT_THERMAL] = 0x107FF, [LAPIC_LVT_PERF] = 0x107FF,
-    [LAPIC_LVT_LINT0] = 0x1A7FF,   [LAPIC_LVT_LINT1] = 0x1A7FF,   [LAPIC_LVT_ERROR] = 0x100FF,
+    [LAPIC_LVT_TIMER] = 0x700FF, [LAPIC_LVT_THERMAL] = 0x107FF, [LAPIC_LVT_PERF] = 0x107FF,
+    [LAPIC_LVT_LINT0] = 0x1A7FF, [LAPIC_LVT_LINT1] = 0x1A7FF,   [LAPIC_LVT_ERROR] = 0x100FF,
 };
 
 static u32 lvt_mask(const struct lapic *l, unsigned n)
@@ -41,10 +42,22 @@ static bool read_reg(struct lapic *l, unsigned reg, u32 *v)
 {
     const struct lapic_state *s = &l->st;
     *v = 0;
-    if (reg >= REG_ISR && reg < REG_TMR) { *v = s->isr[reg - REG_ISR]; return true; }
-    if (reg >= REG_TMR && reg < REG_IRR) { *v = s->tmr[reg - REG_TMR]; return true; }
-    if (reg >= REG_IRR && reg < REG_ESR) { *v = s->irr[reg - REG_IRR]; return true; }
-    if (reg >= REG_LVT && reg < REG_LVT + LAPIC_LVTS) { *v = s->lvt[reg - REG_LVT]; return true; }
+    if (reg >= REG_ISR && reg < REG_TMR) {
+        *v = s->isr[reg - REG_ISR];
+        return true;
+    }
+    if (reg >= REG_TMR && reg < REG_IRR) {
+        *v = s->tmr[reg - REG_TMR];
+        return true;
+    }
+    if (reg >= REG_IRR && reg < REG_ESR) {
+        *v = s->irr[reg - REG_IRR];
+        return true;
+    }
+    if (reg >= REG_LVT && reg < REG_LVT + LAPIC_LVTS) {
+        *v = s->lvt[reg - REG_LVT];
+        return true;
+    }
     switch (reg) {
     case REG_ID: *v = lapic_x2apic(l) ? s->id : s->id << 24; return true;
     case REG_VERSION: *v = VERSION; return true;
@@ -68,7 +81,8 @@ static bool read_reg(struct lapic *l, unsigned reg, u32 *v)
 static void write_lvt(struct lapic *l, unsigned n, u32 v)
 {
     v &= lvt_mask(l, n);
-    if (!(l->st.svr & SVR_ENABLE)) v |= LVT_MASKED; // mask bits stay set while the APIC is disabled by software
+    // mask bits stay set while the APIC is disabled by software
+    if (!(l->st.svr & SVR_ENABLE)) v |= LVT_MASKED;
     v |= l->st.lvt[n] & LVT_REMOTE_IRR;
     if (n == LAPIC_LVT_TIMER) {
         lapic_timer_set_lvt(l, v);
@@ -164,15 +178,16 @@ static bool write_base(struct lapic *l, u64 v)
     u64 old = l->st.apic_base;
     u32 was = old & (BASE_EN | BASE_EXTD), is = v & (BASE_EN | BASE_EXTD);
     if (v & l->base_reserved) return false;
-    if (is == BASE_EXTD) return false;                      // no such state
-    if (is == (BASE_EN | BASE_EXTD) && !was) return false;  // disabled to x2APIC: by way of xAPIC only
+    if (is == BASE_EXTD) return false;                     // no such state
+    if (is == (BASE_EN | BASE_EXTD) && !was) return false; // disabled to x2APIC: by way of xAPIC only
     if (was == (BASE_EN | BASE_EXTD) && is == BASE_EN) return false; // back to xAPIC: by way of disabled only
     l->st.apic_base = v;
     if (was && !is) { // what is enabled again later is in the power-up state
         l->st.id = l->index;
         lapic_power_up(l);
     } else if (was == BASE_EN && is == (BASE_EN | BASE_EXTD)) {
-        l->st.id = l->index; // the ID is the hardware's in x2APIC mode, LDR derives from it, ICR's upper half is cleared
+        // the ID is the hardware's in x2APIC mode, LDR derives from it, ICR's upper half is cleared
+        l->st.id = l->index;
         l->st.ldr = lapic_x2apic_ldr(l->st.id);
         l->st.icr_high = 0;
     }
@@ -195,7 +210,8 @@ bool lapic_msr_read(struct lapic *l, u32 msr, u64 *value)
     unsigned reg = msr - 0x800;
     if (reg >= 0x100 || !lapic_x2apic(l)) return false;
     u32 v;
-    bool absent = reg == REG_APR || reg == REG_DFR || reg == REG_ICR_HIGH || reg == REG_EOI; // EOI is write-only
+    // EOI is write-only
+    bool absent = reg == REG_APR || reg == REG_DFR || reg == REG_ICR_HIGH || reg == REG_EOI;
     if (absent || !read_reg(l, reg, &v)) return false;
     *value = reg == REG_ICR ? (u64)l->st.icr_high << 32 | v : v;
     return true;

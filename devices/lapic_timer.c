@@ -1,8 +1,9 @@
-// The local APIC's timer: one-shot, periodic and TSC-deadline. Source: SDM volume 3, "APIC Timer" and "TSC-Deadline
-// Mode". It counts the core crystal clock (CPUID leaf 15h: 25 MHz) divided by the divide configuration.
+// The local APIC's timer: one-shot, periodic and TSC-deadline. Source: SDM volume 3, "APIC Timer" and
+// "TSC-Deadline Mode". It counts the core crystal clock (CPUID leaf 15h: 25 MHz) divided by the divide
+// configuration.
 //
-// The count is a function of the clock since it was started. A deadline is kept only while its interrupt could be
-// delivered: a masked timer costs nothing and counts all the same.
+// The count is a function of the clock since it was started. A deadline is kept only while its interrupt
+// could be delivered: a masked timer costs nothing and counts all the same.
 #include "devices/lapic_internal.h"
 
 #define TICKS_PER_CRYSTAL (CLOCK_HZ / CPU_CRYSTAL_HZ)
@@ -15,7 +16,10 @@ static u64 ticks_per_count(const struct lapic *l)
     return TICKS_PER_CRYSTAL << ((code + 1) & 7);
 }
 
-static u64 elapsed(const struct lapic *l) { return (l->dev.clock->now - l->st.timer_start) / ticks_per_count(l); }
+static u64 elapsed(const struct lapic *l)
+{
+    return (l->dev.clock->now - l->st.timer_start) / ticks_per_count(l);
+}
 
 u32 lapic_timer_count(const struct lapic *l)
 {

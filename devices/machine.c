@@ -1,7 +1,8 @@
-// Wires the board, in order. Top to bottom: what a processor asks of the board, how interrupt lines lead, who may end
-// the run, construction, reset. The run loop over the processors is in machine_run.c.
+// Wires the board, in order. Top to bottom: what a processor asks of the board, how interrupt lines lead, who
+// may end the run, construction, reset. The run loop over the processors is in machine_run.c.
 //
-// Not here: firmware. machine_reset leaves what it would have set up (firmware.c); the reset vector's code does not exist.
+// Not here: firmware. machine_reset leaves what it would have set up (firmware.c); the reset vector's code
+// does not exist.
 #include "devices/machine.h"
 #include "devices/firmware.h"
 
@@ -10,7 +11,8 @@
 
 // ---- what a processor asks of the board ----
 
-// An access happens at its processor's own time. The board's clock never runs backwards, though processors take turns.
+// An access happens at its processor's own time. The board's clock never runs backwards, though processors
+// take turns.
 static void clock_sync(struct machine *m, unsigned cpu)
 {
     u64 now = cpu_vtime(m->cpu[cpu]);
@@ -53,7 +55,10 @@ static int board_intr_ack(void *opaque, unsigned cpu)
     return lapic_ack(&((struct machine *)opaque)->lapic[cpu]);
 }
 
-static u8 board_tpr_get(void *opaque, unsigned cpu) { return lapic_tpr(&((struct machine *)opaque)->lapic[cpu]); }
+static u8 board_tpr_get(void *opaque, unsigned cpu)
+{
+    return lapic_tpr(&((struct machine *)opaque)->lapic[cpu]);
+}
 
 static void board_tpr_set(void *opaque, unsigned cpu, u8 tpr)
 {
@@ -115,7 +120,10 @@ static void to_cpu_intr(void *cpu, bool level)
 static void to_cpu_nmi(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_NMI, 0); }
 static void to_cpu_init(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_INIT, 0); }
 static void to_cpu_sipi(void *cpu, u8 vector) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_SIPI, vector); }
-static u64 cpu_tsc(void *cpu) { return ((struct machine_cpu *)cpu)->m->clock.now + vcpu_of(cpu)->s.msr.tsc_offset; }
+static u64 cpu_tsc(void *cpu)
+{
+    return ((struct machine_cpu *)cpu)->m->clock.now + vcpu_of(cpu)->s.msr.tsc_offset;
+}
 
 static const struct lapic_cpu_ops lapic_ops = {to_cpu_intr, to_cpu_nmi, to_cpu_init, to_cpu_sipi, cpu_tsc};
 
@@ -166,9 +174,15 @@ void machine_request_end(struct machine *m, enum machine_end what, u32 status, c
 
 static void reset_by_keyboard(void *to) { machine_request_end(to, MACHINE_RESET, 0, "keyboard controller"); }
 static void reset_by_port92(void *to) { machine_request_end(to, MACHINE_RESET, 0, "port 92h"); }
-static void reset_by_cf9(void *to) { machine_request_end(to, MACHINE_RESET, 0, "reset control register CF9h"); }
+static void reset_by_cf9(void *to)
+{
+    machine_request_end(to, MACHINE_RESET, 0, "reset control register CF9h");
+}
 static void soft_off(void *to) { machine_request_end(to, MACHINE_POWER_OFF, 0, "ACPI soft-off"); }
-static void exit_by(void *to, u32 status, const char *who) { machine_request_end(to, MACHINE_EXIT, status, who); }
+static void exit_by(void *to, u32 status, const char *who)
+{
+    machine_request_end(to, MACHINE_EXIT, status, who);
+}
 
 static bool a20_masked(const struct machine *m) { return !i8042_a20(&m->i8042) && !port92_a20(&m->port92); }
 
@@ -187,7 +201,10 @@ static void drop_derived(void *to)
     for (unsigned i = 0; i < m->cpus_n; i++) cpu_drop_derived(m->cpu[i]);
 }
 
-static void not_implemented(void *to, const char *what) { unimplemented(((struct machine *)to)->cpu[0], what, 0); }
+static void not_implemented(void *to, const char *what)
+{
+    unimplemented(((struct machine *)to)->cpu[0], what, 0);
+}
 
 // ---- construction ----
 
@@ -233,8 +250,10 @@ static bool allocate_added(struct machine *m, const char **why)
 // What the user adds to a bus.
 static void wire_added(struct machine *m, enum device_bus bus)
 {
+    // clang-format off
     const struct device_board board = {.bus = &m->bus, .clock = &m->clock, .pci = &m->pci, .to = m, .add = add_to,
                                        .test_irq = test_irq, .end = exit_by, .drop_derived = drop_derived};
+    // clang-format on
     for (unsigned i = 0; i < m->config.devices; i++) {
         const struct device_config *c = &m->config.device[i];
         if (c->row->bus == bus) c->row->create(m->added[i], &board, c->value);
@@ -269,7 +288,8 @@ static void wire_timers(struct machine *m)
     pit_init(&m->pit, &m->bus, &m->clock);
     m->pit.irq0 = (struct irq_line){isa_irq, m, 0};
     add(m, &m->pit.dev);
-    cmos_init(&m->cmos, &m->bus, &m->clock, m->config.rtc_start, p->low_size, p->ram_size - p->low_size, m->cpus_n);
+    cmos_init(&m->cmos, &m->bus, &m->clock, m->config.rtc_start, p->low_size, p->ram_size - p->low_size,
+              m->cpus_n);
     m->cmos.irq8 = (struct irq_line){isa_irq, m, 8};
     add(m, &m->cmos.dev);
     if (m->config.hpet_off) return;

@@ -1,7 +1,9 @@
-// The machine: processors and the board around them, wired. What the frontend, the tests and other programs create.
+// The machine: processors and the board around them, wired. What the frontend, the tests and other programs
+// create.
 //
 //   machine_init    gives memory, wires the board, makes the processors
-//   machine_reset   power-up state, and what firmware leaves behind (ACPI tables, routing, virtual wire); the loader
+//   machine_reset   power-up state, and what firmware leaves behind (ACPI tables, routing, virtual wire); the
+//   loader
 //                   then puts a program into memory and sets processor 0
 //   machine_run     runs until a budget is used, something asks for an end, or nothing can happen any more
 #ifndef DEVICES_MACHINE_H
@@ -29,7 +31,7 @@
 
 #define MACHINE_CPUS_MAX    16
 #define MACHINE_SERIAL      2
-#define MACHINE_DEVICES_MAX 16 // that the user adds
+#define MACHINE_DEVICES_MAX 16           // that the user adds
 #define MACHINE_RAM_MIN     (2ull << 20) // 1 MiB of a PC, and room above it for the ACPI tables
 
 struct machine_config {
@@ -40,7 +42,8 @@ struct machine_config {
     struct chardev serial[MACHINE_SERIAL];
     bool acpi_off; // neither tables nor the power management function
     bool hpet_off;
-    struct device_config device[MACHINE_DEVICES_MAX]; // what is added, from the table; device_config_ports holds of them
+    // what is added, from the table; device_config_ports holds of them
+    struct device_config device[MACHINE_DEVICES_MAX];
     unsigned devices;
 };
 
@@ -51,7 +54,7 @@ enum machine_end {
     MACHINE_EXIT,      // isa-debug-exit, with a status
     MACHINE_SHUTDOWN,  // triple fault or VMX abort; the processor's state is as before it
     MACHINE_STOPPED,   // machine_ask_stop
-    MACHINE_IDLE,      // all processors halted, and no deadline or input can wake them (machine_asleep says why)
+    MACHINE_IDLE, // all processors halted, and no deadline or input can wake them (machine_asleep says why)
 };
 
 struct machine_request {
@@ -66,9 +69,11 @@ struct machine_cpu { // whose local APIC it is
     unsigned index;
 };
 
+// clang-format off
 enum machine_irq_source { // all but the last count as ISA interrupts, the last as inputs of the I/O APIC
     IRQ_FROM_ISA, IRQ_FROM_PCI, IRQ_FROM_TEST, IRQ_FROM_HPET_LEGACY, IRQ_FROM_HPET, IRQ_SOURCES
 };
+// clang-format on
 
 struct machine {
     struct machine_config config;
@@ -108,8 +113,8 @@ struct machine {
 
     struct machine_request request;
     volatile sig_atomic_t stop_asked;
-    // Asked before idle time is skipped: how many of these ticks may pass (a frontend may wait in host time, and return
-    // early when input came). NULL: all.
+    // Asked before idle time is skipped: how many of these ticks may pass (a frontend may wait in host time,
+    // and return early when input came). NULL: all.
     u64 (*idle)(void *opaque, u64 ticks);
     void *idle_opaque;
     u32 input_open; // bit n: input may still come to serial line n, and `idle` waits for it
@@ -121,15 +126,19 @@ void machine_free(struct machine *m);
 void machine_reset(struct machine *m);
 // Runs until processor 0 has used about `units` more, or an end. The request stays set until machine_reset.
 enum machine_end machine_run(struct machine *m, u64 units);
-// From outside, also in a signal handler of the host: machine_run returns MACHINE_STOPPED soon, at the boundary of an
-// instruction (or of an iteration of REP), and can be called again. Nothing that the guest sees comes of it.
+// From outside, also in a signal handler of the host: machine_run returns MACHINE_STOPPED soon, at the
+// boundary of an instruction (or of an iteration of REP), and can be called again. Nothing that the guest
+// sees comes of it.
 void machine_ask_stop(struct machine *m);
 void machine_request_end(struct machine *m, enum machine_end what, u32 status, const char *why);
 
 // What can still wake a machine whose processors are halted.
-struct machine_wake { bool time, input; };
+struct machine_wake {
+    bool time, input;
+};
 struct machine_wake machine_wake(const struct machine *m);
-void machine_asleep(const struct machine *m, char *why, size_t n); // MACHINE_IDLE: why nothing does, in a few words
+// MACHINE_IDLE: why nothing does, in a few words
+void machine_asleep(const struct machine *m, char *why, size_t n);
 
 // Bytes arrive on a serial line now. Returns how many were taken.
 u32 machine_serial_input(struct machine *m, unsigned port, const u8 *bytes, u32 n);

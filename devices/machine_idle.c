@@ -1,5 +1,6 @@
-// What can wake a halted machine. While every processor is halted only time and input change anything, so what is masked now stays
-// masked: if no running timer and no input has a way to a processor that would take it, the machine sleeps for ever.
+// What can wake a halted machine. While every processor is halted only time and input change anything, so
+// what is masked now stays masked: if no running timer and no input has a way to a processor that would take
+// it, the machine sleeps for ever.
 #include "devices/machine.h"
 
 #include <stdio.h>
@@ -15,8 +16,10 @@ static u32 signals_of(const struct machine *m, u64 lines)
         bool isa = n < 32;
         unsigned pin = !isa ? n - 32 : n ? n : 2; // as drive_irq leads them
         if (!(lines >> n & 1)) continue;
-        if (pin < IOAPIC_PINS && ioapic_would_send(&m->ioapic, pin, &to)) signals |= lapic_would_signal(l, &to);
-        if (isa && n < 16 && pic_would_interrupt(&m->pic, n)) signals |= lapic_would_signal_local(l, LAPIC_LVT_LINT0);
+        if (pin < IOAPIC_PINS && ioapic_would_send(&m->ioapic, pin, &to))
+            signals |= lapic_would_signal(l, &to);
+        if (isa && n < 16 && pic_would_interrupt(&m->pic, n))
+            signals |= lapic_would_signal_local(l, LAPIC_LVT_LINT0);
     }
     return signals;
 }
@@ -24,14 +27,17 @@ static u32 signals_of(const struct machine *m, u64 lines)
 static bool woken_by(const struct machine *m, u32 signals)
 {
     u32 by = cpu_woken_by(m->cpu[0]);
-    return (signals & LAPIC_INTR && by & BIT(CPU_SIGNAL_INTR_ON)) || (signals & LAPIC_NMI && by & BIT(CPU_SIGNAL_NMI)) ||
-           (signals & LAPIC_INIT && by & BIT(CPU_SIGNAL_INIT)) || (signals & LAPIC_SIPI && by & BIT(CPU_SIGNAL_SIPI));
+    return (signals & LAPIC_INTR && by & BIT(CPU_SIGNAL_INTR_ON)) ||
+           (signals & LAPIC_NMI && by & BIT(CPU_SIGNAL_NMI)) ||
+           (signals & LAPIC_INIT && by & BIT(CPU_SIGNAL_INIT)) ||
+           (signals & LAPIC_SIPI && by & BIT(CPU_SIGNAL_SIPI));
 }
 
 static bool timer_wakes(const struct machine *m, const struct clock_timer *t)
 {
     if (t->deadline == CLOCK_NEVER) return false;
-    if (t->dev == &m->lapic[0].dev) return woken_by(m, lapic_would_signal_local(&m->lapic[0], LAPIC_LVT_TIMER));
+    if (t->dev == &m->lapic[0].dev)
+        return woken_by(m, lapic_would_signal_local(&m->lapic[0], LAPIC_LVT_TIMER));
     return t->dev->ops->raises && woken_by(m, signals_of(m, t->dev->ops->raises(t->dev, t->id)));
 }
 
@@ -40,7 +46,8 @@ struct machine_wake machine_wake(const struct machine *m)
     struct machine_wake w = {0};
     for (unsigned i = 0; i < m->cpus_n; i++) w.time |= cpu_wakes_itself(m->cpu[i]);
     for (unsigned i = 0; i < m->clock.timers_n && !w.time; i++)
-        w.time = m->cpus_n > 1 ? m->clock.timers[i].deadline != CLOCK_NEVER : timer_wakes(m, &m->clock.timers[i]);
+        w.time =
+            m->cpus_n > 1 ? m->clock.timers[i].deadline != CLOCK_NEVER : timer_wakes(m, &m->clock.timers[i]);
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (m->input_open >> i & 1 && uart_input_interrupts(&m->uart[i]))
             w.input |= m->cpus_n > 1 || woken_by(m, signals_of(m, DEVICE_ISA(m->uart[i].irq.n)));
@@ -64,7 +71,8 @@ static void running(const struct machine *m, char *names, size_t n)
 void machine_asleep(const struct machine *m, char *why, size_t n)
 {
     const struct vcpu *v = m->cpu[0];
-    const char *input = m->input_open ? "serial input raises no interrupt that it takes" : "no serial input can come";
+    const char *input =
+        m->input_open ? "serial input raises no interrupt that it takes" : "no serial input can come";
     char names[128];
     running(m, names, sizeof names);
     if (v->s.activity == ACTIVITY_WAIT_SIPI)
@@ -76,5 +84,8 @@ void machine_asleep(const struct machine *m, char *why, size_t n)
     else if (!names[0])
         snprintf(why, n, "no timer runs, and %s", input);
     else
-        snprintf(why, n, "the interrupts of the timers that run (%s) cannot reach it (masked, or an EOI is missing), and %s", names, input);
+        snprintf(why, n,
+                 "the interrupts of the timers that run (%s) cannot reach it (masked, or an EOI is missing), "
+                 "and %s",
+                 names, input);
 }

@@ -1,9 +1,11 @@
-// The run loop over the processors: round-robin on one host thread, each to the same time in small quanta; deadlines
-// of the board fire between slices, in the order of the clock. With one processor the quantum has no end.
+// The run loop over the processors: round-robin on one host thread, each to the same time in small quanta;
+// deadlines of the board fire between slices, in the order of the clock. With one processor the quantum has
+// no end.
 //
-// Not here: the end of a quantum by an IPI (a processor sees it when its turn comes, a quantum later at most) or by a
-// store to a line that another processor monitors; and time stamps in the order of the turns: a processor may read one
-// that is up to a quantum behind what another has read before (an operating system then calls the TSC unstable).
+// Not here: the end of a quantum by an IPI (a processor sees it when its turn comes, a quantum later at most)
+// or by a store to a line that another processor monitors; and time stamps in the order of the turns: a
+// processor may read one that is up to a quantum behind what another has read before (an operating system
+// then calls the TSC unstable).
 #include "devices/machine.h"
 
 #define QUANTUM 20000 // ticks: 10 microseconds
@@ -16,7 +18,8 @@ static u64 least_time(const struct machine *m)
     return least;
 }
 
-// All processors halt: time passes to the next deadline, or while input is waited for. False if nothing can wake them.
+// All processors halt: time passes to the next deadline, or while input is waited for. False if nothing can
+// wake them.
 static bool pass_idle_time(struct machine *m)
 {
     u64 next = CLOCK_NEVER, now = least_time(m);
@@ -47,7 +50,8 @@ static bool turns(struct machine *m, u64 now, u64 end_units)
             awake = true;
             continue;
         }
-        u64 units = target == UINT64_MAX ? UINT64_MAX : (target - time + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
+        u64 units =
+            target == UINT64_MAX ? UINT64_MAX : (target - time + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
         if (i == 0 && units > end_units - v->s.units) units = end_units - v->s.units;
         halted[i] = vcpu_run(v, units) == RUN_HALTED;
         v->stop = false;
@@ -85,6 +89,7 @@ enum machine_end machine_run(struct machine *m, u64 units)
         if (m->request.what != MACHINE_RUN) return m->request.what;
         if (m->stop_asked) return stopped(m);
         if (first->s.units >= end_units) return MACHINE_RUN;
-        if (!turns(m, now, end_units) && m->request.what == MACHINE_RUN && !pass_idle_time(m)) return MACHINE_IDLE;
+        if (!turns(m, now, end_units) && m->request.what == MACHINE_RUN && !pass_idle_time(m))
+            return MACHINE_IDLE;
     }
 }

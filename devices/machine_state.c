@@ -2,8 +2,8 @@
 //
 //   header   "MATRYMEM", format, number of sections
 //   section  name (24), index (32), version (32), size in bytes (64), contents, zeros up to a multiple of 8
-//   "machine" comes first: what the two machines must have in common. Then the parts, in any order. "ram" comes last: each page
-//   that is not all zeros, as its number (64) and its bytes, in ascending order.
+//   "machine" comes first: what the two machines must have in common. Then the parts, in any order. "ram"
+//   comes last: each page that is not all zeros, as its number (64) and its bytes, in ascending order.
 #include "devices/machine_state.h"
 
 #include <stdarg.h>
@@ -33,7 +33,8 @@ struct ram_page {
 
 #define COMMON_VERSION 1
 STATE_BEGIN
-struct common { // what both machines were made with, as far as state or the processor's behaviour depends on it
+// what both machines were made with, as far as state or the processor's behaviour depends on it
+struct common {
     u64 ram_size, features[2], feature_control;
     u32 cpus, maxphyaddr;
 };
@@ -44,15 +45,18 @@ STATE_END
 unsigned machine_state_parts(struct machine *m, struct state_part part[STATE_PARTS_MAX])
 {
     unsigned n = 0;
-    part[n++] = (struct state_part){"clock", 0, CLOCK_STATE_VERSION, sizeof m->clock.now, STATE_OF_BOARD, &m->clock.now};
+    part[n++] = (struct state_part){"clock",      0, CLOCK_STATE_VERSION, sizeof m->clock.now, STATE_OF_BOARD,
+                                    &m->clock.now};
     for (unsigned i = 0; i < m->cpus_n; i++)
-        part[n++] = (struct state_part){"cpu", i, VCPU_STATE_VERSION, sizeof m->cpu[i]->s, STATE_OF_CPU, &m->cpu[i]->s};
+        part[n++] = (struct state_part){
+            "cpu", i, VCPU_STATE_VERSION, sizeof m->cpu[i]->s, STATE_OF_CPU, &m->cpu[i]->s};
     for (const struct device *d = m->devices; d; d = d->next) {
         if (!d->state_size) continue;
         u32 index = 0;
         for (unsigned i = 0; i < n; i++) index += strcmp(part[i].name, d->ops->name) == 0;
         if (n == STATE_PARTS_MAX) panic("more than %d structs of state", STATE_PARTS_MAX);
-        part[n++] = (struct state_part){d->ops->name, index, d->ops->state_version, d->state_size, STATE_OF_DEVICE, d->state};
+        part[n++] = (struct state_part){d->ops->name,  index,           d->ops->state_version,
+                                        d->state_size, STATE_OF_DEVICE, d->state};
     }
     return n;
 }
@@ -95,7 +99,8 @@ static u8 *more(struct state_bytes *b, u64 n)
 
 static u64 padded(u64 n) { return (n + 7) & ~7ull; }
 
-static bool put_section(struct state_bytes *b, const char *name, u32 index, u32 version, const void *data, u64 size)
+static bool put_section(struct state_bytes *b, const char *name, u32 index, u32 version, const void *data,
+                        u64 size)
 {
     u8 *at = more(b, sizeof(struct section) + padded(size));
     if (!at) return false;
@@ -126,7 +131,8 @@ static bool put_ram(struct state_bytes *b, struct machine *m)
 bool machine_state_save(struct machine *m, struct state_bytes *to, char *why, size_t why_size)
 {
     if (m->request.what != MACHINE_RUN)
-        return refuse(why, why_size, "the machine was asked to end (%s)", m->request.why ? m->request.why : "?");
+        return refuse(why, why_size, "the machine was asked to end (%s)",
+                      m->request.why ? m->request.why : "?");
     struct state_part part[STATE_PARTS_MAX];
     unsigned n = machine_state_parts(m, part);
     struct header h = {.format = FORMAT, .sections = n + 2};
@@ -172,13 +178,16 @@ static bool common_fits(const struct machine *m, const struct found *f, char *wh
 {
     struct common here = common_of(m), there;
     if (strcmp(f->s.name, "machine") != 0 || f->s.version != COMMON_VERSION || f->s.size != sizeof there)
-        return refuse(why, why_size, "the saved state does not begin with what machine it is of, as version %d has it", COMMON_VERSION);
+        return refuse(why, why_size,
+                      "the saved state does not begin with what machine it is of, as version %d has it",
+                      COMMON_VERSION);
     memcpy(&there, f->data, sizeof there);
     if (there.ram_size != here.ram_size)
-        return refuse(why, why_size, "the saved machine has %llu bytes of memory, this one %llu", (unsigned long long)there.ram_size,
-                      (unsigned long long)here.ram_size);
+        return refuse(why, why_size, "the saved machine has %llu bytes of memory, this one %llu",
+                      (unsigned long long)there.ram_size, (unsigned long long)here.ram_size);
     if (there.cpus != here.cpus)
-        return refuse(why, why_size, "the saved machine has %u processors, this one %u", there.cpus, here.cpus);
+        return refuse(why, why_size, "the saved machine has %u processors, this one %u", there.cpus,
+                      here.cpus);
     if (memcmp(&there, &here, sizeof here) != 0)
         return refuse(why, why_size, "the saved machine's processors have other features than this one's");
     return true;
@@ -193,21 +202,24 @@ static bool ram_fits(const struct machine *m, const struct found *f, char *why, 
         u64 n;
         memcpy(&n, f->data + i, sizeof n);
         if (n >= m->phys.pages || !phys_is_ram(&m->phys, n << PAGE_SHIFT) || (i && n <= last))
-            return refuse(why, why_size, "the saved memory has a page %#llx that is not memory or comes twice", (unsigned long long)n);
+            return refuse(why, why_size,
+                          "the saved memory has a page %#llx that is not memory or comes twice",
+                          (unsigned long long)n);
         last = n;
     }
     return true;
 }
 
 // The part that a section is of; its number, or -1.
-static int part_fits(const struct state_part *part, unsigned n, const struct found *f, char *why, size_t why_size)
+static int part_fits(const struct state_part *part, unsigned n, const struct found *f, char *why,
+                     size_t why_size)
 {
     for (unsigned i = 0; i < n; i++) {
         const struct state_part *p = &part[i];
         if (p->index != f->s.index || strcmp(p->name, f->s.name) != 0) continue;
         if (p->version == f->s.version && p->size == f->s.size) return (int)i;
-        refuse(why, why_size, "\"%s\" %u was saved as version %u of %llu bytes; here it is version %u of %u", p->name, p->index,
-               f->s.version, (unsigned long long)f->s.size, p->version, p->size);
+        refuse(why, why_size, "\"%s\" %u was saved as version %u of %llu bytes; here it is version %u of %u",
+               p->name, p->index, f->s.version, (unsigned long long)f->s.size, p->version, p->size);
         return -1;
     }
     refuse(why, why_size, "this machine has no \"%s\" %u, which the saved one has", f->s.name, f->s.index);
@@ -242,10 +254,13 @@ bool machine_state_load(struct machine *m, const u8 *from, u64 size, char *why, 
     if (size < sizeof h) return refuse(why, why_size, "these bytes are no saved state");
     memcpy(&h, at, sizeof h);
     at += sizeof h;
-    if (memcmp(h.magic, magic, sizeof magic) != 0) return refuse(why, why_size, "these bytes are no saved state");
-    if (h.format != FORMAT) return refuse(why, why_size, "the saved state has format %u, not %d", h.format, FORMAT);
+    if (memcmp(h.magic, magic, sizeof magic) != 0)
+        return refuse(why, why_size, "these bytes are no saved state");
+    if (h.format != FORMAT)
+        return refuse(why, why_size, "the saved state has format %u, not %d", h.format, FORMAT);
     for (u32 i = 0; i < h.sections; i++) {
-        if (!next_section(&at, end, &f)) return refuse(why, why_size, "the saved state ends in its section %u", i);
+        if (!next_section(&at, end, &f))
+            return refuse(why, why_size, "the saved state ends in its section %u", i);
         if (i == 0) {
             if (!common_fits(m, &f, why, why_size)) return false;
         } else if (strcmp(f.s.name, "ram") == 0) {
@@ -254,12 +269,15 @@ bool machine_state_load(struct machine *m, const u8 *from, u64 size, char *why, 
         } else {
             int k = part_fits(part, n, &f, why, why_size);
             if (k < 0) return false;
-            if (data[k]) return refuse(why, why_size, "the saved state has \"%s\" %u twice", f.s.name, f.s.index);
+            if (data[k])
+                return refuse(why, why_size, "the saved state has \"%s\" %u twice", f.s.name, f.s.index);
             data[k] = f.data;
         }
     }
     for (unsigned i = 0; i < n; i++)
-        if (!data[i]) return refuse(why, why_size, "the saved machine has no \"%s\" %u, which this one has", part[i].name, part[i].index);
+        if (!data[i])
+            return refuse(why, why_size, "the saved machine has no \"%s\" %u, which this one has",
+                          part[i].name, part[i].index);
     if (!ram.data) return refuse(why, why_size, "the saved state has no memory in it");
 
     for (unsigned i = 0; i < n; i++) memcpy(part[i].data, data[i], part[i].size);

@@ -1,9 +1,11 @@
-// All plain state of a machine, in one list: what the state hash covers, what a copy of a machine is made of. Whatever is
-// not in the list and not RAM follows from it (machine_loaded), or from the configuration that the machine was made with.
+// All plain state of a machine, in one list: what the state hash covers, what a copy of a machine is made of.
+// Whatever is not in the list and not RAM follows from it (machine_loaded), or from the configuration that
+// the machine was made with.
 //
-// A saved state is bytes in the host's memory, for the same program: between machines, into the past, from one process
-// to its child. Whether they are whole is checked, what they say is not: it must come from machine_state_save.
-// Not here: compression, checksums, names that outlive a program; a file of it needs those.
+// A saved state is bytes in the host's memory, for the same program: between machines, into the past, from
+// one process to its child. Whether they are whole is checked, what they say is not: it must come from
+// machine_state_save. Not here: compression, checksums, names that outlive a program; a file of it needs
+// those.
 #ifndef DEVICES_MACHINE_STATE_H
 #define DEVICES_MACHINE_STATE_H
 
@@ -31,10 +33,11 @@ struct state_bytes { // starts zeroed; used again, it keeps its memory
     u64 size, room;
 };
 
-// Between runs, of a machine that nothing has asked to end. False, and a line in `why`, if it cannot be saved.
+// Between runs, of a machine that nothing has asked to end. False, and a line in `why`, if it cannot be
+// saved.
 bool machine_state_save(struct machine *m, struct state_bytes *to, char *why, size_t why_size);
-// Into a machine of the same configuration. False, and a line in `why`, if the bytes are not a state of such a machine or of
-// this program's versions; then nothing has changed.
+// Into a machine of the same configuration. False, and a line in `why`, if the bytes are not a state of such
+// a machine or of this program's versions; then nothing has changed.
 bool machine_state_load(struct machine *m, const u8 *from, u64 size, char *why, size_t why_size);
 void state_bytes_free(struct state_bytes *b);
 

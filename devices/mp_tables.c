@@ -1,7 +1,8 @@
-// Source: MultiProcessor Specification 1.4 (242016), chapter 4. In the BIOS area (4, case c): an operating system scans F0000h to FFFFFh.
+// Source: MultiProcessor Specification 1.4 (242016), chapter 4. In the BIOS area (4, case c): an operating
+// system scans F0000h to FFFFFh.
 //
-// Default: virtual wire mode (IMCRP clear), two buses (PCI 0, ISA 1), each ISA interrupt on the I/O APIC's input of the same number but
-// for the 8254 on input 2, LINT0 = ExtINT, LINT1 = NMI.
+// Default: virtual wire mode (IMCRP clear), two buses (PCI 0, ISA 1), each ISA interrupt on the I/O APIC's
+// input of the same number but for the 8254 on input 2, LINT0 = ExtINT, LINT1 = NMI.
 //
 // Not here: extended entries (address maps).
 #include "devices/mp_tables.h"
@@ -13,7 +14,8 @@ enum { PROCESSOR, BUS, IOAPIC, IO_INTERRUPT, LOCAL_INTERRUPT };
 enum { INT, NMI, SMI, EXTINT };
 enum { PCI_BUS, ISA_BUS, IOAPIC_ID = 0, ALL_APICS = 0xFF };
 enum { CONFORMS = 0, ACTIVE_HIGH = 1 };
-#define PCI_INTERRUPTS 0x0E20u // 5, 9, 10, 11: level triggered, as the interrupt source overrides of the MADT have it
+#define PCI_INTERRUPTS \
+    0x0E20u // 5, 9, 10, 11: level triggered, as the interrupt source overrides of the MADT have it
 
 static void text(struct table *t, const char *s, u32 n)
 {
@@ -71,7 +73,8 @@ static unsigned pci_interrupts(struct table *t, struct machine *m)
         unsigned line = r & 0xFF, pin = r >> 8 & 0xFF;
         if (pin < 1 || pin > 4 || line >= IOAPIC_PINS || seen[devfn >> 3] & 1 << pin) continue;
         seen[devfn >> 3] |= (u8)(1 << pin);
-        interrupt(t, IO_INTERRUPT, INT, ACTIVE_HIGH, PCI_BUS, (u8)((devfn >> 3) << 2 | (pin - 1)), IOAPIC_ID, (u8)line);
+        interrupt(t, IO_INTERRUPT, INT, ACTIVE_HIGH, PCI_BUS, (u8)((devfn >> 3) << 2 | (pin - 1)), IOAPIC_ID,
+                  (u8)line);
         n++;
     }
     bus_port_write(&m->bus, 0xCF8, 4, 0);

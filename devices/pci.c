@@ -1,11 +1,12 @@
-// PCI configuration mechanism 1 and interrupt routing. Sources: PCI Local Bus Specification 2.1 (chapter 6, 3.7.4.1),
-// PIIX3 data sheet (290550) for PIRQ routing and the reset control register.
+// PCI configuration mechanism 1 and interrupt routing. Sources: PCI Local Bus Specification 2.1 (chapter
+// 6, 3.7.4.1), PIIX3 data sheet (290550) for PIRQ routing and the reset control register.
 //
 //   CF8h  CONFIG_ADDRESS (32 bits): 31 enable, 23:16 bus, 15:8 device and function, 7:2 register
 //   CF9h  reset control (8 bits): 1 hard, 2 a rising edge resets
 //   CFCh  CONFIG_DATA (8, 16 and 32 bits)
 //
-// Not here: buses other than 0, PCI-to-PCI bridges, MSI, 64-bit BARs, expansion ROMs, error bits of the status register.
+// Not here: buses other than 0, PCI-to-PCI bridges, MSI, 64-bit BARs, expansion ROMs, error bits of the
+// status register.
 #include "devices/pci.h"
 
 #include <string.h>
@@ -59,7 +60,10 @@ static void map_bars(struct pci_function *f)
     }
 }
 
-u32 pci_config_read(const struct pci_function *f, unsigned reg, unsigned size) { return get(f->config + reg, size); }
+u32 pci_config_read(const struct pci_function *f, unsigned reg, unsigned size)
+{
+    return get(f->config + reg, size);
+}
 
 void pci_config_write(struct pci_function *f, unsigned reg, unsigned size, u32 value)
 {
@@ -67,7 +71,7 @@ void pci_config_write(struct pci_function *f, unsigned reg, unsigned size, u32 v
         u8 v = (u8)(value >> (i * 8)), w = f->writable[reg + i];
         u8 *c = &f->config[reg + i];
         *c = (u8)((*c & ~w) | (v & w));
-        *c &= (u8)~(v & f->clears[reg + i]);
+        *c &= (u8) ~(v & f->clears[reg + i]);
     }
     if (reg < PCI_BAR0 + 4 * PCI_BARS && (reg >= PCI_BAR0 || reg == PCI_COMMAND)) map_bars(f);
     if (f->written) f->written(f, reg, size);
@@ -88,14 +92,18 @@ static void function_loaded(struct device *d)
     if (f->written) f->written(f, 0, sizeof f->config);
 }
 
-static const struct device_ops function_ops = {.name = "pci-function", .state_version = 1, .reset = function_reset, .loaded = function_loaded};
+static const struct device_ops function_ops = {
+    .name = "pci-function", .state_version = 1, .reset = function_reset, .loaded = function_loaded};
 
-void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vendor, u16 device, u32 class, u8 revision)
+void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vendor, u16 device, u32 class,
+             u8 revision)
 {
     memset(f, 0, sizeof *f);
-    f->dev = (struct device){
-        .ops = &function_ops, .clock = p->dev.clock, .state = f->config,
-        .state_size = offsetof(struct pci_function, writable) - offsetof(struct pci_function, config)};
+    f->dev = (struct device){.ops = &function_ops,
+                             .clock = p->dev.clock,
+                             .state = f->config,
+                             .state_size = offsetof(struct pci_function, writable) -
+                                           offsetof(struct pci_function, config)};
     f->bus = p;
     f->devfn = devfn;
     p->fn[devfn] = f;
@@ -109,8 +117,8 @@ void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vend
 
 // ---- interrupts ----
 
-// PIRQA-D lead to the ISA interrupt that PIIX3's registers 60h-63h name; bit 7 of them disconnects. A line is the OR
-// of all functions' pins that lead to it.
+// PIRQA-D lead to the ISA interrupt that PIIX3's registers 60h-63h name; bit 7 of them disconnects. A line is
+// the OR of all functions' pins that lead to it.
 static void route(struct pci_bus *p)
 {
     u16 levels = 0;
@@ -164,13 +172,16 @@ static void pci_write(struct device *d, unsigned region, u64 offset, unsigned si
         return;
     }
     struct pci_function *f = selected(p);
-    if (f && offset + size <= 4) pci_config_write(f, (p->st.address & 0xFC) + (unsigned)offset, size, (u32)value);
+    if (f && offset + size <= 4)
+        pci_config_write(f, (p->st.address & 0xFC) + (unsigned)offset, size, (u32)value);
 }
 
 static void pci_reset(struct device *d) { ((struct pci_bus *)d)->st = (struct pci_state){0}; }
 
+// clang-format off
 static const struct device_ops pci_ops = {
     .name = "pci", .state_version = 1, .max_size = 4, .reset = pci_reset, .read = pci_read, .write = pci_write};
+// clang-format on
 
 void pci_init(struct pci_bus *p, struct bus *b, struct clock *c)
 {

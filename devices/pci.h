@@ -1,16 +1,17 @@
-// PCI bus 0 of an i440FX machine: configuration mechanism 1, functions with base address registers, INTx routing.
+// PCI bus 0 of an i440FX machine: configuration mechanism 1, functions with base address registers, INTx
+// routing.
 #ifndef DEVICES_PCI_H
 #define DEVICES_PCI_H
 
 #include "devices/bus.h"
 
 #define PCI_DEVFN(dev, fn) ((dev) << 3 | (fn))
-#define PCI_BARS 6
+#define PCI_BARS           6
 
 enum { PCI_COMMAND = 4, PCI_STATUS = 6, PCI_BAR0 = 0x10, PCI_LINE = 0x3C, PCI_PIN = 0x3D };
 
 struct pci_bar {
-    u32 size;   // a power of two; 0: not there
+    u32 size; // a power of two; 0: not there
     bool io;
     unsigned region; // under which the range is mapped on the bus
     bool mapped;     // derived
@@ -34,7 +35,7 @@ struct pci_function {
 
 STATE_BEGIN
 struct pci_state {
-    u32 address; // CF8h
+    u32 address;      // CF8h
     u8 reset_control; // CF9h
     u8 unused[3];
 };
@@ -45,15 +46,18 @@ struct pci_bus {
     struct pci_state st;
     struct bus *bus;
     struct pci_function *fn[256];
-    struct irq_line isa_irq[16]; // where PIRQA-D lead by way of PIIX3's routing registers; the board ORs ISA's own
-    u8 *piix_config;             // PIIX3's configuration space: routing registers at 60h-63h
+    // where PIRQA-D lead by way of PIIX3's routing registers; the board ORs ISA's own
+    struct irq_line isa_irq[16];
+    u8 *piix_config;              // PIIX3's configuration space: routing registers at 60h-63h
     void (*reset_line)(void *to); // CF9h: a reset of the machine
     void *reset_to;
 };
 
 void pci_init(struct pci_bus *p, struct bus *b, struct clock *c);
-// `class` is class, subclass and interface as in registers 0Bh-09h. Fills the header; BARs come with pci_add_bar.
-void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vendor, u16 device, u32 class, u8 revision);
+// `class` is class, subclass and interface as in registers 0Bh-09h. Fills the header; BARs come with
+// pci_add_bar.
+void pci_add(struct pci_bus *p, struct pci_function *f, unsigned devfn, u16 vendor, u16 device, u32 class,
+             u8 revision);
 void pci_add_bar(struct pci_function *f, unsigned n, u32 size, bool io, unsigned region);
 void pci_allow(struct pci_function *f, unsigned reg, unsigned size, u32 bits, u32 initial); // writable bits
 static inline u16 pci_get16(const struct pci_function *f, unsigned reg)
@@ -64,7 +68,8 @@ static inline u32 pci_get32(const struct pci_function *f, unsigned reg)
 {
     return pci_get16(f, reg) | (u32)pci_get16(f, reg + 2) << 16;
 }
-// The rank on the bus (bus_move_port) of a function's range n: a BAR, or PCI_BARS for one of the function's own kind.
+// The rank on the bus (bus_move_port) of a function's range n: a BAR, or PCI_BARS for one of the function's
+// own kind.
 static inline u16 pci_rank(const struct pci_function *f, unsigned n) { return (u16)(f->devfn * 8 + n + 1); }
 void pci_set_irq(struct pci_function *f, bool level); // the function's INTx pin (register 3Dh)
 void pci_config_write(struct pci_function *f, unsigned reg, unsigned size, u32 value);

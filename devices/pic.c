@@ -34,7 +34,7 @@ static int requested(const struct pic_chip *c, bool first)
     if (want == 8) return -1;
     u8 blocking = c->isr;
     if (c->special_mask) blocking &= ~c->imr;
-    if (c->special_nested && first) blocking &= (u8)~(1u << CASCADE);
+    if (c->special_nested && first) blocking &= (u8) ~(1u << CASCADE);
     return want < priority_of(c, blocking) ? (int)((want + c->first) & 7) : -1;
 }
 
@@ -54,7 +54,8 @@ static void update(struct pic *p)
     struct pic_chip *first = &p->st.chip[0], *second = &p->st.chip[1];
     follow_levels(first);
     follow_levels(second);
-    // The cascade follows the second chip's output: a request that is still there after an INTA is seen again.
+    // The cascade follows the second chip's output: a request that is still there after an INTA is seen
+    // again.
     u8 cascade = requested(second, false) >= 0 ? 1u << CASCADE : 0;
     first->irr = (u8)((first->irr & ~(1u << CASCADE)) | cascade);
     bool out = requested(first, true) >= 0;
@@ -89,13 +90,13 @@ bool pic_would_interrupt(const struct pic *p, unsigned irq)
 
 static void end_of_interrupt(struct pic_chip *c, unsigned input, bool rotate)
 {
-    c->isr &= (u8)~(1u << input);
+    c->isr &= (u8) ~(1u << input);
     if (rotate) c->first = (input + 1) & 7;
 }
 
 static void in_service(struct pic_chip *c, unsigned input)
 {
-    if (!is_level(c, input)) c->irr &= (u8)~(1u << input);
+    if (!is_level(c, input)) c->irr &= (u8) ~(1u << input);
     c->isr |= (u8)(1u << input);
     if (c->auto_eoi) end_of_interrupt(c, input, c->auto_rotate);
 }
@@ -119,7 +120,7 @@ u8 pic_ack(struct pic *p)
 static void init_word_1(struct pic_chip *c, u8 value)
 {
     for (unsigned i = 0; i < 8; i++) // the edge sense circuits are reset: an edge must come anew
-        if (!(c->elcr >> i & 1)) c->irr &= (u8)~(1u << i);
+        if (!(c->elcr >> i & 1)) c->irr &= (u8) ~(1u << i);
     c->imr = c->isr = 0;
     c->first = 0;
     c->read_isr = c->poll = c->special_mask = 0;

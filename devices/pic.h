@@ -1,4 +1,5 @@
-// The pair of 8259A interrupt controllers of a PC, cascaded on input 2 of the first, with PIIX edge/level control.
+// The pair of 8259A interrupt controllers of a PC, cascaded on input 2 of the first, with PIIX edge/level
+// control.
 #ifndef DEVICES_PIC_H
 #define DEVICES_PIC_H
 
@@ -37,8 +38,8 @@ struct pic {
 };
 
 void pic_init(struct pic *p, struct bus *b, struct clock *c);
-void pic_set_line(void *pic, unsigned irq, bool level); // irq 0-15; a struct irq_line's set
+void pic_set_line(void *pic, unsigned irq, bool level);      // irq 0-15; a struct irq_line's set
 bool pic_would_interrupt(const struct pic *p, unsigned irq); // if that line rose, INTR would
-u8 pic_ack(struct pic *p);                              // an INTA cycle pair: the vector
+u8 pic_ack(struct pic *p);                                   // an INTA cycle pair: the vector
 
 #endif

@@ -2,12 +2,14 @@
 //
 //   40h-42h  counters 0-2: read count, latched count or status; write count
 //   43h      control word, counter latch, read-back (write only; reads FFh)
-//   61h      bit 0 gate of channel 2, bit 1 speaker, bits 2-3 stored, bit 4 refresh toggle, bit 5 output of channel 2
+//   61h      bit 0 gate of channel 2, bit 1 speaker, bits 2-3 stored, bit 4 refresh toggle, bit 5 output of
+//   channel 2
 //
-// Counters count ticks of the machine's clock at PIT_HZ; each is a function of the tick at which it was loaded.
-// Channel 0's output is IRQ 0. Channel 1's output (refresh) goes nowhere.
+// Counters count ticks of the machine's clock at PIT_HZ; each is a function of the tick at which it was
+// loaded. Channel 0's output is IRQ 0. Channel 1's output (refresh) goes nowhere.
 //
-// Not here: the speaker's sound; SERR#/IOCHK# (port 61h bits 6-7 read 0); the gates of channels 0 and 1 (always high).
+// Not here: the speaker's sound; SERR#/IOCHK# (port 61h bits 6-7 read 0); the gates of channels 0 and 1
+// (always high).
 #include "devices/pit.h"
 
 #include <string.h>
@@ -78,7 +80,8 @@ static u16 value_at(const struct pit_channel *c, u64 t)
     return (u16)(c->bcd ? v / 1000 << 12 | v / 100 % 10 << 8 | v / 10 % 10 << 4 | v % 10 : v);
 }
 
-// Modes 2 and 3 take a new count at the end of the cycle (mode 3: of the half cycle) during which it was written.
+// Modes 2 and 3 take a new count at the end of the cycle (mode 3: of the half cycle) during which it was
+// written.
 static void sync(struct pit_channel *c, u64 t)
 {
     if (!c->switch_at || t < c->switch_at) return;
@@ -298,7 +301,8 @@ void pit_set_irq_off(struct pit *p, bool off)
     drive(p);
 }
 
-// The data sheet leaves the state after power-up undefined: here nothing is programmed and the outputs are low.
+// The data sheet leaves the state after power-up undefined: here nothing is programmed and the outputs are
+// low.
 static void pit_reset(struct device *d)
 {
     struct pit *p = (struct pit *)d;

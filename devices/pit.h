@@ -8,10 +8,10 @@
 
 STATE_BEGIN
 struct pit_channel {
-    u64 start;   // PIT tick at which the count was loaded into the counting element
-    u64 held;    // gate low in modes 0 and 4: ticks already counted when it fell
+    u64 start;     // PIT tick at which the count was loaded into the counting element
+    u64 held;      // gate low in modes 0 and 4: ticks already counted when it fell
     u64 switch_at; // modes 2 and 3: tick at which `next` replaces `count`; 0: none waits
-    u32 count;   // count being counted down, 1-65536 (1-10000 in BCD); 0: none loaded yet
+    u32 count;     // count being counted down, 1-65536 (1-10000 in BCD); 0: none loaded yet
     u32 next;
     u16 latched_count;
     u8 status_latch;
@@ -30,10 +30,10 @@ struct pit_channel {
 
 struct pit_state {
     struct pit_channel ch[3];
-    u64 edge;       // PIT tick of the channel 0 output change that the timer is armed for; 0: none
-    u8 out0;        // channel 0's output as last driven
-    u8 port61;      // bits 0-3 as written
-    u8 irq_off;     // HPET legacy replacement took IRQ 0
+    u64 edge;   // PIT tick of the channel 0 output change that the timer is armed for; 0: none
+    u8 out0;    // channel 0's output as last driven
+    u8 port61;  // bits 0-3 as written
+    u8 irq_off; // HPET legacy replacement took IRQ 0
     u8 unused[5];
 };
 STATE_END
@@ -46,7 +46,7 @@ struct pit {
 };
 
 void pit_init(struct pit *p, struct bus *b, struct clock *c);
-void pit_set_irq_off(struct pit *p, bool off); // HPET legacy replacement
+void pit_set_irq_off(struct pit *p, bool off);       // HPET legacy replacement
 bool pit_out(const struct pit *p, unsigned channel); // the output's level now
 
 #endif

@@ -1,9 +1,10 @@
 // System control port A. Source: IBM PS/2 Hardware Interface Technical Reference, system control port A.
 //
-//   92h  0 a rising edge resets the processor, 1 A20; the others are stored and do nothing (hard disk light, password)
+//   92h  0 a rising edge resets the processor, 1 A20; the others are stored and do nothing (hard disk light,
+//   password)
 //
-// A20 is open if this bit or the keyboard controller's is set, as on PIIX boards; it is set after reset, as firmware
-// leaves it.
+// A20 is open if this bit or the keyboard controller's is set, as on PIIX boards; it is set after reset, as
+// firmware leaves it.
 #include "devices/port92.h"
 
 #include <string.h>
@@ -26,8 +27,10 @@ static void port92_write(struct device *d, unsigned region, u64 offset, unsigned
 
 static void port92_reset(struct device *d) { ((struct port92 *)d)->st = (struct port92_state){.value = 2}; }
 
+// clang-format off
 static const struct device_ops port92_ops = {
     .name = "port92", .state_version = 1, .max_size = 1, .reset = port92_reset, .read = port92_read, .write = port92_write};
+// clang-format on
 
 void port92_init(struct port92 *p, struct bus *b, struct clock *c)
 {

@@ -30,8 +30,8 @@ static u64 hash_bytes(const void *data, u64 n, u64 seed)
 
 u64 state_hash_cpu(const struct vcpu *v)
 {
-    // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is named). The INTR
-    // pin is left out: its level follows from the local APIC's state.
+    // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is
+    // named). The INTR pin is left out: its level follows from the local APIC's state.
     struct vcpu_state *s = malloc(sizeof *s);
     if (!s) panic("no memory to hash a processor");
     memcpy(s, &v->s, sizeof *s);
@@ -86,11 +86,13 @@ u64 state_hash(struct state_hash *h, struct machine *m)
     return x;
 }
 
-void state_hash_parts(const struct state_hash *h, struct machine *m, void (*put)(void *opaque, const char *name, u64 hash), void *opaque)
+void state_hash_parts(const struct state_hash *h, struct machine *m,
+                      void (*put)(void *opaque, const char *name, u64 hash), void *opaque)
 {
     char name[64];
     for (unsigned i = 0; i < m->cpus_n; i++) {
         const struct vcpu_state *s = &m->cpu[i]->s;
+        // clang-format off
         const struct { const char *name; const void *data; size_t size; } part[] = {
             {"gpr", s->gpr, sizeof s->gpr}, {"rip", &s->rip, sizeof s->rip}, {"segments", s->seg, sizeof s->seg},
             {"control", &s->gdtr, offsetof(struct vcpu_state, block) - offsetof(struct vcpu_state, gdtr)},
@@ -98,6 +100,7 @@ void state_hash_parts(const struct state_hash *h, struct machine *m, void (*put)
             {"pending", &s->nmi_pending, offsetof(struct vcpu_state, xmm) - offsetof(struct vcpu_state, nmi_pending)},
             {"xmm", s->xmm, sizeof s->xmm}, {"fpu", &s->fpu, sizeof s->fpu}, {"msr", &s->msr, sizeof s->msr},
             {"vmx", &s->vmx, sizeof s->vmx}, {"itlb", &s->itlb, sizeof s->itlb}, {"dtlb", &s->dtlb, sizeof s->dtlb}};
+        // clang-format on
         u64 f = cpu_rflags(m->cpu[i]);
         snprintf(name, sizeof name, "cpu%u rflags", i);
         put(opaque, name, f);
@@ -109,7 +112,8 @@ void state_hash_parts(const struct state_hash *h, struct machine *m, void (*put)
     struct state_part part[STATE_PARTS_MAX];
     unsigned parts = machine_state_parts(m, part);
     for (unsigned i = 0; i < parts; i++)
-        if (part[i].owner == STATE_OF_DEVICE) put(opaque, part[i].name, hash_bytes(part[i].data, part[i].size, 2));
+        if (part[i].owner == STATE_OF_DEVICE)
+            put(opaque, part[i].name, hash_bytes(part[i].data, part[i].size, 2));
     for (u64 n = 0; n < h->pages; n++)
         if (h->page[n]) {
             snprintf(name, sizeof name, "page %#llx", (unsigned long long)n << PAGE_SHIFT);

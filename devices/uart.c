@@ -9,10 +9,10 @@
 //   +6  MSR: 3:0 changes, 4 CTS, 5 DSR, 6 RI, 7 DCD; write ignored
 //   +7  SCR
 //
-// The transmitter is empty at once: a byte leaves in the instant in which it is written. The receiver takes a byte
-// whenever it has room, so nothing from the host overruns (only the loop can). The line is always ready (CTS, DSR and
-// DCD on). Not here: line speed (but for the character timeout), parity and framing errors, a break on the line (only
-// in the loop), DMA mode.
+// The transmitter is empty at once: a byte leaves in the instant in which it is written. The receiver takes a
+// byte whenever it has room, so nothing from the host overruns (only the loop can). The line is always ready
+// (CTS, DSR and DCD on). Not here: line speed (but for the character timeout), parity and framing errors, a
+// break on the line (only in the loop), DMA mode.
 #include "devices/uart.h"
 
 #include <string.h>
@@ -42,10 +42,7 @@ static u8 source(const struct uart_state *s)
     return IIR_NONE;
 }
 
-static void update(struct uart *u)
-{
-    irq_set(&u->irq, source(&u->st) != IIR_NONE && u->st.mcr & MCR_OUT2);
-}
+static void update(struct uart *u) { irq_set(&u->irq, source(&u->st) != IIR_NONE && u->st.mcr & MCR_OUT2); }
 
 // Four character times: start, data, parity and stop bits at 16 clocks of 1.8432 MHz by the divisor (8.9).
 static u64 four_characters(const struct uart_state *s)
@@ -114,7 +111,8 @@ static u8 read_rbr(struct uart *u)
     }
     if (!s->fifo_n) s->lsr &= (u8)~LSR_DR;
     s->timeout_pending = 0;
-    // The request drops for an instant between two characters: an edge-triggered controller sees the next one.
+    // The request drops for an instant between two characters: an edge-triggered controller sees the next
+    // one.
     if (s->fifo_n < trigger_level(s)) update(u);
     refill(u);
     run_timeout(u);
@@ -125,7 +123,8 @@ static u8 read_iir(struct uart *u)
 {
     struct uart_state *s = &u->st;
     u8 id = source(s);
-    if (id == IIR_THRE) s->thre_pending = 0; // reading IIR is what resets it, if it is the source shown (table IV)
+    // reading IIR is what resets it, if it is the source shown (table IV)
+    if (id == IIR_THRE) s->thre_pending = 0;
     return id | (s->fcr & FCR_ENABLE ? 0xC0 : 0);
 }
 
@@ -166,7 +165,7 @@ static void write_fcr(struct uart *u, u8 v)
     bool toggled = (v ^ s->fcr) & FCR_ENABLE;
     if (toggled || (v & FCR_ENABLE && v & FCR_CLEAR_RX)) {
         s->fifo_n = 0;
-        s->lsr &= (u8)~(LSR_DR | LSR_BI);
+        s->lsr &= (u8) ~(LSR_DR | LSR_BI);
         s->timeout_pending = 0;
     }
     if (toggled || (v & FCR_ENABLE && v & FCR_CLEAR_TX)) s->thre_pending = 1;
@@ -188,7 +187,7 @@ static u64 uart_read(struct device *d, unsigned region, u64 offset, unsigned siz
     case 4: v = s->mcr; break;
     case 5:
         v = s->lsr;
-        s->lsr &= (u8)~(LSR_OE | LSR_PE | LSR_FE | LSR_BI);
+        s->lsr &= (u8) ~(LSR_OE | LSR_PE | LSR_FE | LSR_BI);
         break;
     case 6:
         v = s->msr;
@@ -256,7 +255,8 @@ bool uart_input_interrupts(const struct uart *u)
 static u64 uart_raises(const struct device *d, unsigned id)
 {
     const struct uart *u = (const struct uart *)d;
-    return u->st.ier & IER_RDA && u->st.mcr & MCR_OUT2 && source(&u->st) == IIR_NONE ? DEVICE_ISA(u->irq.n) : 0;
+    return u->st.ier & IER_RDA && u->st.mcr & MCR_OUT2 && source(&u->st) == IIR_NONE ? DEVICE_ISA(u->irq.n)
+                                                                                     : 0;
 }
 
 static void uart_reset(struct device *d)

@@ -32,10 +32,11 @@ struct uart {
 };
 
 void uart_init(struct uart *u, struct bus *b, struct clock *c, u16 port);
-// Bytes from the line. Returns how many were taken; the rest is for the caller to keep. The queue is state, so a
-// byte that was taken arrives at an instant of the machine's time that is the same in each replay.
+// Bytes from the line. Returns how many were taken; the rest is for the caller to keep. The queue is state,
+// so a byte that was taken arrives at an instant of the machine's time that is the same in each replay.
 u32 uart_input(struct uart *u, const u8 *bytes, u32 n);
 u32 uart_input_room(const struct uart *u);
-bool uart_input_interrupts(const struct uart *u); // a byte from the line would raise the interrupt, at once or after the timeout
+// a byte from the line would raise the interrupt, at once or after the timeout
+bool uart_input_interrupts(const struct uart *u);
 
 #endif

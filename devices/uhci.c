@@ -1,10 +1,11 @@
-// 00:01.2, the USB host controller of PIIX3. Sources: Universal Host Controller Interface Design Guide 1.1 (register names are its
-// own), PIIX3 data sheet (290550) for the configuration space.
+// 00:01.2, the USB host controller of PIIX3. Sources: Universal Host Controller Interface Design Guide 1.1
+// (register names are its own), PIIX3 data sheet (290550) for the configuration space.
 //
-//   00 USBCMD, 02 USBSTS, 04 USBINTR, 06 FRNUM, 08 FRBASEADD, 0C SOFMOD, 10 PORTSC1, 12 PORTSC2, within the range of BAR 4
+//   00 USBCMD, 02 USBSTS, 04 USBINTR, 06 FRNUM, 08 FRBASEADD, 0C SOFMOD, 10 PORTSC1, 12 PORTSC2, within the
+//   range of BAR 4
 //
-// Not here: devices, and so transfers. The schedule is not walked: what a driver puts there for a device that it has not found
-// would not time out.
+// Not here: devices, and so transfers. The schedule is not walked: what a driver puts there for a device that
+// it has not found would not time out.
 #include "devices/device_table.h"
 #include "devices/pci.h"
 
@@ -13,11 +14,11 @@
 
 STATE_BEGIN
 struct uhci_state {
-    u64 started; // when the frames began to count
-    u32 base;    // FRBASEADD
+    u64 started;                            // when the frames began to count
+    u32 base;                               // FRBASEADD
     u16 command, status, interrupts, frame; // frame: FRNUM at `started`, or while halted
     u16 port[UHCI_PORTS];
-    u8 sof;      // SOFMOD
+    u8 sof; // SOFMOD
     u8 unused[7];
 };
 STATE_END
@@ -29,7 +30,9 @@ struct uhci {
 
 enum { CMD_RUN = 1 << 0, CMD_HCRESET = 1 << 1, CMD_GRESET = 1 << 2, CMD_BITS = 0xFD };
 enum { STS_HALTED = 1 << 5, STS_CLEARS = 0x1F };
+// clang-format off
 enum { PORT_CONNECTED = 1 << 0, PORT_ENABLED = 1 << 2, PORT_ONE = 1 << 7, PORT_BITS = 1 << 6 | 1 << 9 | 1 << 12 };
+// clang-format on
 
 static bool running(const struct uhci *u) { return u->st.command & CMD_RUN; }
 
@@ -82,7 +85,7 @@ static void put(struct uhci *u, u64 reg, u16 v, u16 mask)
     u16 merged = (u16)((get(u, reg) & ~mask) | (v & mask));
     switch (reg) {
     case 0x00: command(u, merged); break;
-    case 0x02: s->status &= (u16)~(v & mask & STS_CLEARS); break;
+    case 0x02: s->status &= (u16) ~(v & mask & STS_CLEARS); break;
     case 0x04: s->interrupts = merged & 0xF; break;
     case 0x06:
         if (!running(u)) s->frame = merged & 0x7FF;
@@ -91,7 +94,9 @@ static void put(struct uhci *u, u64 reg, u16 v, u16 mask)
     case 0x0A: s->base = (s->base & 0xFFFF) | (u32)merged << 16; break;
     case 0x0C: s->sof = merged & 0x7F; break;
     case 0x10:
-    case 0x12: s->port[(reg - 0x10) / 2] = PORT_ONE | (merged & PORT_BITS); break; // enabled: with a device only
+    case 0x12:
+        s->port[(reg - 0x10) / 2] = PORT_ONE | (merged & PORT_BITS);
+        break; // enabled: with a device only
     default: break;
     }
 }
@@ -112,19 +117,22 @@ static void uhci_write(struct device *d, unsigned region, u64 offset, unsigned s
 
 static void uhci_reset(struct device *d) { clear((struct uhci *)d); }
 
+// clang-format off
 static const struct device_ops uhci_ops = {.name = "uhci", .state_version = 1, .max_size = 2, .reset = uhci_reset, .read = uhci_read, .write = uhci_write};
+// clang-format on
 
 static void uhci_create(void *self, const struct device_board *b, const struct property_value *v)
 {
     (void)v;
     struct uhci *u = self;
-    u->dev = (struct device){.ops = &uhci_ops, .clock = b->clock, .state = &u->st, .state_size = sizeof u->st};
+    u->dev =
+        (struct device){.ops = &uhci_ops, .clock = b->clock, .state = &u->st, .state_size = sizeof u->st};
     pci_add(b->pci, &u->fn, PCI_DEVFN(1, 2), 0x8086, 0x7020, 0x0C0300, 1);
     pci_allow(&u->fn, PCI_COMMAND, 2, 0x0004, 0); // bus master; I/O comes with the BAR
     pci_allow(&u->fn, PCI_STATUS, 2, 0, 0x0280);
-    pci_allow(&u->fn, 0x2C, 4, 0, 0x11001AF4); // subsystem as QEMU's
-    pci_allow(&u->fn, PCI_PIN, 1, 0, 4);       // INTD
-    pci_allow(&u->fn, 0x60, 1, 0, 0x10);       // SBRN: USB 1.0
+    pci_allow(&u->fn, 0x2C, 4, 0, 0x11001AF4);  // subsystem as QEMU's
+    pci_allow(&u->fn, PCI_PIN, 1, 0, 4);        // INTD
+    pci_allow(&u->fn, 0x60, 1, 0, 0x10);        // SBRN: USB 1.0
     pci_allow(&u->fn, 0xC0, 2, 0x20BF, 0x2000); // LEGSUP: no emulation of a keyboard, interrupts pass
     u->fn.owner = &u->dev;
     pci_add_bar(&u->fn, 4, 32, true, 0);

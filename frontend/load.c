@@ -14,13 +14,15 @@ int load_fail(struct load_request *r, const char *fmt, ...)
     return -1;
 }
 
-// Within one range that the memory map gives to the kernel: neither the board's own tables nor the hole of the video memory.
+// Within one range that the memory map gives to the kernel: neither the board's own tables nor the hole of
+// the video memory.
 static bool all_ram(const struct load_request *r, paddr a, u64 size)
 {
     if (size == 0) return true;
     for (unsigned i = 0; i < r->e820_n; i++) {
         const struct e820_entry *e = &r->e820[i];
-        if (e->type == E820_RAM && a >= e->base && a - e->base < e->size && size <= e->size - (a - e->base)) return true;
+        if (e->type == E820_RAM && a >= e->base && a - e->base < e->size && size <= e->size - (a - e->base))
+            return true;
     }
     return false;
 }
@@ -28,8 +30,9 @@ static bool all_ram(const struct load_request *r, paddr a, u64 size)
 bool load_bytes(struct load_request *r, paddr a, const void *data, u64 size, const char *what)
 {
     if (!all_ram(r, a, size)) {
-        load_fail(r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM for it (give more with -m)", r->files->kernel.path,
-                  what, (unsigned long long)size, (unsigned long long)a);
+        load_fail(
+            r, "%s: %s wants %#llx bytes at %#llx, where this machine has no RAM for it (give more with -m)",
+            r->files->kernel.path, what, (unsigned long long)size, (unsigned long long)a);
         return false;
     }
     phys_write(r->phys, 0, a, data, size);
@@ -48,7 +51,10 @@ bool load_zeros(struct load_request *r, paddr a, u64 size, const char *what)
     return true;
 }
 
-paddr load_low_top(const struct load_request *r) { return r->acpi.tables ? r->acpi.tables : r->phys->low_size; }
+paddr load_low_top(const struct load_request *r)
+{
+    return r->acpi.tables ? r->acpi.tables : r->phys->low_size;
+}
 
 // ---- ELF, read by libelf ----
 
@@ -59,7 +65,8 @@ bool load_elf_open(struct load_request *r, struct elf_image *e)
     if (f->size < SELFMAG || memcmp(f->data, ELFMAG, SELFMAG) != 0) return false;
     elf_version(EV_CURRENT);
     e->elf = elf_memory((char *)f->data, f->size);
-    if (!e->elf || elf_kind(e->elf) != ELF_K_ELF || !gelf_getehdr(e->elf, &e->header) || elf_getphdrnum(e->elf, &e->segments) != 0) {
+    if (!e->elf || elf_kind(e->elf) != ELF_K_ELF || !gelf_getehdr(e->elf, &e->header) ||
+        elf_getphdrnum(e->elf, &e->segments) != 0) {
         load_fail(r, "%s is cut off or broken: %s", f->path, elf_errmsg(-1));
         load_elf_close(e);
         return false;
@@ -68,7 +75,8 @@ bool load_elf_open(struct load_request *r, struct elf_image *e)
     for (size_t i = 0; i < e->segments; i++) {
         GElf_Phdr s;
         if (gelf_getphdr(e->elf, (int)i, &s) &&
-            (s.p_type != PT_LOAD || (s.p_offset + s.p_filesz <= f->size && s.p_offset + s.p_filesz >= s.p_offset)))
+            (s.p_type != PT_LOAD ||
+             (s.p_offset + s.p_filesz <= f->size && s.p_offset + s.p_filesz >= s.p_offset)))
             continue;
         load_fail(r, "%s is cut off: segment %zu lies past its end", f->path, i);
         load_elf_close(e);
@@ -148,7 +156,8 @@ void boot_long64(struct vcpu *v, u64 entry, paddr t)
     phys_write64(p, 0, t, (t + PAGE_SIZE) | 3);
     for (u64 i = 0; i < 4; i++) {
         phys_write64(p, 0, t + PAGE_SIZE + i * 8, (t + (2 + i) * PAGE_SIZE) | 3);
-        for (u64 k = 0; k < 512; k++) phys_write64(p, 0, t + (2 + i) * PAGE_SIZE + k * 8, (i << 30 | k << 21) | 0x83);
+        for (u64 k = 0; k < 512; k++)
+            phys_write64(p, 0, t + (2 + i) * PAGE_SIZE + k * 8, (i << 30 | k << 21) | 0x83);
     }
     flat_segments(v, true);
     v->s.cr3 = t;
@@ -162,13 +171,16 @@ void boot_long64(struct vcpu *v, u64 entry, paddr t)
 
 const char *load_kernel(struct load_request *r)
 {
-    static int (*const protocol[])(struct load_request *, const char **) = {load_linux, load_multiboot, load_pvh, load_elf64};
+    static int (*const protocol[])(struct load_request *, const char **) = {load_linux, load_multiboot,
+                                                                            load_pvh, load_elf64};
     for (unsigned i = 0; i < ARRAY_LEN(protocol); i++) {
         const char *kind = NULL;
         int got = protocol[i](r, &kind);
         if (got > 0) return kind;
         if (got < 0) return NULL;
     }
-    load_fail(r, "%s is no kernel image that is known here (Linux bzImage, multiboot 1, PVH or ELF64 for x86)", r->files->kernel.path);
+    load_fail(r,
+              "%s is no kernel image that is known here (Linux bzImage, multiboot 1, PVH or ELF64 for x86)",
+              r->files->kernel.path);
     return NULL;
 }

@@ -1,5 +1,6 @@
-// ELF kernels without a multiboot header: PVH (the XEN_ELFNOTE_PHYS32_ENTRY note, hvm_start_info in EBX) and plain ELF64, entered in
-// 64-bit mode at its entry point with an identity map of 4 GiB, RSP below 512 KiB, RDI = the command line.
+// ELF kernels without a multiboot header: PVH (the XEN_ELFNOTE_PHYS32_ENTRY note, hvm_start_info in EBX) and
+// plain ELF64, entered in 64-bit mode at its entry point with an identity map of 4 GiB, RSP below 512 KiB,
+// RDI = the command line.
 #include <string.h>
 
 #include "cpu/system/cpuid.h"
@@ -9,20 +10,22 @@
 #define PVH_PAGES                4 // the start information and the command line, behind the kernel
 
 // What a plain ELF64 kernel gets lies here; its own segments must not.
-#define ELF64_CMDLINE 0x20000
-#define ELF64_TABLES  0x30000
-#define ELF64_STACK   0x80000
+#define ELF64_CMDLINE            0x20000
+#define ELF64_TABLES             0x30000
+#define ELF64_STACK              0x80000
 
 static bool find_pvh_entry(struct elf_image *e, u32 *entry)
 {
     for (size_t i = 0; i < e->segments; i++) {
         GElf_Phdr p;
         if (!gelf_getphdr(e->elf, (int)i, &p) || p.p_type != PT_NOTE) continue;
-        Elf_Data *d = elf_getdata_rawchunk(e->elf, (s64)p.p_offset, p.p_filesz, p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
+        Elf_Data *d = elf_getdata_rawchunk(e->elf, (s64)p.p_offset, p.p_filesz,
+                                           p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
         GElf_Nhdr n;
         size_t name, desc;
         for (size_t at = 0, next; d && (next = gelf_getnote(d, at, &n, &name, &desc)) > 0; at = next)
-            if (n.n_type == XEN_ELFNOTE_PHYS32_ENTRY && n.n_namesz == 4 && memcmp((u8 *)d->d_buf + name, "Xen", 4) == 0 && n.n_descsz >= 4) {
+            if (n.n_type == XEN_ELFNOTE_PHYS32_ENTRY && n.n_namesz == 4 &&
+                memcmp((u8 *)d->d_buf + name, "Xen", 4) == 0 && n.n_descsz >= 4) {
                 memcpy(entry, (u8 *)d->d_buf + desc, 4);
                 return true;
             }
@@ -44,22 +47,32 @@ int load_pvh(struct load_request *r, const char **kind)
     if (!pvh) return 0;
     if (!ok) return -1;
 
+    // clang-format off
     struct { u32 magic, version, flags, nr_modules; u64 modlist, cmdline, rsdp, memmap; u32 memmap_n, reserved; } info = {
         .magic = 0x336EC578, .version = 1, .rsdp = r->acpi.rsdp, .memmap_n = r->e820_n};
-    struct { u64 addr, size; u32 type, reserved; } map[E820_MAX] = {{0}};
-    struct { u64 addr, size, cmdline, reserved; } module = {0};
+    // clang-format on
+    struct {
+        u64 addr, size;
+        u32 type, reserved;
+    } map[E820_MAX] = {{0}};
+    struct {
+        u64 addr, size, cmdline, reserved;
+    } module = {0};
     paddr at = (top + PAGE_SIZE - 1) & PAGE_MASK;
     if (top > load_low_top(r) || load_low_top(r) - top < PVH_PAGES * PAGE_SIZE)
-        return load_fail(r, "the start information does not fit behind %s (give more memory with -m)", r->files->kernel.path);
+        return load_fail(r, "the start information does not fit behind %s (give more memory with -m)",
+                         r->files->kernel.path);
     if (strlen(r->append) >= (PVH_PAGES - 2) * PAGE_SIZE)
-        return load_fail(r, "-append is too long for PVH (%u bytes)", (unsigned)((PVH_PAGES - 2) * PAGE_SIZE - 1));
+        return load_fail(r, "-append is too long for PVH (%u bytes)",
+                         (unsigned)((PVH_PAGES - 2) * PAGE_SIZE - 1));
     if (r->initrd) {
         const struct file *f = load_initrd(r, r->initrd);
         if (!f) return -1;
         module.addr = (load_low_top(r) - f->size) & PAGE_MASK;
         module.size = f->size;
         if (f->size >= load_low_top(r) || module.addr < at + PVH_PAGES * PAGE_SIZE)
-            return load_fail(r, "-initrd %s does not fit beside the kernel (give more memory with -m)", r->initrd);
+            return load_fail(r, "-initrd %s does not fit beside the kernel (give more memory with -m)",
+                             r->initrd);
         if (!load_bytes(r, module.addr, f->data, f->size, "the initrd")) return -1;
         info.nr_modules = 1;
     }
@@ -97,15 +110,23 @@ int load_elf64(struct load_request *r, const char **kind)
     if (!load_elf_open(r, &elf)) return *r->why ? -1 : 0;
     paddr top;
     u64 entry;
-    bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry), low = ok && reaches_low(&elf);
+    bool is64 = elf.is64, ok = is64 && load_elf_segments(r, &elf, &top, &entry),
+         low = ok && reaches_low(&elf);
     load_elf_close(&elf);
     if (!is64)
-        return load_fail(r, "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known", r->files->kernel.path);
+        return load_fail(r,
+                         "%s is ELF32 without a multiboot header or a PVH note: no way to start it is known",
+                         r->files->kernel.path);
     if (!ok) return -1;
     if (!feature_on(r->cpu->features, FEATURE_LM))
-        return load_fail(r, "%s is entered in 64-bit mode, which -cpu without lm has not", r->files->kernel.path);
-    if (low) return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go", r->files->kernel.path);
-    if (r->initrd) return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s", r->files->kernel.path, r->initrd);
+        return load_fail(r, "%s is entered in 64-bit mode, which -cpu without lm has not",
+                         r->files->kernel.path);
+    if (low)
+        return load_fail(r, "%s has a segment between 128 and 512 KiB, where its stack and page tables go",
+                         r->files->kernel.path);
+    if (r->initrd)
+        return load_fail(r, "%s is a plain ELF64 kernel: there is no way to hand it the -initrd %s",
+                         r->files->kernel.path, r->initrd);
     if (strlen(r->append) >= ELF64_TABLES - ELF64_CMDLINE)
         return load_fail(r, "-append is too long for ELF64 (%u bytes)", ELF64_TABLES - ELF64_CMDLINE - 1);
     if (!load_bytes(r, ELF64_CMDLINE, r->append, strlen(r->append) + 1, "the command line")) return -1;

@@ -1,8 +1,10 @@
-// Files of the host. Each is looked at before it is read: what is no file, or cannot fit into the guest's memory, is refused at
-// once; of an ELF file only what its segments need is read, and nothing more of a file that is no kernel.
+// Files of the host. Each is looked at before it is read: what is no file, or cannot fit into the guest's
+// memory, is refused at once; of an ELF file only what its segments need is read, and nothing more of a file
+// that is no kernel.
 //
-// Pipes are read to their end, with the same bound: `-kernel <(zcat vmlinuz.gz)`, `-initrd /dev/stdin`. Who waits for one for a
-// second is told so. What was read stays, because a reset loads anew and a pipe gives its bytes once.
+// Pipes are read to their end, with the same bound: `-kernel <(zcat vmlinuz.gz)`, `-initrd /dev/stdin`. Who
+// waits for one for a second is told so. What was read stays, because a reset loads anew and a pipe gives its
+// bytes once.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,7 +22,7 @@ struct reading {
     struct file *f;
     int fd;
     u64 room, most; // bytes that `f->data` has room for; that the guest could take
-    bool kernel;      // or an initrd
+    bool kernel;    // or an initrd
     bool pipe, told;
     double start;
 };
@@ -85,8 +87,8 @@ static bool read_up_to(struct reading *r, u64 want)
 
 static u64 no_wrap(u64 a, u64 b) { return a + b < a ? UINT64_MAX : a + b; }
 
-// How much of an ELF file, which begins with `n` bytes at `d`, is of use: up to the end of its last segment. The answer may grow
-// when more of it is there.
+// How much of an ELF file, which begins with `n` bytes at `d`, is of use: up to the end of its last segment.
+// The answer may grow when more of it is there.
 static u64 elf_needs(const u8 *d, u64 n)
 {
     Elf64_Ehdr h64;
@@ -135,7 +137,9 @@ enum trouble { OPENING, READING };
 static bool fail(const struct reading *r, enum trouble where, const char *reason, char *why, size_t n)
 {
     if (r->kernel)
-        snprintf(why, n, where == OPENING ? "could not open kernel file '%s': %s" : "could not load kernel '%s': %s", r->f->path, reason);
+        snprintf(why, n,
+                 where == OPENING ? "could not open kernel file '%s': %s" : "could not load kernel '%s': %s",
+                 r->f->path, reason);
     else
         snprintf(why, n, "error reading initrd %s: %s", r->f->path, reason);
     return false;
@@ -144,7 +148,8 @@ static bool fail(const struct reading *r, enum trouble where, const char *reason
 static bool too_large(const struct reading *r, char *why, size_t n)
 {
     char reason[160];
-    snprintf(reason, sizeof reason, "it does not fit into the %llu MiB of memory that there are for it (give more with -m)",
+    snprintf(reason, sizeof reason,
+             "it does not fit into the %llu MiB of memory that there are for it (give more with -m)",
              (unsigned long long)(r->most >> 20));
     return fail(r, READING, reason, why, n);
 }
@@ -159,7 +164,8 @@ static bool read_file(struct reading *r, u64 size, char *why, size_t n)
         // A byte more shows that a file of unknown size is too large.
         if (size != UINT64_MAX && least > r->most) return too_large(r, why, n);
         if (!read_up_to(r, least > r->most ? r->most + 1 : least))
-            return fail(r, READING, errno == ENOMEM ? "the host has no memory for it" : strerror(errno), why, n);
+            return fail(r, READING, errno == ENOMEM ? "the host has no memory for it" : strerror(errno), why,
+                        n);
         if (f->size > r->most) return too_large(r, why, n);
         if (!r->kernel || f->size < least) return true; // all of it, or what was left of one that shrank
         u64 more = kernel_needs(f->data, f->size);
@@ -180,8 +186,9 @@ static bool file_read(struct file *f, const char *path, bool kernel, u64 most, c
     reason = fstat(r.fd, &st) ? strerror(errno) : not_readable(st.st_mode);
     r.pipe = S_ISFIFO(st.st_mode);
     // A regular file of no size may be one of /proc.
-    bool ok = reason ? fail(&r, OPENING, reason, why, n)
-                     : read_file(&r, S_ISREG(st.st_mode) && st.st_size > 0 ? (u64)st.st_size : UINT64_MAX, why, n);
+    bool ok =
+        reason ? fail(&r, OPENING, reason, why, n)
+               : read_file(&r, S_ISREG(st.st_mode) && st.st_size > 0 ? (u64)st.st_size : UINT64_MAX, why, n);
     close(r.fd);
     if (!ok) free(f->data), f->data = NULL, f->size = 0;
     return ok;

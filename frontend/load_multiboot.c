@@ -1,5 +1,5 @@
-// Multiboot 1 (specification 0.6.96): ELF32, ELF64 and a.out-kludge images, modules, memory map. Entered in 32-bit protected
-// mode, paging off, EAX = 2BADB002h, EBX = the information structure.
+// Multiboot 1 (specification 0.6.96): ELF32, ELF64 and a.out-kludge images, modules, memory map. Entered in
+// 32-bit protected mode, paging off, EAX = 2BADB002h, EBX = the information structure.
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +46,8 @@ static bool load_kludge(struct load_request *r, const u8 *h, u64 at, paddr *top,
     *entry = get32(h + 28);
     u64 skip = header - load;
     if (header < load || skip > at) {
-        load_fail(r, "%s: its multiboot header names load address %#x past the header at %#x", f->path, load, header);
+        load_fail(r, "%s: its multiboot header names load address %#x past the header at %#x", f->path, load,
+                  header);
         return false;
     }
     u64 from = at - skip, size = load_end ? load_end - load : f->size - from;
@@ -63,9 +64,12 @@ static bool load_kludge(struct load_request *r, const u8 *h, u64 at, paddr *top,
     return true;
 }
 
-struct place { paddr at; }; // where the next piece of boot information goes
+struct place {
+    paddr at;
+}; // where the next piece of boot information goes
 
-static paddr put(struct load_request *r, struct place *w, const void *data, u64 size, u64 align, const char *what, bool *ok)
+static paddr put(struct load_request *r, struct place *w, const void *data, u64 size, u64 align,
+                 const char *what, bool *ok)
 {
     w->at = (w->at + align - 1) & ~(align - 1);
     paddr at = w->at;
@@ -126,7 +130,8 @@ int load_multiboot(struct load_request *r, const char **kind)
     if (!h) return 0;
     u32 flags = get32(h + 4);
     if (flags & 0xFFFF & ~(u32)(MB_ALIGN | MB_MEMORY | MB_VIDEO))
-        return load_fail(r, "%s asks for multiboot features that are not known (flags %#x)", r->files->kernel.path, flags);
+        return load_fail(r, "%s asks for multiboot features that are not known (flags %#x)",
+                         r->files->kernel.path, flags);
     paddr top;
     struct elf_image elf;
     *r->why = 0;
@@ -141,8 +146,11 @@ int load_multiboot(struct load_request *r, const char **kind)
     } else if (*r->why)
         return -1;
     else
-        return load_fail(r, "%s has a multiboot header but is neither ELF nor an address-field image", r->files->kernel.path);
-    if (entry >> 32) return load_fail(r, "%s: its entry point %#llx is above 4 GiB", r->files->kernel.path, (unsigned long long)entry);
+        return load_fail(r, "%s has a multiboot header but is neither ELF nor an address-field image",
+                         r->files->kernel.path);
+    if (entry >> 32)
+        return load_fail(r, "%s: its entry point %#llx is above 4 GiB", r->files->kernel.path,
+                         (unsigned long long)entry);
 
     struct place w = {top};
     u32 mods[MB_MODULES][4], mods_n, info[32] = {0};
@@ -150,7 +158,8 @@ int load_multiboot(struct load_request *r, const char **kind)
     // The command line's first word is the file's name.
     char line[8192];
     int n = snprintf(line, sizeof line, "%s%s%s", r->files->kernel.path, *r->append ? " " : "", r->append);
-    if (n < 0 || (size_t)n >= sizeof line) return load_fail(r, "-append is too long for multiboot (8,000 bytes)");
+    if (n < 0 || (size_t)n >= sizeof line)
+        return load_fail(r, "-append is too long for multiboot (8,000 bytes)");
     if (!ok) return -1;
     w.at = (w.at + PAGE_SIZE - 1) & PAGE_MASK;
     info[0] = 1 << 0 | 1 << 2 | 1 << 6 | 1 << 9 | (mods_n ? 1 << 3 : 0);
@@ -159,7 +168,10 @@ int load_multiboot(struct load_request *r, const char **kind)
     info[4] = (u32)put(r, &w, line, (u64)n + 1, 4, "the command line", &ok);
     info[5] = mods_n;
     info[6] = mods_n ? (u32)put(r, &w, mods, mods_n * 16ull, 4, "the module list", &ok) : 0;
-    struct { u32 size; struct e820_entry e; } __attribute__((packed)) map[E820_MAX];
+    struct {
+        u32 size;
+        struct e820_entry e;
+    } __attribute__((packed)) map[E820_MAX];
     for (unsigned i = 0; i < r->e820_n; i++) {
         map[i].size = sizeof r->e820[0];
         map[i].e = r->e820[i];

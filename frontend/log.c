@@ -1,7 +1,7 @@
 // The human log, the register dump and the statistics.
 //
-// A line is "KIND cpu=N retired=N key=value ...": retired counts the instructions before the event, and names the instant in
-// every run of the same machine.
+// A line is "KIND cpu=N retired=N key=value ...": retired counts the instructions before the event, and names
+// the instant in every run of the same machine.
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -28,8 +28,9 @@ static void put_line(void *opaque, const char *text) { fputs(text, opaque); }
 
 static const char *vector_name(unsigned n)
 {
-    static const char *const name[32] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF",
-                                         "15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
+    static const char *const name[32] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM",
+                                         "#DF", "9",   "#TS", "#NP", "#SS", "#GP", "#PF", "15",
+                                         "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
     return n < 32 && name[n] ? name[n] : "?";
 }
 
@@ -37,8 +38,9 @@ static void log_event(void *opaque, const struct trace_event *e)
 {
     struct log *l = opaque;
     FILE *f = l->out;
-    static const char *const kind[TRACE_KINDS] = {"vmentry", "vmexit", "vmentry-failed", "fault", "interrupt", "io", "msr-unknown",
-                                                  "unimplemented", "shutdown"};
+    static const char *const kind[TRACE_KINDS] = {"vmentry",     "vmexit",        "vmentry-failed",
+                                                  "fault",       "interrupt",     "io",
+                                                  "msr-unknown", "unimplemented", "shutdown"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
     if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
     switch (e->kind) {
@@ -74,7 +76,10 @@ static void log_event(void *opaque, const struct trace_event *e)
         if (e->vector == VEC_PF) fprintf(f, " cr2=%#" PRIx64, e->addr);
         break;
     case TRACE_INTERRUPT: fprintf(f, " vector=%u type=%u", e->vector, e->type); break;
-    case TRACE_IO: fprintf(f, " %s port=%#" PRIx64 " size=%u value=%#" PRIx64, e->write ? "out" : "in", e->addr, e->size, e->value); break;
+    case TRACE_IO:
+        fprintf(f, " %s port=%#" PRIx64 " size=%u value=%#" PRIx64, e->write ? "out" : "in", e->addr, e->size,
+                e->value);
+        break;
     case TRACE_MSR_UNKNOWN: fprintf(f, " %s msr=%#" PRIx64, e->write ? "wrmsr" : "rdmsr", e->addr); break;
     case TRACE_UNIMPLEMENTED: fprintf(f, " name=\"%s\" detail=%#" PRIx64, e->name, e->addr); break;
     case TRACE_SHUTDOWN: fprintf(f, " why=\"%s\"", e->name); break;
@@ -85,10 +90,12 @@ static void log_event(void *opaque, const struct trace_event *e)
 
 bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t n)
 {
+    // clang-format off
     static const struct { u32 item, kinds; } map[] = {
         {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
         {LOG_INTERRUPT, 1 << TRACE_INTERRUPT}, {LOG_IO, 1 << TRACE_IO}, {LOG_MSR, 1 << TRACE_MSR_UNKNOWN},
         {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
+    // clang-format on
     memset(l, 0, sizeof *l);
     l->out = stderr;
     if (o->log_file) { // without -d too: a path that cannot be written is said at once
@@ -120,15 +127,24 @@ bool log_close(struct log *l)
 
 static void cpu_registers(FILE *f, const struct vcpu *v)
 {
-    static const char *const g[16] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"};
+    static const char *const g[16] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+                                      "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"};
     static const char *const s[SEG_COUNT] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"};
     const struct vcpu_state *st = &v->s;
-    for (unsigned i = 0; i < 16; i++) fprintf(f, "%s=%016" PRIx64 "%s", g[i], st->gpr[i], i % 4 == 3 ? "\n" : " ");
-    fprintf(f, "RIP=%016" PRIx64 " RFLAGS=%08" PRIx64 " CPL=%u %s\n", st->rip, cpu_rflags(v), v->d.cpl, st->vmx.guest ? "VMX non-root" : st->vmx.on ? "VMX root" : "");
+    for (unsigned i = 0; i < 16; i++)
+        fprintf(f, "%s=%016" PRIx64 "%s", g[i], st->gpr[i], i % 4 == 3 ? "\n" : " ");
+    fprintf(f, "RIP=%016" PRIx64 " RFLAGS=%08" PRIx64 " CPL=%u %s\n", st->rip, cpu_rflags(v), v->d.cpl,
+            st->vmx.guest ? "VMX non-root"
+            : st->vmx.on  ? "VMX root"
+                          : "");
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        fprintf(f, "%-4s=%04x base=%016" PRIx64 " limit=%08x ar=%05x\n", s[i], st->seg[i].sel, st->seg[i].base, st->seg[i].limit, st->seg[i].ar);
-    fprintf(f, "GDT=%016" PRIx64 " limit=%04x IDT=%016" PRIx64 " limit=%04x\n", st->gdtr.base, st->gdtr.limit, st->idtr.base, st->idtr.limit);
-    fprintf(f, "CR0=%08" PRIx64 " CR2=%016" PRIx64 " CR3=%016" PRIx64 " CR4=%08" PRIx64 " EFER=%04" PRIx64 "\n", st->cr0, st->cr2, st->cr3, st->cr4, st->msr.efer);
+        fprintf(f, "%-4s=%04x base=%016" PRIx64 " limit=%08x ar=%05x\n", s[i], st->seg[i].sel,
+                st->seg[i].base, st->seg[i].limit, st->seg[i].ar);
+    fprintf(f, "GDT=%016" PRIx64 " limit=%04x IDT=%016" PRIx64 " limit=%04x\n", st->gdtr.base, st->gdtr.limit,
+            st->idtr.base, st->idtr.limit);
+    fprintf(f,
+            "CR0=%08" PRIx64 " CR2=%016" PRIx64 " CR3=%016" PRIx64 " CR4=%08" PRIx64 " EFER=%04" PRIx64 "\n",
+            st->cr0, st->cr2, st->cr3, st->cr4, st->msr.efer);
 }
 
 void log_registers(FILE *f, const struct machine *m)
@@ -142,18 +158,24 @@ void log_registers(FILE *f, const struct machine *m)
 static void cpu_statistics(FILE *f, const struct vcpu *v, double seconds)
 {
     u64 n = cpu_retired(v), exits = 0;
-    fprintf(f, "instructions %" PRIu64 ", %.1f million a second; virtual time %.3f s\n", n, seconds > 0 ? (double)n / seconds / 1e6 : 0, (double)cpu_vtime(v) / CPU_TSC_HZ);
+    fprintf(f, "instructions %" PRIu64 ", %.1f million a second; virtual time %.3f s\n", n,
+            seconds > 0 ? (double)n / seconds / 1e6 : 0, (double)cpu_vtime(v) / CPU_TSC_HZ);
     const struct engine *g = v->d.engine;
-    fprintf(f, "blocks decoded %" PRIu64 ", dropped %" PRIu64 ", looked up %" PRIu64 "; links made %" PRIu64 "; cache emptied %" PRIu64 " times\n", g->blocks_built,
-            g->blocks_dropped, g->lookups, g->links, g->flushes);
+    fprintf(f,
+            "blocks decoded %" PRIu64 ", dropped %" PRIu64 ", looked up %" PRIu64 "; links made %" PRIu64
+            "; cache emptied %" PRIu64 " times\n",
+            g->blocks_built, g->blocks_dropped, g->lookups, g->links, g->flushes);
     if (v->vmx) {
         for (unsigned i = 0; i < EXIT_REASON_COUNT; i++) exits += v->vmx->exits[i];
-        fprintf(f, "VM entries %" PRIu64 ", entry failures %" PRIu64 ", VM exits %" PRIu64 "\n", v->vmx->entries, v->vmx->entry_failures, exits);
+        fprintf(f, "VM entries %" PRIu64 ", entry failures %" PRIu64 ", VM exits %" PRIu64 "\n",
+                v->vmx->entries, v->vmx->entry_failures, exits);
         for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
-            if (v->vmx->exits[i]) fprintf(f, "  %-28s %" PRIu64 "\n", vmx_exit_reason_name(i), v->vmx->exits[i]);
+            if (v->vmx->exits[i])
+                fprintf(f, "  %-28s %" PRIu64 "\n", vmx_exit_reason_name(i), v->vmx->exits[i]);
     }
     for (unsigned i = 0; i < v->unimplemented_n; i++)
-        fprintf(f, "unimplemented: %s, %" PRIu64 " times, last %#" PRIx64 "\n", v->unimplemented[i].name, v->unimplemented[i].count, v->unimplemented[i].detail);
+        fprintf(f, "unimplemented: %s, %" PRIu64 " times, last %#" PRIx64 "\n", v->unimplemented[i].name,
+                v->unimplemented[i].count, v->unimplemented[i].detail);
 }
 
 void log_statistics(FILE *f, const struct machine *m, double seconds)

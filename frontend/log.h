@@ -14,7 +14,8 @@ struct log {
     u64 lines;
     struct trace trace;
 };
-// Listens to what o->log_mask names, on every processor. False, with a line in `why`, if the file cannot be written.
+// Listens to what o->log_mask names, on every processor. False, with a line in `why`, if the file cannot be
+// written.
 bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t why_size);
 bool log_close(struct log *l); // false if lines were lost (a full disk)
 // Of every processor, each under a line "cpu=N" where there are several.

@@ -27,12 +27,14 @@ struct session {
     u64 before; // instructions retired before the last reset, which counts from 0 again
     u64 owed;   // idle time that the guest has had and the host not yet, in ticks: less than a millisecond
     struct {
-        u64 n, shown;      // all, and those told in full
-        u64 pc;            // of the one told last, linear
+        u64 n, shown; // all, and those told in full
+        u64 pc;       // of the one told last, linear
         const char *cause;
     } shutdown;
     int signal; // of the host, that ended the run
-    struct { u64 retired, units; } slow; // the instruction under way, and when it began: for --stop-after
+    struct {
+        u64 retired, units;
+    } slow; // the instruction under way, and when it began: for --stop-after
 };
 
 static struct session *current; // one a process: this is the program, not the library
@@ -63,7 +65,8 @@ static bool stack_suffices(char *why, size_t n)
     struct rlimit r;
     const rlim_t needed = 128 << 10;
     if (getrlimit(RLIMIT_STACK, &r) != 0 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur >= needed) return true;
-    snprintf(why, n, "the host allows a stack of %u KiB (ulimit -s), and %u are needed", (unsigned)(r.rlim_cur >> 10), (unsigned)(needed >> 10));
+    snprintf(why, n, "the host allows a stack of %u KiB (ulimit -s), and %u are needed",
+             (unsigned)(r.rlim_cur >> 10), (unsigned)(needed >> 10));
     return false;
 }
 
@@ -77,7 +80,8 @@ static double host_seconds(void)
 // The serial line that standard input belongs to.
 static unsigned input_line(const struct session *s) { return s->o.serial[1] == SERIAL_STDIO ? 1 : 0; }
 
-// Bytes from standard input go to their serial line. Waits up to `ms` milliseconds for them. Returns whether some came.
+// Bytes from standard input go to their serial line. Waits up to `ms` milliseconds for them. Returns whether
+// some came.
 static bool take_input(struct session *s, int ms)
 {
     struct terminal *t = &s->terminal;
@@ -96,8 +100,9 @@ static bool take_input(struct session *s, int ms)
     return all != 0;
 }
 
-// Idle: while input may still come - somebody is at the keyboard, or holds the other end of a pipe -, virtual time passes no
-// faster than the host's, which is waited for. Else nobody is there to wait for, and idle time is skipped.
+// Idle: while input may still come - somebody is at the keyboard, or holds the other end of a pipe -, virtual
+// time passes no faster than the host's, which is waited for. Else nobody is there to wait for, and idle time
+// is skipped.
 static u64 idle(void *opaque, u64 ticks)
 {
     struct session *s = opaque;
@@ -111,7 +116,8 @@ static u64 idle(void *opaque, u64 ticks)
     }
     double before = host_seconds();
     take_input(s, (int)((want < longest ? want : longest) / per_ms));
-    u64 passed = (u64)((host_seconds() - before) * (double)CPU_TSC_HZ), debt = s->owed < passed ? s->owed : passed;
+    u64 passed = (u64)((host_seconds() - before) * (double)CPU_TSC_HZ),
+        debt = s->owed < passed ? s->owed : passed;
     s->owed -= debt;
     passed -= debt;
     return passed < ticks ? passed : ticks;
@@ -121,8 +127,10 @@ static bool load(struct session *s, char *why, size_t n)
 {
     struct machine *m = s->m;
     machine_reset(m);
+    // clang-format off
     struct load_request r = {.phys = &m->phys, .cpu = m->cpu[0], .files = &s->files, .initrd = s->o.initrd, .append = s->o.append,
                              .acpi = m->acpi, .e820_n = m->e820_n, .why = why, .why_size = n};
+    // clang-format on
     memcpy(r.e820, m->e820, sizeof r.e820);
     const char *kind = load_kernel(&r);
     if (kind && s->o.stats) fprintf(stderr, "matryoshka: %s: %s\n", s->o.kernel, kind);
@@ -144,9 +152,13 @@ static void print_hash(struct session *s)
     fprintf(stderr, "hash retired=%" PRIu64 " %016" PRIx64 "\n", retired(s), h);
 }
 
-static void put_part(void *opaque, const char *name, u64 hash) { fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash); }
+static void put_part(void *opaque, const char *name, u64 hash)
+{
+    fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash);
+}
 
-// A kernel that faults on its way up does so again after every reset: the first one is told in full, the same one again is counted.
+// A kernel that faults on its way up does so again after every reset: the first one is told in full, the same
+// one again is counted.
 static void tell_shutdown(struct session *s)
 {
     const struct vcpu *v = s->m->cpu[0];
@@ -155,12 +167,15 @@ static void tell_shutdown(struct session *s)
     bool again = s->shutdown.n++ && pc == s->shutdown.pc && strcmp(cause, s->shutdown.cause) == 0;
     if (!again && s->shutdown.shown < 10) {
         s->shutdown.shown++;
-        fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n", cause, cpu_retired(v));
+        fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n",
+                cause, cpu_retired(v));
         log_registers(stderr, s->m);
     }
     s->shutdown.pc = pc, s->shutdown.cause = cause;
     if (s->shutdown.n == 2)
-        fprintf(stderr, "matryoshka: shutdown again%s; from here on %s are counted, and told at the end (-no-reboot ends at the first)\n",
+        fprintf(stderr,
+                "matryoshka: shutdown again%s; from here on %s are counted, and told at the end (-no-reboot "
+                "ends at the first)\n",
                 again ? ", at the same place" : "", again ? "these" : "those at the same place");
 }
 
@@ -172,7 +187,10 @@ static bool limit_reached(struct session *s)
     if (now >= limit) return true;
     // A REP is one instruction, however long it takes: it may take as much time as all the others together.
     if (units - s->slow.units <= (limit > 1 << 24 ? limit : 1 << 24)) return false;
-    fprintf(stderr, "matryoshka: --stop-after: one instruction, a REP, has taken the time of %" PRIu64 "; this is within it\n", units - s->slow.units);
+    fprintf(stderr,
+            "matryoshka: --stop-after: one instruction, a REP, has taken the time of %" PRIu64
+            "; this is within it\n",
+            units - s->slow.units);
     return true;
 }
 
@@ -244,7 +262,9 @@ static bool open_line(enum serial_kind kind, const char *path, bool append, stru
 static int open_lines(struct session *s, struct machine_config *c)
 {
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
-        if (!open_line(s->o.serial[i], s->o.serial_file[i], s->o.serial_append[i], &c->serial[i], &s->serial_file[i])) return EXIT_HOST;
+        if (!open_line(s->o.serial[i], s->o.serial_file[i], s->o.serial_append[i], &c->serial[i],
+                       &s->serial_file[i]))
+            return EXIT_HOST;
     for (unsigned i = 0; i < s->o.lines; i++) {
         const struct device_line *d = &s->o.line[i];
         struct chardev *chr = &c->device[d->device].value[d->property].chr;
@@ -261,7 +281,8 @@ static bool close_line(FILE *file, const char *path)
     if (fclose(file) != 0) lost = true;
     if (!lost) return true;
     char why[512];
-    snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end", path);
+    snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end",
+             path);
     complain(why, EXIT_HOST);
     return false;
 }
@@ -269,7 +290,8 @@ static bool close_line(FILE *file, const char *path)
 // -no-shutdown: what would be an end is a standstill, until the user ends it.
 static int stand_still(struct session *s, int status)
 {
-    fprintf(stderr, "matryoshka: the machine stands still (-no-shutdown)%s\n", s->terminal.is_tty ? "; Ctrl-A x ends it" : "");
+    fprintf(stderr, "matryoshka: the machine stands still (-no-shutdown)%s\n",
+            s->terminal.is_tty ? "; Ctrl-A x ends it" : "");
     while (!signals_end && !s->terminal.quit) terminal_poll(&s->terminal, 50);
     s->signal = signals_end;
     return s->signal ? 128 + s->signal : status;
@@ -292,13 +314,15 @@ int main(int argc, char **argv)
         snprintf(why, sizeof why, "cannot write to standard output: %s", strerror(errno));
         return complain(why, EXIT_HOST);
     }
-    if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
+    if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
+        return complain(why, EXIT_BAD_IMAGE);
     struct machine_config c = {0};
     options_configure(&s->o, &c);
     int status = open_lines(s, &c);
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);
-    if (!s->m || !machine_init(s->m, &c, &line)) return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
+    if (!s->m || !machine_init(s->m, &c, &line))
+        return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
     for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
     if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, EXIT_HOST);
     if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
@@ -314,9 +338,11 @@ int main(int argc, char **argv)
     double start = host_seconds();
     status = run(s);
     bool ended = status == EXIT_POWER_OFF || status == EXIT_RESET || status == EXIT_TRIPLE_FAULT;
-    if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT) status = stand_still(s, status);
+    if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
+        status = stand_still(s, status);
     terminal_close(&s->terminal);
-    if (s->shutdown.n > s->shutdown.shown) fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
+    if (s->shutdown.n > s->shutdown.shown)
+        fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
     if (s->o.hash_every || s->o.state) print_hash(s);
     if (s->o.state) {
         log_registers(stderr, s->m);
@@ -324,7 +350,8 @@ int main(int argc, char **argv)
     }
     if (s->o.stats) log_statistics(stderr, s->m, host_seconds() - start);
     if (!log_close(&s->log)) {
-        snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end", s->o.log_file);
+        snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end",
+                 s->o.log_file);
         status = complain(why, EXIT_HOST);
     }
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
@@ -332,7 +359,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < s->o.lines; i++)
         if (!close_line(s->line_file[i], s->o.line[i].file)) status = EXIT_HOST;
     if (s->terminal.lost) {
-        snprintf(why, sizeof why, "what the guest wrote to standard output is not whole: %s", strerror(s->terminal.lost));
+        snprintf(why, sizeof why, "what the guest wrote to standard output is not whole: %s",
+                 strerror(s->terminal.lost));
         status = complain(why, EXIT_HOST);
     }
     if (s->signal) status = 128 + s->signal; // which may be why output is not whole

@@ -1,5 +1,6 @@
-// Walks the command line. QEMU's options mean what they mean there, or are refused with what is not there yet; a few that could
-// not change anything here are taken (options_table.c says which, and why). Anything else is an error that names the nearest option.
+// Walks the command line. QEMU's options mean what they mean there, or are refused with what is not there
+// yet; a few that could not change anything here are taken (options_table.c says which, and why). Anything
+// else is an error that names the nearest option.
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,8 @@ static bool unknown(struct parser *p, const char *word, const char *name)
         if (option_rows[i].group != GROUP_HIDDEN) names[n++] = option_rows[i].name;
     const char *near = options_nearest(name, names, n);
     const char *dashes = near && find_row(near)->ours ? "--" : "-";
-    return options_fail(p, "unknown option %s%s%s%s (--help lists them)", word, near ? "; did you mean " : "", near ? dashes : "", near ? near : "");
+    return options_fail(p, "unknown option %s%s%s%s (--help lists them)", word, near ? "; did you mean " : "",
+                        near ? dashes : "", near ? near : "");
 }
 
 static bool asks_for_help(const char *v) { return strcmp(v, "help") == 0 || strcmp(v, "?") == 0; }
@@ -142,13 +144,15 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_SEED: return text_number(v, &o->seed) || options_fail(p, "-seed %s is no number", v);
     case O_NODEFAULTS: s->nodefaults = true; break;
     case O_SERIAL:
-        if (p->serials == MACHINE_SERIAL) return options_fail(p, "there are two serial ports: -serial was given a third time");
+        if (p->serials == MACHINE_SERIAL)
+            return options_fail(p, "there are two serial ports: -serial was given a third time");
         p->serial[p->serials++] = v;
         break;
     case O_CHARDEV: return options_chardev(p, v);
     case O_DEBUGCON: return options_debugcon(p, v);
     case O_DISPLAY:
-        if (strcmp(v, "none") != 0) return options_fail(p, "-display %s: there is no display yet (none is accepted)", v);
+        if (strcmp(v, "none") != 0)
+            return options_fail(p, "-display %s: there is no display yet (none is accepted)", v);
         break;
     case O_NOGRAPHIC: s->nographic = true; break;
     case O_NO_REBOOT: o->no_reboot = true; break;
@@ -163,7 +167,8 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);
     case O_ENGINE:
         o->loop_engine = strcmp(v, "loop") == 0;
-        if (!o->loop_engine && strcmp(v, "threaded") != 0) return options_fail(p, "--engine %s: it takes threaded or loop", v);
+        if (!o->loop_engine && strcmp(v, "threaded") != 0)
+            return options_fail(p, "--engine %s: it takes threaded or loop", v);
         break;
     case O_DROP_EVERY: return count(p, "--drop-derived-every", v, &o->drop_every);
     case O_HELP: o->tell = TELL_HELP; break;
@@ -214,15 +219,18 @@ static bool memory_is_addressable(struct parser *p)
     const struct options *o = p->o;
     u64 top = o->memory > PHYS_HOLE_FIRST ? PHYS_HOLE_END + (o->memory - PHYS_HOLE_FIRST) : o->memory;
     if (top <= 1ull << o->features.maxphyaddr) return true;
-    return options_fail(p, "-m: %llu MiB of memory reach beyond %u bits of physical address (-cpu phys-bits=)", (unsigned long long)(o->memory >> 20),
-                        o->features.maxphyaddr);
+    return options_fail(p,
+                        "-m: %llu MiB of memory reach beyond %u bits of physical address (-cpu phys-bits=)",
+                        (unsigned long long)(o->memory >> 20), o->features.maxphyaddr);
 }
 
 bool options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size)
 {
+    // clang-format off
     static const struct options defaults = {
         .append = "", .memory = 128ull << 20, .cpus = 1, .stop_after = UINT64_MAX, .rtc_start = 1767225600 /* 2026-01-01T00:00:00 */,
         .seed = 0x4D6174727975ull};
+    // clang-format on
     struct parser parser = {.o = o, .why = why, .why_size = why_size}, *p = &parser;
     struct settings s = {0};
     *o = defaults;
@@ -232,16 +240,19 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
         if (o->tell) return true;
     }
     if (p->accelerator_refused && !p->accelerator_found)
-        return options_fail(p, "accelerator %s: the machine runs in software only (tcg is accepted)", p->accelerator_refused);
+        return options_fail(p, "accelerator %s: the machine runs in software only (tcg is accepted)",
+                            p->accelerator_refused);
     if (s.cpu) {
         const char *line;
         char buf[256];
-        if (!cpu_features_parse(&o->features, s.cpu, buf, sizeof buf, &line)) return options_fail(p, "-cpu %s: %s", s.cpu, line);
+        if (!cpu_features_parse(&o->features, s.cpu, buf, sizeof buf, &line))
+            return options_fail(p, "-cpu %s: %s", s.cpu, line);
     }
     o->features.rng_seed = o->seed;
     if (!memory_is_addressable(p) || !options_usb(p) || !options_lines(p) || !options_ports(p)) return false;
     if (!p->serials && (s.nographic || !s.nodefaults)) o->serial[0] = SERIAL_STDIO;
-    if (!o->kernel) return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
+    if (!o->kernel)
+        return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;
 }
 

@@ -1,7 +1,7 @@
 // The command line: QEMU's names for what is shared with it.
 //
-// options.c walks the words; options_values.c understands the values; options_table.c holds what there is to say about
-// each option, from which options_help.c prints --help, the manual page and the lists.
+// options.c walks the words; options_values.c understands the values; options_table.c holds what there is to
+// say about each option, from which options_help.c prints --help, the manual page and the lists.
 #ifndef FRONTEND_OPTIONS_H
 #define FRONTEND_OPTIONS_H
 
@@ -10,30 +10,33 @@
 #include "cpu/system/cpuid.h"
 #include "devices/machine.h"
 
-// Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are even or listed.
+// Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are
+// even or listed.
 enum exit_status {
     EXIT_POWER_OFF = 0,
-    EXIT_USAGE = 2,         // an option that does not exist or cannot be
-    EXIT_BAD_IMAGE = 4,     // a file that is missing, cut off, or no kernel
-    EXIT_HOST = 6,          // the host refused (memory, a file to write)
-    EXIT_TRIPLE_FAULT = 8,  // shutdown with -no-reboot
-    EXIT_LIMIT = 10,        // --stop-after reached
-    EXIT_DEAD = 12,         // halted with nothing that could ever wake it
-    EXIT_RESET = 14,        // the guest asked for a reset and -no-reboot was given
-    EXIT_BUG = 70,          // a bug in Matryoshka
+    EXIT_USAGE = 2,        // an option that does not exist or cannot be
+    EXIT_BAD_IMAGE = 4,    // a file that is missing, cut off, or no kernel
+    EXIT_HOST = 6,         // the host refused (memory, a file to write)
+    EXIT_TRIPLE_FAULT = 8, // shutdown with -no-reboot
+    EXIT_LIMIT = 10,       // --stop-after reached
+    EXIT_DEAD = 12,        // halted with nothing that could ever wake it
+    EXIT_RESET = 14,       // the guest asked for a reset and -no-reboot was given
+    EXIT_BUG = 70,         // a bug in Matryoshka
 };
 
 enum serial_kind { SERIAL_NONE, SERIAL_STDIO, SERIAL_FILE };
-struct device_line { // where the bytes of an added device go
+struct device_line {     // where the bytes of an added device go
     u8 device, property; // in options.device
     enum serial_kind kind;
     const char *file;
     bool append;
 };
+// clang-format off
 enum options_tell { // what is printed instead of a run
     TELL_NOTHING, TELL_HELP, TELL_VERSION, TELL_MANUAL, TELL_DEVICES, TELL_DEVICE, TELL_CPUS, TELL_MACHINES, TELL_ACCELERATORS,
     TELL_LOG_ITEMS, TELL_CHARDEVS, TELL_SERIALS, TELL_DISPLAYS,
 };
+// clang-format on
 struct options {
     enum options_tell tell;
     const struct device_row *tell_of; // TELL_DEVICE
@@ -50,25 +53,29 @@ struct options {
     struct device_line line[MACHINE_DEVICES_MAX];
     unsigned lines;
     const char *pid_file;
-    u32 log_mask;         // bits of enum log_item
+    u32 log_mask; // bits of enum log_item
     const char *log_file;
-    u64 stop_after;       // instructions; UINT64_MAX: no limit
-    u64 hash_every;       // instructions; 0: never
-    u64 drop_every;       // drop all derived state about that often; 0: never
-    s64 rtc_start;        // seconds since 1970
+    u64 stop_after; // instructions; UINT64_MAX: no limit
+    u64 hash_every; // instructions; 0: never
+    u64 drop_every; // drop all derived state about that often; 0: never
+    s64 rtc_start;  // seconds since 1970
     u64 seed;
-    char text[16384];     // of values that had to be copied
+    char text[16384]; // of values that had to be copied
     unsigned text_used;
 };
+// clang-format off
 enum log_item { LOG_VMX = 1, LOG_FAULT = 2, LOG_INTERRUPT = 4, LOG_IO = 8, LOG_UNIMPLEMENTED = 16, LOG_MSR = 32 };
+// clang-format on
 
-// Fills *o. On an error returns false: one line is in `why`. Where o->tell is set, the rest is not to be used.
+// Fills *o. On an error returns false: one line is in `why`. Where o->tell is set, the rest is not to be
+// used.
 bool options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size);
 // Prints what o->tell asks for. False if it could not be written.
 bool options_print(const struct options *o, FILE *out);
 // The machine that they ask for, but for where its bytes go.
 void options_configure(const struct options *o, struct machine_config *c);
-// The candidate that `word` is a misspelling of, or NULL: one letter in three may be wrong, and words of two letters have none.
+// The candidate that `word` is a misspelling of, or NULL: one letter in three may be wrong, and words of two
+// letters have none.
 const char *options_nearest(const char *word, const char *const *candidates, unsigned n);
 
 #endif

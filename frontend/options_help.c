@@ -1,4 +1,5 @@
-// Prints what there is to say about the options: --help, the lists, and the manual page (man(7)), all from options_table.c.
+// Prints what there is to say about the options: --help, the lists, and the manual page (man(7)), all from
+// options_table.c.
 #include <string.h>
 
 #include "frontend/options_table.h"
@@ -35,8 +36,10 @@ static void entry(FILE *out, const char *left, const char *text, unsigned width)
 // Its spellings and its value.
 static void option_text(char *text, size_t n, const struct option_row *r)
 {
-    const struct option_row *more = r + 1 < option_rows + option_rows_n && r[1].id == r->id && !r[1].help ? r + 1 : NULL;
-    snprintf(text, n, "%s%s%s%s%s%s", r->ours ? "--" : "-", r->name, more ? ", -" : "", more ? more->name : "", r->arg ? " " : "", r->arg ? r->arg : "");
+    const struct option_row *more =
+        r + 1 < option_rows + option_rows_n && r[1].id == r->id && !r[1].help ? r + 1 : NULL;
+    snprintf(text, n, "%s%s%s%s%s%s", r->ours ? "--" : "-", r->name, more ? ", -" : "",
+             more ? more->name : "", r->arg ? " " : "", r->arg ? r->arg : "");
 }
 
 // The names of those options of QEMU, as a list.
@@ -48,7 +51,8 @@ static void absent_names(FILE *out, bool accepted, const char *dash, void (*put)
         const struct absent_row *r = &absent_rows[i];
         if ((r->accept && r->accept[0] == '*') != accepted) continue;
         for (const char *at = r->names; *at; at += strcspn(at, " ") + (at[strcspn(at, " ")] == ' '))
-            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s%.*s", n ? ", " : "", dash, (int)strcspn(at, " "), at);
+            n += (size_t)snprintf(list + n, sizeof list - n, "%s%s%.*s", n ? ", " : "", dash,
+                                  (int)strcspn(at, " "), at);
     }
     put(out, list);
 }
@@ -61,7 +65,8 @@ static void put_wrapped(FILE *out, const char *text)
 static void print_help(FILE *out)
 {
     fputs("usage: matryoshka -kernel FILE [options]\n\n"
-          "A software x86-64 machine whose processor has Intel VT-x.\n", out);
+          "A software x86-64 machine whose processor has Intel VT-x.\n",
+          out);
     for (unsigned g = 0; g < GROUP_HIDDEN; g++) {
         fprintf(out, "\n%s:\n", option_groups[g]);
         for (unsigned i = 0; i < option_rows_n; i++) {
@@ -72,7 +77,9 @@ static void print_help(FILE *out)
             entry(out, left, r->help, LEFT);
         }
     }
-    fputs("\nQEMU's options mean what they mean there. Taken without effect, for they could not change anything:\n", out);
+    fputs("\nQEMU's options mean what they mean there. Taken without effect, for they could not change "
+          "anything:\n",
+          out);
     absent_names(out, true, "-", put_wrapped);
     fputs("Not there yet, and refused (where one can ask for none, that is taken):\n", out);
     absent_names(out, false, "-", put_wrapped);
@@ -82,7 +89,8 @@ static void print_help(FILE *out)
     for (unsigned i = 0; i < status_rows_n; i++) entry(out, status_rows[i].name, status_rows[i].help, 9);
     fputs("\nexamples:\n"
           "  matryoshka -kernel hypervisor.elf -m 256 -no-reboot -d vmx -D events.log --stats\n"
-          "  matryoshka -kernel vmlinuz -initrd initrd.img -append console=ttyS0 -m 1G -nographic\n", out);
+          "  matryoshka -kernel vmlinuz -initrd initrd.img -append console=ttyS0 -m 1G -nographic\n",
+          out);
 }
 
 // ---- lists ----
@@ -93,8 +101,11 @@ static void print_cpus(FILE *out)
     size_t n = 0;
     fputs("Models (all give the one processor that is there):\n", out);
     for (unsigned i = 0; cpu_model_name(i); i++) fprintf(out, "  %s\n", cpu_model_name(i));
-    fputs("\nFeatures, all on but hypervisor; -cpu max,-FEATURE or FEATURE=off takes one away, +FEATURE or FEATURE=on adds it:\n", out);
-    for (unsigned i = 0; cpu_feature_name(i); i++) n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", i ? " " : "", cpu_feature_name(i));
+    fputs("\nFeatures, all on but hypervisor; -cpu max,-FEATURE or FEATURE=off takes one away, +FEATURE or "
+          "FEATURE=on adds it:\n",
+          out);
+    for (unsigned i = 0; cpu_feature_name(i); i++)
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", i ? " " : "", cpu_feature_name(i));
     put_wrapped(out, line);
     fputs("\nOther properties:\n  phys-bits=N  width of physical addresses, 32 to 52 (default 40)\n", out);
 }
@@ -104,11 +115,15 @@ static void print_machines(FILE *out)
     fputs("Machines:\n"
           "  pc                a PC with i440FX and PIIX3, as QEMU's (pc-i440fx-VERSION is the same)\n"
           "\nProperties:\n"
-          "  accel             NAME, as -accel\n", out);
+          "  accel             NAME, as -accel\n",
+          out);
     for (unsigned i = 0; i < machine_rows_n; i++) {
         const struct machine_row *r = &machine_rows[i];
         char text[128];
-        snprintf(text, sizeof text, "%s%s", r->accept[0] == '*' ? "taken without effect" : r->accept, r->property == MACHINE_NO_EFFECT ? "" : r->property == MACHINE_USB ? " (default off)" : " (default on)");
+        snprintf(text, sizeof text, "%s%s", r->accept[0] == '*' ? "taken without effect" : r->accept,
+                 r->property == MACHINE_NO_EFFECT ? ""
+                 : r->property == MACHINE_USB     ? " (default off)"
+                                                  : " (default on)");
         entry(out, r->name, text, 20);
     }
 }
@@ -123,11 +138,13 @@ static void print_devices(FILE *out)
 {
     for (unsigned i = 0; i < device_rows_n; i++) {
         const struct device_row *r = device_rows[i];
-        if (!r->option) fprintf(out, "name \"%s\", bus %s, desc \"%s\"\n", r->name, device_buses[r->bus], r->help);
+        if (!r->option)
+            fprintf(out, "name \"%s\", bus %s, desc \"%s\"\n", r->name, device_buses[r->bus], r->help);
     }
 }
 
-static void each_property(FILE *out, const struct device_row *r, void (*put)(FILE *out, const char *name, const char *text))
+static void each_property(FILE *out, const struct device_row *r,
+                          void (*put)(FILE *out, const char *name, const char *text))
 {
     char text[512];
     for (unsigned i = 0; r->property[i].type != PROPERTY_END; i++) {
@@ -153,7 +170,8 @@ static void print_log_items(FILE *out)
 
 // ---- the manual page ----
 
-// Text as man(7) wants it: '-' of options and files is no hyphen, and no line begins with a control character.
+// Text as man(7) wants it: '-' of options and files is no hyphen, and no line begins with a control
+// character.
 static void roff(FILE *out, const char *text)
 {
     for (const char *s = text; *s; s++) {
@@ -189,12 +207,17 @@ static void print_manual(FILE *out)
           ".TH MATRYOSHKA 1 " MATRYOSHKA_DATE " \"Matryoshka " MATRYOSHKA_VERSION "\" \"User Commands\"\n"
           ".SH NAME\nmatryoshka \\- a software x86\\-64 machine with Intel VT\\-x\n"
           ".SH SYNOPSIS\n.B matryoshka\n.B \\-kernel\n.I FILE\n.RI [ options ]\n"
-          ".SH DESCRIPTION\n", out);
-    roff(out, "A software x86-64 machine whose processor has Intel VT-x: real hypervisors boot inside it and run their guests, with no VT-x on the "
-              "host. Every VM entry, VM exit and check can be seen and explained, and the same image with the same input gives the same run, bit for bit.");
+          ".SH DESCRIPTION\n",
+          out);
+    roff(out, "A software x86-64 machine whose processor has Intel VT-x: real hypervisors boot inside it and "
+              "run their guests, with no VT-x on the "
+              "host. Every VM entry, VM exit and check can be seen and explained, and the same image with "
+              "the same input gives the same run, bit for bit.");
     fputs(".PP\n", out);
-    roff(out, "The options are QEMU's where both have them, with one dash or two; those that only Matryoshka has are written with two. A value that "
-              "holds a list has commas between its words; a comma within a word is doubled. Of an option that is given twice the last one counts, but "
+    roff(out, "The options are QEMU's where both have them, with one dash or two; those that only Matryoshka "
+              "has are written with two. A value that "
+              "holds a list has commas between its words; a comma within a word is doubled. Of an option "
+              "that is given twice the last one counts, but "
               "for -serial, -chardev, -device and -d, which add up.");
     fputs(".SH OPTIONS\n", out);
     for (unsigned g = 0; g < GROUP_HIDDEN; g++) {
@@ -243,7 +266,8 @@ static void print_manual(FILE *out)
     fputs(".PP\n.nf\n.RS\n", out);
     roff(out, "matryoshka -kernel vmlinuz -initrd initrd.img -append console=ttyS0 -m 1G -nographic");
     fputs(".RE\n.fi\n"
-          ".SH \"SEE ALSO\"\n.BR qemu\\-system\\-x86_64 (1)\n", out);
+          ".SH \"SEE ALSO\"\n.BR qemu\\-system\\-x86_64 (1)\n",
+          out);
 }
 
 bool options_print(const struct options *o, FILE *out)
@@ -257,7 +281,9 @@ bool options_print(const struct options *o, FILE *out)
     case TELL_DEVICE: print_device(out, o->tell_of); break;
     case TELL_CPUS: print_cpus(out); break;
     case TELL_MACHINES: print_machines(out); break;
-    case TELL_ACCELERATORS: fputs("Accelerators:\n  tcg             taken for the engine that is there\n", out); break;
+    case TELL_ACCELERATORS:
+        fputs("Accelerators:\n  tcg             taken for the engine that is there\n", out);
+        break;
     case TELL_LOG_ITEMS: print_log_items(out); break;
     case TELL_CHARDEVS: print_words(out, "Kinds of lines", chardev_rows, chardev_rows_n); break;
     case TELL_SERIALS: print_words(out, "Lines", serial_rows, serial_rows_n); break;

@@ -19,9 +19,12 @@ struct parser {
     size_t why_size;
     struct chardev_option chardev[CHARDEVS_MAX];
     unsigned chardevs;
-    const char *serial[MACHINE_SERIAL];                 // as given; a line may be named before it is made
+    const char *serial[MACHINE_SERIAL]; // as given; a line may be named before it is made
     unsigned serials;
-    struct { const char *text, *option; } line[MACHINE_DEVICES_MAX]; // of o->line: its name, and the option that has it
+    // of o->line: its name, and the option that has it
+    struct {
+        const char *text, *option;
+    } line[MACHINE_DEVICES_MAX];
     const char *device_id[MACHINE_DEVICES_MAX];
     unsigned device_ids;
     bool debugcon;
@@ -29,8 +32,10 @@ struct parser {
     bool accelerator_found;
 };
 
-bool options_fail(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3))); // returns false
-const char *options_keep(struct parser *p, const char *text); // a copy that lives as long as p->o; NULL with a reason: no room
+// returns false
+bool options_fail(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// a copy that lives as long as p->o; NULL with a reason: no room
+const char *options_keep(struct parser *p, const char *text);
 
 // The values of options. Each returns false with a reason.
 bool options_memory(struct parser *p, const char *text);

@@ -1,8 +1,10 @@
 #include "frontend/options_table.h"
 
 const char *const option_groups[GROUP_HIDDEN] = {
-    "What is started", "The machine", "Lines to the outside", "How it ends", "Watching", "Testing the engine", "Help"};
+    "What is started",    "The machine", "Lines to the outside", "How it ends", "Watching",
+    "Testing the engine", "Help"};
 
+// clang-format off
 const struct option_row option_rows[] = {
     {"kernel", O_KERNEL, GROUP_START, "FILE", "Linux bzImage, multiboot 1 (ELF32, ELF64 or by its address fields), PVH or ELF64 image", false},
     {"initrd", O_INITRD, GROUP_START, "FILE", "initial RAM disk; for multiboot \"FILE WORDS,FILE2 WORDS\", one module each", false},
@@ -54,6 +56,7 @@ const struct option_row option_rows[] = {
     {"enable-kvm", O_ENABLE_KVM, GROUP_HIDDEN, NULL, NULL, false},
     {"global", O_GLOBAL, GROUP_HIDDEN, "DRIVER.PROPERTY=VALUE", NULL, false},
 };
+// clang-format on
 const unsigned option_rows_n = ARRAY_LEN(option_rows);
 
 #define NO_DISKS     "there are no disks yet"
@@ -99,7 +102,9 @@ const struct absent_row absent_rows[] = {
     {"numa", true, NULL, "there is one NUMA node"},
     {"loadvm incoming dump-vmstate", true, NULL, NO_SNAPSHOTS},
     {"only-migratable", false, NULL, NO_SNAPSHOTS},
-    {"icount", true, NULL, "time goes by instructions always, at a rate that is fixed; runs repeat themselves without record and replay"},
+    {"icount", true, NULL,
+     "time goes by instructions always, at a rate that is fixed; runs repeat themselves without record and "
+     "replay"},
     {"fsdev virtfs", true, NULL, NO_SHARES},
     {"mem-path", true, NULL, "memory cannot be given a file yet"},
     {"object", true, NULL, "there are no objects to make"},
@@ -180,7 +185,9 @@ const struct machine_row machine_rows[] = {
 const unsigned machine_rows_n = ARRAY_LEN(machine_rows);
 
 const struct word_row key_rows[] = {
-    {"Ctrl-A x", "ends the machine"}, {"Ctrl-A h", "shows the keys"}, {"Ctrl-A Ctrl-A", "sends Ctrl-A"},
+    {"Ctrl-A x", "ends the machine"},
+    {"Ctrl-A h", "shows the keys"},
+    {"Ctrl-A Ctrl-A", "sends Ctrl-A"},
 };
 const unsigned key_rows_n = ARRAY_LEN(key_rows);
 

@@ -4,6 +4,7 @@
 
 #include "frontend/options.h"
 
+// clang-format off
 enum option_id {
     O_KERNEL, O_INITRD, O_APPEND, O_MEMORY, O_CPU, O_SMP, O_MACHINE, O_ACCEL, O_ENABLE_KVM, O_NO_ACPI, O_NO_HPET, O_USB, O_RTC, O_SEED,
     O_SERIAL, O_CHARDEV, O_DEBUGCON, O_DEVICE, O_DISPLAY, O_NOGRAPHIC, O_NODEFAULTS,
@@ -11,6 +12,7 @@ enum option_id {
     O_LOG, O_LOG_FILE, O_STATS, O_STATE, O_HASH_EVERY, O_ENGINE, O_DROP_EVERY, O_HELP, O_VERSION, O_MANUAL, O_GLOBAL,
 };
 enum option_group { GROUP_START, GROUP_MACHINE, GROUP_LINES, GROUP_END, GROUP_WATCH, GROUP_ENGINE, GROUP_HELP, GROUP_HIDDEN };
+// clang-format on
 extern const char *const option_groups[GROUP_HIDDEN];
 struct option_row {
     const char *name;
@@ -22,8 +24,8 @@ struct option_row {
 extern const struct option_row option_rows[];
 extern const unsigned option_rows_n;
 
-// QEMU's options that are not there: refused with a reason, but for the values (or all, "*") that ask for nothing more than
-// what is there anyway.
+// QEMU's options that are not there: refused with a reason, but for the values (or all, "*") that ask for
+// nothing more than what is there anyway.
 struct absent_row {
     const char *names; // one or more
     bool arg;
@@ -33,8 +35,12 @@ struct absent_row {
 extern const struct absent_row absent_rows[];
 extern const unsigned absent_rows_n;
 
-struct word_row { const char *name, *help; };
+struct word_row {
+    const char *name, *help;
+};
+// clang-format off
 struct log_row { const char *name; u32 bits; const char *help; };
+// clang-format on
 extern const struct log_row log_rows[];
 extern const unsigned log_rows_n;
 extern const struct word_row serial_rows[], chardev_rows[], status_rows[], key_rows[];
@@ -42,7 +48,10 @@ extern const unsigned serial_rows_n, chardev_rows_n, status_rows_n, key_rows_n;
 
 // A property of -machine, the values that can be had, and where it stores (in enum machine_property).
 enum machine_property { MACHINE_NO_EFFECT, MACHINE_ACPI, MACHINE_HPET, MACHINE_USB };
-struct machine_row { const char *name, *accept, *why; u8 property; };
+struct machine_row {
+    const char *name, *accept, *why;
+    u8 property;
+};
 extern const struct machine_row machine_rows[];
 extern const unsigned machine_rows_n;
 

@@ -1,5 +1,5 @@
-// The values of options: sizes, times, lists of properties. Where QEMU has the option, it is QEMU's syntax; what QEMU takes and what
-// cannot be had here is refused with the reason.
+// The values of options: sizes, times, lists of properties. Where QEMU has the option, it is QEMU's syntax;
+// what QEMU takes and what cannot be had here is refused with the reason.
 #include <string.h>
 
 #include "frontend/options_parse.h"
@@ -12,14 +12,16 @@ int options_property(struct parser *p, const char *option, const char **text, st
     out->has_value = false;
     if (!*s) return 0;
     for (; *s && *s != ',' && *s != '='; s++) {
-        if (n + 1 == sizeof out->key) return options_fail(p, "%s: a word is too long: %.20s...", option, *text), -1;
+        if (n + 1 == sizeof out->key)
+            return options_fail(p, "%s: a word is too long: %.20s...", option, *text), -1;
         out->key[n++] = *s;
     }
     out->key[n] = 0;
     if (*s == '=') {
         out->has_value = true;
         for (s++, n = 0; *s && (*s != ',' || s[1] == ','); s++) {
-            if (n + 1 == sizeof out->value) return options_fail(p, "%s: a word is too long: %.20s...", option, *text), -1;
+            if (n + 1 == sizeof out->value)
+                return options_fail(p, "%s: a word is too long: %.20s...", option, *text), -1;
             out->value[n++] = *s;
             s += *s == ',';
         }
@@ -55,7 +57,8 @@ bool options_memory(struct parser *p, const char *text)
         const char *value = bare ? q.key : q.value;
         first = false;
         if (bare || is(q.key, "size")) {
-            if (!text_size(value, 20, &size)) return options_fail(p, "-m %s is no size (512, 512M, 1.5G)", given);
+            if (!text_size(value, 20, &size))
+                return options_fail(p, "-m %s is no size (512, 512M, 1.5G)", given);
             sized = true;
         } else if (is(q.key, "maxmem")) {
             if (!text_size(value, 0, &most)) return options_fail(p, "-m %s: maxmem is no size (4G)", given);
@@ -85,13 +88,18 @@ bool options_smp(struct parser *p, const char *text)
     bool first = true;
     for (int got; (got = options_property(p, "-smp", &text, &q)) != 0;) {
         if (got < 0) return false;
-        const char *key = first && !q.has_value ? "cpus" : q.key, *value = first && !q.has_value ? q.key : q.value;
+        const char *key = first && !q.has_value ? "cpus" : q.key,
+                   *value = first && !q.has_value ? q.key : q.value;
         bool known = false;
         u64 x;
         first = false;
         for (unsigned i = 0; i < ARRAY_LEN(keys); i++) known |= is(key, keys[i]);
-        if (!known) return options_fail(p, "-smp %s: there is no \"%s\" (cpus, maxcpus, sockets, dies, clusters, cores, threads)", given, key);
-        if (!text_number(value, &x) || x == 0) return options_fail(p, "-smp %s: %s is no number of processors", given, key);
+        if (!known)
+            return options_fail(
+                p, "-smp %s: there is no \"%s\" (cpus, maxcpus, sockets, dies, clusters, cores, threads)",
+                given, key);
+        if (!text_number(value, &x) || x == 0)
+            return options_fail(p, "-smp %s: %s is no number of processors", given, key);
         if (x != 1) return options_fail(p, "-smp %s: this version has one processor", given);
     }
     return first ? options_fail(p, "-smp wants a number of processors") : true;
@@ -121,7 +129,8 @@ static bool parse_time(struct parser *p, const char *value)
     int n = plain ? sscanf(value, "%d-%d-%d%nT%d:%d:%d%n", &y, &mo, &d, &day_end, &h, &mi, &s, &end) : 0;
     if (!(n == 3 && day_end == (int)strlen(value)) && !(n == 6 && end == (int)strlen(value)))
         return options_fail(p, "-rtc base=%s: neither seconds nor YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SS", value);
-    if (mo >= 1 && mo <= 12 && (d < 1 || d > (int)days_in(y, mo))) return options_fail(p, "-rtc base=%s: there is no such day", value);
+    if (mo >= 1 && mo <= 12 && (d < 1 || d > (int)days_in(y, mo)))
+        return options_fail(p, "-rtc base=%s: there is no such day", value);
     if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || h < 0 || h > 23 || mi < 0 || mi > 59 || s < 0 || s > 59)
         return options_fail(p, "-rtc base=%s is no time from 1970 to 9999", value);
     y -= mo <= 2; // days of the civil calendar since 1970, in years that begin in March
@@ -139,8 +148,11 @@ bool options_rtc(struct parser *p, const char *text)
         if (got < 0) return false;
         if (is(q.key, "base")) {
             if (!parse_time(p, q.value)) return false;
-        } else if (!(is(q.key, "clock") && in_list("host,rt,vm", q.value)) && !(is(q.key, "driftfix") && in_list("none,slew", q.value)))
-            return options_fail(p, "-rtc takes base=TIME, clock=host, rt or vm, and driftfix=none or slew, not \"%s\"", q.key);
+        } else if (!(is(q.key, "clock") && in_list("host,rt,vm", q.value)) &&
+                   !(is(q.key, "driftfix") && in_list("none,slew", q.value)))
+            return options_fail(
+                p, "-rtc takes base=TIME, clock=host, rt or vm, and driftfix=none or slew, not \"%s\"",
+                q.key);
     }
     return true;
 }
@@ -153,8 +165,12 @@ bool options_log(struct parser *p, const char *text)
         size_t k = strcspn(text, ",");
         bool known = false;
         for (unsigned i = 0; i < log_rows_n; i++)
-            if (strlen(log_rows[i].name) == k && strncmp(text, log_rows[i].name, k) == 0) p->o->log_mask |= log_rows[i].bits, known = true;
-        if (!known) return options_fail(p, "-d knows no item \"%.*s\" (vmx, fault, int, io, msr, unimp, all; -d help lists them)", (int)k, text);
+            if (strlen(log_rows[i].name) == k && strncmp(text, log_rows[i].name, k) == 0)
+                p->o->log_mask |= log_rows[i].bits, known = true;
+        if (!known)
+            return options_fail(
+                p, "-d knows no item \"%.*s\" (vmx, fault, int, io, msr, unimp, all; -d help lists them)",
+                (int)k, text);
         text += k + (text[k] == ',');
     }
     return true;
@@ -171,7 +187,9 @@ bool options_accelerator(struct parser *p, const char *text)
         if (first && (!q.has_value || is(q.key, "accel"))) {
             names = options_keep(p, q.has_value ? q.value : q.key);
             if (!names) return false;
-        } else if (!in_list("thread,split-wx,tb-size,one-insn-per-tb,kernel-irqchip,dirty-ring-size,notify-vmexit", q.key))
+        } else if (!in_list(
+                       "thread,split-wx,tb-size,one-insn-per-tb,kernel-irqchip,dirty-ring-size,notify-vmexit",
+                       q.key))
             return options_fail(p, "-accel has no property %s", q.key);
         first = false;
     }
@@ -194,7 +212,8 @@ bool options_machine(struct parser *p, const char *text)
         if (got < 0) return false;
         if ((first && !q.has_value) || is(q.key, "type")) {
             const char *type = q.has_value ? q.value : q.key;
-            if (!is(type, "pc") && strncmp(type, "pc-i440fx-", 10) != 0) return options_fail(p, "-machine %s: the machine here is pc", type);
+            if (!is(type, "pc") && strncmp(type, "pc-i440fx-", 10) != 0)
+                return options_fail(p, "-machine %s: the machine here is pc", type);
         } else if (is(q.key, "accel")) {
             if (!options_accelerator(p, q.value)) return false;
         } else {
@@ -206,10 +225,13 @@ bool options_machine(struct parser *p, const char *text)
             }
             if (!r) {
                 const char *near = options_nearest(q.key, names, machine_rows_n);
-                return options_fail(p, "-machine: pc has no property %s%s%s (-machine help lists them)", q.key, near ? "; did you mean " : "", near ? near : "");
+                return options_fail(p, "-machine: pc has no property %s%s%s (-machine help lists them)",
+                                    q.key, near ? "; did you mean " : "", near ? near : "");
             }
             const char *value = q.has_value ? q.value : "on";
-            if (!in_list(r->accept, value)) return options_fail(p, "-machine %s=%s: %s", q.key, value, r->why ? r->why : "it takes on or off");
+            if (!in_list(r->accept, value))
+                return options_fail(p, "-machine %s=%s: %s", q.key, value,
+                                    r->why ? r->why : "it takes on or off");
             if (r->property == MACHINE_ACPI) p->o->acpi_off = is(value, "off");
             if (r->property == MACHINE_HPET) p->o->hpet_off = is(value, "off");
             if (r->property == MACHINE_USB) p->o->usb = is(value, "on");
@@ -230,18 +252,23 @@ bool options_action(struct parser *p, const char *text)
         else if (is(q.key, "shutdown") && in_list("poweroff,pause", q.value))
             p->o->no_shutdown = is(q.value, "pause");
         else if (!is(q.key, "panic") && !is(q.key, "watchdog")) // by devices that are not there
-            return options_fail(p, "-action %s=%s: it takes reboot=reset or shutdown, and shutdown=poweroff or pause", q.key, q.value);
+            return options_fail(
+                p, "-action %s=%s: it takes reboot=reset or shutdown, and shutdown=poweroff or pause", q.key,
+                q.value);
     }
     return true;
 }
 
-// "driver.property=value" or "driver=D,property=P,value=V". QEMU warns of drivers that it does not have, and goes on: so
-// properties of devices that are not here change nothing. Those of devices that are here cannot be set in this way.
+// "driver.property=value" or "driver=D,property=P,value=V". QEMU warns of drivers that it does not have, and
+// goes on: so properties of devices that are not here change nothing. Those of devices that are here cannot
+// be set in this way.
 bool options_global(struct parser *p, const char *text)
 {
-    static const char ours[] = "isa-serial,hpet,mc146818rtc,isa-pit,isa-i8259,ioapic,apic,i8042,PIIX3,PIIX4_PM,"
-                               "i440FX,i440FX-pcihost,fw_cfg_io,port92,i8257";
-    static const char harmless[] = "PIIX4_PM.disable_s3=1,PIIX4_PM.disable_s4=1,mc146818rtc.lost_tick_policy=discard,mc146818rtc.lost_tick_policy=slew";
+    static const char ours[] =
+        "isa-serial,hpet,mc146818rtc,isa-pit,isa-i8259,ioapic,apic,i8042,PIIX3,PIIX4_PM,"
+        "i440FX,i440FX-pcihost,fw_cfg_io,port92,i8257";
+    static const char harmless[] = "PIIX4_PM.disable_s3=1,PIIX4_PM.disable_s4=1,mc146818rtc.lost_tick_policy="
+                                   "discard,mc146818rtc.lost_tick_policy=slew";
     const char *given = text;
     struct property q;
     char driver[64] = "";
@@ -251,7 +278,8 @@ bool options_global(struct parser *p, const char *text)
         const char *name = is(q.key, "driver") ? q.value : q.key;
         if (!*driver) snprintf(driver, sizeof driver, "%.*s", (int)strcspn(name, "."), name);
     }
-    if (!*driver || !strpbrk(given, ".,") || !strchr(given, '=')) return options_fail(p, "-global %s: it takes DRIVER.PROPERTY=VALUE", given);
+    if (!*driver || !strpbrk(given, ".,") || !strchr(given, '='))
+        return options_fail(p, "-global %s: it takes DRIVER.PROPERTY=VALUE", given);
     size_t k = strlen(driver);
     if (device_row_find(driver) || in_list(ours, driver) || (k > 11 && is(driver + k - 11, "-x86_64-cpu")))
         return options_fail(p, "-global %s: properties are set with -device and -cpu", given);
@@ -263,7 +291,9 @@ bool options_global(struct parser *p, const char *text)
 static bool an_identifier(const char *s)
 {
     bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z');
-    return letter && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == strlen(s) && strlen(s) < 64;
+    return letter &&
+           strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == strlen(s) &&
+           strlen(s) < 64;
 }
 
 bool options_chardev(struct parser *p, const char *text)
@@ -282,13 +312,17 @@ bool options_chardev(struct parser *p, const char *text)
             if (is(kind, "stdio")) c.kind = SERIAL_STDIO;
             if (is(kind, "file")) c.kind = SERIAL_FILE;
         } else if (is(q.key, "id")) {
-            if (!an_identifier(q.value)) return options_fail(p, "-chardev id=%s: an id is a letter, then letters, digits, '-', '.' and '_'", q.value);
+            if (!an_identifier(q.value))
+                return options_fail(
+                    p, "-chardev id=%s: an id is a letter, then letters, digits, '-', '.' and '_'", q.value);
             if (!(c.id = options_keep(p, q.value))) return false;
         } else if (is(q.key, "path") && c.kind == SERIAL_FILE) {
             if (!(c.path = options_keep(p, q.value))) return false;
-        } else if (is(q.key, "mux") || (is(q.key, "append") && c.kind == SERIAL_FILE) || (is(q.key, "signal") && c.kind == SERIAL_STDIO)) {
+        } else if (is(q.key, "mux") || (is(q.key, "append") && c.kind == SERIAL_FILE) ||
+                   (is(q.key, "signal") && c.kind == SERIAL_STDIO)) {
             bool on;
-            if (!text_switch(q.has_value ? q.value : "on", &on)) return options_fail(p, "-chardev %s=%s: it takes on or off", q.key, q.value);
+            if (!text_switch(q.has_value ? q.value : "on", &on))
+                return options_fail(p, "-chardev %s=%s: it takes on or off", q.key, q.value);
             if (is(q.key, "mux")) c.mux = on;
             if (is(q.key, "append")) c.append = on;
         } else
@@ -297,10 +331,13 @@ bool options_chardev(struct parser *p, const char *text)
     }
     if (!*kind) return options_fail(p, "-chardev wants a kind: stdio, file or null");
     if (!c.id) return options_fail(p, "-chardev %s: it needs an id=NAME", kind);
-    if (c.kind == SERIAL_FILE && (!c.path || !*c.path)) return options_fail(p, "-chardev file,id=%s: it needs a path=FILE", c.id);
+    if (c.kind == SERIAL_FILE && (!c.path || !*c.path))
+        return options_fail(p, "-chardev file,id=%s: it needs a path=FILE", c.id);
     for (unsigned i = 0; i < p->chardevs; i++)
-        if (is(p->chardev[i].id, c.id)) return options_fail(p, "-chardev: there are two with the id %s", c.id);
-    if (p->chardevs == CHARDEVS_MAX) return options_fail(p, "-chardev was given more than %d times", CHARDEVS_MAX);
+        if (is(p->chardev[i].id, c.id))
+            return options_fail(p, "-chardev: there are two with the id %s", c.id);
+    if (p->chardevs == CHARDEVS_MAX)
+        return options_fail(p, "-chardev was given more than %d times", CHARDEVS_MAX);
     p->chardev[p->chardevs++] = c;
     return true;
 }
@@ -315,7 +352,8 @@ static const struct device_row *find_device(struct parser *p, const char *name)
     for (unsigned i = 0; i < device_rows_n && n < ARRAY_LEN(names); i++)
         if (!device_rows[i]->option) names[n++] = device_rows[i]->name;
     const char *near = options_nearest(name, names, n);
-    options_fail(p, "no device is called %s%s%s (-device help lists them)", name, near ? "; did you mean " : "", near ? near : "");
+    options_fail(p, "no device is called %s%s%s (-device help lists them)", name,
+                 near ? "; did you mean " : "", near ? near : "");
     return NULL;
 }
 
@@ -325,14 +363,17 @@ static bool no_such_property(struct parser *p, const struct device_row *row, con
     unsigned n = 1;
     for (const struct device_property *d = row->property; d->type != PROPERTY_END; d++) keys[n++] = d->name;
     const char *near = options_nearest(key, keys, n);
-    return options_fail(p, "-device %s has no property %s%s%s", row->name, key, near ? "; did you mean " : "", near ? near : "");
+    return options_fail(p, "-device %s has no property %s%s%s", row->name, key, near ? "; did you mean " : "",
+                        near ? near : "");
 }
 
 static bool device_id(struct parser *p, const char *id)
 {
     for (unsigned i = 0; i < p->device_ids; i++)
         if (is(p->device_id[i], id)) return options_fail(p, "-device: there are two with the id %s", id);
-    if (!an_identifier(id)) return options_fail(p, "-device id=%s: an id is a letter, then letters, digits, '-', '.' and '_'", id);
+    if (!an_identifier(id))
+        return options_fail(p, "-device id=%s: an id is a letter, then letters, digits, '-', '.' and '_'",
+                            id);
     if (p->device_ids == ARRAY_LEN(p->device_id)) return options_fail(p, "-device was given too often");
     p->device_id[p->device_ids] = options_keep(p, id);
     return p->device_id[p->device_ids++] != NULL;
@@ -343,9 +384,12 @@ static bool add_device(struct parser *p, const char *option, const struct device
     struct options *o = p->o;
     unsigned before = 0;
     for (unsigned i = 0; i < o->devices; i++) before += o->device[i].row == c->row;
-    if (before == c->row->most && before == 1) return options_fail(p, "%s %s was given twice", option, c->row->name);
-    if (before == c->row->most) return options_fail(p, "%s: there cannot be more than %u of %s", option, before, c->row->name);
-    if (o->devices == MACHINE_DEVICES_MAX) return options_fail(p, "%s: there are %d devices already", option, MACHINE_DEVICES_MAX);
+    if (before == c->row->most && before == 1)
+        return options_fail(p, "%s %s was given twice", option, c->row->name);
+    if (before == c->row->most)
+        return options_fail(p, "%s: there cannot be more than %u of %s", option, before, c->row->name);
+    if (o->devices == MACHINE_DEVICES_MAX)
+        return options_fail(p, "%s: there are %d devices already", option, MACHINE_DEVICES_MAX);
     o->device[o->devices++] = *c;
     return true;
 }
@@ -368,14 +412,17 @@ static bool set_property(struct parser *p, struct device_config *c, const struct
     if (property < 0) return no_such_property(p, c->row, q->key);
     enum property_type type = c->row->property[property].type;
     const char *value = type == PROPERTY_BOOL && !q->has_value ? "on" : q->value;
-    if ((type == PROPERTY_STRING || type == PROPERTY_CHARDEV) && !(value = options_keep(p, value))) return false;
+    if ((type == PROPERTY_STRING || type == PROPERTY_CHARDEV) && !(value = options_keep(p, value)))
+        return false;
     if (device_config_set(c, (unsigned)property, value, why, sizeof why)) return true;
     return options_fail(p, "-device %s: %s", c->row->name, why);
 }
 
 // What a property wants, in a word, for what is missing.
-static const char *const value_words[] = {[PROPERTY_BOOL] = "on|off", [PROPERTY_U8] = "N", [PROPERTY_U16] = "N", [PROPERTY_U32] = "N", [PROPERTY_U64] = "N",
-                                          [PROPERTY_SIZE] = "SIZE", [PROPERTY_PORT] = "PORT", [PROPERTY_STRING] = "TEXT", [PROPERTY_CHARDEV] = "ID"};
+static const char *const value_words[] = {
+    [PROPERTY_BOOL] = "on|off", [PROPERTY_U8] = "N",        [PROPERTY_U16] = "N",
+    [PROPERTY_U32] = "N",       [PROPERTY_U64] = "N",       [PROPERTY_SIZE] = "SIZE",
+    [PROPERTY_PORT] = "PORT",   [PROPERTY_STRING] = "TEXT", [PROPERTY_CHARDEV] = "ID"};
 
 bool options_device(struct parser *p, const char *text)
 {
@@ -397,10 +444,13 @@ bool options_device(struct parser *p, const char *text)
     if (!c.row) return options_fail(p, "-device wants a name (-device help lists them)");
     const struct device_property *missing = device_config_missing(&c);
     if (missing)
-        return options_fail(p, "-device %s needs %s=%s: %s", c.row->name, missing->name, value_words[missing->type], missing->help);
+        return options_fail(p, "-device %s needs %s=%s: %s", c.row->name, missing->name,
+                            value_words[missing->type], missing->help);
     if (!add_device(p, "-device", &c)) return false;
     for (unsigned i = 0; c.row->property[i].type != PROPERTY_END; i++)
-        if (c.row->property[i].type == PROPERTY_CHARDEV && c.value[i].text && !add_line(p, "-device", i, c.value[i].text)) return false;
+        if (c.row->property[i].type == PROPERTY_CHARDEV && c.value[i].text &&
+            !add_line(p, "-device", i, c.value[i].text))
+            return false;
     return true;
 }
 
@@ -410,7 +460,8 @@ bool options_debugcon(struct parser *p, const char *text)
     if (p->debugcon) return options_fail(p, "-debugcon was given twice");
     p->debugcon = true;
     device_config_begin(&c, &debug_console_row);
-    return add_device(p, "-debugcon", &c) && add_line(p, "-debugcon", (unsigned)device_row_property(c.row, "chardev"), text);
+    return add_device(p, "-debugcon", &c) &&
+           add_line(p, "-debugcon", (unsigned)device_row_property(c.row, "chardev"), text);
 }
 
 bool options_usb(struct parser *p)
@@ -434,8 +485,11 @@ static bool chardev_line(struct parser *p, const char *option, const char *id, s
     for (unsigned i = 0; i < p->chardevs; i++) {
         struct chardev_option *c = &p->chardev[i];
         if (!is(c->id, id)) continue;
-        if (c->used && !c->mux) return options_fail(p, "%s: the chardev %s is used already (mux=on shares one)", option, id);
-        if (c->used && c->kind == SERIAL_FILE) return options_fail(p, "%s: the chardev %s is used already, and a file is not shared", option, id);
+        if (c->used && !c->mux)
+            return options_fail(p, "%s: the chardev %s is used already (mux=on shares one)", option, id);
+        if (c->used && c->kind == SERIAL_FILE)
+            return options_fail(p, "%s: the chardev %s is used already, and a file is not shared", option,
+                                id);
         c->used = true;
         *l = (struct line){c->kind, c->path, c->append};
         return true;
@@ -461,7 +515,9 @@ static bool line(struct parser *p, const char *option, const char *text, struct 
 bool options_lines(struct parser *p)
 {
     struct options *o = p->o;
-    struct { const char *path, *what; } file[MACHINE_SERIAL + ARRAY_LEN(o->line) + 2];
+    struct {
+        const char *path, *what;
+    } file[MACHINE_SERIAL + ARRAY_LEN(o->line) + 2];
     unsigned files = 0;
     struct line l;
     for (unsigned i = 0; i < p->serials; i++) {
@@ -472,13 +528,16 @@ bool options_lines(struct parser *p)
         if (l.path) file[files].path = l.path, file[files++].what = "-serial";
     }
     // Input can go to one only.
-    if (o->serial[0] == SERIAL_STDIO && o->serial[1] == SERIAL_STDIO) return options_fail(p, "-serial stdio was given twice");
+    if (o->serial[0] == SERIAL_STDIO && o->serial[1] == SERIAL_STDIO)
+        return options_fail(p, "-serial stdio was given twice");
     for (unsigned i = 0; i < o->lines; i++) {
         struct device_line *d = &o->line[i];
         const char *option = p->line[i].option, *name = o->device[d->device].row->name;
         char of[80];
         snprintf(of, sizeof of, "%s %s", option, name);
-        if (is(option, "-device") ? !chardev_line(p, of, p->line[i].text, &l) : !line(p, option, p->line[i].text, &l)) return false;
+        if (is(option, "-device") ? !chardev_line(p, of, p->line[i].text, &l)
+                                  : !line(p, option, p->line[i].text, &l))
+            return false;
         d->kind = l.kind;
         d->file = l.path;
         d->append = l.append;
@@ -489,8 +548,12 @@ bool options_lines(struct parser *p)
     for (unsigned i = 0; i < files; i++) // each would write over the other's output
         for (unsigned k = i + 1; k < files; k++)
             if (is(file[i].path, file[k].path) && strncmp(file[i].path, "/dev/", 5) != 0)
-                return options_fail(p, "%s and %s have the same file %s", file[i].what, file[k].what, file[i].path);
+                return options_fail(p, "%s and %s have the same file %s", file[i].what, file[k].what,
+                                    file[i].path);
     return true;
 }
 
-bool options_ports(struct parser *p) { return device_config_ports(p->o->device, p->o->devices, p->why, p->why_size); }
+bool options_ports(struct parser *p)
+{
+    return device_config_ports(p->o->device, p->o->devices, p->why, p->why_size);
+}

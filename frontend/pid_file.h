@@ -1,5 +1,5 @@
-// The file of -pidfile: the process's number and a newline. It stays locked while the machine runs, so that a second machine cannot
-// take it, and goes when the process ends by itself.
+// The file of -pidfile: the process's number and a newline. It stays locked while the machine runs, so that a
+// second machine cannot take it, and goes when the process ends by itself.
 #ifndef FRONTEND_PID_FILE_H
 #define FRONTEND_PID_FILE_H
 

@@ -13,7 +13,8 @@
 
 volatile sig_atomic_t signals_end;
 static volatile sig_atomic_t ends_asked;
-#define TICK SIGRTMAX // the timer's: real-time signals queue, so one that somebody sends is not lost behind it
+#define TICK \
+    SIGRTMAX // the timer's: real-time signals queue, so one that somebody sends is not lost behind it
 static timer_t timer;
 static bool timer_made;
 static struct machine *volatile machine;
@@ -55,21 +56,25 @@ void signals_bugs(void)
 static void start_timer(void)
 {
     const struct timespec period = {.tv_nsec = 50000000};
-    if (timer_made) timer_settime(timer, 0, &(struct itimerspec){.it_value = period, .it_interval = period}, NULL);
+    if (timer_made)
+        timer_settime(timer, 0, &(struct itimerspec){.it_value = period, .it_interval = period}, NULL);
 }
 
 static void on_end(int n, siginfo_t *info, void *context);
 
-// What was ignored when we were started stays so (nohup, a shell's background); but a closed pipe is an end, whoever ignores it.
-static void catch(int n, int flags)
+// What was ignored when we were started stays so (nohup, a shell's background); but a closed pipe is an end,
+// whoever ignores it.
+static void catch (int n, int flags)
 {
     struct sigaction was, a = {.sa_sigaction = on_end, .sa_flags = SA_ONSTACK | SA_SIGINFO | flags};
     sigemptyset(&a.sa_mask);
-    if (sigaction(n, NULL, &was) == 0 && (was.sa_handler != SIG_IGN || n == SIGPIPE || n == TICK)) sigaction(n, &a, NULL);
+    if (sigaction(n, NULL, &was) == 0 && (was.sa_handler != SIG_IGN || n == SIGPIPE || n == TICK))
+        sigaction(n, &a, NULL);
 }
 
-// What runs is stopped at its next boundary. What sleeps in a system call wakes for the signal; if that came just before, for the
-// timer's: nothing may keep a process that was asked to end. Who insists gets it at once.
+// What runs is stopped at its next boundary. What sleeps in a system call wakes for the signal; if that came
+// just before, for the timer's: nothing may keep a process that was asked to end. Who insists gets it at
+// once.
 static void on_end(int n, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -80,7 +85,7 @@ static void on_end(int n, siginfo_t *info, void *context)
         }
         if (!signals_end) {
             signals_end = n;
-            catch(TICK, 0); // from now on it interrupts
+            catch (TICK, 0); // from now on it interrupts
             start_timer();
         }
     }
@@ -113,12 +118,12 @@ static void on_continue(int n)
 
 void signals_catch(struct machine *m, struct terminal *t)
 {
-    static const int others[] = {SIGHUP, SIGINT, SIGQUIT, SIGTRAP, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGSTKFLT, SIGXCPU, SIGVTALRM,
-                                 SIGPROF, SIGIO, SIGPWR, SIGSYS};
+    static const int others[] = {SIGHUP,  SIGINT,    SIGQUIT, SIGTRAP,   SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM,
+                                 SIGTERM, SIGSTKFLT, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO,   SIGPWR,  SIGSYS};
     machine = m;
     terminal = t;
-    for (unsigned i = 0; i < ARRAY_LEN(others); i++) catch(others[i], 0);
-    for (int n = SIGRTMIN; n <= SIGRTMAX; n++) catch(n, n == TICK ? SA_RESTART : 0);
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++) catch (others[i], 0);
+    for (int n = SIGRTMIN; n <= SIGRTMAX; n++) catch (n, n == TICK ? SA_RESTART : 0);
     signal(SIGXFSZ, SIG_IGN); // a file as long as it may be is one that cannot be written: EFBIG
     struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_ONSTACK | SA_RESTART};
     struct sigaction go_on = {.sa_handler = on_continue, .sa_flags = SA_ONSTACK | SA_RESTART};

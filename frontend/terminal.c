@@ -47,7 +47,10 @@ void terminal_resume(struct terminal *t)
     if (t->raw && (foreground < 0 || foreground == getpgrp())) tcsetattr(0, TCSANOW, &t->set);
 }
 
-static void say(struct terminal *t, const char *text) { terminal_write(t, (const u8 *)text, (u32)strlen(text)); }
+static void say(struct terminal *t, const char *text)
+{
+    terminal_write(t, (const u8 *)text, (u32)strlen(text));
+}
 
 // What is typed at a guest that reads nothing is dropped in the end, as on any line; the escape keys are not.
 static void keep(struct terminal *t, u8 byte)
@@ -68,13 +71,18 @@ static void typed(struct terminal *t, u8 byte)
     switch (byte) {
     case 'x': t->quit = true; break;
     case 'h':
-    case '?': say(t, "\r\nCtrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this.\r\n"); break;
+    case '?':
+        say(t, "\r\nCtrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this.\r\n");
+        break;
     case 1: keep(t, 1); break;
     default: break;
     }
 }
 
-static bool takes_more(const struct terminal *t) { return !t->eof && (t->is_tty || t->held_n < TERMINAL_HELD); }
+static bool takes_more(const struct terminal *t)
+{
+    return !t->eof && (t->is_tty || t->held_n < TERMINAL_HELD);
+}
 
 // There are bytes, or the end.
 static void read_more(struct terminal *t)
@@ -119,7 +127,8 @@ void terminal_write(struct terminal *t, const u8 *bytes, u32 n)
         bool ends = *t->ended || t->quit;
         // A write may sleep; who is at the keyboard is listened to meanwhile.
         if (ends || t->is_tty) {
-            struct pollfd p[2] = {{.fd = 1, .events = POLLOUT}, {.fd = t->is_tty && takes_more(t) ? 0 : -1, .events = POLLIN}};
+            struct pollfd p[2] = {{.fd = 1, .events = POLLOUT},
+                                  {.fd = t->is_tty && takes_more(t) ? 0 : -1, .events = POLLIN}};
             if (poll(p, 2, ends ? 0 : LOOK_AGAIN) < 0) p[0].revents = p[1].revents = 0;
             if (p[1].revents) read_more(t);
             if (!p[0].revents) {

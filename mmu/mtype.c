@@ -65,9 +65,12 @@ enum mtype mtype_of_mtrrs(const struct mtype_mtrrs *m, paddr a, unsigned maxphya
         enum mtype here = (enum mtype)(m->base[i] & 0xFF);
 
         if (!(m->mask[i] & BIT(11)) || (a & mask) != (m->base[i] & mask)) continue;
-        if (!found || type == here) type = here;
-        else if ((type == MTYPE_WT && here == MTYPE_WB) || (type == MTYPE_WB && here == MTYPE_WT)) type = MTYPE_WT;
-        else type = MTYPE_UC; // UC wins; other overlaps are undefined, and UC is the careful answer
+        if (!found || type == here)
+            type = here;
+        else if ((type == MTYPE_WT && here == MTYPE_WB) || (type == MTYPE_WB && here == MTYPE_WT))
+            type = MTYPE_WT;
+        else
+            type = MTYPE_UC; // UC wins; other overlaps are undefined, and UC is the careful answer
         found = true;
         if (type == MTYPE_UC) return type;
     }

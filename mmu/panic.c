@@ -1,5 +1,6 @@
-// The end of the road for the impossible: says what and where, and aborts so that a debugger or a core file sees the
-// stack; the program makes exit status 70 of it (frontend/main.c). Nothing that a guest does may come here.
+// The end of the road for the impossible: says what and where, and aborts so that a debugger or a core file
+// sees the stack; the program makes exit status 70 of it (frontend/main.c). Nothing that a guest does may
+// come here.
 #include "mmu/types.h"
 
 #include <stdarg.h>

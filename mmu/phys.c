@@ -1,6 +1,6 @@
-// Physical memory: the one host mapping that holds RAM, and the one way in and out of it for everything that is not a
-// fast load or store. What is not RAM goes to the board. The A20 gate is applied by whoever makes an address for the
-// processor (phys_a20), because DMA does not pass it.
+// Physical memory: the one host mapping that holds RAM, and the one way in and out of it for everything that
+// is not a fast load or store. What is not RAM goes to the board. The A20 gate is applied by whoever makes an
+// address for the processor (phys_a20), because DMA does not pass it.
 #include "mmu/phys.h"
 
 #include <stdlib.h>
@@ -145,7 +145,8 @@ void phys_release(struct phys *p, paddr page)
     u64 n = page >> PAGE_SHIFT, lines = 0;
     bool watched = false;
 
-    for (struct phys_subscriber *s = p->subscribers; s; s = s->next) lines |= s->keeps(s->opaque, page, &watched);
+    for (struct phys_subscriber *s = p->subscribers; s; s = s->next)
+        lines |= s->keeps(s->opaque, page, &watched);
     p->code[n] &= lines; // nothing becomes guarded here
     if (!watched) p->watch[n / 64] &= ~BIT(n % 64);
 }
@@ -213,24 +214,24 @@ void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size
 
 // ---- scalars: the same, without the loop where the value lies in one RAM page ----
 
-#define SCALAR(type, bits)                                                                                  \
-    type phys_read##bits(struct phys *p, unsigned cpu, paddr a)                                             \
-    {                                                                                                       \
-        type v;                                                                                             \
-        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v)))                                \
-            memcpy(&v, p->ram + a, sizeof(v));                                                              \
-        else                                                                                                \
-            phys_read(p, cpu, a, &v, sizeof(v));                                                            \
-        return v;                                                                                           \
-    }                                                                                                       \
-    void phys_write##bits(struct phys *p, unsigned cpu, paddr a, type v)                                    \
-    {                                                                                                       \
-        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v))) {                              \
-            phys_changing(p, a, sizeof(v));                                                           \
-            memcpy(p->ram + a, &v, sizeof(v));                                                              \
-        } else {                                                                                            \
-            phys_write(p, cpu, a, &v, sizeof(v));                                                           \
-        }                                                                                                   \
+#define SCALAR(type, bits) \
+    type phys_read##bits(struct phys *p, unsigned cpu, paddr a) \
+    { \
+        type v; \
+        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v))) \
+            memcpy(&v, p->ram + a, sizeof(v)); \
+        else \
+            phys_read(p, cpu, a, &v, sizeof(v)); \
+        return v; \
+    } \
+    void phys_write##bits(struct phys *p, unsigned cpu, paddr a, type v) \
+    { \
+        if (likely(phys_is_ram(p, a) && in_page(a, sizeof(v)) == sizeof(v))) { \
+            phys_changing(p, a, sizeof(v)); \
+            memcpy(p->ram + a, &v, sizeof(v)); \
+        } else { \
+            phys_write(p, cpu, a, &v, sizeof(v)); \
+        } \
     }
 
 SCALAR(u8, 8)

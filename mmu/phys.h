@@ -1,6 +1,6 @@
-// Physical memory: RAM as one reserved host mapping (host address = ram + physical address), everything else is MMIO.
-// Holds what is derived per page as well: dirty bits for the state hash, the lines that hold decoded code, and who is
-// told before those change.
+// Physical memory: RAM as one reserved host mapping (host address = ram + physical address), everything else
+// is MMIO. Holds what is derived per page as well: dirty bits for the state hash, the lines that hold decoded
+// code, and who is told before those change.
 #ifndef MMU_PHYS_H
 #define MMU_PHYS_H
 
@@ -14,29 +14,32 @@ struct phys_ops { // the board's side: anything that is not RAM. size 1, 2, 4, 8
     void (*mmio_write)(void *opaque, unsigned cpu, paddr a, unsigned size, u64 value);
 };
 
-// One who keeps something that was made of bytes of RAM (a processor: decoded code, the decoded controls of its current
-// VMCS), or only wants to know (a breakpoint on data, a snapshot). Whoever it is that stores (a processor, a device, the
-// debugger), every subscriber is told. Pages are given by the address of any of their bytes; nothing that is called here may
-// subscribe or unsubscribe.
+// One who keeps something that was made of bytes of RAM (a processor: decoded code, the decoded controls of
+// its current VMCS), or only wants to know (a breakpoint on data, a snapshot). Whoever it is that stores (a
+// processor, a device, the debugger), every subscriber is told. Pages are given by the address of any of
+// their bytes; nothing that is called here may subscribe or unsubscribe.
 struct phys_subscriber {
     void *opaque;
     // [a, a + size), in one page with code lines or watch bit, is about to change (or has just been).
     void (*written)(void *opaque, paddr a, u64 size);
-    // The page has its first code line or its watch bit from now on: no store may reach it but through phys_changing.
+    // The page has its first code line or its watch bit from now on: no store may reach it but through
+    // phys_changing.
     void (*guarded)(void *opaque, paddr page);
-    // The lines of the page that hold code which it has decoded; *watched is set if it wants to know of all others too.
+    // The lines of the page that hold code which it has decoded; *watched is set if it wants to know of all
+    // others too.
     u64 (*keeps)(void *opaque, paddr page, bool *watched);
     struct phys_subscriber *next; // phys_subscribe's
 };
 
 struct phys {
-    u8 *ram;        // host address of physical address 0; holes are PROT_NONE
-    u64 ram_size;   // bytes of RAM in all
-    u64 low_size;   // bytes of RAM below PHYS_HOLE_FIRST; the rest starts at PHYS_HOLE_END
-    u64 pages;      // number of pages covered by the arrays below (up to the last RAM page)
-    u64 *dirty;     // bitmap, a bit a page: written since phys_dirty_clear
-    u64 *code;      // a word a page: bit n = the 64-byte line n holds code that a subscriber has decoded
-    u64 *watch;     // bitmap, a bit a page: all of it is watched by a subscriber (an active VMCS and the like)
+    u8 *ram;      // host address of physical address 0; holes are PROT_NONE
+    u64 ram_size; // bytes of RAM in all
+    u64 low_size; // bytes of RAM below PHYS_HOLE_FIRST; the rest starts at PHYS_HOLE_END
+    u64 pages;    // number of pages covered by the arrays below (up to the last RAM page)
+    u64 *dirty;   // bitmap, a bit a page: written since phys_dirty_clear
+    u64 *code;    // a word a page: bit n = the 64-byte line n holds code that a subscriber has decoded
+    // bitmap, a bit a page: all of it is watched by a subscriber (an active VMCS and the like)
+    u64 *watch;
     const struct phys_ops *ops;
     void *ops_opaque;
     struct phys_subscriber *subscribers;
@@ -54,14 +57,15 @@ static inline bool phys_is_ram(const struct phys *p, paddr a)
 // The host address of a RAM byte, valid to the end of its 4 KiB page; NULL where there is no RAM.
 static inline u8 *phys_host(const struct phys *p, paddr a) { return phys_is_ram(p, a) ? p->ram + a : NULL; }
 
-// The address that leaves the processor for `a`: the A20 gate masks bit 20 when closed. Page walks apply it to their own
-// accesses and to the translation, so a change of the gate empties the TLBs (cpu_a20_changed). DMA never passes it.
+// The address that leaves the processor for `a`: the A20 gate masks bit 20 when closed. Page walks apply it
+// to their own accesses and to the translation, so a change of the gate empties the TLBs (cpu_a20_changed).
+// DMA never passes it.
 static inline paddr phys_a20(const struct phys *p, paddr a) { return p->a20_masked ? a & ~BIT(20) : a; }
 
 // The one way to read and write guest-physical memory for everything that is not a fast load or store (DMA,
-// accessed/dirty bits, MSR areas, page walks, loader, debugger). Spans may cross pages; MMIO parts go to the board in
-// naturally aligned pieces of at most 8 bytes, with `cpu` naming whose access it is. phys_write tells the subscribers, who drop
-// decoded code, and marks pages dirty.
+// accessed/dirty bits, MSR areas, page walks, loader, debugger). Spans may cross pages; MMIO parts go to the
+// board in naturally aligned pieces of at most 8 bytes, with `cpu` naming whose access it is. phys_write
+// tells the subscribers, who drop decoded code, and marks pages dirty.
 void phys_read(struct phys *p, unsigned cpu, paddr a, void *buf, u64 size);
 void phys_write(struct phys *p, unsigned cpu, paddr a, const void *buf, u64 size);
 u8 phys_read8(struct phys *p, unsigned cpu, paddr a);
@@ -84,16 +88,21 @@ static inline void phys_mark_dirty(struct phys *p, paddr a)
     p->dirty[n / 64] |= 1ull << (n % 64);
 }
 void phys_dirty_clear(struct phys *p);
-// Before [a, a + size), in one page of RAM, is written through its host address: what phys_write does for itself.
+// Before [a, a + size), in one page of RAM, is written through its host address: what phys_write does for
+// itself.
 void phys_changing(struct phys *p, paddr a, u64 size);
 
 // ---- subscribers ----
-void phys_subscribe(struct phys *p, struct phys_subscriber *s); // which stays where it is until
+void phys_subscribe(struct phys *p, struct phys_subscriber *s);   // which stays where it is until
 void phys_unsubscribe(struct phys *p, struct phys_subscriber *s); // it has dropped what it kept
-void phys_guard_code(struct phys *p, paddr page, u64 lines); // a subscriber has decoded what is in these lines
-void phys_watch(struct phys *p, paddr page);                 // a subscriber wants to know of every write to the page
-void phys_release(struct phys *p, paddr page);               // a subscriber keeps less of the page than before
-static inline u64 phys_lines(paddr a, u64 size)              // the lines of one page that [a, a + size) touches
+// a subscriber has decoded what is in these lines
+void phys_guard_code(struct phys *p, paddr page, u64 lines);
+// a subscriber wants to know of every write to the page
+void phys_watch(struct phys *p, paddr page);
+// a subscriber keeps less of the page than before
+void phys_release(struct phys *p, paddr page);
+// the lines of one page that [a, a + size) touches
+static inline u64 phys_lines(paddr a, u64 size)
 {
     unsigned first = (unsigned)(a & ~PAGE_MASK) / 64, last = (unsigned)((a + size - 1) & ~PAGE_MASK) / 64;
     return (~0ull >> (63 - last)) & (~0ull << first);

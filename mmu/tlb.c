@@ -1,5 +1,6 @@
-// The architectural TLB: lookup, fill, contexts and every invalidation. A context's entries die when its serial does, so
-// flushing one costs nothing; serials are not used twice (until all 2^32 are gone, then everything is dropped).
+// The architectural TLB: lookup, fill, contexts and every invalidation. A context's entries die when its
+// serial does, so flushing one costs nothing; serials are not used twice (until all 2^32 are gone, then
+// everything is dropped).
 #include "mmu/tlb.h"
 
 #include <string.h>
@@ -31,9 +32,12 @@ static u32 new_serial(struct tlb *t)
 // Ends all translations of a context.
 static void kill_context(struct tlb *t, unsigned i)
 {
-    if (i == t->current) t->serial = t->context[i].serial = new_serial(t);
-    else if (i == t->current_global) t->global_serial = t->context[i].serial = new_serial(t);
-    else t->context[i].serial = 0;
+    if (i == t->current)
+        t->serial = t->context[i].serial = new_serial(t);
+    else if (i == t->current_global)
+        t->global_serial = t->context[i].serial = new_serial(t);
+    else
+        t->context[i].serial = 0;
 }
 
 static bool context_is(const struct tlb_context *x, u16 vpid, u16 pcid, u64 view)
@@ -73,7 +77,8 @@ void tlb_select(struct tlb *t, const struct mmu_ctx *c)
 {
     unsigned own, global;
 
-    if (t->current < TLB_CONTEXTS && context_is(&t->context[t->current], c->vpid, c->pcid, c->ept_view)) return;
+    if (t->current < TLB_CONTEXTS && context_is(&t->context[t->current], c->vpid, c->pcid, c->ept_view))
+        return;
 
     own = find_context(t, c->vpid, c->pcid, c->ept_view, TLB_CONTEXTS);
     global = find_context(t, c->vpid, TLB_GLOBAL_PCID, c->ept_view, own);
@@ -106,7 +111,10 @@ static unsigned large_bit(u64 lpage)
     return (unsigned)(gib ^ gib >> 8 ^ gib >> 16) & 255;
 }
 
-static void note_large(struct tlb *t, u64 lpage) { t->large[large_bit(lpage) / 64] |= BIT(large_bit(lpage) % 64); }
+static void note_large(struct tlb *t, u64 lpage)
+{
+    t->large[large_bit(lpage) / 64] |= BIT(large_bit(lpage) % 64);
+}
 
 struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r, struct tlb_entry *evicted)
 {
@@ -142,7 +150,8 @@ enum { OWN = 1, GLOBALS = 2 };
 
 #define ANY_PCID 0x10000u
 
-// Marks the contexts of a VPID: those of `pcid` (or ANY_PCID), and the global ones. Returns a bit for each context.
+// Marks the contexts of a VPID: those of `pcid` (or ANY_PCID), and the global ones. Returns a bit for each
+// context.
 static u64 contexts_of(const struct tlb *t, u16 vpid, u32 pcid, unsigned which)
 {
     u64 set = 0;
@@ -177,8 +186,8 @@ static bool entry_covers(const struct tlb_entry *e, u64 lpage)
     return e->serial && ((e->lpage ^ lpage) >> (e->page_shift - PAGE_SHIFT)) == 0;
 }
 
-// Drops what translates `la` in the contexts named. The pieces of a large page lie in all sets, so where one may be, all
-// are looked at (and the note of where large pages may be is renewed on the way).
+// Drops what translates `la` in the contexts named. The pieces of a large page lie in all sets, so where one
+// may be, all are looked at (and the note of where large pages may be is renewed on the way).
 static void drop_address(struct tlb *t, laddr la, u64 contexts)
 {
     u64 lpage = la >> PAGE_SHIFT;
@@ -193,8 +202,10 @@ static void drop_address(struct tlb *t, laddr la, u64 contexts)
     memset(t->large, 0, sizeof(t->large));
     e = t->set[0];
     for (unsigned i = 0; i < TLB_SETS * TLB_WAYS; i++, e++) {
-        if (entry_covers(e, lpage) && entry_in(t, e, contexts)) drop(t, e);
-        else if (e->serial && e->page_shift > PAGE_SHIFT) note_large(t, e->lpage);
+        if (entry_covers(e, lpage) && entry_in(t, e, contexts))
+            drop(t, e);
+        else if (e->serial && e->page_shift > PAGE_SHIFT)
+            note_large(t, e->lpage);
     }
 }
 

@@ -23,22 +23,23 @@ typedef u64 laddr;  // linear address: after segmentation, before paging
 typedef u64 gpaddr; // guest-physical address: after paging, before EPT (equal to paddr where EPT is off)
 typedef u64 paddr;  // physical address: what the memory of the machine answers to
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)    __builtin_expect(!!(x), 1)
+#define unlikely(x)  __builtin_expect(!!(x), 0)
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define BIT(n)       (1ull << (n))
 
-#define PAGE_SHIFT 12
-#define PAGE_SIZE  4096ull
-#define PAGE_MASK  (~(PAGE_SIZE - 1))
+#define PAGE_SHIFT   12
+#define PAGE_SIZE    4096ull
+#define PAGE_MASK    (~(PAGE_SIZE - 1))
 
-// A prototype marked RAISES may unwind to the run loop (an exception, a VM exit): nothing of the host (memory,
-// lock, FILE) may be held across a call to it. Static functions go without the mark, and so do what runs an instruction (exec_fn)
-// and what only raises (_Noreturn): tests/raises compares the headers with the call graph.
+// A prototype marked RAISES may unwind to the run loop (an exception, a VM exit): nothing of the host
+// (memory, lock, FILE) may be held across a call to it. Static functions go without the mark, and so do what
+// runs an instruction (exec_fn) and what only raises (_Noreturn): tests/raises compares the headers with the
+// call graph.
 #define RAISES
 
-// Around the structs of architectural state: padding in them is an error, since snapshots copy and the state hash covers
-// every byte, and a byte without a name has no value.
+// Around the structs of architectural state: padding in them is an error, since snapshots copy and the state
+// hash covers every byte, and a byte without a name has no value.
 #define STATE_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic error \"-Wpadded\"")
 #define STATE_END   _Pragma("GCC diagnostic pop")
 

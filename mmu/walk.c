@@ -1,16 +1,20 @@
-// The walk of the guest's paging structures: linear address to guest-physical address (SDM 3A chapter "Paging"), with
-// every structure access and the final address going through the second stage (walk_ept.c).
+// The walk of the guest's paging structures: linear address to guest-physical address (SDM 3A chapter
+// "Paging"), with every structure access and the final address going through the second stage (walk_ept.c).
 //
 // Where the manual leaves room, this machine does the following; the tests hold it.
-// - Order: for each level the EPT events of reading the entry, then its present and reserved-bit checks; after the last
-//   level the access rights; then accessed and dirty flags from the root downwards (with EPT events of their writes);
-//   then the EPT events of the final access. So a walk that ends in #PF sets no flag in any guest entry, while an EPT
-//   violation of the final access finds them set. (SDM 5.8 sets A when an entry is "used"; whether a faulting walk used
-//   the ones above is left open.)
-// - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0 and 1.
-// - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
+// - Order: for each level the EPT events of reading the entry, then its present and reserved-bit checks;
+// after the last
+//   level the access rights; then accessed and dirty flags from the root downwards (with EPT events of their
+//   writes); then the EPT events of the final access. So a walk that ends in #PF sets no flag in any guest
+//   entry, while an EPT violation of the final access finds them set. (SDM 5.8 sets A when an entry is
+//   "used"; whether a faulting walk used the ones above is left open.)
+// - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0
+// and 1.
+// - PK in the error code is set whenever the key forbids the access, even if another right does too
+// (SDM 5.7).
 //
-// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure caches: none.
+// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure
+// caches: none.
 #include "mmu/walk_ept.h"
 
 enum { // bits of paging-structure entries
@@ -58,7 +62,8 @@ static bool key_forbids(const struct mmu_ctx *c, u32 rights, u32 acc)
     u32 key_bits;
 
     // SDM 5.6.2: 4-level and 5-level paging with CR4.PKE, data accesses to user-mode addresses only.
-    if (!c->pke || c->paging < PAGING_4LEVEL || (acc & ACC_KIND) == ACC_FETCH || !(rights & TLB_USER)) return false;
+    if (!c->pke || c->paging < PAGING_4LEVEL || (acc & ACC_KIND) == ACC_FETCH || !(rights & TLB_USER))
+        return false;
     key_bits = c->pkru >> (rights >> TLB_PKEY_SHIFT & 15) * 2;
     if (key_bits & 1) return true;
     return (key_bits & 2) && (acc & ACC_KIND) == ACC_WRITE && (c->wp || (acc & ACC_USER));
@@ -88,7 +93,8 @@ bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc)
     switch (acc & ACC_KIND) {
     case ACC_READ: return rights & TLB_S2_READ;
     case ACC_WRITE:
-        return (rights & (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY)) == (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY);
+        return (rights & (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY)) ==
+               (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY);
     default: return rights & (rights & TLB_USER ? TLB_S2_EXEC_USER : TLB_S2_EXEC);
     }
 }
@@ -107,8 +113,8 @@ static struct walk_result page_fault(const struct mmu_ctx *c, u32 acc, u32 error
 // ---- entries ----
 
 // Reads the entry at guest-physical `gpa`. False: *r holds the EPT event.
-static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa, unsigned level,
-                       unsigned size, struct walk_result *r)
+static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa,
+                       unsigned level, unsigned size, struct walk_result *r)
 {
     e->gpa = e->pa = gpa;
     e->s2 = EPT_R | EPT_W;
@@ -125,13 +131,14 @@ static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_ent
         e->s2 = s2.rights;
     }
     e->pa = phys_a20(p, e->pa);
-    if (walk_entry(p, c, (struct walk_step){.level = (u8)level, .gpa = gpa, .pa = e->pa}, size, &e->value)) return true;
+    if (walk_entry(p, c, (struct walk_step){.level = (u8)level, .gpa = gpa, .pa = e->pa}, size, &e->value))
+        return true;
     *r = (struct walk_result){.status = WALK_NOT_RAM, .gpa = gpa};
     return false;
 }
 
-static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags, bool wide,
-                      struct walk_result *r)
+static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct guest_entry *e, u64 flags,
+                      bool wide, struct walk_result *r)
 {
     if ((e->value & flags) == flags) return true;
     if (c->ept && !(e->s2 & EPT_W)) {
@@ -140,9 +147,12 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
         return false;
     }
     if (c->peek) return true;
-    // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at another level.
-    if (wide) phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
-    else phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
+    // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at
+    // another level.
+    if (wide)
+        phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
+    else
+        phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
     return true;
 }
 
@@ -174,7 +184,8 @@ static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
     unsigned m = c->maxphyaddr < 40 ? c->maxphyaddr : 40;
     u32 pde, pte;
 
-    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 1, 4, r)) return false;
+    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 1, 4, r))
+        return false;
     w->count = 1;
     pde = (u32)w->used[0].value;
     if (!(pde & PTE_P)) goto absent;
@@ -222,8 +233,10 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
             return false;
         }
         leaf = level == 0 || (e->value & PTE_PS);
-        if (level > 2 || (level == 2 && !c->gib_pages)) here |= PTE_PS;
-        else if (leaf && level > 0) here |= bits(shift - 1, 13);
+        if (level > 2 || (level == 2 && !c->gib_pages))
+            here |= PTE_PS;
+        else if (leaf && level > 0)
+            here |= bits(shift - 1, 13);
         if (e->value & here) {
             *r = page_fault(c, acc, PFEC_P | PFEC_RSVD);
             return false;
@@ -234,7 +247,8 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
 
             w->gpa = (e->value & address & ~offset) | (la & offset);
             take_leaf(w, c, e->value, shift);
-            if (c->paging >= PAGING_4LEVEL) w->rights |= (u32)(e->value >> PTE_KEY_SHIFT & 15) << TLB_PKEY_SHIFT;
+            if (c->paging >= PAGING_4LEVEL)
+                w->rights |= (u32)(e->value >> PTE_KEY_SHIFT & 15) << TLB_PKEY_SHIFT;
             return true;
         }
         table = e->value & address;
@@ -290,14 +304,16 @@ struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la
         if (!walk_structures(p, c, la, acc, &w, &r) || !finish_stage_1(p, c, acc, &w, &r)) return r;
     }
     // Mode-based execute control asks for the mode of the address, not of the access (SDM 30.3.3.2).
-    r = walk_ept(p, c, w.gpa, (acc & ACC_KIND) | (w.rights & TLB_USER ? ACC_USER : 0), EPT_Q_LINEAR | EPT_Q_FINAL);
+    r = walk_ept(p, c, w.gpa, (acc & ACC_KIND) | (w.rights & TLB_USER ? ACC_USER : 0),
+                 EPT_Q_LINEAR | EPT_Q_FINAL);
     r.rights |= w.rights;
     r.page_shift = w.page_shift;
     r.pa = phys_a20(p, r.pa);
     return r;
 }
 
-struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct walk_steps *steps)
+struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc,
+                             struct walk_steps *steps)
 {
     struct walk_steps unwanted;
     struct mmu_ctx looking = *c;

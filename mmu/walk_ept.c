@@ -1,10 +1,10 @@
-// The walk of the extended page tables: guest-physical address to physical address (SDM 30.3), with violations,
-// misconfigurations and accessed/dirty flags. Each entry is judged on its own first: absent is a violation, malformed a
-// misconfiguration; the rights of all of them are judged once the leaf is reached. Flags are set only by an access that
-// is allowed.
+// The walk of the extended page tables: guest-physical address to physical address (SDM 30.3), with
+// violations, misconfigurations and accessed/dirty flags. Each entry is judged on its own first: absent is a
+// violation, malformed a misconfiguration; the rights of all of them are judged once the leaf is reached.
+// Flags are set only by an access that is allowed.
 //
-// Missing, and not reported by the capability MSRs: page-modification logging, sub-page write permissions, #VE,
-// supervisor shadow stacks, paging-write, guest-paging verification, advanced violation information.
+// Missing, and not reported by the capability MSRs: page-modification logging, sub-page write permissions,
+// #VE, supervisor shadow stacks, paging-write, guest-paging verification, advanced violation information.
 #include "mmu/walk_ept.h"
 
 #define EPT_MAX_LEVELS 5
@@ -97,7 +97,8 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
     return true;
 }
 
-struct walk_result ept_event(const struct mmu_ctx *c, const struct ept_result *s2, gpaddr gpa, u32 need, u64 linear)
+struct walk_result ept_event(const struct mmu_ctx *c, const struct ept_result *s2, gpaddr gpa, u32 need,
+                             u64 linear)
 {
     struct walk_result r = {.status = s2->status, .gpa = gpa};
 
@@ -113,8 +114,10 @@ struct walk_result ept_event(const struct mmu_ctx *c, const struct ept_result *s
 
 struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 acc, u64 linear)
 {
+    // clang-format off
     static const u32 s2_of[16] = { // EPT_* to TLB_S2_*
         [EPT_R] = TLB_S2_READ, [EPT_W] = TLB_S2_WRITE, [EPT_X] = TLB_S2_EXEC, [EPT_XU] = TLB_S2_EXEC_USER};
+    // clang-format on
     struct walk_result r = {.status = WALK_OK, .gpa = gpa, .pa = gpa};
     struct ept_result s2;
     u32 need = EPT_R;

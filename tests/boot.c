@@ -1,5 +1,5 @@
-// A tiny kernel that says how it was started, for tests/boot: built as 32-bit code (multiboot, PVH) or 64-bit code. The
-// command line names what it then does: exit=N, off, reset (port CF9h), keyboard, fast (port 92h),
+// A tiny kernel that says how it was started, for tests/boot: built as 32-bit code (multiboot, PVH) or 64-bit
+// code. The command line names what it then does: exit=N, off, reset (port CF9h), keyboard, fast (port 92h),
 // triple, dead, loop.
 typedef unsigned u32;
 typedef unsigned long long u64;
@@ -14,7 +14,7 @@ static void hex(u64 x)
 {
     int i = 60;
     while (i > 0 && !(x >> i)) i -= 4;
-    for (; i >= 0; i -= 4) out8(0x3F8, (u32)"0123456789abcdef"[x >> i & 15]);
+    for (; i >= 0; i -= 4) out8(0x3F8, (u32) "0123456789abcdef"[x >> i & 15]);
 }
 static void say(const char *name, u64 x)
 {
@@ -47,7 +47,10 @@ static void act(const char *s)
         if (s[0] == 'k' && s[1] == 'e' && s[2] == 'y') out8(0x64, 0xFE);
         if (s[0] == 'f' && s[1] == 'a' && s[2] == 's') out8(0x92, 3);
         if (s[0] == 't' && s[1] == 'r' && s[2] == 'i') {
-            static const struct __attribute__((packed)) { unsigned short limit; u64 base; } none = {0, 0};
+            static const struct __attribute__((packed)) {
+                unsigned short limit;
+                u64 base;
+            } none = {0, 0};
             __asm__ volatile("lidt %0; int3" ::"m"(none), "b"(0x600DF00D), "S"(0x1234));
         }
         if (s[0] == 'd' && s[1] == 'e' && s[2] == 'a') __asm__ volatile("cli; hlt");
@@ -57,7 +60,8 @@ static void act(const char *s)
     out8(0xF4, 0);
 }
 
-// Where ACPI tells an operating system without firmware's help to look: E0000h to FFFFFh, on 16 bytes, checksum 0.
+// Where ACPI tells an operating system without firmware's help to look: E0000h to FFFFFh, on 16 bytes,
+// checksum 0.
 static u32 rsdp_in_bios_area(void)
 {
     static const char signature[] = "RSD PTR ";
@@ -88,12 +92,14 @@ static void common(void)
 }
 
 #ifdef LINUX
-// A bzImage's protected-mode part: entered in 64-bit mode 200h bytes in, RSI = the zero page, or in 32-bit mode at its first byte,
-// ESI = the zero page, EBX = EBP = EDI = 0.
+// A bzImage's protected-mode part: entered in 64-bit mode 200h bytes in, RSI = the zero page, or in 32-bit
+// mode at its first byte, ESI = the zero page, EBX = EBP = EDI = 0.
 #ifdef __x86_64__
-__asm__(".section .text.first, \"ax\"; .skip 0x200; .globl _start; _start: lea stack + 4096(%rip), %rsp; mov %rsi, %rdi; call main_linux; hlt; .text");
+__asm__(".section .text.first, \"ax\"; .skip 0x200; .globl _start; _start: lea stack + 4096(%rip), %rsp; mov "
+        "%rsi, %rdi; call main_linux; hlt; .text");
 #else
-__asm__(".section .text.first, \"ax\"; .globl _start; _start: mov %esp, %eax; mov $stack + 4096, %esp; or %ebp, %ebx; or %edi, %ebx;"
+__asm__(".section .text.first, \"ax\"; .globl _start; _start: mov %esp, %eax; mov $stack + 4096, %esp; or "
+        "%ebp, %ebx; or %edi, %ebx;"
         "mov %ebx, zero; push %esi; call main_linux; hlt; .text");
 u32 zero = 1;
 #endif
@@ -106,7 +112,8 @@ void main_linux(const unsigned char *zp)
     say("code32", *(const u32 *)(zp + 0x214));
     say("alt-mem", *(const u32 *)(zp + 0x1E0) > 1024);
 #endif
-    __asm__("mov %%cs, %0; mov %%ds, %1; mov %%es, %2; mov %%ss, %3" : "=r"(cs), "=r"(ds), "=r"(es), "=r"(ss));
+    __asm__("mov %%cs, %0; mov %%ds, %1; mov %%es, %2; mov %%ss, %3"
+            : "=r"(cs), "=r"(ds), "=r"(es), "=r"(ss));
     common();
     say("cs", cs & 0xFFFF), say("ds", ds & 0xFFFF), say("es", es & 0xFFFF), say("ss", ss & 0xFFFF);
     __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss" ::"r"(ds)); // their descriptors are in a GDT
@@ -122,7 +129,8 @@ void main_linux(const unsigned char *zp)
         if (e[4] == 1) ram += e[2];
     }
     say("ram-MiB", (ram + 0xFFFFF) >> 20);
-    u32 initrd = *(const u32 *)(zp + 0x218), size = *(const u32 *)(zp + 0x21C), line = *(const u32 *)(zp + 0x228);
+    u32 initrd = *(const u32 *)(zp + 0x218), size = *(const u32 *)(zp + 0x21C),
+        line = *(const u32 *)(zp + 0x228);
     say("initrd-size", size);
     quote("initrd", (const char *)(unsigned long)initrd, size);
     say("aligned", (initrd & 0xFFF) == 0);
@@ -162,7 +170,8 @@ void main_pvh(const u32 *info)
 #else
 #define FLAGS "3"
 #endif
-__asm__(".section .text.first, \"ax\"; .balign 4; header: .long 0x1BADB002, " FLAGS ", -(0x1BADB002 + " FLAGS ");"
+__asm__(".section .text.first, \"ax\"; .balign 4; header: .long 0x1BADB002, " FLAGS ", -(0x1BADB002 + " FLAGS
+        ");"
         ".long header, header, 0, _end, _start; .text;"
         ".globl _start; _start: mov $stack + 4096, %esp; push %ebx; push %eax; call main_multiboot; hlt");
 char stack[4096];

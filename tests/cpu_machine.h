@@ -13,6 +13,7 @@
 #include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
 
+// clang-format off
 enum {
     GDT = 0x1000, IDT = 0x2000, TSS = 0x4000, LDT = 0x5000, CODE = 0x8000, DATA = 0x9000, HANDLER = 0xA000,
     KERNEL_STACK = 0x20000, IST_STACK = 0x24000, STACK = 0x30000, USER_STACK = 0x38000, PML4 = 0x40000,
@@ -23,6 +24,7 @@ enum {
     SEL_CODE_XO = 0x78, SEL_CODE_DPL1 = 0x80, SEL_DATA_DPL1 = 0x88, SEL_GATE = 0x90, SEL_CODE16 = 0xA0, SEL_DATA16 = 0xA8,
     SEL_TSS2 = 0xB0, SEL_GATE_NP = 0xC0, SEL_SMALL = 0xD0, SEL_LD = 0xD8, GDT_END = 0xE0,
 };
+// clang-format on
 enum { NOTHING = -1 }; // halted at a HLT of its own
 
 struct tm {
@@ -33,8 +35,8 @@ struct tm {
 
 static inline u64 tm_descriptor(u32 base, u32 limit, u32 ar) // ar as in struct segment
 {
-    return (limit & 0xFFFF) | (u64)(base & 0xFFFFFF) << 16 | (u64)(ar & 0xF0FF) << 40 | (u64)(limit >> 16 & 0xF) << 48 |
-           (u64)(base >> 24) << 56;
+    return (limit & 0xFFFF) | (u64)(base & 0xFFFFFF) << 16 | (u64)(ar & 0xF0FF) << 40 |
+           (u64)(limit >> 16 & 0xF) << 48 | (u64)(base >> 24) << 56;
 }
 static inline void tm_write(struct tm *t, u64 a, const void *b, size_t n) { memcpy(t->p.ram + a, b, n); }
 static inline void tm_write64(struct tm *t, u64 a, u64 x) { tm_write(t, a, &x, 8); }
@@ -45,11 +47,12 @@ static inline u64 tm_read(struct tm *t, u64 a, unsigned n)
     return x;
 }
 
-static inline void tm_gate(struct tm *t, unsigned vector, u16 sel, unsigned type, unsigned dpl, unsigned ist, bool long_gate)
+static inline void tm_gate(struct tm *t, unsigned vector, u16 sel, unsigned type, unsigned dpl, unsigned ist,
+                           bool long_gate)
 {
     u32 offset = HANDLER + 16 * vector;
-    u64 low = (offset & 0xFFFF) | (u64)sel << 16 | (u64)(type | dpl << 5 | 0x80) << 40 | (u64)(offset >> 16) << 48 |
-              (u64)ist << 32;
+    u64 low = (offset & 0xFFFF) | (u64)sel << 16 | (u64)(type | dpl << 5 | 0x80) << 40 |
+              (u64)(offset >> 16) << 48 | (u64)ist << 32;
     tm_write64(t, IDT + vector * (long_gate ? 16 : 8), low);
     if (long_gate) tm_write64(t, IDT + vector * 16 + 8, 0);
 }
@@ -73,7 +76,9 @@ static inline struct tm *tm_new(enum tm_kind kind)
     assert_non_null(t->v);
     struct vcpu_state *s = &t->v->s;
     bool lng = kind == TM_LONG;
-    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_DB | AR_G, data = AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G;
+    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_DB | AR_G,
+              data = AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G;
+    // clang-format off
     struct { u16 sel; u32 base, limit, ar; } g[] = {
         {SEL_CODE32, 0, 0xFFFFF, code}, {SEL_DATA, 0, 0xFFFFF, data}, {SEL_UCODE32, 0, 0xFFFFF, code | AR_DPL},
         {SEL_UDATA, 0, 0xFFFFF, data | AR_DPL}, {SEL_TSS, TSS, 0x167, AR_P | 9}, {SEL_CODE64, 0, 0xFFFFF, (code & ~AR_DB) | AR_L},
@@ -85,7 +90,9 @@ static inline struct tm *tm_new(enum tm_kind kind)
         {SEL_DATA16, 0, 0xFFFF, data & ~(AR_DB | AR_G)}, {SEL_TSS2, TSS, 0x67, AR_P | 9},
         {SEL_SMALL, 0, 0x0FFF, code & ~AR_G}, {SEL_LD, 0, 0xFFFFF, code | AR_L},
     };
-    for (unsigned i = 0; i < ARRAY_LEN(g); i++) tm_write64(t, GDT + g[i].sel, tm_descriptor(g[i].base, g[i].limit, g[i].ar));
+    // clang-format on
+    for (unsigned i = 0; i < ARRAY_LEN(g); i++)
+        tm_write64(t, GDT + g[i].sel, tm_descriptor(g[i].base, g[i].limit, g[i].ar));
     u16 kernel = lng ? SEL_CODE64 : SEL_CODE32;
     for (unsigned i = 0; i < 2; i++) { // call gates to the kernel's code: DPL 3; the second is not present
         tm_write64(t, GDT + (i ? SEL_GATE_NP : SEL_GATE),
@@ -154,14 +161,15 @@ static inline void tm_user(struct tm *t) // CPL 3, code in the width of the kern
     cpu_mode_changed(t->v);
 }
 
-// Runs the bytes at CODE until the processor halts. The vector whose handler it halted in, or NOTHING. Code of level 3 that
-// comes to its end calls INT 80h.
+// Runs the bytes at CODE until the processor halts. The vector whose handler it halted in, or NOTHING. Code
+// of level 3 that comes to its end calls INT 80h.
 static inline int tm_run(struct tm *t, const void *bytes, size_t n)
 {
     struct vcpu_state *s = &t->v->s;
     tm_write(t, CODE, bytes, n);
     t->p.ram[CODE + n] = 0xF4;
-    if (cpu_cpl(t->v) == 3) t->p.ram[CODE + n] = 0xCD, t->p.ram[CODE + n + 1] = 0x80; // HLT would be a #GP of its own
+    // HLT would be a #GP of its own
+    if (cpu_cpl(t->v) == 3) t->p.ram[CODE + n] = 0xCD, t->p.ram[CODE + n + 1] = 0x80;
     s->rip = CODE;
     s->activity = ACTIVITY_ACTIVE;
     cpu_drop_derived(t->v);

@@ -77,7 +77,8 @@ static inline struct device_config device_of(const char *text)
         char *value = name;
         strsep(&value, "=");
         int n = device_row_property(row, name);
-        if (n < 0 || !value || !device_config_set(&c, (unsigned)n, value, why, sizeof why)) fail_msg("%s: %s: %s", text, name, why);
+        if (n < 0 || !value || !device_config_set(&c, (unsigned)n, value, why, sizeof why))
+            fail_msg("%s: %s: %s", text, name, why);
     }
     return c;
 }

@@ -12,8 +12,10 @@
 //   loop       one instruction at a time through the loop bodies
 //   dropped    threaded, all derived state forgotten at random instants
 //   sliced     threaded, in slices of random length, so that blocks are cut anywhere
-//   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is made, the
-//              state is loaded into it, and it goes on in the place of the old one (how often is told on stderr)
+//   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is
+//   made, the
+//              state is loaded into it, and it goes on in the place of the old one (how often is told on
+//              stderr)
 //
 // From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
 // then splits into the variants: what is compared is the window. The end of a run (how, when, what was
@@ -45,7 +47,10 @@ struct golden {
     const char *variant[VARIANTS_MAX];
     unsigned variants, jobs;
     struct state_bytes saved;
-    struct { unsigned all, guest, interrupt, timer; } reloads; // in VMX non-root operation, with INTR, with a TSC deadline
+    // in VMX non-root operation, with INTR, with a TSC deadline
+    struct {
+        unsigned all, guest, interrupt, timer;
+    } reloads;
     bool ended;
     const char *end; // why the guest ended
 };
@@ -170,8 +175,9 @@ static void run_variant(struct golden *g, const char *name)
         put(g);
     }
     if (reloaded)
-        fprintf(stderr, "reloaded %u times: %u in a guest, %u with an interrupt waiting, %u with a TSC deadline\n", g->reloads.all,
-                g->reloads.guest, g->reloads.interrupt, g->reloads.timer);
+        fprintf(stderr,
+                "reloaded %u times: %u in a guest, %u with an interrupt waiting, %u with a TSC deadline\n",
+                g->reloads.all, g->reloads.guest, g->reloads.interrupt, g->reloads.timer);
     state_bytes_free(&g->saved);
 }
 

@@ -46,8 +46,8 @@ static inline paddr new_page(struct tables *t)
     return a;
 }
 
-// Maps `la` to `to` in the mode of t->c, in fresh tables, with the leaf at `leaf_level` (0: page table). Entries above the
-// leaf get `upper` as their low and high bits, the leaf gets `leaf`.
+// Maps `la` to `to` in the mode of t->c, in fresh tables, with the leaf at `leaf_level` (0: page table).
+// Entries above the leaf get `upper` as their low and high bits, the leaf gets `leaf`.
 static inline void map_guest(struct tables *t, laddr la, u64 to, int leaf_level, u64 upper, u64 leaf)
 {
     int top;
@@ -62,8 +62,10 @@ static inline void map_guest(struct tables *t, laddr la, u64 to, int leaf_level,
     default: top = 4; break;
     }
     table = new_page(t);
-    if (t->c.paging == PAGING_PAE) t->c.pdpte[la >> 30 & 3] = table | 1;
-    else t->c.cr3 = table;
+    if (t->c.paging == PAGING_PAE)
+        t->c.pdpte[la >> 30 & 3] = table | 1;
+    else
+        t->c.cr3 = table;
     for (int level = top;; level--) {
         unsigned shift = 12 + index_bits * (unsigned)level;
         paddr at = table + (la >> shift & ((1u << index_bits) - 1)) * size;
@@ -77,8 +79,10 @@ static inline void map_guest(struct tables *t, laddr la, u64 to, int leaf_level,
             table = new_page(t);
             v = table | upper;
         }
-        if (size == 4) put32(t, at, (u32)v);
-        else put64(t, at, v);
+        if (size == 4)
+            put32(t, at, (u32)v);
+        else
+            put64(t, at, v);
         if (level == leaf_level) return;
     }
 }

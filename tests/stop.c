@@ -1,4 +1,5 @@
-// A tiny 32-bit multiboot kernel for tests/stop: the last word of the command line names what it does until somebody stops it.
+// A tiny 32-bit multiboot kernel for tests/stop: the last word of the command line names what it does until
+// somebody stops it.
 //   loop           spins
 //   echo           asleep; COM1's interrupt wakes it: it echoes, and ends with exit(0) at 'q'
 //   echo2          the same on COM2
@@ -24,7 +25,11 @@ __asm__(".section .text.first\n"
         "serial_entry: pusha; call on_serial; popa; iret\n"
         "tick_entry: pusha; call on_tick; popa; iret\n");
 __attribute__((used)) static u8 stack[8192];
-static struct __attribute__((packed)) { unsigned short low, sel; u8 zero, type; unsigned short high; } idt[64];
+static struct __attribute__((packed)) {
+    unsigned short low, sel;
+    u8 zero, type;
+    unsigned short high;
+} idt[64];
 static volatile u32 ticks;
 static u32 com = 0x3F8;
 
@@ -61,7 +66,10 @@ static void gate(u32 n, void (*to)(void))
 static void sleep_with(u32 timer, u32 open)
 {
     static const u64 gdt[3] = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF};
-    struct __attribute__((packed)) { unsigned short limit; u32 base; } d = {sizeof idt - 1, (u32)idt}, g = {sizeof gdt - 1, (u32)gdt};
+    struct __attribute__((packed)) {
+        unsigned short limit;
+        u32 base;
+    } d = {sizeof idt - 1, (u32)idt}, g = {sizeof gdt - 1, (u32)gdt};
     __asm__ volatile("lgdt %0; mov %1, %%ds; mov %1, %%es; mov %1, %%ss; ljmp $8, $1f; 1:" ::"m"(g), "r"(16));
     gate(0x20, tick_entry), gate(0x23, serial_entry), gate(0x24, serial_entry);
     __asm__ volatile("lidt %0" ::"m"(d));
@@ -81,7 +89,10 @@ static int is(const char *s, const char *word)
 __attribute__((used)) static void run(const u32 *info)
 {
     const char *s = (const char *)info[4], *last = s;
-    static const struct __attribute__((packed)) { unsigned short limit; u32 base; } none = {0, 0};
+    static const struct __attribute__((packed)) {
+        unsigned short limit;
+        u32 base;
+    } none = {0, 0};
     for (; *s; s++)
         if (*s == ' ') last = s + 1;
     if (is(last, "echo")) sleep_with(0, 0x10);

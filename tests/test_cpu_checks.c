@@ -1,5 +1,6 @@
-// The checking build: each invariant of mmu/invariant.h that the run loop, the blocks and the bodies rely on is broken once, in
-// a process of its own, which must end in panic() with the text of that check. Elsewhere the checks are nothing.
+// The checking build: each invariant of mmu/invariant.h that the run loop, the blocks and the bodies rely on
+// is broken once, in a process of its own, which must end in panic() with the text of that check. Elsewhere
+// the checks are nothing.
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -42,12 +43,14 @@ static void expect_panic(void (*broken)(void), const char *text)
         _exit(0);
     }
     close(fd[1]);
-    for (ssize_t got; n < sizeof said - 1 && (got = read(fd[0], said + n, sizeof said - 1 - n)) > 0;) n += (size_t)got;
+    for (ssize_t got; n < sizeof said - 1 && (got = read(fd[0], said + n, sizeof said - 1 - n)) > 0;)
+        n += (size_t)got;
     said[n] = 0;
     close(fd[0]);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(said, text)) fail_msg("not \"%s\" but: %s", text, said);
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(said, text))
+        fail_msg("not \"%s\" but: %s", text, said);
 }
 
 static void code(const char *bytes, size_t n)
@@ -65,7 +68,10 @@ static void run_with_a_stale_mode(void)
     S.cr0 |= CR0_TS; // and no cpu_mode_changed
     vcpu_run(t->v, 100);
 }
-static void the_mode_word_at_a_boundary(void **state) { expect_panic(run_with_a_stale_mode, "v->d.mode == mode_compute(v)"); }
+static void the_mode_word_at_a_boundary(void **state)
+{
+    expect_panic(run_with_a_stale_mode, "v->d.mode == mode_compute(v)");
+}
 
 static void run_beyond_4_gib(void)
 {
@@ -76,7 +82,10 @@ static void run_beyond_4_gib(void)
     cpu_mode_changed(t->v);
     vcpu_run(t->v, 100);
 }
-static void rip_outside_64_bit_mode(void **state) { expect_panic(run_beyond_4_gib, "v->s.rip <= UINT32_MAX"); }
+static void rip_outside_64_bit_mode(void **state)
+{
+    expect_panic(run_beyond_4_gib, "v->s.rip <= UINT32_MAX");
+}
 
 // A block of NOP, CLTS, HLT, whose CLTS is made to go on in the block.
 static void run_a_mode_change_inside_a_block(void)
@@ -88,7 +97,10 @@ static void run_a_mode_change_inside_a_block(void)
     b->in[1].term = 0;
     vcpu_run(t->v, 100);
 }
-static void a_mode_change_ends_the_block(void **state) { expect_panic(run_a_mode_change_inside_a_block, "in->term"); }
+static void a_mode_change_ends_the_block(void **state)
+{
+    expect_panic(run_a_mode_change_inside_a_block, "in->term");
+}
 
 static void run_a_block_of_another_mode(void)
 {
@@ -96,7 +108,10 @@ static void run_a_block_of_another_mode(void)
     block_find(t->v)->mode ^= MODE_TS;
     vcpu_run(t->v, 100);
 }
-static void a_block_is_of_the_mode(void **state) { expect_panic(run_a_block_of_another_mode, "block_is_at_rip"); }
+static void a_block_is_of_the_mode(void **state)
+{
+    expect_panic(run_a_block_of_another_mode, "block_is_at_rip");
+}
 
 static void run_a_block_from_elsewhere(void)
 {
@@ -112,7 +127,10 @@ static void find_inside_an_instruction(void)
     t->v->d.in = block_find(t->v)->in;
     block_find(t->v);
 }
-static void nothing_runs_between_instructions(void **state) { expect_panic(find_inside_an_instruction, "!v->d.in"); }
+static void nothing_runs_between_instructions(void **state)
+{
+    expect_panic(find_inside_an_instruction, "!v->d.in");
+}
 
 // NOP, CLTS; JMP; HLT, whose block gives the slice more than it had.
 static void run_a_slice_too_long(void)
@@ -131,11 +149,13 @@ static void a_slice_is_shorter_than_a_dropped_block(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         TEST(the_mode_word_at_a_boundary), TEST(rip_outside_64_bit_mode), TEST(a_mode_change_ends_the_block),
         TEST(a_block_is_of_the_mode), TEST(a_block_is_at_rip), TEST(nothing_runs_between_instructions),
         TEST(a_slice_is_shorter_than_a_dropped_block),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// Control registers, MSRs, CPUID, privileged and system-call instructions. Expected values: SDM volume 2 (exceptions of
-// each instruction), volume 3 chapters 2, 5, 11 (CR rules), volume 4 (MSRs).
+// Control registers, MSRs, CPUID, privileged and system-call instructions. Expected values: SDM volume 2
+// (exceptions of each instruction), volume 3 chapters 2, 5, 11 (CR rules), volume 4 (MSRs).
 #include <stdio.h>
 #include "cpu_machine.h"
 
@@ -21,11 +21,12 @@ static int mov_to_cr(unsigned cr, u64 value) // mov crN,rax
 static void cr0_rules(void **state)
 {
     u64 cr0 = S.cr0;
-    assert_int_equal(mov_to_cr(0, cr0 | CR0_NW), VEC_GP);               // NW without CD
-    assert_int_equal(mov_to_cr(0, cr0 | 1ull << 32), VEC_GP);           // upper half
-    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PE), VEC_GP);         // PG without PE
-    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PG), VEC_GP);         // paging off in 64-bit mode
-    assert_int_equal(mov_to_cr(0, (cr0 & ~(u64)CR0_ET) | 1 << 6), NOTHING); // ET stays 1, reserved bits are ignored
+    assert_int_equal(mov_to_cr(0, cr0 | CR0_NW), VEC_GP);       // NW without CD
+    assert_int_equal(mov_to_cr(0, cr0 | 1ull << 32), VEC_GP);   // upper half
+    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PE), VEC_GP); // PG without PE
+    assert_int_equal(mov_to_cr(0, cr0 & ~(u64)CR0_PG), VEC_GP); // paging off in 64-bit mode
+    // ET stays 1, reserved bits are ignored
+    assert_int_equal(mov_to_cr(0, (cr0 & ~(u64)CR0_ET) | 1 << 6), NOTHING);
     assert_int_equal(S.cr0, cr0);
     assert_int_equal(mov_to_cr(0, cr0 | CR0_NW | CR0_CD), NOTHING);
     assert_int_equal(S.cr0, cr0 | CR0_NW | CR0_CD);
@@ -88,8 +89,8 @@ static void cr4_rules(void **state)
 {
     assert_int_equal(mov_to_cr(4, S.cr4 | 1 << 15), VEC_GP);
     assert_int_equal(mov_to_cr(4, S.cr4 | 1ull << 40), VEC_GP);
-    assert_int_equal(mov_to_cr(4, S.cr4 & ~(u64)CR4_PAE), VEC_GP);  // in IA-32e mode
-    assert_int_equal(mov_to_cr(4, S.cr4 ^ CR4_LA57), VEC_GP);       // likewise
+    assert_int_equal(mov_to_cr(4, S.cr4 & ~(u64)CR4_PAE), VEC_GP); // in IA-32e mode
+    assert_int_equal(mov_to_cr(4, S.cr4 ^ CR4_LA57), VEC_GP);      // likewise
     assert_int_equal(mov_to_cr(4, S.cr4 | CR4_VMXE), NOTHING);
     assert_int_equal(mov_to_cr(4, S.cr4 | CR4_PGE | CR4_UMIP | CR4_OSXSAVE), NOTHING);
     t->f.bits[0] = t->f.bits[1] = 0; // a processor that has nothing
@@ -101,9 +102,11 @@ static void cr_numbers_and_privilege(void **state)
     for (unsigned n = 0; n < 16; n++) {
         bool exists = n == 0 || n == 2 || n == 3 || n == 4 || n == 8;
         S.gpr[RSP] = STACK;
-        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3), exists ? NOTHING : VEC_UD);
+        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3),
+                         exists ? NOTHING : VEC_UD);
         tm_user(t);
-        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3), exists ? VEC_GP : VEC_UD);
+        assert_int_equal(TM_RUN(t, 0x40 | (n >> 3) << 2, 0x0F, 0x20, 0xC0 | (n & 7) << 3),
+                         exists ? VEC_GP : VEC_UD);
         for (unsigned i = SEG_ES; i <= SEG_GS; i++) tm_load(t, i, SEL_DATA);
         tm_load(t, SEG_CS, SEL_CODE64);
         cpu_mode_changed(t->v);
@@ -129,7 +132,7 @@ static void debug_registers(void **state)
     assert_int_equal(S.dr[6], 0xFFFFEFFF);
     assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE0, 0x0F, 0x21, 0xE3), NOTHING); // DR4 is DR6 while DE is 0
     assert_int_equal(S.gpr[RBX], 0xFFFFEFFF);
-    S.gpr[RAX] = 0xFFFFDF00; // GD stays 0
+    S.gpr[RAX] = 0xFFFFDF00;                                // GD stays 0
     assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xF8), NOTHING); // mov dr7,rax
     assert_int_equal(S.dr[7], 0xFFFF0700);
     S.gpr[RAX] = 1ull << 32;
@@ -159,31 +162,32 @@ static u64 rdmsr(u32 msr, int expected)
     return S.gpr[RDX] << 32 | S.gpr[RAX];
 }
 
-// Silicon (seen on a family 6 model 207 at CPL 3): a number that names no register is #UD before the privilege check; DR4 and DR5 under
-// CR4.DE are #UD after it.
+// Silicon (seen on a family 6 model 207 at CPL 3): a number that names no register is #UD before the
+// privilege check; DR4 and DR5 under CR4.DE are #UD after it.
 static void register_numbers_before_privilege(void **state)
 {
     t->v->s.cr4 |= CR4_DE;
     cpu_mode_changed(t->v);
     assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE0), VEC_UD); // MOV RAX, DR4 at CPL 0
     tm_user(t);
-    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xC0), VEC_GP);       // MOV RAX, DR0
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xC0), VEC_GP); // MOV RAX, DR0
     tm_user(t);
-    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE0), VEC_GP);       // MOV RAX, DR4
+    assert_int_equal(TM_RUN(t, 0x0F, 0x21, 0xE0), VEC_GP); // MOV RAX, DR4
     tm_user(t);
-    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE0), VEC_GP);       // MOV DR4, RAX
+    assert_int_equal(TM_RUN(t, 0x0F, 0x23, 0xE0), VEC_GP); // MOV DR4, RAX
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0x44, 0x0F, 0x21, 0xC0), VEC_UD); // MOV RAX, DR8
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0x44, 0x0F, 0x23, 0xC0), VEC_UD); // MOV DR8, RAX
     tm_user(t);
-    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC0), VEC_GP);       // MOV RAX, CR0
+    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC0), VEC_GP); // MOV RAX, CR0
     tm_user(t);
-    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC8), VEC_UD);       // MOV RAX, CR1
+    assert_int_equal(TM_RUN(t, 0x0F, 0x20, 0xC8), VEC_UD); // MOV RAX, CR1
 }
 
 static void msr_values_and_masks(void **state)
 {
+    // clang-format off
     struct { u32 msr; u64 good, bad; } c[] = {
         {0x277, 0x0606060606060606, 0x0606060606060602}, // PAT: type 2 is reserved
         {0x277, 0x0007040600070406, 0x0306060606060606},
@@ -193,6 +197,7 @@ static void msr_values_and_masks(void **state)
         {0xC0000082, 0xFFFF800000000000, 0x7F00000000000000}, {0x176, 0x7FFFFFFFFFFF, 1ull << 60},
         {0xC0000103, 0xFFFFFFFF, 1ull << 32}, {0x17A, 7, 8}, {0x48, 1, 4},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         assert_int_equal(wrmsr(c[i].msr, c[i].good), NOTHING);
         assert_int_equal(rdmsr(c[i].msr, NOTHING), c[i].good);
@@ -201,7 +206,8 @@ static void msr_values_and_masks(void **state)
     }
 }
 
-// Table "Processor States Following Power-up, Reset, or INIT" (volume 3, 11.1.1), over a state of which nothing is what it becomes.
+// Table "Processor States Following Power-up, Reset, or INIT" (volume 3, 11.1.1), over a state of which
+// nothing is what it becomes.
 static void processor_after_reset_and_init(void **state)
 {
     for (unsigned init = 0; init < 2; init++) {
@@ -210,9 +216,11 @@ static void processor_after_reset_and_init(void **state)
         memset(S.xmm, 0xA5, sizeof S.xmm);
         memset(&S.fpu, 0xA5, sizeof S.fpu);
         memset(S.dr, 0xA5, sizeof S.dr);
-        for (unsigned i = 0; i < SEG_COUNT; i++) S.seg[i] = (struct segment){.sel = 8, .base = 0x1000, .limit = 5, .ar = 0xC09B};
+        for (unsigned i = 0; i < SEG_COUNT; i++)
+            S.seg[i] = (struct segment){.sel = 8, .base = 0x1000, .limit = 5, .ar = 0xC09B};
         S.gdtr = S.idtr = (struct dtable){.base = 0x5000, .limit = 7};
-        S.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_TS, S.cr2 = 5, S.cr3 = 0x1000, S.cr4 = CR4_OSXSAVE;
+        S.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_TS, S.cr2 = 5, S.cr3 = 0x1000,
+        S.cr4 = CR4_OSXSAVE;
         S.xcr0 = 3, S.mxcsr = 0x1FA0, S.rflags = 0x202, S.fl = fl_pack(FL_ARITH);
         S.activity = ACTIVITY_HLT, S.block = BLOCK_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
         S.nmi_pending = true, S.sipi_pending = true;
@@ -227,7 +235,8 @@ static void processor_after_reset_and_init(void **state)
         assert_int_equal(S.rip, 0xFFF0);
         assert_int_equal(S.cr0, 0x60000010); // CD and NW were set: INIT keeps them
         assert_true(S.cr2 == 0 && S.cr3 == 0 && S.cr4 == 0);
-        assert_true(S.seg[SEG_CS].sel == 0xF000 && S.seg[SEG_CS].base == 0xFFFF0000 && S.seg[SEG_CS].limit == 0xFFFF);
+        assert_true(S.seg[SEG_CS].sel == 0xF000 && S.seg[SEG_CS].base == 0xFFFF0000 &&
+                    S.seg[SEG_CS].limit == 0xFFFF);
         assert_int_equal(S.seg[SEG_CS].ar, 0x9B);
         for (unsigned i = 0; i < SEG_COUNT; i++) {
             if (i == SEG_CS) continue;
@@ -248,7 +257,8 @@ static void processor_after_reset_and_init(void **state)
         assert_true(!S.vmx.on && S.vmx.vmcs_pointer == UINT64_MAX);
         if (init) { // kept: x87, SSE, XCR0, MSRs
             assert_memory_equal(&S.fpu, &fpu, sizeof fpu);
-            for (unsigned i = 0; i < 16; i++) assert_true(S.xmm[i][0] == 0xA5A5A5A5A5A5A5A5 && S.xmm[i][1] == S.xmm[i][0]);
+            for (unsigned i = 0; i < 16; i++)
+                assert_true(S.xmm[i][0] == 0xA5A5A5A5A5A5A5A5 && S.xmm[i][1] == S.xmm[i][0]);
             assert_true(S.mxcsr == 0x1FA0 && S.xcr0 == 3 && S.msr.lstar == 0x1234 && S.units == units);
         } else {
             assert_true(S.fpu.fcw == 0x40 && S.fpu.fsw == 0 && S.fpu.ftw == 0x5555);
@@ -272,13 +282,15 @@ static void processor_after_reset_and_init(void **state)
     t->v->index = 0;
 }
 
-// Every processor is told of stores into code; one that goes is told no more, and of its code nothing is left.
+// Every processor is told of stores into code; one that goes is told no more, and of its code nothing is
+// left.
 static void a_freed_processor_is_told_nothing(void **state)
 {
     struct vcpu *second = vcpu_new(1, &t->p, &t->f);
     assert_ptr_equal(t->p.subscribers, &t->v->subscriber);
     assert_ptr_equal(t->p.subscribers->next, &second->subscriber);
-    second->s.activity = ACTIVITY_ACTIVE, second->s.seg[SEG_CS] = (struct segment){.limit = 0xFFFF, .ar = second->s.seg[SEG_CS].ar};
+    second->s.activity = ACTIVITY_ACTIVE,
+    second->s.seg[SEG_CS] = (struct segment){.limit = 0xFFFF, .ar = second->s.seg[SEG_CS].ar};
     second->s.rip = 0x8000; // real mode, in a page that nobody else runs in
     t->p.ram[second->s.rip] = 0xF4;
     cpu_mode_changed(second);
@@ -290,9 +302,18 @@ static void a_freed_processor_is_told_nothing(void **state)
     assert_null(t->p.subscribers->next);
 }
 
-static struct { u64 at[8]; unsigned n; } seen; // the time that the board sees at each access
-static u64 see_read(void *o, unsigned cpu, u16 port, unsigned size) { return seen.at[seen.n++] = cpu_vtime(t->v), 0; }
-static void see_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) { seen.at[seen.n++] = cpu_vtime(t->v); }
+static struct {
+    u64 at[8];
+    unsigned n;
+} seen; // the time that the board sees at each access
+static u64 see_read(void *o, unsigned cpu, u16 port, unsigned size)
+{
+    return seen.at[seen.n++] = cpu_vtime(t->v), 0;
+}
+static void see_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value)
+{
+    seen.at[seen.n++] = cpu_vtime(t->v);
+}
 
 // A port access happens at its own instruction's time, in the midst of a block.
 static void ports_see_the_time(void **state)
@@ -302,11 +323,13 @@ static void ports_see_the_time(void **state)
     t->v->board = &board, t->v->clock_next = &next;
     seen.n = 0;
     u64 begin = S.units * CPU_TICKS_PER_UNIT + S.skipped;
-    assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0x90, 0x90, 0xE6, 0x80, 0xE4, 0x80, 0x90, 0xE6, 0x80), NOTHING); // in nop nop out in nop out
+    // in nop nop out in nop out
+    assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0x90, 0x90, 0xE6, 0x80, 0xE4, 0x80, 0x90, 0xE6, 0x80), NOTHING);
     assert_int_equal(seen.n, 4);
     u64 port = seen.at[2] - seen.at[1]; // one access
     assert_true(port >= CPU_TICKS_PER_UNIT);
-    assert_int_equal(seen.at[0] - begin, port - CPU_TICKS_PER_UNIT); // what the access costs is charged before
+    // what the access costs is charged before
+    assert_int_equal(seen.at[0] - begin, port - CPU_TICKS_PER_UNIT);
     assert_int_equal(seen.at[1] - seen.at[0], port + 2 * CPU_TICKS_PER_UNIT);
     assert_int_equal(seen.at[3] - seen.at[2], port + CPU_TICKS_PER_UNIT);
     t->v->board = NULL, t->v->clock_next = NULL;
@@ -314,9 +337,11 @@ static void ports_see_the_time(void **state)
 
 static bool page_dirty(u64 a) { return t->p.dirty[a >> PAGE_SHIFT >> 6] >> (a >> PAGE_SHIFT & 63) & 1; }
 
-// Whatever stores, the state hash must learn of it: fast and slow stores, those that cross pages, those of event delivery.
+// Whatever stores, the state hash must learn of it: fast and slow stores, those that cross pages, those of
+// event delivery.
 static void stores_mark_pages_dirty(void **state)
 {
+    // clang-format off
     static const struct { u64 to; u8 code[8], n; unsigned pages; } cases[] = {
         {0x300800, {0x48, 0x89, 0x07}, 3, 1},             // mov [rdi], rax
         {0x300FFC, {0x48, 0x89, 0x07}, 3, 2},             // across
@@ -328,6 +353,7 @@ static void stores_mark_pages_dirty(void **state)
         {0x300F00, {0x0F, 0xAE, 0x07}, 3, 2},
         {0x301018, {0x48, 0x89, 0xFC, 0xCD, 0x30}, 5, 2}, // mov rsp, rdi; int 30h
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (unsigned again = 0; again < 2; again++) { // the second time the fast table knows the pages
             phys_dirty_clear(&t->p);
@@ -345,8 +371,10 @@ static void msr_reset_values(void **state)
 {
     vcpu_reset(t->v, false);
     u64 x;
+    // clang-format off
     struct { u32 msr; u64 value; } c[] = {{0x277, 0x0007040600070406}, {0x3A, 5}, {0x3B, 0}, {0x1D9, 0}, {0xC0000080, 0},
                                           {0xFE, 0x50A}, {0x179, 0}, {0xCE, 20 << 8}, {0x2FF, 0}};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         assert_true(msr_read(t->v, c[i].msr, &x));
         assert_int_equal(x, c[i].value);
@@ -355,12 +383,14 @@ static void msr_reset_values(void **state)
     assert_true(x & 1); // fast strings
 }
 
-// SDM vol. 4, table 2-2; which bits take a write without #GP: as probes of MSRs on silicon and KVM's unit test of MSRs have it.
+// SDM vol. 4, table 2-2; which bits take a write without #GP: as probes of MSRs on silicon and KVM's unit
+// test of MSRs have it.
 static void misc_enable_bits_take_effect(void **state)
 {
     u64 x = rdmsr(0x1A0, NOTHING);
     assert_int_equal(x, BIT(0) | BIT(11) | BIT(12) | BIT(18));
-    assert_int_equal(wrmsr(0x1A0, 0x400C50809 | BIT(12)), NOTHING); // 0, 3, 16, 18, 22, 23, 34 and what is read-only
+    // 0, 3, 16, 18, 22, 23, 34 and what is read-only
+    assert_int_equal(wrmsr(0x1A0, 0x400C50809 | BIT(12)), NOTHING);
     assert_int_equal(rdmsr(0x1A0, NOTHING), 0x400C51809);
     assert_int_equal(wrmsr(0x1A0, 0), NOTHING);
     assert_int_equal(rdmsr(0x1A0, NOTHING), BIT(11) | BIT(12)); // BTS and PEBS stay unavailable
@@ -568,9 +598,11 @@ static void cpuid_option(void **state)
     struct cpu_features f;
     const char *why = NULL;
     assert_true(parse("max", &f, &why));
-    assert_true(feature_on(&f, FEATURE_VMX) && feature_on(&f, FEATURE_SSE42) && !feature_on(&f, FEATURE_HYPERVISOR));
+    assert_true(feature_on(&f, FEATURE_VMX) && feature_on(&f, FEATURE_SSE42) &&
+                !feature_on(&f, FEATURE_HYPERVISOR));
     assert_true(parse("host,-vmx,+hypervisor,phys-bits=36,smap=off,sse4_2=off", &f, &why));
-    assert_false(feature_on(&f, FEATURE_VMX) || feature_on(&f, FEATURE_SMAP) || feature_on(&f, FEATURE_SSE42));
+    assert_false(feature_on(&f, FEATURE_VMX) || feature_on(&f, FEATURE_SMAP) ||
+                 feature_on(&f, FEATURE_SSE42));
     assert_true(feature_on(&f, FEATURE_HYPERVISOR));
     assert_int_equal(f.maxphyaddr, 36);
     assert_true(parse("qemu64,-sse2,migratable=no,-avx", &f, &why)); // what is built on it goes too
@@ -586,11 +618,13 @@ static void cpuid_option(void **state)
     assert_true(parse("Nehalem-IBRS-v2,pni=off", &f, &why));
     assert_false(feature_on(&f, FEATURE_SSE3));
     assert_true(parse("max,vendor=GenuineIntel,enforce,kvm=off,-svm,hv_relaxed=off,+mds-no", &f, &why));
+    // clang-format off
     static const struct { const char *text, *says; } refused[] = {
         {"Skylake-Client-noTSX-IBRS-v3", "not there yet"}, {"EPYC", "AMD's"}, {"EPYC-Rome-v2", "AMD's"}, {"pentium3", "less"},
         {"max,vendor=AuthenticAMD", "GenuineIntel"}, {"max,+svm", "no 'svm'"}, {"max,pmu=on", "no 'pmu'"}, {"max,hv_relaxed", "no 'hv_relaxed'"},
         {"max,hv-spinlocks=0x1fff", "no 'hv-spinlocks'"}, {"max,vmx-ept=off", "one by one"}, {"max,model=6", "cannot be set"}, {"max,-mds-no", "by itself"},
         {"max,-sse2,+sse3", "'sse3' needs 'sse2'"}, {"max,enforce=maybe", "on or off"}, {"max,+q", "-cpu help"}, {"zzz", "-cpu help"}};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
         if (parse(refused[i].text, &f, &why)) fail_msg("%s is taken", refused[i].text);
         if (!strstr(why, refused[i].says)) fail_msg("%s: %s", refused[i].text, why);
@@ -608,10 +642,12 @@ static void cpuid_option(void **state)
 
 static void feature_off_is_ud(void **state)
 {
+    // clang-format off
     struct { u8 op[4]; unsigned feature; } c[] = {
         {{0x0F, 0x01, 0xCB, 0x90}, FEATURE_SMAP}, {{0x0F, 0x01, 0xF9, 0x90}, FEATURE_RDTSCP}, {{0x0F, 0xC7, 0xF0, 0x90}, FEATURE_RDRAND},
         {{0x0F, 0xC7, 0xF8, 0x90}, FEATURE_RDSEED}, {{0xF3, 0x0F, 0xC7, 0xF8}, FEATURE_RDPID},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         assert_int_equal(tm_run(t, c[i].op, 4), NOTHING);
         cpu_features_max(&t->f);
@@ -621,9 +657,10 @@ static void feature_off_is_ud(void **state)
         S.rflags = 2;
     }
     // What is a NOP without its feature: ENDBR64, RDSSPQ, BNDMK, PREFETCHW, and NOP with any ModRM.
-    u8 nops[][5] = {{0xF3, 0x0F, 0x1E, 0xFA, 0x90}, {0xF3, 0x48, 0x0F, 0x1E, 0xC8}, {0xF3, 0x0F, 0x1B, 0x00, 0x90},
-                    {0x0F, 0x0D, 0x08, 0x90, 0x90}, {0x0F, 0x19, 0x00, 0x90, 0x90}, {0x66, 0x0F, 0x1A, 0xC1, 0x90},
-                    {0x0F, 0x1D, 0xC0, 0x90, 0x90}, {0x0F, 0x18, 0x20, 0x90, 0x90}, {0xF3, 0x0F, 0x09, 0x90, 0x90}};
+    u8 nops[][5] = {
+        {0xF3, 0x0F, 0x1E, 0xFA, 0x90}, {0xF3, 0x48, 0x0F, 0x1E, 0xC8}, {0xF3, 0x0F, 0x1B, 0x00, 0x90},
+        {0x0F, 0x0D, 0x08, 0x90, 0x90}, {0x0F, 0x19, 0x00, 0x90, 0x90}, {0x66, 0x0F, 0x1A, 0xC1, 0x90},
+        {0x0F, 0x1D, 0xC0, 0x90, 0x90}, {0x0F, 0x18, 0x20, 0x90, 0x90}, {0xF3, 0x0F, 0x09, 0x90, 0x90}};
     S.gpr[RAX] = 0x7F0000000000; // unmapped: none of them reads it
     for (unsigned i = 0; i < ARRAY_LEN(nops); i++) {
         S.gpr[RCX] = 0x1234;
@@ -635,8 +672,8 @@ static void feature_off_is_ud(void **state)
 
 // ---- system calls ----
 
-// What the system calls and their returns put into CS and SS, whatever the descriptors say (SDM volume 2, the pseudocode): base 0,
-// limit 4 GiB, present, accessed, execute/read and read/write; L or D.
+// What the system calls and their returns put into CS and SS, whatever the descriptors say (SDM volume 2, the
+// pseudocode): base 0, limit 4 GiB, present, accessed, execute/read and read/write; L or D.
 static void assert_flat(unsigned cpl, bool long64)
 {
     const struct segment *cs = &S.seg[SEG_CS], *ss = &S.seg[SEG_SS];
@@ -648,10 +685,12 @@ static void assert_flat(unsigned cpl, bool long64)
 static void returns_to_user_code(void **state)
 {
     // SYSRET and SYSEXIT, to 64-bit and 32-bit code that pauses: run one instruction only.
+    // clang-format off
     static const struct { u8 code[3], n; bool long64; u16 cs, ss; } cases[] = {
         {{0x48, 0x0F, 0x07}, 3, true, 0x2B, 0x23},  {{0x0F, 0x07}, 2, false, 0x1B, 0x23},
         {{0x48, 0x0F, 0x35}, 3, true, 0x223, 0x22B}, {{0x0F, 0x35}, 2, false, 0x213, 0x21B},
     };
+    // clang-format on
     S.msr.star = (u64)0x1B << 48, S.msr.sysenter_cs = 0x200;
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         tm_load(t, SEG_CS, SEL_CODE64), tm_load(t, SEG_SS, SEL_DATA);
@@ -704,7 +743,8 @@ static void syscall_and_sysret(void **state)
     assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), 0x80);
     assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), 0x1B + 16);
     assert_int_equal(tm_read(t, S.gpr[RSP] + 32, 8), 0x1B + 8);
-    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), (0x3C7FD7 & ~FL_TF & ~FL_NT) | 2); // RF and VM are not taken
+    // RF and VM are not taken
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), (0x3C7FD7 & ~FL_TF & ~FL_NT) | 2);
     S.gpr[RCX] = 1ull << 50;
     assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), VEC_GP);
     S.msr.efer &= ~(u64)EFER_SCE;
@@ -745,7 +785,8 @@ static void bases(void **state)
     S.cr4 |= CR4_FSGSBASE;
     cpu_mode_changed(t->v);
     S.gpr[RAX] = 0x123456789000, S.msr.kernel_gs_base = 0x777;
-    assert_int_equal(TM_RUN(t, 0xF3, 0x48, 0x0F, 0xAE, 0xD8, 0x0F, 0x01, 0xF8), NOTHING); // wrgsbase rax; swapgs
+    // wrgsbase rax; swapgs
+    assert_int_equal(TM_RUN(t, 0xF3, 0x48, 0x0F, 0xAE, 0xD8, 0x0F, 0x01, 0xF8), NOTHING);
     assert_int_equal(S.seg[SEG_GS].base, 0x777);
     assert_int_equal(S.msr.kernel_gs_base, 0x123456789000);
     assert_int_equal(TM_RUN(t, 0xF3, 0x0F, 0xAE, 0xCB), NOTHING); // rdgsbase ebx
@@ -788,7 +829,9 @@ static void popf_by_privilege(void **state)
 
 static void umip(void **state)
 {
+    // clang-format off
     u8 op[][4] = {{0x0F, 0x01, 0x03, 0x90}, {0x0F, 0x01, 0x0B, 0x90}, {0x0F, 0x00, 0xC0, 0x90}, {0x0F, 0x00, 0xC8, 0x90}, {0x0F, 0x01, 0xE0, 0x90}};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(op); i++) {
         u8 code[6] = {op[i][0], op[i][1], op[i][2], op[i][3], 0xCD, 0x80};
         tm_user(t);
@@ -833,10 +876,12 @@ static void io_permission_bitmap(void **state)
     assert_int_equal(TM_RUN(t, 0xE4, 0x80, 0xCD, 0x80), 0x80);
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0x66, 0xE5, 0x80, 0xCD, 0x80), VEC_GP); // 81h is not allowed
-    t->p.ram[TSS + 0x68 + 0x80 / 8] = 0x7F, t->p.ram[TSS + 0x68 + 0x80 / 8 + 1] = 0xFE; // 87h and 88h: two bytes of the map
+    // 87h and 88h: two bytes of the map
+    t->p.ram[TSS + 0x68 + 0x80 / 8] = 0x7F, t->p.ram[TSS + 0x68 + 0x80 / 8 + 1] = 0xFE;
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0x66, 0xE5, 0x87, 0xCD, 0x80), 0x80);
-    S.seg[SEG_TR].limit = 0x68 + 0x88 / 8 - 1; // the second byte of the pair is beyond the limit, whatever the size
+    // the second byte of the pair is beyond the limit, whatever the size
+    S.seg[SEG_TR].limit = 0x68 + 0x88 / 8 - 1;
     tm_user(t);
     assert_int_equal(TM_RUN(t, 0xE4, 0x87, 0xCD, 0x80), VEC_GP);
     S.seg[SEG_TR].limit = 0x167;
@@ -859,7 +904,8 @@ static void monitor_and_mwait(void **state)
     // MWAIT without MONITOR, or after a store to the line, goes on; armed, it waits.
     S.gpr[RAX] = DATA, S.gpr[RCX] = 0;
     u8 unarmed[] = {0x0F, 0x01, 0xC9, 0x90}, armed[] = {0x0F, 0x01, 0xC8, 0x0F, 0x01, 0xC9, 0x90};
-    u8 stored[] = {0x0F, 0x01, 0xC8, 0x48, 0xFF, 0x00, 0x0F, 0x01, 0xC9, 0x90}; // monitor; inc qword [rax]; mwait; nop
+    // monitor; inc qword [rax]; mwait; nop
+    u8 stored[] = {0x0F, 0x01, 0xC8, 0x48, 0xFF, 0x00, 0x0F, 0x01, 0xC9, 0x90};
     assert_int_equal(tm_run(t, unarmed, 4), NOTHING);
     assert_int_equal(S.rip, CODE + 5);
     assert_int_equal(tm_run(t, armed, 7), NOTHING);
@@ -874,7 +920,10 @@ static void bound_range(void **state)
 {
     tm_write64(t, DATA, 0x0000000AFFFFFFF6ull); // -10 to 10
     S.gpr[RBX] = DATA;
-    struct { u32 index; int vector; } c[] = {{0, NOTHING}, {10, NOTHING}, {11, VEC_BR}, {(u32)-10, NOTHING}, {(u32)-11, VEC_BR}};
+    struct {
+        u32 index;
+        int vector;
+    } c[] = {{0, NOTHING}, {10, NOTHING}, {11, VEC_BR}, {(u32)-10, NOTHING}, {(u32)-11, VEC_BR}};
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         S.gpr[RAX] = c[i].index;
         assert_int_equal(TM_RUN(t, 0x62, 0x03), c[i].vector);
@@ -884,10 +933,12 @@ static void bound_range(void **state)
 
 static void invpcid_checks(void **state)
 {
+    // clang-format off
     struct { u64 type, d0, d1; int vector; } c[] = {
         {4, 0, 0, VEC_GP}, {0, 0, 0, NOTHING}, {0, 1, 0, VEC_GP}, {1, 1, 0, VEC_GP}, {2, 1, 0, NOTHING}, {0, 1 << 12, 0, VEC_GP},
         {3, 1ull << 63, 0, VEC_GP}, {0, 0, 1ull << 60, VEC_GP}, {2, 0, 1ull << 60, NOTHING},
     };
+    // clang-format on
     S.gpr[RBX] = DATA;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         tm_write64(t, DATA, c[i].d0);
@@ -935,7 +986,8 @@ static void xcr0_and_the_pkru_component(void **state)
     S.gpr[RAX] = 0x203;
     assert_int_equal(tm_run(t, xsetbv, 3), NOTHING);
     assert_int_equal(S.xcr0, 0x203);
-    // SDM volume 1, 13.5.7: 8 bytes; at A80h in the standard format on every processor that has it, after the header else.
+    // SDM volume 1, 13.5.7: 8 bytes; at A80h in the standard format on every processor that has it, after the
+    // header else.
     cpuid_query(t->v, 0xD, 9, r);
     assert_int_equal(r[0], 8);
     assert_int_equal(r[1], 0xA80);
@@ -975,9 +1027,9 @@ static void xcr0_and_the_pkru_component(void **state)
 
 static void x87_exception_pending_without_ne(void **state)
 {
-    // 1/0 with everything unmasked, then another instruction: #MF with NE; without it (FERR#, missing) it goes on as with
-    // IGNNE#, keeps the flag, and the host must not notice.
-    u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0}; // fldcw fld1 fldz fdivp fld1 fnstsw
+    // 1/0 with everything unmasked, then another instruction: #MF with NE; without it (FERR#, missing) it
+    // goes on as with IGNNE#, keeps the flag, and the host must not notice. fldcw fld1 fldz fdivp fld1 fnstsw
+    u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0};
     u16 fcw = 0x0340;
     S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
     tm_write(t, DATA, &fcw, 2);
@@ -993,7 +1045,8 @@ static void x87_exception_pending_without_ne(void **state)
 static void rdrand_is_deterministic(void **state)
 {
     S.rng_state = 1;
-    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0xC7, 0xF0, 0x48, 0x0F, 0xC7, 0xFB), NOTHING); // rdrand rax; rdseed rbx
+    // rdrand rax; rdseed rbx
+    assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0xC7, 0xF0, 0x48, 0x0F, 0xC7, 0xFB), NOTHING);
     assert_int_equal(cpu_rflags(t->v) & 0x8D5, FL_CF);
     u64 a = S.gpr[RAX], b = S.gpr[RBX];
     assert_int_not_equal(a, b);
@@ -1009,6 +1062,7 @@ int main(void)
 #define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
 #define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
     (void)real_setup;
+    // clang-format off
     const struct CMUnitTest tests[] = {
         L(cr0_rules), P(cr0_activating_ia32e), P(pae_loads_pdptes), L(cr3_rules), L(cr4_rules), L(cr_numbers_and_privilege),
         P(lmsw_cannot_clear_pe), L(debug_registers), L(register_numbers_before_privilege), L(msr_values_and_masks),
@@ -1023,5 +1077,6 @@ int main(void)
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),
         L(x87_exception_pending_without_ne),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

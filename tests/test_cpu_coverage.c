@@ -1,6 +1,7 @@
-// Which encodings exist: every opcode of the four maps with every mandatory prefix and ModRM.reg, with a register and with
-// memory, given to Zydis and to our decoder. What Zydis knows and we refuse must belong to an extension that this
-// processor has not; what we take and Zydis does not know must be a NOP; lengths agree.
+// Which encodings exist: every opcode of the four maps with every mandatory prefix and ModRM.reg, with a
+// register and with memory, given to Zydis and to our decoder. What Zydis knows and we refuse must belong to
+// an extension that this processor has not; what we take and Zydis does not know must be a NOP; lengths
+// agree.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,10 +19,12 @@
 // Extensions by Zydis's names for them.
 static bool foreign(const ZydisDecodedInstruction *z)
 {
+    // clang-format off
     static const char *const names[] = {
         "PADLOCK", "SVM", "SHA", "KEYLOCKER", "KEYLOCKER_WIDE", "CET", "AES", "SSE4A", "RTM", "WAITPKG", "GFNI", "UINTR", "TDX",
         "SNP", "TSX_LDTRK", "SGX", "SGX_ENCLV", "MOVDIR", "MONITORX", "ENQCMD", "AMD_INVLPGB", "ADOX_ADCX", "SMX", "SERIALIZE",
         "RDPRU", "PT", "PCONFIG", "PCLMULQDQ", "MCOMMIT", "HRESET", "CLZERO", "AMD3DNOW", "AMD3DNOW_PREFETCH", "CLDEMOTE"};
+    // clang-format on
     const char *ext = ZydisISAExtGetString(z->meta.isa_ext);
     for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
         if (!strcmp(ext, names[i])) return true;
@@ -46,7 +49,8 @@ struct tally {
     unsigned tried, taken;
 };
 
-static void one(struct vcpu *v, const ZydisDecoder *d, unsigned bits, const u8 *code, unsigned n, struct tally *t)
+static void one(struct vcpu *v, const ZydisDecoder *d, unsigned bits, const u8 *code, unsigned n,
+                struct tally *t)
 {
     ZydisDecodedInstruction z;
     ZydisDecoderContext c;
@@ -55,8 +59,8 @@ static void one(struct vcpu *v, const ZydisDecoder *d, unsigned bits, const u8 *
     bool known = ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(d, &c, code, n, &z)) &&
                  z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
     // What CR4 and IA32_MISC_ENABLE can refuse is on.
-    u32 mode = (v->d.mode & ~(u32)(MODE_CODE | MODE_CPL)) | (bits == 64 ? MODE_CODE64 : MODE_CODE32) | MODE_OSXSAVE |
-               MODE_FSGSBASE | MODE_PKE | MODE_MONITOR;
+    u32 mode = (v->d.mode & ~(u32)(MODE_CODE | MODE_CPL)) | (bits == 64 ? MODE_CODE64 : MODE_CODE32) |
+               MODE_OSXSAVE | MODE_FSGSBASE | MODE_PKE | MODE_MONITOR;
     if (bits == 32) mode &= ~(u32)MODE_LMA; // not compatibility mode, where VMX instructions are #UD
     unsigned len = decode_insn(v, code, n, mode, &in);
     bool refused = in.row == 0; // the row of #UD
@@ -78,8 +82,10 @@ static void encodings(unsigned bits, struct tally *t)
     static const u8 prefix[4] = {0, 0x66, 0xF3, 0xF2};
     struct guest *g = guest_new(true);
     ZydisDecoder d;
-    if (bits == 64) ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    else ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    if (bits == 64)
+        ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    else
+        ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
     for (unsigned x = 0; x < 4 * 256 * 4 * 8 * 9; x++) {
         unsigned map = x & 3, op = x >> 2 & 255, p = x >> 10 & 3, reg = x >> 12 & 7, rm = x >> 15;
         u8 code[15] = {0};

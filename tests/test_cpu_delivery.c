@@ -1,5 +1,5 @@
-// Event delivery: frames, error codes, stack switches, the double-fault table. Expected values: SDM volume 3, chapter 7
-// (interrupt and exception handling), and the pseudocode of INT n and IRET.
+// Event delivery: frames, error codes, stack switches, the double-fault table. Expected values: SDM volume 3,
+// chapter 7 (interrupt and exception handling), and the pseudocode of INT n and IRET.
 #include "cpu_machine.h"
 
 static struct tm *t;
@@ -117,10 +117,12 @@ static void ext_bit_for_faults_during_faults(void **state)
 
 static void gate_selector_checks(void **state)
 {
+    // clang-format off
     struct { u16 sel; int vector; u32 error; } c[] = {
         {0, VEC_GP, 0}, {GDT_END, VEC_GP, GDT_END}, {SEL_DATA, VEC_GP, SEL_DATA}, {SEL_CODE_NP, VEC_NP, SEL_CODE_NP},
         {SEL_UCODE32, VEC_GP, SEL_UCODE32}, {SEL_TSS, VEC_GP, SEL_TSS},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         tm_gate(t, 0x31, c[i].sel, 14, 0, 0, false);
         S.gpr[RSP] = STACK;
@@ -130,17 +132,21 @@ static void gate_selector_checks(void **state)
 
 static void stack_from_tss_checks(void **state)
 {
+    // clang-format off
     struct { u16 ss; int vector; u32 error; } c[] = {
         {0, VEC_TS, 0}, {GDT_END, VEC_TS, GDT_END}, {SEL_DATA | 3, VEC_TS, SEL_DATA}, {SEL_DATA_RO, VEC_TS, SEL_DATA_RO},
         {SEL_UDATA, VEC_TS, SEL_UDATA}, {SEL_DATA_NP, VEC_SS, SEL_DATA_NP}, {SEL_CODE32, VEC_TS, SEL_CODE32},
     };
-    // Vector 80h goes to level 1 through a good gate; its stack is what is wrong. The fault itself goes to level 0.
+    // clang-format on
+    // Vector 80h goes to level 1 through a good gate; its stack is what is wrong. The fault itself goes to
+    // level 0.
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         u16 ss = c[i].ss;
         if (ss == (SEL_DATA | 3)) ss = SEL_DATA_DPL1; // RPL 0 where level 1 wants 1
         u32 error = ss & 0xFFFC;
         if (i == 5) {
-            tm_write64(t, GDT + SEL_DATA_NP, tm_descriptor(0, 0xFFFFF, AR_S | AR_WRITABLE | AR_DB | AR_G | 1 << 5));
+            tm_write64(t, GDT + SEL_DATA_NP,
+                       tm_descriptor(0, 0xFFFFF, AR_S | AR_WRITABLE | AR_DB | AR_G | 1 << 5));
             ss |= 1;
         }
         tm_gate(t, 0x80, SEL_CODE_DPL1, 14, 3, 0, false);
@@ -148,14 +154,16 @@ static void stack_from_tss_checks(void **state)
         tm_user(t);
         expect_error(TM_RUN(t, 0xCD, 0x80), c[i].vector, error, CODE);
     }
-    S.seg[SEG_TR].limit = 0x10; // the TSS ends before SS1: #TS with the selector of the TSS; level 0 still fits
+    // the TSS ends before SS1: #TS with the selector of the TSS; level 0 still fits
+    S.seg[SEG_TR].limit = 0x10;
     tm_user(t);
     expect_error(TM_RUN(t, 0xCD, 0x80), VEC_TS, SEL_TSS, CODE);
 }
 
 static void stack_limit_is_ss_with_selector(void **state)
 {
-    u32 esp1 = 8; // level 1 has room for two words, the frame wants five: expand-down-less flat wraps; use a small segment
+    // level 1 has room for two words, the frame wants five: expand-down-less flat wraps; use a small segment
+    u32 esp1 = 8;
     tm_write64(t, GDT + SEL_DATA_DPL1, tm_descriptor(0, 0xFF, AR_P | AR_S | AR_WRITABLE | AR_DB | 1 << 5));
     esp1 = 0x200;
     tm_write(t, TSS + 12, &esp1, 4);
@@ -169,6 +177,7 @@ static void stack_limit_is_ss_with_selector(void **state)
 static void expand_down_stack(void **state)
 {
     const u32 down = AR_P | AR_S | AR_WRITABLE | AR_EXPAND_DOWN | 1 << 5;
+    // clang-format off
     struct { u32 ar, esp; bool gate16; int vector; } c[] = {
         {AR_DB, 0x1000 + 20, false, 0x80},   // the last word is at limit + 1
         {AR_DB, 0x1000 + 19, false, VEC_SS}, // at the limit
@@ -179,6 +188,7 @@ static void expand_down_stack(void **state)
         {AR_DB, 2, false, VEC_SS},           // beyond FFFFFFFFh
         {0, 0x1000 + 10, true, 0x80}, {0, 0x1000 + 9, true, VEC_SS}, {0, 1, true, VEC_SS},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         tm_write64(t, GDT + SEL_DATA_DPL1, tm_descriptor(0x50000, 0x0FFF, down | c[i].ar));
         tm_write(t, TSS + 12, &c[i].esp, 4);
@@ -199,14 +209,16 @@ static void expand_down_stack(void **state)
     tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0x50000, 0x0FFF, (down & ~AR_DPL) | AR_DB));
     for (unsigned room = 0; room < 2; room++) {
         tm_user(t);
-        for (unsigned i = SEG_ES; i <= SEG_GS; i++) tm_load(t, i, i == SEG_CS ? SEL_CODE32 : i == SEG_SS ? SEL_DATA16 : SEL_DATA);
+        for (unsigned i = SEG_ES; i <= SEG_GS; i++)
+            tm_load(t, i, i == SEG_CS ? SEL_CODE32 : i == SEG_SS ? SEL_DATA16 : SEL_DATA);
         S.gpr[RSP] = 0x1000 + 11 + room;
         cpu_mode_changed(t->v);
         assert_int_equal(TM_RUN(t, 0xCD, 0x30), room ? 0x30 : -100 - RUN_SHUTDOWN);
     }
 }
 
-// The limits of the tables are those of the last byte of an entry: the entry that ends at the limit is in, with one byte less it is out.
+// The limits of the tables are those of the last byte of an entry: the entry that ends at the limit is in,
+// with one byte less it is out.
 static void table_limits(void **state)
 {
     bool lng = S.msr.efer & EFER_LMA;
@@ -223,7 +235,8 @@ static void table_limits(void **state)
         S.gpr[RSP] = STACK;
     }
     S.idtr.limit = lng ? 0xFFF : 0x7FF;
-    // The GDT: the code segment of a gate, and the stack's of the TSS. Copies at its end, the last one being the one in question.
+    // The GDT: the code segment of a gate, and the stack's of the TSS. Copies at its end, the last one being
+    // the one in question.
     u64 end = GDT_END;
     tm_write64(t, GDT + end, tm_read(t, GDT + cs, 8));
     tm_gate(t, 0x31, (u16)end, 14, 0, 0, lng);
@@ -241,7 +254,8 @@ static void table_limits(void **state)
     tm_write64(t, GDT + end, tm_read(t, GDT + SEL_DATA, 8));
     for (unsigned less = 0; less < 2; less++) {
         u16 ss = SEL_DATA_DPL1 | 1;
-        tm_write64(t, GDT + end, tm_descriptor(0, 0xFFFFF, AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G | 1 << 5));
+        tm_write64(t, GDT + end,
+                   tm_descriptor(0, 0xFFFFF, AR_P | AR_S | AR_WRITABLE | AR_DB | AR_G | 1 << 5));
         ss = (u16)end | 1;
         tm_write(t, TSS + 16, &ss, 2);
         tm_gate(t, 0x80, SEL_CODE_DPL1, 14, 3, 0, false);
@@ -261,9 +275,11 @@ static void table_limits(void **state)
 static void tss_limits(void **state)
 {
     bool lng = S.msr.efer & EFER_LMA;
+    // clang-format off
     struct { u32 last; unsigned ist; bool tss16; } c[] = {
         {lng ? 11 : 9, 0, false}, {0x2B, 1, false}, {0x5B, 7, false}, {5, 0, true},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++)
         for (unsigned less = 0; less < 2; less++) {
             if ((c[i].ist && !lng) || (c[i].tss16 && lng)) continue;
@@ -317,7 +333,7 @@ static void long_ist(void **state)
     assert_int_equal(TM_RUN(t, 0xCD, 0x30), 0x30);
     assert_int_equal(S.gpr[RSP], IST_STACK - 40);
     assert_int_equal(S.seg[SEG_SS].sel, SEL_DATA); // same level: SS stays
-    tm_write64(t, TSS + 0x24, 1ull << 63); // not canonical
+    tm_write64(t, TSS + 0x24, 1ull << 63);         // not canonical
     expect_error(TM_RUN(t, 0xCD, 0x30), VEC_SS, 0, CODE);
     S.seg[SEG_TR].limit = 0x2A;
     expect_error(TM_RUN(t, 0xCD, 0x30), VEC_TS, SEL_TSS, CODE);
@@ -375,6 +391,7 @@ static void page_fault_on_the_kernel_stack_is_double_fault(void **state)
 static void double_fault_table(void **state)
 {
     // SDM table 7-5: rows are the first exception, columns the second.
+    // clang-format off
     struct { u8 first, second; int result; } c[] = {
         {VEC_UD, VEC_GP, VEC_GP}, {VEC_DB, VEC_PF, VEC_PF}, {VEC_DE, VEC_GP, VEC_DF}, {VEC_TS, VEC_SS, VEC_DF},
         {VEC_NP, VEC_NP, VEC_DF}, {VEC_GP, VEC_PF, VEC_PF}, {VEC_PF, VEC_GP, VEC_DF}, {VEC_PF, VEC_PF, VEC_DF},
@@ -382,16 +399,20 @@ static void double_fault_table(void **state)
         {VEC_DF, VEC_DB, VEC_DB}, {VEC_VE, VEC_GP, VEC_DF}, {VEC_GP, VEC_VE, VEC_VE}, {VEC_AC, VEC_TS, VEC_TS},
         {VEC_CP, VEC_GP, VEC_DF},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         struct event a = {.kind = EVENT_INTERRUPTION, .vector = c[i].first, .type = EVT_HW_EXCEPTION};
+        // clang-format off
         struct event b = {.kind = EVENT_INTERRUPTION, .vector = c[i].second, .type = EVT_HW_EXCEPTION, .error = 7}, r;
+        // clang-format on
         bool alive = deliver_combine(&a, &b, &r);
         assert_int_equal(alive, c[i].result >= 0);
         if (!alive) continue;
         assert_int_equal(r.vector, c[i].result);
         if (r.vector == VEC_DF) assert_true(r.has_error && r.error == 0);
     }
-    struct event a = {.kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_SW_INTERRUPT}; // INT 13: benign
+    // INT 13: benign
+    struct event a = {.kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_SW_INTERRUPT};
     struct event b = {.kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_HW_EXCEPTION}, r;
     assert_true(deliver_combine(&a, &b, &r));
     assert_int_equal(r.vector, VEC_GP);
@@ -413,6 +434,7 @@ int main(void)
 #define R(f) cmocka_unit_test_setup_teardown(f, real_setup, teardown)
 #define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
 #define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
+    // clang-format off
     const struct CMUnitTest tests[] = {
         R(real_int), R(real_fault_pushes_no_error_code), R(real_idt_limit_is_gp_then_df_then_shutdown),
         P(protected_int_same_level), P(protected_16bit_gate), P(protected_int_from_user), P(gate_dpl_and_presence),
@@ -423,5 +445,6 @@ int main(void)
         L(no_half_frames),
         L(debug_exception_notes_dr6), cmocka_unit_test(double_fault_table),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

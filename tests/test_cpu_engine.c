@@ -24,10 +24,7 @@ static int prot_setup(void **s)
     in_loop = *s != NULL;
     return 0;
 }
-static int teardown(void **s)
-{
-    return tm_free(t), 0;
-}
+static int teardown(void **s) { return tm_free(t), 0; }
 
 #define BYTES(...) (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__})
 static u64 put(u64 at, const u8 *bytes,
@@ -179,8 +176,10 @@ static void instruction_across_pages(void **state)
 static void long_instruction_across_pages(void **state)
 {
     enum { RESULT = 0x9080, N = 15 };
-    static const u8 store[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x48, 0xC7, 0x80, RESULT & 0xFF, RESULT >> 8, 0, 0, 'q', 0, 0, 0};
-    static const u8 jump[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0xE9}; // at `to`: the same store; ret
+    static const u8 store[N] = {0x3E,        0x3E, 0x3E, 0x3E, 0x48, 0xC7, 0x80, RESULT & 0xFF,
+                                RESULT >> 8, 0,    0,    'q',  0,    0,    0};
+    // at `to`: the same store; ret
+    static const u8 jump[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0xE9};
     static const u8 jz[N] = {0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x3E, 0x0F, 0x84};
     static const u8 *const all[] = {store, jump, jz};
     // ebp = 9; again: xor eax,eax; mov ecx,..; call rcx; dec ebp; jnz again; hlt
@@ -226,8 +225,8 @@ static void long_instruction_across_pages(void **state)
         }
 }
 
-// Two address spaces that differ in one page of code, in turns; every counter that the engine and the TLBs keep comes to its end
-// and begins anew meanwhile. What was linked before must not be good after.
+// Two address spaces that differ in one page of code, in turns; every counter that the engine and the TLBs
+// keep comes to its end and begins anew meanwhile. What was linked before must not be good after.
 static void counters_run_out(void **state)
 {
     enum { TABLE2 = 0x4A000, PML4_2 = 0x47000, CALLS = 200 };
@@ -243,8 +242,8 @@ static void counters_run_out(void **state)
     S.cr4 |= CR4_PGE;
     cpu_mode_changed(t->v);
     // again: mov cr3,rbx; call WINDOW; mov cr3,rcx; call WINDOW; dec ebp; jnz again; hlt
-    put(CODE, BYTES(0x0F, 0x22, 0xDB, 0xE8, 0xF8, 0x7F, 0x5F, 0, 0x0F, 0x22, 0xD9, 0xE8, 0xF0, 0x7F, 0x5F, 0, 0xFF, 0xCD, 0x75,
-                    0xEC, 0xF4));
+    put(CODE, BYTES(0x0F, 0x22, 0xDB, 0xE8, 0xF8, 0x7F, 0x5F, 0, 0x0F, 0x22, 0xD9, 0xE8, 0xF0, 0x7F, 0x5F, 0,
+                    0xFF, 0xCD, 0x75, 0xEC, 0xF4));
     static const u32 from[] = {UINT32_MAX - 60, GEN_LAST - 60, GEN_LAST - 1, 60};
     for (unsigned global = 0; global < 2; global++) { // the code of the loop is on a global page
         u64 leaf = 0xE7 | global << 8;
@@ -367,11 +366,13 @@ static void limits_are_not_linked(void **state)
 // ---- 32-bit code runs as fast as 64-bit code does: branches, the stack, FS and GS ----
 static void wrappers_of_flat_code(void **state)
 {
+    // clang-format off
     static const u8 code[][8] = {
         {0xE8, 0, 0, 0, 0}, {0xC3}, {0xC2, 8, 0}, {0x74, 0}, {0x0F, 0x85, 0, 0, 0, 0}, {0xEB, 0}, {0xE9, 0, 0, 0, 0}, {0xFF, 0xD0},
         {0xFF, 0xE1}, {0xFF, 0x14, 0x85, 0, 0x90, 0, 0}, {0xFF, 0x63, 8}, {0x50}, {0x5B}, {0x6A, 1}, {0x68, 1, 0, 0, 0}, {0xC9},
         {0x64, 0xA1, 0, 0, 0, 0}, {0x64, 0x8B, 0x03}, {0x65, 0x89, 0x0D, 0x14, 0, 0, 0},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
         struct insn in = {0};
         assert_true(decode_insn(t->v, code[i], 8, t->v->d.mode, &in));
@@ -393,7 +394,8 @@ static void over_the_border_at_4_gib(void **state)
     enum { DIR = 0x44000, LAST = 0x45000, PAGE = 0x100000 };
     for (unsigned i = 0; i < 4; i++) tm_write64(t, DIR + 8 * i, 0);
     u32 first = 0xE7, last = LAST | 7, page = PAGE | 7;
-    tm_write(t, DIR, &first, 4), tm_write(t, DIR + 4 * 1023, &last, 4), tm_write(t, LAST + 4 * 1023, &page, 4);
+    tm_write(t, DIR, &first, 4), tm_write(t, DIR + 4 * 1023, &last, 4),
+        tm_write(t, LAST + 4 * 1023, &page, 4);
     S.cr3 = DIR, S.cr4 |= CR4_PSE, S.cr0 |= CR0_PG;
     cpu_mode_changed(t->v);
     // ebp = 5; again: call FFFFFFE0h; dec ebp; jnz again; hlt
@@ -406,14 +408,16 @@ static void over_the_border_at_4_gib(void **state)
     assert_int_equal(S.gpr[RBX], 5);
     assert_int_equal(S.gpr[RSP], STACK);
     // Straight on: at FFFFFFFEh inc ecx; inc edx | inc esi; ret
-    put(CODE + 6, BYTES(0xF4, 0x7F, 0xFF, 0xFF)), put(PAGE + 0xFFE, BYTES(0x41, 0x42)), put(0, BYTES(0x46, 0xC3));
+    put(CODE + 6, BYTES(0xF4, 0x7F, 0xFF, 0xFF)), put(PAGE + 0xFFE, BYTES(0x41, 0x42)),
+        put(0, BYTES(0x46, 0xC3));
     S.gpr[RCX] = S.gpr[RDX] = S.gpr[RSI] = 0;
     go(CODE);
     assert_int_equal(S.gpr[RCX], 5);
     assert_int_equal(S.gpr[RDX], 5);
     assert_int_equal(S.gpr[RSI], 5);
     // again: push eax; push ebx; pop edi; pop esi; call to a RET; with ESP at 0
-    put(CODE, BYTES(0xBD, 5, 0, 0, 0, 0x50, 0x53, 0x5F, 0x5E, 0xE8, 4, 0, 0, 0, 0x4D, 0x75, 0xF4, 0xF4, 0xC3));
+    put(CODE,
+        BYTES(0xBD, 5, 0, 0, 0, 0x50, 0x53, 0x5F, 0x5E, 0xE8, 4, 0, 0, 0, 0x4D, 0x75, 0xF4, 0xF4, 0xC3));
     S.gpr[RSP] = 0, S.gpr[RAX] = 0x11111111, S.gpr[RBX] = 0x22222222;
     go(CODE);
     assert_int_equal(S.gpr[RSP], 0);
@@ -435,11 +439,12 @@ static void over_the_border_at_4_gib(void **state)
     assert_int_equal(S.rip - 1, HANDLER + 16 * VEC_GP);
 }
 
-// EIP is a register of 32 bits whatever the size of the code: 16-bit code with a limit of 4 GiB goes on at 0, behind an instruction
-// that ends a block as behind any other.
+// EIP is a register of 32 bits whatever the size of the code: 16-bit code with a limit of 4 GiB goes on at 0,
+// behind an instruction that ends a block as behind any other.
 static void sixteen_bit_code_over_4_gib(void **state)
 {
-    put(CODE + 0xC, BYTES(0x41, 0x40, 0x8E, 0xD8, 0x41, 0xF4)); // inc cx; inc ax; mov ds,ax at FFFFFFFEh | inc cx; hlt
+    // inc cx; inc ax; mov ds,ax at FFFFFFFEh | inc cx; hlt
+    put(CODE + 0xC, BYTES(0x41, 0x40, 0x8E, 0xD8, 0x41, 0xF4));
     S.seg[SEG_CS].base = CODE + 0x10, S.seg[SEG_CS].limit = 0xFFFFFFFF, S.seg[SEG_CS].ar &= ~(u32)AR_DB;
     cpu_mode_changed(t->v);
     S.gpr[RCX] = 0, S.gpr[RAX] = SEL_DATA - 1;
@@ -600,11 +605,8 @@ static void rep_is_interrupted_and_goes_on(void **state)
 }
 
 // Both engines: a state that is not NULL asks for the loop.
-#define BOTH(f, kind)                                                                                        \
-    {#f " (threaded)", f, kind##_setup, teardown, NULL},                                                     \
-    {                                                                                                        \
-#f " (loop)", f, kind##_setup, teardown, &in_loop                                                    \
-    }
+#define BOTH(f, kind) \
+    {#f " (threaded)", f, kind##_setup, teardown, NULL}, { #f " (loop)", f, kind##_setup, teardown, &in_loop }
 
 int main(void)
 {

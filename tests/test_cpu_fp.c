@@ -1,6 +1,6 @@
-// What the silicon test cannot show, because the host's kernel decides it: how control registers turn x87, MMX, SSE and XSAVE
-// instructions into #UD, #NM, #MF and #XM (SDM Vol. 3, chapters 2.5, 14 and table 15-1), x87 pointers, the environment's
-// formats, and XSAVES with XRSTORS.
+// What the silicon test cannot show, because the host's kernel decides it: how control registers turn x87,
+// MMX, SSE and XSAVE instructions into #UD, #NM, #MF and #XM (SDM Vol. 3, chapters 2.5, 14 and table 15-1),
+// x87 pointers, the environment's formats, and XSAVES with XRSTORS.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -209,8 +209,10 @@ int main(void)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(guards_follow_control_registers), cmocka_unit_test(unmasked_sse_exceptions),
-        cmocka_unit_test(pending_x87_exceptions),          cmocka_unit_test(x87_pointers),
+        cmocka_unit_test(guards_follow_control_registers),
+        cmocka_unit_test(unmasked_sse_exceptions),
+        cmocka_unit_test(pending_x87_exceptions),
+        cmocka_unit_test(x87_pointers),
         cmocka_unit_test(xsaves_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

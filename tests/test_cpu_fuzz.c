@@ -1,9 +1,9 @@
-// Random system instructions on random descriptor tables: whatever a guest does, the processor stays a processor.
-// The seed is printed; SEED=n in the environment repeats a run, ROUNDS=n sets its length.
+// Random system instructions on random descriptor tables: whatever a guest does, the processor stays a
+// processor. The seed is printed; SEED=n in the environment repeats a run, ROUNDS=n sets its length.
 //
-// What must hold at every boundary: the mode word is that of the state; CPL is the DPL of SS in protected mode; CS is a
-// present code segment that the mode can run; reserved flags are as the manual fixes them; CR0 and CR4 are consistent;
-// control registers hold no bit that this processor has not.
+// What must hold at every boundary: the mode word is that of the state; CPL is the DPL of SS in protected
+// mode; CS is a present code segment that the mode can run; reserved flags are as the manual fixes them; CR0
+// and CR4 are consistent; control registers hold no bit that this processor has not.
 #include <stdio.h>
 
 #include "cpu_machine.h"
@@ -16,7 +16,9 @@ static u64 next(void)
 }
 static unsigned below(unsigned n) { return (unsigned)(next() >> 33) % n; }
 
-// ModRM forms: 'r' register operands at random, 'm' memory at [rbx] or [ebx] or [bx], '-' none; digits are fixed reg fields.
+// ModRM forms: 'r' register operands at random, 'm' memory at [rbx] or [ebx] or [bx], '-' none; digits are
+// fixed reg fields.
+// clang-format off
 static const struct { u8 op[3]; u8 n; char form; u8 imm; } insns[] = {
     {{0x8E}, 1, 'e', 0}, {{0x8C}, 1, 'e', 0}, {{0x07}, 1, '-', 0}, {{0x17}, 1, '-', 0}, {{0x1F}, 1, '-', 0}, {{0x06}, 1, '-', 0},
     {{0x0F, 0xA1}, 2, '-', 0}, {{0x0F, 0xA9}, 2, '-', 0}, {{0xC4}, 1, 'm', 0}, {{0xC5}, 1, 'm', 0}, {{0x0F, 0xB2}, 2, 'm', 0},
@@ -30,6 +32,7 @@ static const struct { u8 op[3]; u8 n; char form; u8 imm; } insns[] = {
     {{0xFB}, 1, '-', 0}, {{0xE4}, 1, '-', 1}, {{0xE7}, 1, '-', 1}, {{0x0F, 0xAE}, 2, 'e', 0}, {{0xF3, 0x0F, 0xAE}, 3, 'e', 0},
     {{0x0F, 0xC7}, 2, 'e', 0}, {{0xF3, 0x0F, 0xC7}, 3, 'e', 0}, {{0x0F, 0x06}, 2, '-', 0}, {{0x0F, 0x09}, 2, '-', 0},
 };
+// clang-format on
 
 static unsigned make_insn(u8 *b)
 {
@@ -69,15 +72,20 @@ static void scramble(struct tm *t)
     tm_gate(t, below(256), some_selector(), below(32), below(4), below(8), s->msr.efer & EFER_LMA);
     for (unsigned i = 0; i < 16; i++)
         if (i != RSP) s->gpr[i] = below(2) ? some_selector() : next() >> below(64);
-    static const u32 msrs[] = {0x10, 0x3A, 0x3B, 0x174, 0x175, 0x176, 0x1A0, 0x1D9, 0x200, 0x277, 0x2FF, 0xC0000080, 0xC0000081,
-                               0xC0000082, 0xC0000084, 0xC0000100, 0xC0000101, 0xC0000102, 0xDA0};
+    static const u32 msrs[] = {0x10,       0x3A,       0x3B,       0x174,      0x175,
+                               0x176,      0x1A0,      0x1D9,      0x200,      0x277,
+                               0x2FF,      0xC0000080, 0xC0000081, 0xC0000082, 0xC0000084,
+                               0xC0000100, 0xC0000101, 0xC0000102, 0xDA0};
     s->gpr[RCX] = below(2) ? msrs[below(ARRAY_LEN(msrs))] : below(3);
     s->gpr[RBX] = DATA + below(0x100);
     if (below(3) == 0) s->gpr[RAX] = (below(2) ? s->cr0 : s->cr4) ^ 1ull << below(33);
     s->gpr[RSP] = STACK - 64;
     u64 mask = s->msr.efer & EFER_LMA ? 8 : 4;
     for (unsigned i = 0; i < 8; i++) { // something to return to
-        u64 x = i == 0 ? CODE + 0x100 : i == 2 ? (next() & 0x3F7FFF & ~(u64)FL_TF) : i == 3 ? STACK : some_selector();
+        u64 x = i == 0   ? CODE + 0x100
+                : i == 2 ? (next() & 0x3F7FFF & ~(u64)FL_TF)
+                : i == 3 ? STACK
+                         : some_selector();
         tm_write(t, STACK - 64 + i * mask, &x, mask);
     }
     u64 far = CODE + 0x100;
@@ -93,7 +101,8 @@ static void flat(struct tm *t, unsigned cpl)
     bool lng = s->msr.efer & EFER_LMA;
     u32 common = AR_P | AR_S | AR_G | AR_ACCESSED | AR_WRITABLE | cpl << 5;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        s->seg[i] = (struct segment){.limit = 0xFFFFFFFF, .ar = common | AR_DB, .sel = (u16)((cpl ? SEL_UDATA : SEL_DATA) | cpl)};
+        s->seg[i] = (struct segment){
+            .limit = 0xFFFFFFFF, .ar = common | AR_DB, .sel = (u16)((cpl ? SEL_UDATA : SEL_DATA) | cpl)};
     s->seg[SEG_CS].ar = common | AR_CODE | (lng ? AR_L : AR_DB);
     s->seg[SEG_CS].sel = (u16)(SEL_CODE32 | cpl);
     cpu_mode_changed(t->v);
@@ -153,7 +162,8 @@ static void fuzz(void **state)
             int vector = tm_run(t, b, len);
             check(t);
             taken += vector >= 0;
-            if (below(4) == 0 || vector <= -100 || (t->v->s.rflags & FL_VM)) break; // start again from a clean machine
+            // start again from a clean machine
+            if (below(4) == 0 || vector <= -100 || (t->v->s.rflags & FL_VM)) break;
             struct vcpu_state *s = &t->v->s;
             bool lng = s->msr.efer & EFER_LMA;
             if (!(s->cr0 & CR0_PE) != (kind == TM_REAL) || lng != (kind == TM_LONG)) break;

@@ -1,5 +1,6 @@
-// The instruction table against Zydis's: what each row says of its operands (how many, how large, which are written) and of the
-// arithmetic flags (read, written, left undefined). Where the two differ and ours is right, the row stands below with the reason.
+// The instruction table against Zydis's: what each row says of its operands (how many, how large, which are
+// written) and of the arithmetic flags (read, written, left undefined). Where the two differ and ours is
+// right, the row stands below with the reason.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,9 +13,8 @@
 #include "cpu/engine/insn.h"
 #include "cpu/state/vcpu.h"
 
-
 struct excuse {
-    const char *name; // a prefix when it ends in *
+    const char *name;     // a prefix when it ends in *
     const char *operands; // NULL: any
     const char *why;
 };
@@ -51,8 +51,9 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
         ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
     else
         ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT,
-                                           ZYDIS_DECODER_MODE_TZCNT, ZYDIS_DECODER_MODE_CLDEMOTE};
+    static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET,
+                                           ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
+                                           ZYDIS_DECODER_MODE_CLDEMOTE};
     for (unsigned i = 0; i < ARRAY_LEN(off); i++) ZydisDecoderEnableMode(&d, off[i], ZYAN_FALSE);
     return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, sizeof code, z, op));
 }
@@ -115,18 +116,22 @@ static void operands(void **unused)
             if (row_mod(r) == (memory ? MOD_REG : MOD_MEM) || !parse(r, memory, &z, op)) continue;
             row_operands(r, text, sizeof text);
             if (z.operand_count_visible != operands_of(r))
-                fail_msg("%s %s: %u operands, Zydis has %u", r->name, text, operands_of(r), z.operand_count_visible);
+                fail_msg("%s %s: %u operands, Zydis has %u", r->name, text, operands_of(r),
+                         z.operand_count_visible);
             for (unsigned k = 0; k < z.operand_count_visible; k++) {
                 operand_code o = r->operand[k];
                 bool written = op[k].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
                 bool read = (op[k].actions & ZYDIS_OPERAND_ACTION_MASK_READ) ||
                             (op[k].actions & ZYDIS_OPERAND_ACTION_CONDWRITE); // not always overwritten
-                if (written != !!(o & (OPERAND_WRITTEN | OPERAND_MODIFIED)) || (written && read != !!(o & OPERAND_MODIFIED)))
-                    fail_msg("%s %s: operand %u is %s%s to Zydis", r->name, text, k, read ? "read " : "", written ? "written" : "");
+                if (written != !!(o & (OPERAND_WRITTEN | OPERAND_MODIFIED)) ||
+                    (written && read != !!(o & OPERAND_MODIFIED)))
+                    fail_msg("%s %s: operand %u is %s%s to Zydis", r->name, text, k, read ? "read " : "",
+                             written ? "written" : "");
                 unsigned bits = fixed_bits(r, o, memory);
                 bool in_memory = op[k].type == ZYDIS_OPERAND_TYPE_MEMORY;
                 if (in_memory && bits && bits != op[k].size)
-                    fail_msg("%s %s: operand %u has %u bits, to Zydis %u", r->name, text, k, bits, op[k].size);
+                    fail_msg("%s %s: operand %u has %u bits, to Zydis %u", r->name, text, k, bits,
+                             op[k].size);
                 compared++;
             }
         }
@@ -138,13 +143,15 @@ static void operands(void **unused)
 
 static u16 flags(ZydisAccessedFlagsMask f)
 {
-    return (u16)((f & ZYDIS_CPUFLAG_CF ? FL_CF : 0) | (f & ZYDIS_CPUFLAG_PF ? FL_PF : 0) | (f & ZYDIS_CPUFLAG_AF ? FL_AF : 0) |
-                 (f & ZYDIS_CPUFLAG_ZF ? FL_ZF : 0) | (f & ZYDIS_CPUFLAG_SF ? FL_SF : 0) | (f & ZYDIS_CPUFLAG_OF ? FL_OF : 0));
+    return (u16)((f & ZYDIS_CPUFLAG_CF ? FL_CF : 0) | (f & ZYDIS_CPUFLAG_PF ? FL_PF : 0) |
+                 (f & ZYDIS_CPUFLAG_AF ? FL_AF : 0) | (f & ZYDIS_CPUFLAG_ZF ? FL_ZF : 0) |
+                 (f & ZYDIS_CPUFLAG_SF ? FL_SF : 0) | (f & ZYDIS_CPUFLAG_OF ? FL_OF : 0));
 }
 
 static const struct excuse flag_excuses[] = {
     {"sbb", NULL, "AF is defined (SDM, SBB)"},
-    {"rol", NULL, "OF is defined for a count of 1 (SDM, RCL/RCR/ROL/ROR); Zydis has one entry for all counts"},
+    {"rol", NULL,
+     "OF is defined for a count of 1 (SDM, RCL/RCR/ROL/ROR); Zydis has one entry for all counts"},
     {"ror", NULL, "the same"},
     {"rcl", NULL, "the same"},
     {"rcr", NULL, "the same"},
@@ -168,7 +175,8 @@ static void arithmetic_flags(void **unused)
         ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
         char text[64];
         row_operands(r, text, sizeof text);
-        // Whatever is stored always cannot be stored sometimes, and what is undefined need not be stored at all.
+        // Whatever is stored always cannot be stored sometimes, and what is undefined need not be stored at
+        // all.
         if (r->writes & r->changes) fail_msg("%s %s: flags both always and sometimes stored", r->name, text);
         if (excused(flag_excuses, ARRAY_LEN(flag_excuses), r, used)) continue;
         if (!parse(r, row_mod(r) == MOD_MEM, &z, op)) fail_msg("%s %s: unknown to Zydis", r->name, text);
@@ -178,9 +186,11 @@ static void arithmetic_flags(void **unused)
             undefined = flags(z.cpu_flags->undefined);
             stores = flags(z.cpu_flags->modified | z.cpu_flags->set_0 | z.cpu_flags->set_1);
         }
-        if (r->reads != reads) fail_msg("%s %s: reads flags %03x, to Zydis %03x", r->name, text, r->reads, reads);
+        if (r->reads != reads)
+            fail_msg("%s %s: reads flags %03x, to Zydis %03x", r->name, text, r->reads, reads);
         if (r->undefined != undefined)
-            fail_msg("%s %s: leaves flags %03x undefined, to Zydis %03x", r->name, text, r->undefined, undefined);
+            fail_msg("%s %s: leaves flags %03x undefined, to Zydis %03x", r->name, text, r->undefined,
+                     undefined);
         u16 ours = r->writes | r->changes | r->undefined;
         if (ours != (stores | undefined))
             fail_msg("%s %s: stores flags %03x, to Zydis %03x", r->name, text, ours, stores | undefined);

@@ -1,5 +1,6 @@
-// What emitted code will stand on: a body in three forms, checked, callable and tail-threaded. A function in C plays the emitted code:
-// it takes a block's place and calls the callable form of each instruction, and the checked one where that cannot go on.
+// What emitted code will stand on: a body in three forms, checked, callable and tail-threaded. A function in
+// C plays the emitted code: it takes a block's place and calls the callable form of each instruction, and the
+// checked one where that cannot go on.
 #include "cpu_machine.h"
 
 #include "cpu/engine/exec.h"
@@ -7,9 +8,9 @@
 
 enum { UNMAPPED = 0x1000000, SPAN = 0x1000, TABLES = 0x50000 }; // above the tables' 16 MiB: not present
 
-static unsigned called, refused;    // callable forms that went on, and that did not
-static u8 seen[2048];               // rows that went on
-static struct vcpu_state before;    // of a callable form
+static unsigned called, refused; // callable forms that went on, and that did not
+static u8 seen[2048];            // rows that went on
+static struct vcpu_state before; // of a callable form
 static u8 ram_before[SPAN];
 static bool loop_only; // a sanitizer's build by gcc: no block is entered
 
@@ -22,7 +23,8 @@ static void emitted_branch(struct vcpu *v, const struct insn *in)
     exec_goto(v, in);
 }
 
-// Emitted code for a block. Without a branch the last of its instructions is the pseudo-instruction that ends it.
+// Emitted code for a block. Without a branch the last of its instructions is the pseudo-instruction that ends
+// it.
 static void emitted(struct vcpu *v, const struct insn *in)
 {
     const struct block *b = insn_block(in);
@@ -69,7 +71,8 @@ static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
     s->gpr[RSI] = DATA + 0x100;
     s->gpr[RDI] = UNMAPPED;
     s->gpr[RCX] = 5;
-    for (unsigned i = 0; i < 16; i++) s->xmm[i][0] = 0x3FF8000000000000ull + i, s->xmm[i][1] = 0x4008000000000000ull - i;
+    for (unsigned i = 0; i < 16; i++)
+        s->xmm[i][0] = 0x3FF8000000000000ull + i, s->xmm[i][1] = 0x4008000000000000ull - i;
     for (unsigned i = 0; i < SPAN; i++) t->p.ram[DATA + i] = (u8)(i * 7 + 1);
     tm_write(t, CODE + (at & ~PAGE_MASK), code, n);
     s->rip = at;
@@ -81,8 +84,8 @@ static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
 }
 
 static const u8 program[] = {
-    0x48, 0x89, 0x06,                         // mov [rsi],rax: the first access to the page misses the fast table
-    0x48, 0x8B, 0x5E, 0x08,                   // mov rbx,[rsi+8]
+    // mov [rsi],rax: the first access to the page misses the fast table
+    0x48, 0x89, 0x06, 0x48, 0x8B, 0x5E, 0x08, // mov rbx,[rsi+8]
     0x01, 0xD8,                               // add eax,ebx
     0x48, 0x11, 0x46, 0x10,                   // adc [rsi+16],rax
     0xC1, 0xE3, 0x07,                         // shl ebx,7
@@ -101,7 +104,7 @@ static const u8 program[] = {
     0xF2, 0x0F, 0x2C, 0xC2,                   // cvttsd2si eax,xmm2
     0xF2, 0x0F, 0x11, 0x56, 0x50,             // movsd [rsi+80],xmm2
     0x48, 0x83, 0x07, 0x01,                   // add qword [rdi],1: page fault
-    0xB8, 1, 0, 0, 0,                         // mov eax,1
+    0xB8, 1,    0,    0,    0,                // mov eax,1
     0xF4,
 };
 enum { FAULT_AT = sizeof program - 10, FAULT_INDEX = 20 };
@@ -123,9 +126,11 @@ static void block_of_callable_forms(void **state)
         struct vcpu_state *s = &t[k]->v->s;
         assert_int_equal(s->rip, HANDLER + 16 * 14 + 1);
         assert_int_equal(s->cr2, UNMAPPED);
-        assert_int_equal(tm_read(t[k], s->gpr[RSP], 8), 2);                    // error code: a write, not present
-        assert_int_equal(tm_read(t[k], s->gpr[RSP] + 8, 8), CODE + FAULT_AT); // RIP of the instruction that faulted
-        assert_int_equal(cpu_retired(t[k]->v), FAULT_INDEX - 1 + 1);           // what came before it, and HLT
+        // error code: a write, not present
+        assert_int_equal(tm_read(t[k], s->gpr[RSP], 8), 2);
+        // RIP of the instruction that faulted
+        assert_int_equal(tm_read(t[k], s->gpr[RSP] + 8, 8), CODE + FAULT_AT);
+        assert_int_equal(cpu_retired(t[k]->v), FAULT_INDEX - 1 + 1); // what came before it, and HLT
         assert_memory_equal(s, &t[THREADED]->v->s, sizeof *s);
         assert_memory_equal(t[k]->p.ram, t[THREADED]->p.ram, 16 << 20);
     }
@@ -134,21 +139,21 @@ static void block_of_callable_forms(void **state)
 
 // CALL, RET, JMP and Jcc, relative and indirect, over and over.
 static const u8 branches[] = {
-    0x31, 0xC0,                         // 00 xor eax,eax
-    0x4C, 0x8D, 0x25, 0x15, 0, 0, 0,    // 02 lea r12,[rip+15h]: 1Eh
-    0x4C, 0x89, 0x26,                   // 09 mov [rsi],r12
-    0xE8, 0x0A, 0, 0, 0,                // 0C call 1Bh
-    0xFF, 0x16,                         // 11 call [rsi]
-    0x3C, 0x40,                         // 13 cmp al,40h
-    0x72, 0xF5,                         // 15 jb 0Ch
-    0xEB, 0x0A,                         // 17 jmp 23h
-    0x90, 0xF4,                         // 19
-    0xFF, 0xC0, 0xC3,                   // 1B inc eax; ret
-    0xFF, 0xC0, 0xC2, 0, 0,             // 1E inc eax; ret 0
-    0x41, 0xFF, 0xD4,                   // 23 call r12
-    0x79, 0x01,                         // 26 jns 29h
-    0xF4,                               // 28
-    0xF4,                               // 29
+    0x31, 0xC0,                      // 00 xor eax,eax
+    0x4C, 0x8D, 0x25, 0x15, 0, 0, 0, // 02 lea r12,[rip+15h]: 1Eh
+    0x4C, 0x89, 0x26,                // 09 mov [rsi],r12
+    0xE8, 0x0A, 0,    0,    0,       // 0C call 1Bh
+    0xFF, 0x16,                      // 11 call [rsi]
+    0x3C, 0x40,                      // 13 cmp al,40h
+    0x72, 0xF5,                      // 15 jb 0Ch
+    0xEB, 0x0A,                      // 17 jmp 23h
+    0x90, 0xF4,                      // 19
+    0xFF, 0xC0, 0xC3,                // 1B inc eax; ret
+    0xFF, 0xC0, 0xC2, 0,    0,       // 1E inc eax; ret 0
+    0x41, 0xFF, 0xD4,                // 23 call r12
+    0x79, 0x01,                      // 26 jns 29h
+    0xF4,                            // 28
+    0xF4,                            // 29
 };
 static void blocks_that_branch(void **state)
 {
@@ -167,7 +172,8 @@ static void blocks_that_branch(void **state)
     for (unsigned k = 0; k < 3; k++) tm_free(t[k]);
 }
 
-// A relative branch whose target is not canonical is refused by the branch, not by the fetch there (SDM volume 2, JMP, CALL, Jcc).
+// A relative branch whose target is not canonical is refused by the branch, not by the fetch there (SDM
+// volume 2, JMP, CALL, Jcc).
 static void branch_out_of_canonical_space(void **state)
 {
     static const u8 code[][5] = {{0xEB, 0x7F}, {0xE8, 0x7F, 0, 0, 0}, {0x70, 0x7F, 0x71, 0x7F}};
@@ -192,14 +198,15 @@ static void every_fast_body_is_callable(void **state)
             for (unsigned form = 0; form < 4; form++) {
                 const struct body *b = rows[i].body;
                 if (!b->fast[0][w][form] != !b->call[w][form])
-                    fail_msg("row %u, %s, width %u, form %u: only one of tail-threaded and callable", i, rows[i].name, w, form);
+                    fail_msg("row %u, %s, width %u, form %u: only one of tail-threaded and callable", i,
+                             rows[i].name, w, form);
                 n += b->call[w][form] != NULL;
             }
     assert_true(n > 2000);
 }
 
-// In every row, width and form: nothing is in the fast table, so a callable form with a memory operand, or on the stack, goes on
-// only if it does not touch memory; and when it does not go on, nothing has happened.
+// In every row, width and form: nothing is in the fast table, so a callable form with a memory operand, or on
+// the stack, goes on only if it does not touch memory; and when it does not go on, nothing has happened.
 static void forms_that_cannot_go_on_change_nothing(void **state)
 {
     struct tm *t = tm_new(TM_LONG);
@@ -211,13 +218,15 @@ static void forms_that_cannot_go_on_change_nothing(void **state)
         for (unsigned w = 0; w < 4; w++)
             for (unsigned form = FORM_REG; form <= FORM_S; form++) {
                 call_fn *call = rows[i].body->call[w][form];
-                if (!call || row_mod(&rows[i]) == (form == FORM_REG ? MOD_MEM : MOD_REG)) continue; // no such encoding
+                // no such encoding
+                if (!call || row_mod(&rows[i]) == (form == FORM_REG ? MOD_MEM : MOD_REG)) continue;
                 memset(in, 0, sizeof *in);
                 in->row = (u16)i, in->len = 3, in->osz = w & 3, in->asz = W64, in->seg = SEG_DS;
                 in->op = rows[i].opcode;
                 in->mem = form != FORM_REG;
                 in->r = row_has(&rows[i], 1 << KIND_G | 1 << KIND_Z) ? GPR_OFF(RDX) : 2;
-                in->m = form == FORM_REG ? row_has(&rows[i], 1 << KIND_W | 1 << KIND_U) ? 3 : GPR_OFF(RBX) : GPR_OFF(RSI);
+                in->m = form == FORM_REG ? row_has(&rows[i], 1 << KIND_W | 1 << KIND_U) ? 3 : GPR_OFF(RBX)
+                                         : GPR_OFF(RSI);
                 in->x = form == FORM_B ? GPR_ZERO_OFF : GPR_OFF(RCX);
                 in->imm = 3;
                 for (unsigned g = 0; g < 16; g++)
@@ -228,12 +237,16 @@ static void forms_that_cannot_go_on_change_nothing(void **state)
                 before = v->s;
                 s64 budget = v->d.budget;
                 bool went_on = call(v, in);
-                bool leaves_memory = !strcmp(rows[i].name, "lea") || !strcmp(rows[i].name, "nop") || strstr(rows[i].name, "prefetch");
-                if (form != FORM_REG && went_on && !leaves_memory) fail_msg("%s went on without its operand", rows[i].name);
+                bool leaves_memory = !strcmp(rows[i].name, "lea") || !strcmp(rows[i].name, "nop") ||
+                                     strstr(rows[i].name, "prefetch");
+                if (form != FORM_REG && went_on && !leaves_memory)
+                    fail_msg("%s went on without its operand", rows[i].name);
                 if (!went_on) {
                     refusals++;
-                    if (memcmp(&v->s, &before, sizeof before) || v->d.budget != budget || v->d.event.kind != EVENT_NONE)
-                        fail_msg("%s, width %u, form %u: changed the state and did not go on", rows[i].name, w, form);
+                    if (memcmp(&v->s, &before, sizeof before) || v->d.budget != budget ||
+                        v->d.event.kind != EVENT_NONE)
+                        fail_msg("%s, width %u, form %u: changed the state and did not go on", rows[i].name,
+                                 w, form);
                 }
             }
     assert_true(refusals > 1000);

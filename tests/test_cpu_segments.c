@@ -1,5 +1,5 @@
-// Segment loads, system descriptors, far transfers, IRET. Expected values: SDM volume 2, the "Exceptions" and "Operation"
-// sections of each instruction.
+// Segment loads, system descriptors, far transfers, IRET. Expected values: SDM volume 2, the "Exceptions" and
+// "Operation" sections of each instruction.
 #include "cpu_machine.h"
 
 static struct tm *t;
@@ -29,6 +29,7 @@ static void kernel(void)
 // mov ds,ax at CPL 0 and 3.
 static void load_ds(void **state)
 {
+    // clang-format off
     struct { u16 sel; int at0, at3; u32 error; } c[] = {
         {SEL_DATA, NOTHING, VEC_GP, SEL_DATA}, {SEL_UDATA | 3, NOTHING, NOTHING, 0}, {0, NOTHING, NOTHING, 0}, {3, NOTHING, NOTHING, 0},
         {SEL_DATA | 3, VEC_GP, VEC_GP, SEL_DATA}, {SEL_DATA_RO, NOTHING, VEC_GP, SEL_DATA_RO},
@@ -36,6 +37,7 @@ static void load_ds(void **state)
         {SEL_CODE_XO, VEC_GP, VEC_GP, SEL_CODE_XO}, {SEL_CONFORMING | 3, NOTHING, NOTHING, 0},
         {GDT_END, VEC_GP, VEC_GP, GDT_END}, {SEL_TSS, VEC_GP, VEC_GP, SEL_TSS}, {SEL_DATA | 4, VEC_GP, VEC_GP, SEL_DATA | 4},
     };
+    // clang-format on
     for (unsigned cpl = 0; cpl < 4; cpl += 3)
         for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
             if (cpl)
@@ -53,18 +55,21 @@ static void load_ds(void **state)
             if (vector == NOTHING) {
                 assert_int_equal(S.seg[SEG_DS].sel, c[i].sel);
                 assert_int_equal(!!(S.seg[SEG_DS].ar & AR_UNUSABLE), c[i].sel < 4);
-                if (c[i].sel >= 4) assert_true(t->p.ram[GDT + (c[i].sel & ~7) + 5] & 1); // accessed, in memory too
+                // accessed, in memory too
+                if (c[i].sel >= 4) assert_true(t->p.ram[GDT + (c[i].sel & ~7) + 5] & 1);
             }
         }
 }
 
 static void load_ss(void **state)
 {
+    // clang-format off
     struct { u16 sel; int vector; u32 error; } c[] = {
         {SEL_DATA, NOTHING, 0}, {0, VEC_GP, 0}, {3, VEC_GP, 0}, {SEL_DATA | 1, VEC_GP, SEL_DATA}, {SEL_DATA_RO, VEC_GP, SEL_DATA_RO},
         {SEL_UDATA | 3, VEC_GP, SEL_UDATA}, {SEL_UDATA, VEC_GP, SEL_UDATA}, {SEL_DATA_NP, VEC_SS, SEL_DATA_NP},
         {SEL_CODE32, VEC_GP, SEL_CODE32}, {GDT_END + 8, VEC_GP, GDT_END + 8},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         kernel();
         S.gpr[RAX] = c[i].sel;
@@ -88,7 +93,8 @@ static void load_ss_null_in_64bit_mode(void **state)
 
 static void accessed_bit_and_hidden_part(void **state)
 {
-    tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0x12345678, 0x00012, AR_P | AR_S | AR_WRITABLE | AR_G | AR_DB));
+    tm_write64(t, GDT + SEL_DATA16,
+               tm_descriptor(0x12345678, 0x00012, AR_P | AR_S | AR_WRITABLE | AR_G | AR_DB));
     S.gpr[RAX] = SEL_DATA16;
     expect(TM_RUN(t, 0x8E, 0xE0), NOTHING, 0); // fs
     assert_int_equal(S.seg[SEG_FS].base, 0x12345678);
@@ -116,10 +122,12 @@ static void unreal_mode(void **state)
 
 static void ltr_and_lldt(void **state)
 {
+    // clang-format off
     struct { u16 sel; int ltr, lldt; u32 error; } c[] = {
         {0, VEC_GP, NOTHING, 0}, {SEL_TSS2, NOTHING, VEC_GP, SEL_TSS2}, {SEL_LDT, VEC_GP, NOTHING, SEL_LDT},
         {SEL_DATA, VEC_GP, VEC_GP, SEL_DATA}, {SEL_TSS2 | 4, VEC_GP, VEC_GP, SEL_TSS2 | 4}, {GDT_END, VEC_GP, VEC_GP, GDT_END},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         kernel();
         S.gpr[RAX] = c[i].sel;
@@ -132,7 +140,7 @@ static void ltr_and_lldt(void **state)
     kernel();
     S.gpr[RAX] = SEL_TSS2;
     expect(TM_RUN(t, 0x0F, 0x00, 0xD8), VEC_GP, SEL_TSS2); // a busy TSS
-    t->p.ram[GDT + SEL_TSS2 + 5] = 9;                     // not present
+    t->p.ram[GDT + SEL_TSS2 + 5] = 9;                      // not present
     kernel();
     S.gpr[RAX] = SEL_TSS2;
     expect(TM_RUN(t, 0x0F, 0x00, 0xD8), VEC_NP, SEL_TSS2);
@@ -151,19 +159,22 @@ static u64 inspect(u8 op, u16 sel, bool *zf)
 {
     kernel();
     S.gpr[RAX] = sel, S.gpr[RBX] = 0x1111111111111111ull;
-    assert_int_equal(op >= 4 ? TM_RUN(t, 0x0F, 0x00, 0xC0 | (u8)(op << 3)) : TM_RUN(t, 0x0F, op, 0xD8), NOTHING);
+    assert_int_equal(op >= 4 ? TM_RUN(t, 0x0F, 0x00, 0xC0 | (u8)(op << 3)) : TM_RUN(t, 0x0F, op, 0xD8),
+                     NOTHING);
     *zf = cpu_rflags(t->v) & FL_ZF;
     return S.gpr[RBX];
 }
 
 static void verify_and_inspect(void **state)
 {
+    // clang-format off
     struct { u16 sel; bool verr, verw, lar, lsl; } c[] = {
         {SEL_DATA, true, true, true, true}, {SEL_DATA_RO, true, false, true, true}, {SEL_CODE32, true, false, true, true},
         {SEL_CODE_XO, false, false, true, true}, {0, false, false, false, false}, {GDT_END, false, false, false, false},
         {SEL_TSS, false, false, true, true}, {SEL_LDT, false, false, true, true}, {SEL_GATE, false, false, true, false},
         {SEL_DATA | 3, false, false, false, false}, {SEL_CONFORMING | 3, true, false, true, true},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         bool zf;
         inspect(4, c[i].sel, &zf), assert_int_equal(zf, c[i].verr);
@@ -203,12 +214,14 @@ static int jump(u16 sel, u32 offset, u8 digit)
 static void far_jump_checks(void **state)
 {
     t->p.ram[0x7800] = 0xF4;
+    // clang-format off
     struct { u16 sel; u32 offset; int vector; u32 error; } c[] = {
         {SEL_CODE32, 0x7800, NOTHING, 0}, {SEL_CODE32 | 1, 0x7800, VEC_GP, SEL_CODE32}, {0, 0x7800, VEC_GP, 0},
         {GDT_END, 0, VEC_GP, GDT_END}, {SEL_DATA, 0x7800, VEC_GP, SEL_DATA}, {SEL_CODE_NP, 0x7800, VEC_NP, SEL_CODE_NP},
         {SEL_UCODE32 | 3, 0x7800, VEC_GP, SEL_UCODE32}, {SEL_CONFORMING | 3, 0x7800, NOTHING, 0}, {SEL_SMALL, 0x1000, VEC_GP, 0},
         {SEL_LDT, 0, VEC_GP, SEL_LDT}, {SEL_GATE, 0, NOTHING, 0}, {SEL_GATE_NP, 0, VEC_NP, SEL_GATE_NP},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         kernel();
         expect(jump(c[i].sel, c[i].offset, 5), c[i].vector, c[i].error);
@@ -295,7 +308,8 @@ static void descriptor_table_limits(void **state)
         for (unsigned kind = 0; kind < 3; kind++) {
             kernel();
             tm_write64(t, LDT + 0x20, data);
-            S.seg[SEG_LDTR] = (struct segment){.sel = SEL_LDT, .base = LDT, .limit = 0x27 - less, .ar = AR_P | 2};
+            S.seg[SEG_LDTR] =
+                (struct segment){.sel = SEL_LDT, .base = LDT, .limit = 0x27 - less, .ar = AR_P | 2};
             if (kind == 1) S.seg[SEG_LDTR].ar |= AR_UNUSABLE;
             if (kind == 2) S.seg[SEG_LDTR].ar &= ~AR_P;
             S.gpr[RAX] = 0x24;
@@ -324,12 +338,14 @@ static void descriptor_table_limits(void **state)
 static void retf_to_user_and_its_checks(void **state)
 {
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
+    // clang-format off
     struct { u16 cs, ss; int vector; u32 error; } c[] = {
         {SEL_UCODE32 | 3, SEL_UDATA | 3, 0x80, 0}, {SEL_UCODE32 | 3, SEL_DATA | 3, VEC_GP, SEL_DATA},
         {SEL_UCODE32 | 3, SEL_UDATA, VEC_GP, SEL_UDATA}, {SEL_UCODE32 | 3, 0, VEC_GP, 0}, {0, SEL_UDATA | 3, VEC_GP, 0},
         {SEL_UCODE32, 0, VEC_GP, SEL_UCODE32}, {SEL_CODE32 | 3, SEL_UDATA | 3, VEC_GP, SEL_CODE32}, {SEL_DATA, 0, VEC_GP, SEL_DATA},
         {SEL_CODE_NP, 0, VEC_NP, SEL_CODE_NP},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         kernel();
         push_frame((u64[]){0x7800, c[i].cs, 0x11, 0x22, USER_STACK, c[i].ss}, 6, 4);
@@ -338,8 +354,10 @@ static void retf_to_user_and_its_checks(void **state)
         if (c[i].vector == 0x80) {
             assert_int_equal(got, 0x80);
             assert_int_equal(tm_read(t, S.gpr[RSP], 4), 0x7802);
-            assert_int_equal(tm_read(t, S.gpr[RSP] + 12, 4), USER_STACK + 8); // the parameters go on both stacks
-            assert_true(S.seg[SEG_DS].ar & AR_UNUSABLE);                      // level 0 data is not for level 3
+            // the parameters go on both stacks
+            assert_int_equal(tm_read(t, S.gpr[RSP] + 12, 4), USER_STACK + 8);
+            // level 0 data is not for level 3
+            assert_true(S.seg[SEG_DS].ar & AR_UNUSABLE);
         } else {
             expect(got, c[i].vector, c[i].error);
             assert_int_equal(S.gpr[RSP], sp - 16); // nothing was popped
@@ -347,13 +365,15 @@ static void retf_to_user_and_its_checks(void **state)
     }
 }
 
-// A return to an outer level clears the selectors of data segments that the new level may not see, and of those that are NULL
-// already (1 to 3 become 0), and leaves the bases. Expected: SDM "Operation" of IRET and RET; for NULL selectors and bases of
-// FS and GS in 64-bit mode what an Intel processor (family 6, model 207) does under Linux, whose 32-bit sigreturn wants it so.
+// A return to an outer level clears the selectors of data segments that the new level may not see, and of
+// those that are NULL already (1 to 3 become 0), and leaves the bases. Expected: SDM "Operation" of IRET and
+// RET; for NULL selectors and bases of FS and GS in 64-bit mode what an Intel processor (family 6, model 207)
+// does under Linux, whose 32-bit sigreturn wants it so.
 static void returns_drop_data_segments(void **state)
 {
     const bool lng = S.msr.efer & EFER_LMA;
     const u32 data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G, base = 0x345000;
+    // clang-format off
     struct { u16 sel; u32 ar; int after; } c[] = { // after: the selector at level 3
         {0, AR_UNUSABLE, 0}, {1, AR_UNUSABLE, 0}, {2, AR_UNUSABLE, 0}, {3, AR_UNUSABLE, 0},
         {0, data, 0},        // NULL and usable, as hypervisors load FS and GS
@@ -363,7 +383,9 @@ static void returns_drop_data_segments(void **state)
         {SEL_UDATA | 3, data | AR_DPL, SEL_UDATA | 3}, {SEL_UDATA, data | AR_DPL, SEL_UDATA},
         {SEL_CONFORMING, AR_P | AR_S | AR_CODE | AR_READABLE | AR_CONFORMING | AR_ACCESSED, SEL_CONFORMING},
     };
+    // clang-format on
     static const u8 segs[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
+    // clang-format off
     struct { u8 code[2]; u8 n, w; bool iret, lng; u16 cs; } how[] = {
         {{0xCF}, 1, 4, true, false, SEL_UCODE32 | 3}, {{0xCB}, 1, 4, false, false, SEL_UCODE32 | 3},
         {{0x66, 0xCF}, 2, 2, true, false, SEL_UCODE32 | 3}, {{0x66, 0xCB}, 2, 2, false, false, SEL_UCODE32 | 3},
@@ -371,13 +393,15 @@ static void returns_drop_data_segments(void **state)
         {{0x48, 0xCF}, 2, 8, true, true, SEL_UCODE32 | 3}, {{0xCB}, 1, 4, false, true, SEL_UCODE32 | 3},
         {{0x66, 0xCF}, 2, 2, true, true, SEL_UCODE64 | 3},
     };
+    // clang-format on
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
     for (unsigned h = 0; h < ARRAY_LEN(how); h++)
         for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
             if (how[h].lng != lng) continue;
             kernel();
             for (unsigned k = 0; k < ARRAY_LEN(segs); k++)
-                S.seg[segs[k]] = (struct segment){.sel = c[i].sel, .base = base, .limit = 0xFFFFF, .ar = c[i].ar};
+                S.seg[segs[k]] =
+                    (struct segment){.sel = c[i].sel, .base = base, .limit = 0xFFFFF, .ar = c[i].ar};
             S.gpr[RSP] = 0x6000; // fits 16 bits
             u64 f[5] = {0x7800, how[h].cs, 0x202, 0x6800, SEL_UDATA | 3};
             if (!how[h].iret) f[2] = f[3], f[3] = f[4];
@@ -400,9 +424,10 @@ static void fs_outlives_iret(void **state)
         kernel();
         tm_write64(t, DATA, 0x1122334455667788ull);
         tm_write(t, 0x7800, read_fs, sizeof read_fs);
-        S.seg[SEG_FS] = (struct segment){.base = DATA, .limit = 0xFFFFFFFF,
-                                         .ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G};
-        push_frame((u64[]){0x7800, compat ? SEL_UCODE32 | 3 : SEL_UCODE64 | 3, 2, USER_STACK, SEL_UDATA | 3}, 5, 8);
+        S.seg[SEG_FS] = (struct segment){
+            .base = DATA, .limit = 0xFFFFFFFF, .ar = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED | AR_DB | AR_G};
+        push_frame((u64[]){0x7800, compat ? SEL_UCODE32 | 3 : SEL_UCODE64 | 3, 2, USER_STACK, SEL_UDATA | 3},
+                   5, 8);
         assert_int_equal(TM_RUN(t, 0x48, 0xCF), compat ? VEC_GP : 0x80);
         if (!compat) assert_int_equal(S.gpr[RAX], 0x55667788);
     }
@@ -415,7 +440,8 @@ static void null_selectors_keep_their_rpl(void **state)
     S.seg[SEG_FS].base = S.seg[SEG_GS].base = 0x345000;
     S.gpr[RAX] = 3;
     push_frame((u64[]){0x7800, S.seg[SEG_CS].sel, 2, STACK, SEL_DATA}, 5, S.msr.efer & EFER_LMA ? 8 : 4);
-    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x48, 0xCF), NOTHING); // mov fs,ax; iret (in 32-bit code after dec eax)
+    // mov fs,ax; iret (in 32-bit code after dec eax)
+    assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x48, 0xCF), NOTHING);
     assert_int_equal(S.rip - 1, 0x7800);
     assert_int_equal(S.seg[SEG_FS].sel, 3);
     assert_int_equal(S.seg[SEG_FS].base, 0);
@@ -439,10 +465,12 @@ static void iret_flags_by_privilege(void **state)
 
 static void iret_checks(void **state)
 {
+    // clang-format off
     struct { u16 cs; u32 eip; int vector; u32 error; } c[] = {
         {0, 0, VEC_GP, 0}, {SEL_DATA, 0, VEC_GP, SEL_DATA}, {SEL_CODE_NP, 0, VEC_NP, SEL_CODE_NP}, {SEL_SMALL, 0x1000, VEC_GP, 0},
         {GDT_END, 0, VEC_GP, GDT_END},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         kernel();
         push_frame((u64[]){c[i].eip, c[i].cs, 2}, 3, 4);
@@ -490,23 +518,28 @@ static void long_iret(void **state)
 static void iret_to_a_16bit_stack_keeps_the_upper_half(void **state)
 {
     tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0, 0xFFFF, AR_P | AR_S | AR_WRITABLE | AR_DPL));
-    t->p.ram[0x7800] = 0x89, t->p.ram[0x7801] = 0xE0, t->p.ram[0x7802] = 0xCD, t->p.ram[0x7803] = 0x80; // mov eax,esp; int 80h
+    // mov eax,esp; int 80h
+    t->p.ram[0x7800] = 0x89, t->p.ram[0x7801] = 0xE0, t->p.ram[0x7802] = 0xCD, t->p.ram[0x7803] = 0x80;
     push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 2, 0x5555F000, SEL_DATA16 | 3}, 5, 4);
     assert_int_equal(TM_RUN(t, 0xCF), 0x80);
     assert_int_equal(S.gpr[RAX], ((STACK - 20) & 0xFFFF0000) | 0xF000); // SDM IRET: only SP is loaded
 }
 
-// Every load of a segment register in real mode changes selector and base and nothing else of the hidden part: Bochs, QEMU,
-// KVM's and Xen's emulators agree, and the manual (SDM 11.9.2) has software load fitting descriptors before PE is cleared.
+// Every load of a segment register in real mode changes selector and base and nothing else of the hidden
+// part: Bochs, QEMU, KVM's and Xen's emulators agree, and the manual (SDM 11.9.2) has software load fitting
+// descriptors before PE is cleared.
 static void real_mode_loads_keep_rights_and_limit(void **state)
 {
-    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED, data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED;
+    const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED,
+              data = AR_P | AR_S | AR_WRITABLE | AR_ACCESSED;
+    // clang-format off
     struct { u8 code[8]; u8 n; } c[] = {
         {{0xEA, 0x00, 0x08, 0x00, 0x07}, 5},       // jmp 0700:0800
         {{0x9A, 0x00, 0x08, 0x00, 0x07}, 5},       // call 0700:0800
         {{0xFF, 0x2E, 0x00, 0x60}, 4},             // jmp far [6000h]
         {{0xCB}, 1}, {{0xCF}, 1}, {{0xCD, 0x40}, 2}, // retf, iret, int 40h
     };
+    // clang-format on
     t->p.ram[0x7800] = 0xF4;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         u16 frame[3] = {0x0800, 0x0700, 2};
@@ -525,7 +558,8 @@ static void real_mode_loads_keep_rights_and_limit(void **state)
     // mov ds,ax; mov fs,ax; push ax; pop es; les bx,[6000h] is the last load of ES; lgs bx,[6000h]
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         if (i != SEG_CS)
-            S.seg[i] = (struct segment){.limit = 0xFFFFF, .ar = data | AR_G | AR_AVL | AR_EXPAND_DOWN * (i == SEG_GS)};
+            S.seg[i] = (struct segment){.limit = 0xFFFFF,
+                                        .ar = data | AR_G | AR_AVL | AR_EXPAND_DOWN * (i == SEG_GS)};
     S.seg[SEG_DS] = (struct segment){.sel = 3, .ar = AR_UNUSABLE}; // NULL: becomes a segment of real mode
     S.seg[SEG_ES].ar = data & ~AR_WRITABLE;
     S.gpr[RAX] = 0x100, S.gpr[RSP] = 0x6000;
@@ -533,10 +567,12 @@ static void real_mode_loads_keep_rights_and_limit(void **state)
     tm_write(t, 0x6000, far, 4);
     cpu_mode_changed(t->v);
     assert_int_equal(TM_RUN(t, 0x8E, 0xE0, 0x50, 0x07, 0x36, 0x0F, 0xB5, 0x1E, 0, 0x60, 0x8E, 0xD8), NOTHING);
+    // clang-format off
     struct { u8 seg; u16 sel; u32 limit, ar; } want[] = {
         {SEG_FS, 0x100, 0xFFFFF, data | AR_G | AR_AVL}, {SEG_ES, 0x100, 0xFFFFF, data & ~AR_WRITABLE},
         {SEG_GS, 0x200, 0xFFFFF, data | AR_G | AR_AVL | AR_EXPAND_DOWN}, {SEG_DS, 0x100, 0xFFFF, data},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(want); i++) {
         const struct segment *s = &S.seg[want[i].seg];
         assert_int_equal(s->sel, want[i].sel);
@@ -546,17 +582,19 @@ static void real_mode_loads_keep_rights_and_limit(void **state)
     }
 }
 
-// What an option ROM does: from protected mode to real mode by a far jump, then PE without one. CS is a code segment all along,
-// and the 16-bit code segment's: a write through it is refused once PE is set.
+// What an option ROM does: from protected mode to real mode by a far jump, then PE without one. CS is a code
+// segment all along, and the 16-bit code segment's: a write through it is refused once PE is set.
 static void cs_is_code_through_real_mode(void **state)
 {
     const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED;
-    const u8 to_real[] = {0x0F, 0x20, 0xC0, 0x24, 0xFE, 0x0F, 0x22, 0xC0, 0xEA, 0x40, 0x78, 0, 0}; // PE=0; jmp 0:7840
-    const u8 to_protected[] = {0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0, 0x2E, 0xA2, 0, 0x60}; // PE=1; mov cs:[6000h],al
+    // PE=0; jmp 0:7840
+    const u8 to_real[] = {0x0F, 0x20, 0xC0, 0x24, 0xFE, 0x0F, 0x22, 0xC0, 0xEA, 0x40, 0x78, 0, 0};
+    // PE=1; mov cs:[6000h],al
+    const u8 to_protected[] = {0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0, 0x2E, 0xA2, 0, 0x60};
     tm_write(t, 0x7800, to_real, sizeof to_real);
     tm_write(t, 0x7840, to_protected, sizeof to_protected);
     int got = TM_RUN(t, 0xEA, 0x00, 0x78, 0, 0, SEL_CODE16, 0); // jmp 00A0:7800
-    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32); // the handler's
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32);            // the handler's
     assert_int_equal(got, VEC_GP);
     assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), 0x7848);
     assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 4) & 0xFFFF, 0);
@@ -613,7 +651,8 @@ static void real_iret_and_far(void **state)
 
 static void protected_only_instructions_are_ud_in_real_mode(void **state)
 {
-    u8 op[][3] = {{0x0F, 0x00, 0xC0}, {0x0F, 0x00, 0xC8}, {0x0F, 0x00, 0xD0}, {0x0F, 0x00, 0xD8}, {0x0F, 0x00, 0xE0}, {0x0F, 0x00, 0xE8},
+    u8 op[][3] = {{0x0F, 0x00, 0xC0}, {0x0F, 0x00, 0xC8}, {0x0F, 0x00, 0xD0},
+                  {0x0F, 0x00, 0xD8}, {0x0F, 0x00, 0xE0}, {0x0F, 0x00, 0xE8},
                   {0x0F, 0x02, 0xC0}, {0x0F, 0x03, 0xC0}, {0x63, 0xC0, 0x90}};
     for (unsigned i = 0; i < ARRAY_LEN(op); i++) assert_int_equal(tm_run(t, op[i], 3), VEC_UD);
 }
@@ -652,6 +691,7 @@ int main(void)
 #define R(f) cmocka_unit_test_setup_teardown(f, real_setup, teardown)
 #define P(f) cmocka_unit_test_setup_teardown(f, prot_setup, teardown)
 #define L(f) cmocka_unit_test_setup_teardown(f, long_setup, teardown)
+    // clang-format off
     const struct CMUnitTest tests[] = {
         P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode),
         P(ltr_and_lldt), L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
@@ -663,5 +703,6 @@ int main(void)
         P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
         P(pop_and_push_of_segment_registers), P(lss_loads_both_or_nothing),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

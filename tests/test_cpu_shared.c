@@ -1,6 +1,6 @@
-// Processors that share their memory: whatever one of them, or a device, stores into code, the others run the new bytes, whichever
-// of them decoded the old ones, in both engines (SDM 3A, "Handling Self- and Cross-Modifying Code": between the store and the run
-// each has come out of a HLT, or time has passed).
+// Processors that share their memory: whatever one of them, or a device, stores into code, the others run the
+// new bytes, whichever of them decoded the old ones, in both engines (SDM 3A, "Handling Self- and
+// Cross-Modifying Code": between the store and the run each has come out of a HLT, or time has passed).
 #include <stdio.h>
 #include <unistd.h>
 
@@ -13,7 +13,10 @@ static struct vcpu *runner, *writer;
 enum { PAGES = 0x100000 }; // where each store finds pages that none has touched
 
 // A test's state: which of the two runs, and the engine.
-struct roles { unsigned runner; bool loop; };
+struct roles {
+    unsigned runner;
+    bool loop;
+};
 static struct roles roles[4] = {{0, false}, {0, true}, {1, false}, {1, true}};
 
 static struct vcpu *twin_of(const struct vcpu *v, unsigned index)
@@ -58,6 +61,7 @@ static void go(struct vcpu *v, u64 rip)
 
 // ---- the ways in which a byte comes into memory; the writer's programs take RDI, AL ----
 enum way { MOV, PUSH, LOCKED, MOVS, STOS, SSE, ACROSS, DEVICE, WAYS };
+// clang-format off
 static const struct { u8 code[16], n; } program[WAYS] = {
     [MOV] = {{0x88, 0x07, 0xF4}, 3},                                // mov [rdi],al
     [PUSH] = {{0x48, 0x89, 0xE3, 0x48, 0x8D, 0x67, 0x08, 0x50, 0x48, 0x89, 0xDC, 0xF4}, 12}, // mov rbx,rsp; lea rsp,[rdi+8]; push rax; mov rsp,rbx
@@ -67,6 +71,7 @@ static const struct { u8 code[16], n; } program[WAYS] = {
     [SSE] = {{0x66, 0x48, 0x0F, 0x6E, 0xC0, 0x66, 0x0F, 0xD6, 0x07, 0xF4}, 10}, // movq xmm0,rax; movq [rdi],xmm0
     [ACROSS] = {{0x66, 0x89, 0x47, 0xFF, 0xF4}, 5},                 // mov [rdi-1],ax, at the start of a page: two pages at once
 };
+// clang-format on
 
 static void store(enum way way, u64 at, u64 value)
 {
@@ -75,7 +80,8 @@ static void store(enum way way, u64 at, u64 value)
         phys_write(&t->p, 0, at, &value, 1);
         return;
     }
-    if (writer->s.rip != (u64)AT + program[way].n) put(AT, program[way].code, program[way].n); // once, so that it is linked and fast
+    // once, so that it is linked and fast
+    if (writer->s.rip != (u64)AT + program[way].n) put(AT, program[way].code, program[way].n);
     writer->s.gpr[RAX] = way == ACROSS ? value << 8 | 0x90 : value;
     writer->s.gpr[RDI] = at, writer->s.gpr[RSI] = SOURCE, writer->s.gpr[RCX] = 1;
     go(writer, AT);
@@ -93,8 +99,8 @@ static u64 sum_of_three(u64 routine)
     return runner->s.gpr[RBX];
 }
 
-// A routine whose immediate the other processor writes, with and without having opened the page for direct stores before it held
-// code; and again and again, when all of it is linked.
+// A routine whose immediate the other processor writes, with and without having opened the page for direct
+// stores before it held code; and again and again, when all of it is linked.
 static void code_is_written(void **state)
 {
     u64 routine = PAGES;
@@ -107,7 +113,8 @@ static void code_is_written(void **state)
             assert_int_equal(sum_of_three(routine), 3);
             for (u64 x = 2; x < 6; x++) {
                 store(way, routine + 1, behind | x);
-                if (sum_of_three(routine) != 3 * x) fail_msg("way %u, opened %u: the old code ran", way, opened);
+                if (sum_of_three(routine) != 3 * x)
+                    fail_msg("way %u, opened %u: the old code ran", way, opened);
             }
         }
 }
@@ -143,8 +150,10 @@ static void code_is_written_between_two_slices(void **state)
         cpu_attention(runner);
         assert_int_equal(vcpu_run(runner, units), RUN_BUDGET);
         for (u64 k = 0; k < units; k++, at = (at + 1) % 8) {
-            if (at == 0) al = t->p.ram[CODE + 1];
-            else if (at < 7) sum += al;
+            if (at == 0)
+                al = t->p.ram[CODE + 1];
+            else if (at < 7)
+                sum += al;
         }
         assert_int_equal(runner->s.gpr[RBX], sum);
         store(i % 2 ? MOV : DEVICE, CODE + 1, value);
@@ -176,7 +185,8 @@ static void one_forgets_its_code(void **state)
         put(ROUTINE, BYTES(0xB8, 1, 0, 0, 0, 0xC3, 0xF4));
         go(writer, ROUTINE + 6);
         assert_int_equal(sum_of_three(ROUTINE), 3);
-        if (i < 2) forget[i](writer);
+        if (i < 2)
+            forget[i](writer);
         else {
             struct vcpu_state s = writer->s;
             vcpu_reset(writer, true);
@@ -207,7 +217,8 @@ static void the_page_is_opened_again(void **state)
     assert_int_equal(t->p.code[ROUTINE >> PAGE_SHIFT], 0);
 }
 
-// The host's memory follows what is used: sixteen processors that have run, and dropped all that they had derived.
+// The host's memory follows what is used: sixteen processors that have run, and dropped all that they had
+// derived.
 static u64 resident(void)
 {
     unsigned long total = 0, pages = 0;
@@ -248,16 +259,20 @@ static void sixteen_processors(void **state)
     phys_free(&p);
 }
 
+// clang-format off
 #define ALL(f)                                                                                                         \
     {#f " (first, threaded)", f, setup, teardown, &roles[0]}, {#f " (first, loop)", f, setup, teardown, &roles[1]},    \
         {#f " (second, threaded)", f, setup, teardown, &roles[2]}, {#f " (second, loop)", f, setup, teardown, &roles[3]}
+// clang-format on
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         ALL(code_is_written), ALL(two_pages_are_written_at_once), ALL(code_is_written_between_two_slices), ALL(second_half_of_an_instruction),
         ALL(one_forgets_its_code), ALL(the_page_is_opened_again),
         {"sixteen_processors", sixteen_processors, setup, teardown, &roles[0]},
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
-// String instructions and their REP forms. What they do to registers and memory is computed here one element at a time, as the
-// manual's pseudo-code has it ("REP/REPE/REPZ/REPNE/REPNZ", SDM 2B); where the manual is silent (which operand of CMPS faults
-// first, what a 67h prefix clears, EFLAGS between iterations) what is expected was measured on an Intel processor.
+// String instructions and their REP forms. What they do to registers and memory is computed here one element
+// at a time, as the manual's pseudo-code has it ("REP/REPE/REPZ/REPNE/REPNZ", SDM 2B); where the manual is
+// silent (which operand of CMPS faults first, what a 67h prefix clears, EFLAGS between iterations) what is
+// expected was measured on an Intel processor.
 #include "cpu_machine.h"
 
 #include "cpu/engine/exec.h"
@@ -18,10 +19,7 @@ static int setup(void **s, enum tm_kind kind)
 static int long_setup(void **s) { return setup(s, TM_LONG); }
 static int prot_setup(void **s) { return setup(s, TM_PROTECTED); }
 static int real_setup(void **s) { return setup(s, TM_REAL); }
-static int teardown(void **s)
-{
-    return tm_free(t), 0;
-}
+static int teardown(void **s) { return tm_free(t), 0; }
 
 enum op { MOVS = 0xA4, CMPS = 0xA6, STOS = 0xAA, LODS = 0xAC, SCAS = 0xAE };
 
@@ -53,8 +51,11 @@ static void go(void) // to a HLT
     assert_int_equal(vcpu_run(t->v, 10000000), RUN_HALTED);
 }
 
-// ---- the manual's pseudo-code, one element at a time, for 64-bit addresses or 32-bit ones that do not wrap ----
-struct model { u64 rax, rcx, rsi, rdi, flags, units; };
+// ---- the manual's pseudo-code, one element at a time, for 64-bit addresses or 32-bit ones that do not wrap
+// ----
+struct model {
+    u64 rax, rcx, rsi, rdi, flags, units;
+};
 
 static u64 cmp_flags(u64 a, u64 b, unsigned size)
 {
@@ -73,12 +74,16 @@ static void model_run(struct model *m, u8 *ram, enum op op, unsigned rep, unsign
     while (m->rcx) {
         u64 a = 0, b = 0, to = m->rdi;
         bool moves = op == MOVS || op == STOS;
-        if (op == MOVS || op == CMPS || op == LODS) memcpy(&a, ram + m->rsi, size), m->rsi += step;
-        else a = m->rax & mask;
+        if (op == MOVS || op == CMPS || op == LODS)
+            memcpy(&a, ram + m->rsi, size), m->rsi += step;
+        else
+            a = m->rax & mask;
         if (op == CMPS || op == SCAS) memcpy(&b, ram + to, size);
         if (moves) memcpy(ram + to, &a, size);
-        if (op != LODS) m->rdi += step;
-        else m->rax = size == 4 ? a : (m->rax & ~mask) | a;
+        if (op != LODS)
+            m->rdi += step;
+        else
+            m->rax = size == 4 ? a : (m->rax & ~mask) | a;
         m->rcx--;
         m->units += moves ? (to % 16 + size) / 16 : 1;
         if (op == CMPS || op == SCAS) {
@@ -92,7 +97,10 @@ enum { AREA = 0x200000, AREA_SIZE = 0x8000 };
 static u8 *expected; // RAM as the model leaves it
 
 static u64 seed = 12345;
-static u64 any(u64 n) { return (seed = seed * 6364136223846793005ull + 1442695040888963407ull, seed >> 33) % n; }
+static u64 any(u64 n)
+{
+    return (seed = seed * 6364136223846793005ull + 1442695040888963407ull, seed >> 33) % n;
+}
 
 static void model_agrees(enum op op, unsigned rep, unsigned size, bool down, struct model m, u64 slice)
 {
@@ -130,7 +138,8 @@ static void as_the_manual_says(void **state)
         enum op op = ops[any(5)];
         unsigned size = 1u << any(most), rep = any(2) ? 0xF2 : 0xF3;
         bool down = any(2), compares = op == CMPS || op == SCAS;
-        struct model m = {.rax = any(2) ? ~0ull : any(1u << 30) * 0x123456789ull, .rcx = 1 + any(any(4) ? 40 : 0x2000 / size)};
+        struct model m = {.rax = any(2) ? ~0ull : any(1u << 30) * 0x123456789ull,
+                          .rcx = 1 + any(any(4) ? 40 : 0x2000 / size)};
         if (most == 3) m.rax = (u32)m.rax;
         m.rdi = AREA + 0x3000 + any(0x2000);
         m.rsi = any(3) ? AREA + 0x3000 + any(0x2000) : m.rdi + any(40) - 20; // near: they overlap
@@ -156,7 +165,8 @@ static void same_however_cut(const struct vcpu_state *from, u64 slice, bool code
     tlb_reset(&S.itlb), tlb_reset(&S.dtlb);
     cpu_drop_derived(t->v);
     cpu_mode_changed(t->v);
-    // Four pages of one set of the data TLB, the source's the one that goes next; the destination's is a fifth of it.
+    // Four pages of one set of the data TLB, the source's the one that goes next; the destination's is a
+    // fifth of it.
     static const u64 pages[] = {0x400, 0x601, 0x806, 0xA07};
     for (unsigned i = 0; i < 4; i++) {
         phys_write(&t->p, 0, DATA, (u8[]){0x8A, 0x03, 0xF4}, 3); // mov al,[rbx]; hlt
@@ -176,7 +186,8 @@ static void same_however_cut(const struct vcpu_state *from, u64 slice, bool code
     S.units = from->units, S.extra = from->extra;
     start();
     enum run_exit why;
-    while ((why = vcpu_run(t->v, slice)) == RUN_BUDGET);
+    while ((why = vcpu_run(t->v, slice)) == RUN_BUDGET)
+        ;
     assert_int_equal(why, RUN_HALTED);
     tlb_reset(&S.itlb); // not what this is about
     if (!first) {
@@ -242,7 +253,8 @@ static void window(void)
 }
 enum { LOW = WINDOW + 0x1000, END = WINDOW + 0x3000 };
 
-static u64 fault(int vector, u64 rcx, u64 rsi, u64 rdi) // runs what is at CODE: it faults at itself. The flags pushed
+// runs what is at CODE: it faults at itself. The flags pushed
+static u64 fault(int vector, u64 rcx, u64 rsi, u64 rdi)
 {
     S.gpr[RCX] = rcx, S.gpr[RSI] = rsi, S.gpr[RDI] = rdi, S.gpr[RSP] = STACK;
     go();
@@ -272,8 +284,10 @@ static void a_fault_on_the_way(void **state)
                 code(op, 0xF3, size, false);
                 S.gpr[RAX] = 0x0707070707070707;
                 cpu_set_rflags(t->v, f);
-                u64 at = down ? LOW + 0x1800 - size : END - 0x1800, end = down ? LOW - size : END, far = AREA + 0x4000;
-                // ES:rDI runs out of the window, or DS:rSI does. EFLAGS are what they were before the instruction.
+                u64 at = down ? LOW + 0x1800 - size : END - 0x1800, end = down ? LOW - size : END,
+                    far = AREA + 0x4000;
+                // ES:rDI runs out of the window, or DS:rSI does. EFLAGS are what they were before the
+                // instruction.
                 if (uses_di) {
                     memset(t->p.ram + AREA, 7, AREA_SIZE);
                     assert_int_equal(fault(VEC_PF, k + 5, far, at), f | FL_RF);
@@ -314,7 +328,8 @@ static void which_operand_faults_first(void **state)
     }
 }
 
-// 67h in 64-bit mode: the upper halves of RCX, and of what MOVS and STOS write by, go before the first iteration.
+// 67h in 64-bit mode: the upper halves of RCX, and of what MOVS and STOS write by, go before the first
+// iteration.
 static void upper_halves(void **state)
 {
     window();
@@ -345,7 +360,8 @@ static void upper_halves(void **state)
 static void addresses_that_wrap(void **state) // 67h: at 4 GiB, whose last page is mapped here
 {
     enum { DIR = 0x44000, LAST = 0x45000, ZERO = 0x46000 };
-    tm_write64(t, 0x41018, DIR | 7), tm_write64(t, DIR + 8 * 511, LAST | 7), tm_write64(t, LAST + 8 * 511, 0x102000 | 7);
+    tm_write64(t, 0x41018, DIR | 7), tm_write64(t, DIR + 8 * 511, LAST | 7),
+        tm_write64(t, LAST + 8 * 511, 0x102000 | 7);
     tlb_reset(&S.dtlb), cpu_tlb_flushed(t->v);
     memset(t->p.ram + 0x102000, 1, 0x1000);
     memcpy(expected = malloc(0x1000), t->p.ram, 0x1000);
@@ -380,12 +396,14 @@ static void addresses_that_wrap(void **state) // 67h: at 4 GiB, whose last page 
 // A segment of 100h bytes at AREA is run out of: a fault at the first element that is not in it.
 static void limits(void **state)
 {
+    // clang-format off
     static const struct { u32 limit; u32 ar; bool down; u32 at, count, done, vector; } r[] = {
         {0xFF, 0, false, 0x10, 0x200, 0xF0, VEC_GP},           // up: to the limit
         {0xFF, 0, true, 0xF0, 0x200, 0xF1, VEC_GP},            // down: to 0, then FFFFFFFFh
         {0xFF, AR_EXPAND_DOWN, true, 0x400, 0x1000, 0x301, VEC_GP},  // down, expand-down: what is above the limit
         {0xFFFFEFFF, AR_EXPAND_DOWN, false, 0xFFFFF100, 0x1000, 0xF00, VEC_GP}, // up, expand-down: to the top, then 0
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(r); i++)
         for (unsigned op = 0; op < 2; op++) {
             struct segment *s = &S.seg[op ? SEG_FS : SEG_ES];
@@ -393,8 +411,11 @@ static void limits(void **state)
             s->base = i == 3 ? AREA + 0x10000 : AREA, s->limit = r[i].limit, s->ar |= r[i].ar;
             S.gpr[RCX] = r[i].count, S.gpr[RSP] = STACK, S.gpr[RAX] = 0;
             S.gpr[op ? RSI : RDI] = r[i].at;
-            if (op) phys_write(&t->p, 0, CODE, (u8[]){0x64, 0xF3, 0xA4, 0xF4}, 4), S.gpr[RDI] = 0x800000; // rep movsb es:[edi],fs:[esi]
-            else code(STOS, 0xF3, 1, false);
+            // rep movsb es:[edi],fs:[esi]
+            if (op)
+                phys_write(&t->p, 0, CODE, (u8[]){0x64, 0xF3, 0xA4, 0xF4}, 4), S.gpr[RDI] = 0x800000;
+            else
+                code(STOS, 0xF3, 1, false);
             cpu_set_rflags(t->v, r[i].down ? 2 | FL_DF : 2);
             go();
             assert_int_equal(S.rip - 1, HANDLER + 16 * r[i].vector);
@@ -406,7 +427,8 @@ static void limits(void **state)
 // Real mode: SI and DI wrap at 64 KiB, and only the element that lies over the border faults.
 static void sixty_four_kib(void **state)
 {
-    S.seg[SEG_DS].base = 0x20000, S.seg[SEG_DS].sel = 0x2000, S.seg[SEG_ES].base = 0x38000, S.seg[SEG_ES].sel = 0x3800;
+    S.seg[SEG_DS].base = 0x20000, S.seg[SEG_DS].sel = 0x2000, S.seg[SEG_ES].base = 0x38000,
+    S.seg[SEG_ES].sel = 0x3800;
     for (unsigned i = 0; i < 0x10000; i++) t->p.ram[0x20000 + i] = (u8)(i * 37 >> 3);
     for (unsigned down = 0; down < 2; down++) {
         memset(t->p.ram + 0x38000, 0, 0x10000);
@@ -459,7 +481,8 @@ static unsigned written;
 static void port_write(void *opaque, unsigned cpu, u16 port, unsigned size, u64 value) { written++; }
 static const struct cpu_board_ops board = {.port_read = port_read, .port_write = port_write};
 
-// TF: a #DB after each iteration, with RIP at the instruction and RF set, and the arithmetic flags not yet written.
+// TF: a #DB after each iteration, with RIP at the instruction and RF set, and the arithmetic flags not yet
+// written.
 static void single_step(void **state)
 {
     t->v->board = &board;
@@ -474,7 +497,8 @@ static void single_step(void **state)
             memset(t->p.ram + AREA, 7, AREA_SIZE);
             code(ops[i], 0xF3, 1, false);
             phys_write(&t->p, 0, CODE + 2, (u8[]){0x90, 0xF4}, 2);
-            S.gpr[RAX] = 7, S.gpr[RDX] = 0x10, S.gpr[RCX] = N, S.gpr[RSI] = AREA + 0x100, S.gpr[RDI] = AREA + 0x200;
+            S.gpr[RAX] = 7, S.gpr[RDX] = 0x10, S.gpr[RCX] = N, S.gpr[RSI] = AREA + 0x100,
+            S.gpr[RDI] = AREA + 0x200;
             cpu_set_rflags(t->v, f);
             written = 0;
             for (int n = 1; n <= N; n++) {
@@ -484,9 +508,12 @@ static void single_step(void **state)
                 assert_int_equal(S.dr[6] & BIT(14), BIT(14));
                 assert_int_equal(tm_read(t, S.gpr[RSP], 8), n < N ? CODE : CODE + 2);
                 u64 pushed = tm_read(t, S.gpr[RSP] + 16, 8);
-                if (n < N) assert_int_equal(pushed, f | FL_RF);
-                else assert_int_equal(pushed, compares ? (f & ~(u64)FL_ARITH) | FL_ZF | FL_PF : f);
-                registers(N - (u64)n, AREA + 0x100 + (u64)(uses_si ? n * step : 0), AREA + 0x200 + (u64)(uses_di ? n * step : 0));
+                if (n < N)
+                    assert_int_equal(pushed, f | FL_RF);
+                else
+                    assert_int_equal(pushed, compares ? (f & ~(u64)FL_ARITH) | FL_ZF | FL_PF : f);
+                registers(N - (u64)n, AREA + 0x100 + (u64)(uses_si ? n * step : 0),
+                          AREA + 0x200 + (u64)(uses_di ? n * step : 0));
                 if (ops[i] == 0x6E) assert_int_equal(written, n);
                 cpu_set_rflags(t->v, pushed); // the handler's IRET
             }
@@ -513,10 +540,10 @@ static void single_step(void **state)
 }
 
 // Both engines: a state that is not NULL asks for the loop.
-#define BOTH(f, kind)                                                                                        \
-    {#f " (threaded, " #kind ")", f, kind##_setup, teardown, NULL},                                                     \
-    {                                                                                                        \
-#f " (loop, " #kind ")", f, kind##_setup, teardown, &in_loop                                                    \
+#define BOTH(f, kind) \
+    {#f " (threaded, " #kind ")", f, kind##_setup, teardown, NULL}, \
+    { \
+#f " (loop, " #kind ")", f, kind##_setup, teardown, &in_loop \
     }
 
 int main(void)

@@ -1,5 +1,6 @@
-// Virtual-8086 mode, its extensions (CR4.VME) and those of protected mode (CR4.PVI). Expected: SDM volume 3 chapter 22, and the
-// "Operation" sections of INT n, IRET, PUSHF, POPF, CLI and STI. The guest test of the same name runs on Bochs too.
+// Virtual-8086 mode, its extensions (CR4.VME) and those of protected mode (CR4.PVI). Expected: SDM volume 3
+// chapter 22, and the "Operation" sections of INT n, IRET, PUSHF, POPF, CLI and STI. The guest test of the
+// same name runs on Bochs too.
 #include "cpu_machine.h"
 
 static struct tm *t;
@@ -11,8 +12,9 @@ static int teardown(void **s) { return tm_free(t), 0; }
 enum { IOPL0 = 0, IOPL3 = 0x3000, V86_SP = 0x6000, REDIRECT = TSS + 0x68, IOMAP = TSS + 0x88 };
 enum { F_EIP, F_CS, F_FLAGS, F_ESP, F_SS, F_ES, F_DS, F_FS, F_GS };
 
-// In virtual-8086 mode with the flags besides VM, CS base 0. The TSS has a redirection bitmap that redirects nothing, and the
-// 256 vectors at 0 lead to a HLT at 0000:(HANDLER + 16 * vector) as the IDT does: there it is a #GP.
+// In virtual-8086 mode with the flags besides VM, CS base 0. The TSS has a redirection bitmap that redirects
+// nothing, and the 256 vectors at 0 lead to a HLT at 0000:(HANDLER + 16 * vector) as the IDT does: there it
+// is a #GP.
 static void v86(u64 flags, u64 cr4)
 {
     u16 iomap = IOMAP - TSS;
@@ -53,7 +55,8 @@ static void segments_of_the_8086(void **state)
         assert_int_equal(S.seg[i].ar, 0xF3);
     }
     assert_int_equal(cpu_cpl(t->v), 3);
-    // mov ax,1234h; mov es,ax; mov es:[10h],al; hlt (#GP). Then a word at FFFFh; a far jump beyond; a far call.
+    // mov ax,1234h; mov es,ax; mov es:[10h],al; hlt (#GP). Then a word at FFFFh; a far jump beyond; a far
+    // call.
     expect_left(TM_RUN(t, 0xB8, 0x34, 0x12, 0x8E, 0xC0, 0x26, 0xA2, 0x10, 0, 0xF4), VEC_GP, CODE + 9);
     assert_int_equal(t->p.ram[0x12350], 0x34);
     assert_int_equal(frame(F_ES), 0x1234);
@@ -67,11 +70,13 @@ static void segments_of_the_8086(void **state)
     assert_int_equal(frame(F_CS), 0x700);
     assert_int_equal(tm_read(t, V86_SP - 4, 4), CODE + 5);
     // What protected mode alone has is #UD; what level 0 alone may is #GP.
+    // clang-format off
     static const struct { u8 code[3]; int vector; } c[] = {
         {{0x0F, 0x00, 0xD8}, VEC_UD}, {{0x0F, 0x00, 0xC0}, VEC_UD}, {{0x0F, 0x02, 0xC0}, VEC_UD}, {{0x63, 0xC0, 0x90}, VEC_UD},
         {{0x0F, 0x01, 0xC1}, VEC_UD}, {{0x0F, 0x22, 0xC0}, VEC_GP}, {{0x0F, 0x06, 0x90}, VEC_GP}, {{0x0F, 0x08, 0x90}, VEC_GP},
         {{0x0F, 0x21, 0xC0}, VEC_GP}, {{0x0F, 0x32, 0x90}, VEC_GP}, {{0x0F, 0x01, 0x10}, VEC_GP}, {{0x0F, 0x01, 0x30}, VEC_GP},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         v86(IOPL3, 0);
         expect_left(tm_run(t, c[i].code, 3), c[i].vector, CODE);
@@ -130,8 +135,7 @@ static void iret_enters(void **state)
     S.gpr[RSP] = STACK - 36;
     tm_write(t, STACK - 36, f, 36);
     assert_int_equal(TM_RUN(t, 0xCF), VEC_GP);
-    for (unsigned i = 0; i < 9; i++)
-        assert_int_equal(frame(i), i == F_FLAGS ? flags | FL_RF : f[i]);
+    for (unsigned i = 0; i < 9; i++) assert_int_equal(frame(i), i == F_FLAGS ? flags | FL_RF : f[i]);
     // The image's VM is nothing outside level 0 and in a 16-bit image.
     t->p.ram[0x7800] = 0xF4;
     S.gpr[RSP] = 0x6000, S.rflags = 2;
@@ -158,12 +162,14 @@ static void iret_enters(void **state)
     assert_false(S.rflags & FL_VM);
 }
 
-// CLI, STI, PUSHF, POPF and IRET by IOPL and CR4.VME. `image` is the word at the top of the stack (POPF) or the third (IRET).
-// `after` holds EFLAGS when the program goes on, 0 if it is a #GP(0); `pushed` what PUSHF pushed.
+// CLI, STI, PUSHF, POPF and IRET by IOPL and CR4.VME. `image` is the word at the top of the stack (POPF) or
+// the third (IRET). `after` holds EFLAGS when the program goes on, 0 if it is a #GP(0); `pushed` what PUSHF
+// pushed.
 static void flags_by_iopl_and_vme(void **state)
 {
     enum { CLI = 0xFA, STI = 0xFB, PUSHF = 0x9C, POPF = 0x9D, IRET = 0xCF, W = 0x100 /* 32-bit operand */ };
     enum { IF = FL_IF, VIF = FL_VIF, VIP = FL_VIP, TF = FL_TF };
+    // clang-format off
     static const struct { u32 op, flags; bool vme; u32 image, after, pushed; } c[] = {
         // IOPL 3: IF itself, with and without VME.
         {CLI, IOPL3 | IF | VIF, false, 0, IOPL3 | VIF, 0}, {CLI, IOPL3 | IF | VIF, true, 0, IOPL3 | VIF, 0},
@@ -188,6 +194,7 @@ static void flags_by_iopl_and_vme(void **state)
         {IRET, 0, true, IF | FL_NT, VIF | FL_NT, 0}, {IRET, IF | VIF, true, IOPL3, IF, 0}, {IRET, VIP, true, IF, 0, 0},
         {IRET, 0, true, TF, 0, 0}, {IRET, VIP, true, FL_ZF, VIP | FL_ZF, 0}, {IRET | W, 0, true, 0, 0, 0},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++)
         for (unsigned pvi = 0; pvi < 2; pvi++) { // which is of no concern here
             bool wide = c[i].op & W;
@@ -198,7 +205,8 @@ static void flags_by_iopl_and_vme(void **state)
             u32 zero = 0;
             if (op == POPF) tm_write(t, V86_SP, &image, w);
             if (op == IRET)
-                tm_write(t, V86_SP, &next, w), tm_write(t, V86_SP + w, &zero, w), tm_write(t, V86_SP + 2 * w, &image, w);
+                tm_write(t, V86_SP, &next, w), tm_write(t, V86_SP + w, &zero, w),
+                    tm_write(t, V86_SP + 2 * w, &image, w);
             int got = tm_run(t, code, 4);
             if (!c[i].after) {
                 expect_left(got, VEC_GP, start);
@@ -219,6 +227,7 @@ static void software_interrupts(void **state)
 {
     enum { N = 0x85 };
     // keep: the bit is set; vector: 0 for the 8086 program's own handler
+    // clang-format off
     struct { u32 flags; bool vme, keep; int vector; u32 image; } c[] = {
         {IOPL3 | FL_IF, false, false, N, 0}, {IOPL3 | FL_IF, true, true, N, 0}, {0, false, false, VEC_GP, 0},
         {0, true, true, VEC_GP, 0},
@@ -226,10 +235,11 @@ static void software_interrupts(void **state)
         {FL_IF, true, false, 0, IOPL3 | 2}, {FL_VIF | FL_NT, true, false, 0, IOPL3 | FL_IF | FL_NT | 2},
         {FL_IF | FL_VIP | 0x2000, true, false, 0, IOPL3 | 2},
     };
+    // clang-format on
     tm_gate(t, N, SEL_CODE32, 14, 3, 0, false);
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         v86(c[i].flags, c[i].vme ? CR4_VME : 0);
-        if (!c[i].keep) t->p.ram[REDIRECT + N / 8] &= (u8)~(1 << (N & 7));
+        if (!c[i].keep) t->p.ram[REDIRECT + N / 8] &= (u8) ~(1 << (N & 7));
         int got = TM_RUN(t, 0xCD, N);
         if (c[i].vector) {
             expect_left(got, c[i].vector, c[i].vector == N ? CODE + 2 : CODE);
@@ -244,10 +254,12 @@ static void software_interrupts(void **state)
         assert_int_equal(tm_read(t, V86_SP - 2, 2), c[i].image);
     }
     // The bitmap is the 32 bytes before the I/O map; a TSS without it, or that ends before, is #GP(0).
+    // clang-format off
     struct { u16 map; u32 limit, type; int vector; } b[] = {
         {0x88, 0x68 + N / 8, 11, 0}, {0x88, 0x68 + N / 8 - 1, 11, VEC_GP}, {0x88, 0x66, 11, VEC_GP}, {0x0F, 0x167, 11, VEC_GP},
         {0x88, 0x167, 3, VEC_GP},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(b); i++)
         for (unsigned iopl = 0; iopl <= IOPL3; iopl += IOPL3) {
             v86(iopl, CR4_VME);
@@ -265,7 +277,8 @@ static void software_interrupts(void **state)
         }
 }
 
-// A single step over INT n that is redirected: TF is clear in the handler and set in its frame, and nothing traps on the way.
+// A single step over INT n that is redirected: TF is clear in the handler and set in its frame, and nothing
+// traps on the way.
 static void redirection_ends_single_steps(void **state)
 {
     v86(IOPL3 | FL_TF, CR4_VME);
@@ -290,11 +303,13 @@ static void ports_by_the_bitmap(void **state)
 // Protected mode with PVI: VIF at level 3 below IOPL 3; PUSHF and POPF know nothing of it.
 static void protected_virtual_interrupts(void **state)
 {
+    // clang-format off
     struct { u8 op; u32 flags; bool pvi; u32 after; } c[] = {
         {0xFA, FL_VIF | FL_IF, true, FL_IF}, {0xFB, FL_IF, true, FL_VIF | FL_IF}, {0xFB, FL_VIP, true, 0},
         {0xFA, FL_VIF, false, 0}, {0xFB, 0, false, 0}, {0xFA, FL_VIF | FL_IF | IOPL3, true, FL_VIF | IOPL3},
         {0xFB, FL_VIP | IOPL3, true, FL_VIP | FL_IF | IOPL3},
     };
+    // clang-format on
     bool lng = S.msr.efer & EFER_LMA;
     u64 cr4 = S.cr4;
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
@@ -320,13 +335,16 @@ static void protected_virtual_interrupts(void **state)
     assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), CODE); // not the HLT behind it
 }
 
-// VIF and VIP both set: the next instruction is a #GP, where they count. Entered by IRET, far RET and SYSEXIT.
+// VIF and VIP both set: the next instruction is a #GP, where they count. Entered by IRET, far RET and
+// SYSEXIT.
 static void pending_virtual_interrupt(void **state)
 {
+    // clang-format off
     struct { u32 flags; u64 cr4; bool gp; } c[] = {
         {FL_VIF | FL_VIP, CR4_VME, true}, {FL_VIF | FL_VIP | 0x2000, CR4_VME, true}, {FL_VIF | FL_VIP | IOPL3, CR4_VME, false},
         {FL_VIF | FL_VIP, CR4_PVI, false}, {FL_VIF, CR4_VME, false}, {FL_VIP, CR4_VME, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         u32 f[9] = {0x7800, 0, c[i].flags | FL_VM | 2, V86_SP};
         t->p.ram[0x7800] = 0x90, t->p.ram[0x7801] = 0x0F, t->p.ram[0x7802] = 0x0B;
@@ -336,9 +354,11 @@ static void pending_virtual_interrupt(void **state)
         tm_write(t, STACK - 36, f, 36);
         expect_left(TM_RUN(t, 0xCF), c[i].gp ? VEC_GP : VEC_UD, 0x7800 + !c[i].gp);
     }
+    // clang-format off
     struct { u32 flags; u64 cr4; bool gp; } p[] = {
         {FL_VIF | FL_VIP, CR4_PVI, true}, {FL_VIF | FL_VIP | IOPL3, CR4_PVI, false}, {FL_VIF | FL_VIP, CR4_VME, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(p); i++)
         for (unsigned how = 0; how < 3; how++) {
             static const u8 code[3][2] = {{0x90, 0xCF}, {0x90, 0xCB}, {0x0F, 0x35}};
@@ -375,11 +395,13 @@ static void single_step_and_sysenter(void **state)
 int main(void)
 {
 #define P(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    // clang-format off
     const struct CMUnitTest tests[] = {
         P(segments_of_the_8086), P(events_leave_for_level_0), P(iret_enters), P(flags_by_iopl_and_vme), P(software_interrupts),
         P(redirection_ends_single_steps), P(ports_by_the_bitmap), P(protected_virtual_interrupts),
         cmocka_unit_test_setup_teardown(protected_virtual_interrupts, long_setup, teardown), P(single_step_and_sysenter),
         P(pending_virtual_interrupt),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-// The two ways of cpu/instructions/x87.c, each on the host's own x87, leave the same state: every instruction that computes, over random registers.
+// The two ways of cpu/instructions/x87.c, each on the host's own x87, leave the same state: every instruction
+// that computes, over random registers.
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -20,11 +21,13 @@ static u64 rnd(void) // xorshift*
 
 static void random_value(u64 *m, u16 *se)
 {
+    // clang-format off
     static const struct { u64 m; u16 se; } special[] = {
         {0, 0}, {0, 0x8000}, {1ull << 63, 0x3FFF}, {1ull << 63, 0xBFFF}, {3ull << 62, 0x4000}, {1ull << 63, 0x7FFF}, {1ull << 63, 0xFFFF},
         {3ull << 62, 0x7FFF}, {(1ull << 63) | 1, 0x7FFF}, {1, 0}, {1ull << 62, 0x8000}, {~0ull, 0x7FFE}, {1ull << 63, 1}, {1ull << 62, 0x3FFF},
         {1ull << 63, 0x403E}, {1ull << 63, 0xC01E}, {(1ull << 63) | 3, 0x3FBF},
     };
+    // clang-format on
     unsigned kind = rnd() % 4;
     if (kind == 0) {
         unsigned i = rnd() % ARRAY_LEN(special);
@@ -41,19 +44,20 @@ static void random_state(struct fpu_state *f)
     memset(f, 0, sizeof *f);
     for (unsigned i = 0; i < 8; i++) random_value(&f->r[i].m, &f->r[i].se);
     f->fcw = (u16)(FCW_RESET & ~0xF00) | (u16)(rnd() & 0xF00); // precision and rounding
-    if (rnd() % 16 == 0) f->fcw &= (u16)~(1 << rnd() % 6);
-    f->fsw = (u16)rnd() & (u16)~(FSW_ES | FSW_B);
+    if (rnd() % 16 == 0) f->fcw &= (u16) ~(1 << rnd() % 6);
+    f->fsw = (u16)rnd() & (u16) ~(FSW_ES | FSW_B);
     if (f->fsw & ~f->fcw & 0x3F) f->fsw &= (u16)~0x3F; // nothing pending
     for (unsigned i = 0; i < 8; i++)
         if (rnd() % 8 == 0) f->ftw |= (u16)(3 << 2 * i);
 }
 
-static void compare(const char *what, unsigned op, unsigned modrm, const struct fpu_state *from, const struct fpu_state *a,
-                    const struct fpu_state *b)
+static void compare(const char *what, unsigned op, unsigned modrm, const struct fpu_state *from,
+                    const struct fpu_state *a, const struct fpu_state *b)
 {
     if (!memcmp(a, b, sizeof *a)) return;
-    fail_msg("%s, %02x %02x, fcw %04x, fsw %04x, ftw %04x: the short way leaves fsw %04x, ftw %04x, the long one %04x, %04x", what, op, modrm,
-             from->fcw, from->fsw, from->ftw, a->fsw, a->ftw, b->fsw, b->ftw);
+    fail_msg("%s, %02x %02x, fcw %04x, fsw %04x, ftw %04x: the short way leaves fsw %04x, ftw %04x, the long "
+             "one %04x, %04x",
+             what, op, modrm, from->fcw, from->fsw, from->ftw, a->fsw, a->ftw, b->fsw, b->ftw);
 }
 
 static void registers(void **state)

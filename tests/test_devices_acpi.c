@@ -1,6 +1,6 @@
-// ACPI tables in guest memory, read as an operating system reads them. Offsets: ACPI specification 6.4, chapter 5
-// (5.2.5.3 RSDP, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.9 FADT, 5.2.10 FACS, 5.2.12 MADT), IA-PC HPET specification 3.2.4, Microsoft's
-// SPCR (revision 2) and DBG2. Second source: ACPICA's disassembler.
+// ACPI tables in guest memory, read as an operating system reads them. Offsets: ACPI specification 6.4,
+// chapter 5 (5.2.5.3 RSDP, 5.2.7 RSDT, 5.2.8 XSDT, 5.2.9 FADT, 5.2.10 FACS, 5.2.12 MADT), IA-PC HPET
+// specification 3.2.4, Microsoft's SPCR (revision 2) and DBG2. Second source: ACPICA's disassembler.
 #include <stdio.h>
 #include <unistd.h>
 
@@ -55,12 +55,14 @@ static void rsdp_and_roots(void **state)
     struct phys *p = *state;
     struct acpi_layout l = acpi_build(p, 1, true);
     paddr rsdp = 0;
-    for (paddr a = 0xE0000; a < 0x100000 && !rsdp; a += 16) // as without a boot protocol that names it (5.2.5.1)
+    // as without a boot protocol that names it (5.2.5.1)
+    for (paddr a = 0xE0000; a < 0x100000 && !rsdp; a += 16)
         if (is(p, a, "RSD PTR ") && !sum(p, a, 20)) rsdp = a;
     assert_int_equal(rsdp, ACPI_RSDP_BIOS);
     assert_true(is(p, l.rsdp, "RSD PTR "));
     assert_int_equal(l.rsdp & 15, 0);
-    for (unsigned i = 0; i < 36; i++) assert_int_equal(phys_read8(p, 0, l.rsdp + i), phys_read8(p, 0, rsdp + i));
+    for (unsigned i = 0; i < 36; i++)
+        assert_int_equal(phys_read8(p, 0, l.rsdp + i), phys_read8(p, 0, rsdp + i));
     assert_int_equal(phys_read8(p, 0, rsdp + 15), 2);
     assert_int_equal(phys_read32(p, 0, rsdp + 20), 36);
     assert_int_equal(sum(p, rsdp, 36), 0);
@@ -81,8 +83,10 @@ static void fadt_names_the_power_management_block(void **state)
     paddr f = find(p, phys_read64(p, 0, l.rsdp + 24), "FACP");
     // SMI_CMD, ACPI_ENABLE, ACPI_DISABLE; no S4BIOS_REQ, PSTATE_CNT: nothing takes them
     static const u8 at_48[] = {0xB2, 0, 0, 0, 0xF1, 0xF0, 0, 0};
-    // GPE1_BLK; lengths of the blocks; GPE1_BASE, CST_CNT; no C2, no C3; no flush, no duty; no alarm registers; century
-    static const u8 at_84[] = {0, 0, 0, 0, 4, 2, 0, 4, 4, 0, 0, 0, 0xFF, 0x0F, 0xFF, 0x0F, 0, 0, 0, 0, 0, 0, 0, 0, 0x32};
+    // GPE1_BLK; lengths of the blocks; GPE1_BASE, CST_CNT; no C2, no C3; no flush, no duty; no alarm
+    // registers; century
+    static const u8 at_84[] = {0,    0,    0,    0, 4, 2, 0, 4, 4, 0, 0, 0,   0xFF,
+                               0x0F, 0xFF, 0x0F, 0, 0, 0, 0, 0, 0, 0, 0, 0x32};
     for (unsigned i = 0; i < ARRAY_LEN(at_48); i++) assert_int_equal(phys_read8(p, 0, f + 48 + i), at_48[i]);
     for (unsigned i = 0; i < ARRAY_LEN(at_84); i++) assert_int_equal(phys_read8(p, 0, f + 84 + i), at_84[i]);
     paddr facs = phys_read32(p, 0, f + 36), dsdt = phys_read32(p, 0, f + 40);
@@ -174,7 +178,7 @@ static void console_is_com1(void **state)
     assert_int_equal(phys_read8(p, 0, s + 52), 3); // through the 8259s or the I/O APIC
     assert_int_equal(phys_read8(p, 0, s + 53), 4);
     assert_int_equal(phys_read32(p, 0, s + 54), 4);
-    assert_int_equal(phys_read8(p, 0, s + 58), 7); // 115,200 baud
+    assert_int_equal(phys_read8(p, 0, s + 58), 7);           // 115,200 baud
     assert_int_equal(phys_read32(p, 0, s + 64), 0xFFFFFFFF); // no PCI device
 
     paddr d = find(p, phys_read64(p, 0, l.rsdp + 24), "DBG2");
@@ -213,10 +217,13 @@ static void tables_disassemble(void **state)
         FILE *f = fopen(path, "wb");
         assert_int_equal(fwrite(bytes, 1, size, f), size);
         fclose(f);
-        snprintf(command, sizeof command, "cd %s && iasl -d %s >log 2>&1 && ! grep -iE 'error|warning|invalid' log *.dsl", folder, path);
+        snprintf(command, sizeof command,
+                 "cd %s && iasl -d %s >log 2>&1 && ! grep -iE 'error|warning|invalid' log *.dsl", folder,
+                 path);
         if (system(command)) fail_msg("%.4s does not disassemble", (char *)bytes);
     }
-    snprintf(command, sizeof command, "cd %s && grep -q 'Namepath.*COM1' DBG2.dsl && grep -q 'Baud Rate : 07' SPCR.dsl", folder);
+    snprintf(command, sizeof command,
+             "cd %s && grep -q 'Namepath.*COM1' DBG2.dsl && grep -q 'Baud Rate : 07' SPCR.dsl", folder);
     assert_int_equal(system(command), 0);
     snprintf(command, sizeof command, "rm -r %s", folder);
     assert_int_equal(system(command), 0);

@@ -27,8 +27,10 @@ static void probe_write(struct device *d, unsigned region, u64 offset, unsigned 
     p->size[p->accesses] = size;
     p->value[p->accesses++] = value;
 }
-static const struct device_ops bytes = {.name = "b", .max_size = 1, .read = probe_read, .write = probe_write, .tick = probe_tick};
-static const struct device_ops any = {.name = "a", .read = probe_read, .write = probe_write, .tick = probe_tick};
+static const struct device_ops bytes = {
+    .name = "b", .max_size = 1, .read = probe_read, .write = probe_write, .tick = probe_tick};
+static const struct device_ops any = {
+    .name = "a", .read = probe_read, .write = probe_write, .tick = probe_tick};
 
 static void deadlines_fire_in_time_then_in_wiring_order(void **state)
 {
@@ -156,11 +158,14 @@ static void ranks_decide_where_moved_ranges_overlap(void **state)
             unsigned n = order[k][i];
             bus_move_port(&b.bus, &p[n].dev, 0, (u16)(0x100 + 8 * n), 16, (u16)(n + 1));
             bus_move_mem(&b.bus, &p[n].dev, 1, 0xE0000000 + 8 * n, 16, (u16)(n + 1));
-            if (i == 2) bus_map_port(&b.bus, &wired.dev, 0, 0x100, 64), bus_map_mem(&b.bus, &wired.dev, 1, 0xE0000000, 64);
+            if (i == 2)
+                bus_map_port(&b.bus, &wired.dev, 0, 0x100, 64),
+                    bus_map_mem(&b.bus, &wired.dev, 1, 0xE0000000, 64);
         }
         assert_int_equal(b.bus.ports_n, 4); // who moves is no longer where it was
         assert_int_equal(b.bus.mems_n, 4);
-        for (unsigned at = 0; at < 64; at += 8) { // 0: first; 8, 16: the higher rank of two; 24: third; then the wired one
+        // 0: first; 8, 16: the higher rank of two; 24: third; then the wired one
+        for (unsigned at = 0; at < 64; at += 8) {
             struct probe *owner = at < 8 ? &p[0] : at < 16 ? &p[1] : at < 32 ? &p[2] : &wired;
             unsigned before = owner->accesses;
             in8(&b, (u16)(0x100 + at));

@@ -1,4 +1,5 @@
-// Real-time clock. Expected values: MC146818A data sheet; dates from the host's C library as the second source.
+// Real-time clock. Expected values: MC146818A data sheet; dates from the host's C library as the second
+// source.
 #include <time.h>
 
 #include "tests/device_test.h"
@@ -35,8 +36,10 @@ static void shows_the_date_in_bcd(void **state)
 {
     struct fixture f;
     begin_at(&f, START);
-    static const struct { u8 reg, value; } want[] = {
-        {0, 0x59}, {2, 0x59}, {4, 0x11}, {6, 5}, {7, 0x29}, {8, 0x02}, {9, 0x24}, {0x32, 0x20}, {0x0D, 0x80}, {0x0A, 0x26}};
+    static const struct {
+        u8 reg, value;
+    } want[] = {{0, 0x59}, {2, 0x59}, {4, 0x11},    {6, 5},       {7, 0x29},
+                {8, 0x02}, {9, 0x24}, {0x32, 0x20}, {0x0D, 0x80}, {0x0A, 0x26}};
     for (unsigned i = 0; i < ARRAY_LEN(want); i++) assert_int_equal(get(&f, want[i].reg), want[i].value);
     pass(&f.b, CLOCK_HZ);
     assert_int_equal(get(&f, 0), 0);
@@ -75,7 +78,9 @@ static void setting_the_time(void **state)
     struct fixture f;
     begin_at(&f, START);
     set(&f, 0x0B, 0x82); // SET
-    static const struct { u8 reg, value; } to[] = {{0, 0x58}, {2, 0x59}, {4, 0x23}, {7, 0x31}, {8, 0x12}, {9, 0x99}, {0x32, 0x19}};
+    static const struct {
+        u8 reg, value;
+    } to[] = {{0, 0x58}, {2, 0x59}, {4, 0x23}, {7, 0x31}, {8, 0x12}, {9, 0x99}, {0x32, 0x19}};
     for (unsigned i = 0; i < ARRAY_LEN(to); i++) set(&f, to[i].reg, to[i].value);
     pass(&f.b, 5 * CLOCK_HZ);
     assert_int_equal(get(&f, 0), 0x58); // stands while SET
@@ -93,7 +98,9 @@ static void writing_the_running_clock(void **state)
     struct fixture f;
     begin_at(&f, START);
     pass(&f.b, CLOCK_HZ / 2);
-    static const struct { u8 reg, value; } to[] = {{0, 0x58}, {2, 0x34}, {4, 0x21}, {7, 0x05}, {8, 0x10}, {9, 0x31}, {0x32, 0x21}};
+    static const struct {
+        u8 reg, value;
+    } to[] = {{0, 0x58}, {2, 0x34}, {4, 0x21}, {7, 0x05}, {8, 0x10}, {9, 0x31}, {0x32, 0x21}};
     for (unsigned i = 0; i < ARRAY_LEN(to); i++) {
         set(&f, to[i].reg, to[i].value);
         for (unsigned k = 0; k <= i; k++) assert_int_equal(get(&f, to[k].reg), to[k].value);

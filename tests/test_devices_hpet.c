@@ -37,7 +37,7 @@ static void identity(void **state)
     struct fixture f;
     begin(&f);
     assert_int_equal(rd32(&f, 0), 0x8086A201);
-    assert_int_equal(rd32(&f, 4), 10000000); // 10 ns in femtoseconds
+    assert_int_equal(rd32(&f, 4), 10000000);      // 10 ns in femtoseconds
     assert_int_equal(rd(&f, 0x100), 0x400000030); // input 2 only; 64 bits, periodic
 }
 

@@ -35,7 +35,10 @@ struct fixture {
 static u8 extint(void *to) { return ((struct fixture *)to)->extint_vector; }
 
 static u32 rd(struct fixture *f, unsigned cpu, u32 offset) { return lapic_mmio_read(&f->l[cpu], offset, 4); }
-static void wr(struct fixture *f, unsigned cpu, u32 offset, u32 v) { lapic_mmio_write(&f->l[cpu], offset, 4, v); }
+static void wr(struct fixture *f, unsigned cpu, u32 offset, u32 v)
+{
+    lapic_mmio_write(&f->l[cpu], offset, 4, v);
+}
 static u64 rdmsr(struct fixture *f, unsigned cpu, u32 msr)
 {
     u64 v = 0;
@@ -65,7 +68,8 @@ static void begin_enabled(struct fixture *f)
 static void begin_x2apic(struct fixture *f)
 {
     begin_enabled(f);
-    for (unsigned i = 0; i < CPUS; i++) assert_true(lapic_msr_write(&f->l[i], 0x1B, rdmsr(f, i, 0x1B) | 0x400));
+    for (unsigned i = 0; i < CPUS; i++)
+        assert_true(lapic_msr_write(&f->l[i], 0x1B, rdmsr(f, i, 0x1B) | 0x400));
 }
 
 // "Local APIC State After Power-Up or Reset".
@@ -128,8 +132,8 @@ static void task_priority(void **state)
     assert_int_equal(lapic_tpr(&f.l[0]), 0x23);
 }
 
-// "Spurious-Interrupt Vector Register", "Local APIC State After It Has Been Software Disabled": that masks all LVT entries;
-// enabling it, once more or anew, unmasks none and masks none.
+// "Spurious-Interrupt Vector Register", "Local APIC State After It Has Been Software Disabled": that masks
+// all LVT entries; enabling it, once more or anew, unmasks none and masks none.
 static void software_disable(void **state)
 {
     struct fixture f;
@@ -145,7 +149,8 @@ static void software_disable(void **state)
     for (u32 lvt = 0x320; lvt <= 0x370; lvt += 0x10) assert_true(rd(&f, 0, lvt) & 0x10000);
 }
 
-// "Destination Format Register": bits 27:0 are 1. Narrow reads give the bytes of the register (the manual leaves them undefined).
+// "Destination Format Register": bits 27:0 are 1. Narrow reads give the bytes of the register (the manual
+// leaves them undefined).
 static void formats_and_narrow_reads(void **state)
 {
     struct fixture f;
@@ -155,7 +160,8 @@ static void formats_and_narrow_reads(void **state)
     wr(&f, 0, 0xE0, 0xF0000000);
     assert_int_equal(rd(&f, 0, 0xE0), 0xFFFFFFFF);
     u32 version = rd(&f, 0, 0x30);
-    for (unsigned i = 0; i < 4; i++) assert_int_equal(lapic_mmio_read(&f.l[0], 0x30 + i, 1), version >> 8 * i & 0xFF);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(lapic_mmio_read(&f.l[0], 0x30 + i, 1), version >> 8 * i & 0xFF);
     assert_int_equal(lapic_mmio_read(&f.l[0], 0x32, 2), version >> 16);
     assert_int_equal(lapic_mmio_read(&f.l[0], 0x34, 4), 0);
 }
@@ -163,15 +169,18 @@ static void formats_and_narrow_reads(void **state)
 // x2APIC mode, "Reserved Bit Checking": what is reserved is #GP, bit by bit.
 static void x2apic_reserved_bits(void **state)
 {
+    // clang-format off
     static const struct { u32 msr; u64 allowed; } regs[] = {
         {0x808, 0xFF}, {0x80B, 0}, {0x828, 0}, {0x80F, 0x3FF}, {0x838, 0xFFFFFFFF}, {0x83E, 0x0B}, {0x830, 0xFFFFFFFF000CCFFF},
         {0x832, 0x710FF}, {0x834, 0x117FF}, {0x837, 0x110FF},
     };
+    // clang-format on
     struct fixture f;
     for (unsigned i = 0; i < ARRAY_LEN(regs); i++) {
         for (unsigned bit = 0; bit < 64; bit++) {
             begin_x2apic(&f);
-            // Bit 17 and 18 of the timer at once are a reserved mode, but no reserved bits. Lower bits of ICR send what they say.
+            // Bit 17 and 18 of the timer at once are a reserved mode, but no reserved bits. Lower bits of ICR
+            // send what they say.
             assert_int_equal(lapic_msr_write(&f.l[3], regs[i].msr, 1ull << bit), regs[i].allowed >> bit & 1);
         }
     }
@@ -182,7 +191,7 @@ static void one_shot_timer_counts_the_crystal(void **state)
     struct fixture f;
     begin_enabled(&f);
     wr(&f, 0, 0x320, 0x40);
-    wr(&f, 0, 0x3E0, 0xB); // by 1
+    wr(&f, 0, 0x3E0, 0xB);   // by 1
     wr(&f, 0, 0x380, 25000); // a millisecond of 25 MHz
     pass(&f.b, MICROSECONDS(400));
     assert_int_equal(rd(&f, 0, 0x390), 15000);
@@ -197,7 +206,10 @@ static void one_shot_timer_counts_the_crystal(void **state)
 // "Divide Configuration Register": bits 3, 1, 0.
 static void divide_configurations(void **state)
 {
-    static const struct { u8 dcr; unsigned by; } div[] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {10, 128}, {11, 1}};
+    static const struct {
+        u8 dcr;
+        unsigned by;
+    } div[] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {10, 128}, {11, 1}};
     for (unsigned i = 0; i < ARRAY_LEN(div); i++) {
         struct fixture f;
         begin_enabled(&f);
@@ -233,8 +245,9 @@ static void periodic_timer_reloads(void **state)
     assert_true(f.b.clock.next_deadline == CLOCK_NEVER);
 }
 
-// The manual says only what rate a divide configuration gives. On processors a change while the timer counts leaves the current
-// count where it is and changes the rate from there (observed and reproduced by KVM's emulation).
+// The manual says only what rate a divide configuration gives. On processors a change while the timer counts
+// leaves the current count where it is and changes the rate from there (observed and reproduced by KVM's
+// emulation).
 static void divide_change_while_counting(void **state)
 {
     struct fixture f;
@@ -402,14 +415,14 @@ static void apic_base_transitions(void **state)
     struct fixture f;
     begin(&f);
     struct lapic *l = &f.l[0];
-    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00500));        // EXTD without EN
-    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00A00));        // bit 9 is reserved
-    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00901));        // so are 7:0
+    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00500));           // EXTD without EN
+    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00A00));           // bit 9 is reserved
+    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00901));           // so are 7:0
     assert_false(lapic_msr_write(l, 0x1B, BIT(40) | 0xFEE00900)); // beyond MAXPHYADDR
-    assert_true(lapic_msr_write(l, 0x1B, 0xFEE00D00));         // xAPIC to x2APIC
-    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00900));        // and not straight back
-    assert_true(lapic_msr_write(l, 0x1B, 0xFEE00100));         // disabled
-    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00D00));        // disabled to x2APIC
+    assert_true(lapic_msr_write(l, 0x1B, 0xFEE00D00));            // xAPIC to x2APIC
+    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00900));           // and not straight back
+    assert_true(lapic_msr_write(l, 0x1B, 0xFEE00100));            // disabled
+    assert_false(lapic_msr_write(l, 0x1B, 0xFEE00D00));           // disabled to x2APIC
     assert_true(lapic_msr_write(l, 0x1B, 0xFEE00900));
     assert_int_equal(rd(&f, 0, 0xF0), 0xFF); // power-up state
     assert_true(lapic_msr_write(l, 0x1B, 0xFED40900));
@@ -427,12 +440,12 @@ static void x2apic_registers(void **state)
     assert_int_equal(rdmsr(&f, 3, 0x802), 3);
     assert_int_equal(rdmsr(&f, 3, 0x80D), 1u << 3); // (ID >> 4) << 16 | 1 << (ID & 15)
     assert_int_equal(rdmsr(&f, 3, 0x803), 0x00050014);
-    assert_false(lapic_msr_read(l, 0x80B, &v));  // EOI is write-only
-    assert_false(lapic_msr_write(l, 0x80B, 1));  // and takes 0 only
+    assert_false(lapic_msr_read(l, 0x80B, &v)); // EOI is write-only
+    assert_false(lapic_msr_write(l, 0x80B, 1)); // and takes 0 only
     assert_true(lapic_msr_write(l, 0x80B, 0));
-    assert_false(lapic_msr_write(l, 0x802, 0));  // read-only
-    assert_false(lapic_msr_read(l, 0x80E, &v));  // DFR is not there
-    assert_false(lapic_msr_read(l, 0x831, &v));  // nor ICR's upper half
+    assert_false(lapic_msr_write(l, 0x802, 0)); // read-only
+    assert_false(lapic_msr_read(l, 0x80E, &v)); // DFR is not there
+    assert_false(lapic_msr_read(l, 0x831, &v)); // nor ICR's upper half
     assert_false(lapic_msr_write(l, 0x808, 0x100));
     assert_false(lapic_msr_write(l, 0x808, 1ull << 32));
     assert_true(lapic_msr_write(l, 0x808, 0x20));

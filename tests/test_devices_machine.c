@@ -1,5 +1,5 @@
-// The board as a whole, under programs of a few instructions: lines lead where they should, ends are reported, and two
-// machines share nothing.
+// The board as a whole, under programs of a few instructions: lines lead where they should, ends are
+// reported, and two machines share nothing.
 #include "tests/machine_test.h"
 #include "devices/machine_state.h"
 #include "devices/state_hash.h"
@@ -19,7 +19,10 @@ static void console_write(void *opaque, const u8 *bytes, u32 n)
 
 static struct machine *make(struct console *c, unsigned cpus)
 {
-    struct machine_config config = {.ram_size = 4 << 20, .cpus = cpus, .device = {device_of("isa-debug-exit,iobase=0xf4,iosize=4")}, .devices = 1};
+    struct machine_config config = {.ram_size = 4 << 20,
+                                    .cpus = cpus,
+                                    .device = {device_of("isa-debug-exit,iobase=0xf4,iosize=4")},
+                                    .devices = 1};
     if (c) config.serial[0] = (struct chardev){console_write, c};
     return make_as(config);
 }
@@ -62,7 +65,8 @@ static void stopping_write(void *opaque, const u8 *bytes, u32 n)
 // It lands between two iterations of REP, loses none, and changes no time.
 static void stop_in_rep(void **state)
 {
-    static const u8 code[] = {0xBA, 0xF8, 0x03, 0xB9, 0x00, 0x01, 0xFC, 0xF3, 0x6E, 0xF4}; // mov dx, 3F8h; mov cx, 256; cld; rep outsb; hlt
+    // mov dx, 3F8h; mov cx, 256; cld; rep outsb; hlt
+    static const u8 code[] = {0xBA, 0xF8, 0x03, 0xB9, 0x00, 0x01, 0xFC, 0xF3, 0x6E, 0xF4};
     u64 units[2];
     for (unsigned loop = 0; loop < 2; loop++) {
         for (unsigned stops = 0; stops < 2; stops++) {
@@ -93,9 +97,11 @@ static void stop_in_rep(void **state)
 static struct machine *alarmed;
 static void on_alarm(int n) { machine_ask_stop(alarmed); }
 
-// By a signal, wherever it strikes: fast code, slow code, code that decodes anew all the time, REP over a device.
+// By a signal, wherever it strikes: fast code, slow code, code that decodes anew all the time, REP over a
+// device.
 static void stop_by_signal(void **state)
 {
+    // clang-format off
     static const struct { u8 n, code[14]; } program[] = {
         {2, {0xEB, 0xFE}},                                                 // jmp $
         {5, {0x0F, 0x20, 0xD8, 0xEB, 0xFB}},                               // mov eax, cr3; jmp
@@ -103,6 +109,7 @@ static void stop_by_signal(void **state)
         {8, {0xBA, 0x71, 0x00, 0xB9, 0xFF, 0xFF, 0xF3, 0x6C}},             // mov dx, 71h; mov cx, FFFFh; rep insb ...
         {9, {0x66, 0xB9, 0xFF, 0xFF, 0xFF, 0xFF, 0x67, 0xF3, 0xAC}},       // mov ecx, -1; addr32 rep lodsb
     };
+    // clang-format on
     signal(SIGALRM, on_alarm);
     for (unsigned i = 0; i < ARRAY_LEN(program); i++) {
         for (unsigned loop = 0; loop < 2; loop++) {
@@ -110,7 +117,7 @@ static void stop_by_signal(void **state)
             unsigned n = program[i].n;
             memcpy(code, program[i].code, n);
             if (i == 2) code[7] = 0xF8, n = 8;
-            if (i >= 3) code[n] = 0xEB, code[n + 1] = (u8)-(n + 2), n += 2;
+            if (i >= 3) code[n] = 0xEB, code[n + 1] = (u8) - (n + 2), n += 2;
             alarmed = make(NULL, 1);
             alarmed->cpu[0]->loop_engine = loop;
             start(alarmed, code, n);
@@ -120,7 +127,8 @@ static void stop_by_signal(void **state)
             machine_ask_stop(alarmed);
             machine_ask_stop(alarmed);
             u64 before = cpu_vtime(alarmed->cpu[0]);
-            assert_int_equal(machine_run(alarmed, 1000), MACHINE_STOPPED); // asked before it began: nothing happens
+            // asked before it began: nothing happens
+            assert_int_equal(machine_run(alarmed, 1000), MACHINE_STOPPED);
             assert_int_equal(cpu_vtime(alarmed->cpu[0]), before);
             assert_int_equal(machine_run(alarmed, 1000), MACHINE_RUN);
             destroy(alarmed);
@@ -173,7 +181,8 @@ static void sleeps_at(struct machine *m, bool sti, int end, const char *why, uns
     START(m, sti ? 0xFB : 0xFA, 0xF4);
     alarmed = m;
     signal(SIGALRM, on_alarm);
-    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_sec = 2}, NULL); // a machine that spins: MACHINE_STOPPED
+    // a machine that spins: MACHINE_STOPPED
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_sec = 2}, NULL);
     int is = (int)machine_run(m, 100000);
     setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
     machine_asleep(m, said, sizeof said);
@@ -193,8 +202,10 @@ static void out(struct machine *m, u16 port, u8 x) { bus_port_write(&m->bus, por
 static struct machine *ticking(u16 open)
 {
     struct machine *m = make(NULL, 1);
+    // clang-format off
     static const struct { u16 port; u8 x; } init[] = {
         {0x20, 0x11}, {0x21, 0x20}, {0x21, 4}, {0x21, 1}, {0xA0, 0x11}, {0xA1, 0x28}, {0xA1, 2}, {0xA1, 1}, {0x43, 0x34}, {0x40, 0xA9}, {0x40, 4}};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(init); i++) out(m, init[i].port, init[i].x);
     out(m, 0x21, (u8)~open);
     out(m, 0xA1, (u8)(~open >> 8));
@@ -210,7 +221,7 @@ static void ioapic(struct machine *m, unsigned pin, u32 low)
     }
 }
 static void no_tick(struct machine *m) { out(m, 0x43, 0x30); } // mode 0 and no count: the 8254 stands still
-static struct machine *apic_timer(u32 lvt) // periodic, 1 ms
+static struct machine *apic_timer(u32 lvt)                     // periodic, 1 ms
 {
     struct machine *m = make(NULL, 1);
     no_tick(m);
@@ -235,7 +246,8 @@ static void what_wakes(void **state)
     sleeps(ticking(1), true, WAKES, NULL);
     sleeps(ticking(1), false, DEAD, "IF=0");
     sleeps(ticking(0), true, DEAD, "(pit) cannot reach it");
-    sleeps(ticking(0x10), true, DEAD, "(pit) cannot reach it"); // another line is open, but its device has no timer
+    // another line is open, but its device has no timer
+    sleeps(ticking(0x10), true, DEAD, "(pit) cannot reach it");
     m = ticking(1); // the first interrupt was taken, and no EOI given
     m->pic.st.chip[0].isr = 1;
     sleeps(m, true, DEAD, "EOI is missing");
@@ -365,11 +377,11 @@ static void timer_interrupt_through_the_virtual_wire(void **state)
 {
     struct machine *m = make(NULL, 1);
     vector_to(m, 0x20, 0x7D00);
-    START(m,
-          0xB0, 0x11, 0xE6, 0x20, 0xB0, 0x20, 0xE6, 0x21, 0xB0, 0x04, 0xE6, 0x21, 0xB0, 0x01, 0xE6, 0x21, // ICW1-4
-          0xB0, 0xFE, 0xE6, 0x21,                                                                         // IMR
-          0xB0, 0x30, 0xE6, 0x43, 0xB0, 0xFF, 0xE6, 0x40, 0xE6, 0x40,                                     // mode 0, FFFFh
-          0xFB, 0xF4, 0xB0, 0x01, 0xE6, 0xF4);                                                            // sti; hlt; exit
+    START(m, 0xB0, 0x11, 0xE6, 0x20, 0xB0, 0x20, 0xE6, 0x21, 0xB0, 0x04, 0xE6, 0x21, 0xB0, 0x01, 0xE6,
+          0x21,                                                               // ICW1-4
+          0xB0, 0xFE, 0xE6, 0x21,                                             // IMR
+          0xB0, 0x30, 0xE6, 0x43, 0xB0, 0xFF, 0xE6, 0x40, 0xE6, 0x40,         // mode 0, FFFFh
+          0xFB, 0xF4, 0xB0, 0x01, 0xE6, 0xF4);                                // sti; hlt; exit
     phys_write(&m->phys, 0, 0x7D00, (const u8[]){0xB0, 0x02, 0xE6, 0xF4}, 4); // handler: exit with 2
     assert_int_equal(machine_run(m, 100000), MACHINE_EXIT);
     assert_int_equal(m->request.status, 5);
@@ -382,12 +394,13 @@ static void serial_input_wakes(void **state)
 {
     struct machine *m = make(NULL, 1);
     vector_to(m, 0x24, 0x7D00);
-    START(m,
-          0xB0, 0x11, 0xE6, 0x20, 0xB0, 0x20, 0xE6, 0x21, 0xB0, 0x04, 0xE6, 0x21, 0xB0, 0x01, 0xE6, 0x21,
-          0xB0, 0xEF, 0xE6, 0x21,                                                   // IRQ 4
-          0xBA, 0xFC, 0x03, 0xB0, 0x08, 0xEE, 0xBA, 0xF9, 0x03, 0xB0, 0x01, 0xEE,   // MCR = OUT2, IER = received data
-          0xFB, 0xF4, 0xEB, 0xFD);                                                  // sti; hlt; again
-    phys_write(&m->phys, 0, 0x7D00, (const u8[]){0xBA, 0xF8, 0x03, 0xEC, 0xE6, 0xF4}, 6); // in al, RBR; out F4h, al
+    START(m, 0xB0, 0x11, 0xE6, 0x20, 0xB0, 0x20, 0xE6, 0x21, 0xB0, 0x04, 0xE6, 0x21, 0xB0, 0x01, 0xE6, 0x21,
+          0xB0, 0xEF, 0xE6, 0x21, // IRQ 4
+          0xBA, 0xFC, 0x03, 0xB0, 0x08, 0xEE, 0xBA, 0xF9, 0x03, 0xB0, 0x01,
+          0xEE,                    // MCR = OUT2, IER = received data
+          0xFB, 0xF4, 0xEB, 0xFD); // sti; hlt; again
+    // in al, RBR; out F4h, al
+    phys_write(&m->phys, 0, 0x7D00, (const u8[]){0xBA, 0xF8, 0x03, 0xEC, 0xE6, 0xF4}, 6);
     assert_int_equal(machine_run(m, 100000), MACHINE_IDLE);
     assert_int_equal(machine_serial_input(m, 0, (const u8 *)"\x21", 1), 1);
     assert_int_equal(machine_run(m, 100000), MACHINE_EXIT);
@@ -395,7 +408,9 @@ static void serial_input_wakes(void **state)
     destroy(m);
 }
 
+// clang-format off
 static struct { const struct phys_ops *board; unsigned walks; bool late; } spy;
+// clang-format on
 static u64 spy_read(void *to, unsigned cpu, paddr a, unsigned size)
 {
     struct machine *m = to;
@@ -404,20 +419,25 @@ static u64 spy_read(void *to, unsigned cpu, paddr a, unsigned size)
     if (m->clock.now != cpu_vtime(m->cpu[cpu])) spy.late = true;
     return x;
 }
-static void spy_write(void *to, unsigned cpu, paddr a, unsigned size, u64 v) { spy.board->mmio_write(to, cpu, a, size, v); }
+static void spy_write(void *to, unsigned cpu, paddr a, unsigned size, u64 v)
+{
+    spy.board->mmio_write(to, cpu, a, size, v);
+}
 
-// An access to a device happens at its processor's time, also where the walk of page tables makes it and no instruction does.
+// An access to a device happens at its processor's time, also where the walk of page tables makes it and no
+// instruction does.
 static void an_access_has_its_processor_s_time(void **state)
 {
-    struct machine *m = make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("pc-testdev")}});
+    struct machine *m = make_as((struct machine_config){
+        .ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("pc-testdev")}});
     static const struct phys_ops ops = {spy_read, spy_write};
     phys_write32(&m->phys, 0, 0xFF000000, 0xFF001003); // page tables in a device's memory
     phys_write32(&m->phys, 0, 0xFF00101C, 0x7003);
     spy.board = m->phys.ops, spy.walks = 0, spy.late = false;
     m->phys.ops = &ops;
-    START(m, 0xB9, 0x00, 0x40, 0xE2, 0xFE,                                      // mov cx, 4000h; loop $
-          0x66, 0xB8, 0, 0, 0, 0xFF, 0x0F, 0x22, 0xD8,                          // mov cr3, FF000000h
-          0x66, 0xB8, 0x11, 0, 0, 0x80, 0x0F, 0x22, 0xC0, 0xEB, 0xFE);          // mov cr0, 80000011h; jmp $
+    START(m, 0xB9, 0x00, 0x40, 0xE2, 0xFE,                             // mov cx, 4000h; loop $
+          0x66, 0xB8, 0, 0, 0, 0xFF, 0x0F, 0x22, 0xD8,                 // mov cr3, FF000000h
+          0x66, 0xB8, 0x11, 0, 0, 0x80, 0x0F, 0x22, 0xC0, 0xEB, 0xFE); // mov cr0, 80000011h; jmp $
     assert_int_equal(machine_run(m, 50000), MACHINE_RUN);
     assert_true(spy.walks > 0);
     assert_false(spy.late);
@@ -441,7 +461,7 @@ static void a20_masks_bit_20(void **state)
 static void firmware_s_work_is_done(void **state)
 {
     struct machine *m = make(NULL, 1);
-    assert_int_equal(bus_port_read(&m->bus, 0x600 + 4, 2), 0);                     // the PM block is mapped
+    assert_int_equal(bus_port_read(&m->bus, 0x600 + 4, 2), 0);                    // the PM block is mapped
     assert_int_equal(lapic_mmio_read(&m->lapic[0], 0x350, 4) & 0x107FF, 0x00700); // virtual wire
     assert_int_equal(phys_read16(&m->phys, 0, 0x40E), 0x9FC0);
     assert_int_equal(phys_read32(&m->phys, 0, ACPI_RSDP_BIOS), 0x20445352); // "RSD "
@@ -483,8 +503,8 @@ static void bios_calls_return(void **state)
     destroy(m);
 }
 
-// A program in real mode HLTs for ticks. The tick is counted at 40:6Ch, from the time of day, and handed on to INT 1Ch; what is
-// open, and the 8254's mode and count, are what SeaBIOS leaves (QEMU 7.2, -kernel).
+// A program in real mode HLTs for ticks. The tick is counted at 40:6Ch, from the time of day, and handed on
+// to INT 1Ch; what is open, and the 8254's mode and count, are what SeaBIOS leaves (QEMU 7.2, -kernel).
 static void bios_ticks(void **state)
 {
     struct machine *m = make(NULL, 1);
@@ -500,8 +520,9 @@ static void bios_ticks(void **state)
     u32 hour = (u32)bus_port_read(&m->bus, 0x71, 1), before = phys_read32(&m->phys, 0, 0x46C);
     assert_in_range(before, (hour / 16 * 10 + hour % 16) * 65543, (hour / 16 * 10 + hour % 16 + 1) * 65544);
 
-    static const u8 hook[] = {0x43, 0xCF};                                                    // inc bx; iret
-    static const u8 wait[] = {0x31, 0xDB, 0xFB, 0xF4, 0xF4, 0xF4, 0x88, 0xD8, 0xE6, 0xF4}; // xor bx, bx; sti; hlt three times; bl to F4h
+    static const u8 hook[] = {0x43, 0xCF}; // inc bx; iret
+    // xor bx, bx; sti; hlt three times; bl to F4h
+    static const u8 wait[] = {0x31, 0xDB, 0xFB, 0xF4, 0xF4, 0xF4, 0x88, 0xD8, 0xE6, 0xF4};
     phys_write(&m->phys, 0, 0x7D00, hook, sizeof hook);
     vector_to(m, 0x1C, 0x7D00);
     u64 start_at = m->clock.now;
@@ -570,17 +591,20 @@ static void a_second_processor_starts(void **state)
     destroy(m);
 }
 
-// Each at its ports, port 0 too, over the board's own devices and over one that is mapped later: the power management block
-// comes to 600h with each reset.
+// Each at its ports, port 0 too, over the board's own devices and over one that is mapped later: the power
+// management block comes to 600h with each reset.
 static void debug_devices_lie_over_the_board(void **state)
 {
     struct console c[3] = {{.n = 0}};
+    // clang-format off
     struct machine_config config = {
         .ram_size = 4 << 20, .cpus = 1, .serial = {{console_write, &c[2]}}, .devices = 5,
         .device = {device_of("isa-debugcon,readback=0x5a"), device_of("isa-debugcon,iobase=0x402"), device_of("isa-debug-exit,iobase=0,iosize=1"),
                    device_of("isa-debug-exit,iobase=0x604"), device_of("isa-debug-exit,iobase=0x3f8,iosize=4")}};
+    // clang-format on
     for (unsigned i = 0; i < 2; i++)
-        config.device[i].value[device_row_property(config.device[i].row, "chardev")].chr = (struct chardev){console_write, &c[i]};
+        config.device[i].value[device_row_property(config.device[i].row, "chardev")].chr =
+            (struct chardev){console_write, &c[i]};
     struct machine *m = make_as(config);
     static const u16 exits[] = {0, 0x604, 0x3F8};
     for (unsigned i = 0; i < ARRAY_LEN(exits); i++) {
@@ -598,7 +622,8 @@ static void debug_devices_lie_over_the_board(void **state)
     assert_int_equal(c[1].n, 1);
     assert_int_equal(c[1].bytes[0], 'b');
     assert_int_equal(c[2].n, 0); // its port is taken
-    assert_int_equal(bus_port_read(&m->bus, 0x608, 4) >> 24, 0); // the rest of the block is where it was: the PM timer
+    // the rest of the block is where it was: the PM timer
+    assert_int_equal(bus_port_read(&m->bus, 0x608, 4) >> 24, 0);
     destroy(m);
 }
 
@@ -615,7 +640,8 @@ static void without_acpi(void **state)
 {
     const u64 ram = 4 << 20;
     struct machine *m = make_as((struct machine_config){.ram_size = ram, .cpus = 1, .acpi_off = true});
-    for (paddr a = 0; a < ram; a += 16) assert_false(phys_read64(&m->phys, 0, a) == 0x2052545020445352ull); // "RSD PTR "
+    // "RSD PTR "
+    for (paddr a = 0; a < ram; a += 16) assert_false(phys_read64(&m->phys, 0, a) == 0x2052545020445352ull);
     assert_int_equal(m->acpi.rsdp, 0);
     assert_int_equal(e820_of(m, E820_ACPI) + e820_of(m, E820_NVS), 0);
     assert_int_equal(e820_of(m, E820_RAM), ram - 0x100000 + 0x9FC00);
@@ -633,13 +659,16 @@ static bool lists(const struct machine *m, u32 signature)
 {
     paddr rsdt = phys_read32((struct phys *)&m->phys, 0, m->acpi.rsdp + 16);
     for (u32 i = 36; i < phys_read32((struct phys *)&m->phys, 0, rsdt + 4); i += 4)
-        if (phys_read32((struct phys *)&m->phys, 0, phys_read32((struct phys *)&m->phys, 0, rsdt + i)) == signature) return true;
+        if (phys_read32((struct phys *)&m->phys, 0, phys_read32((struct phys *)&m->phys, 0, rsdt + i)) ==
+            signature)
+            return true;
     return false;
 }
 
 static void without_hpet(void **state)
 {
-    struct machine *with = make(NULL, 1), *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .hpet_off = true});
+    struct machine *with = make(NULL, 1),
+                   *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .hpet_off = true});
     assert_int_equal(bus_mem_read(&with->bus, 0xFED00000, 4), 0x8086A201);
     assert_int_equal(bus_mem_read(&m->bus, 0xFED00000, 4), 0xFFFFFFFF);
     assert_true(lists(with, 0x54455048)); // "HPET"
@@ -649,14 +678,20 @@ static void without_hpet(void **state)
     destroy(m);
 }
 
-// Every device of docs/board.md is in the list that resets, hashes and snapshots go by, in the order of its wiring.
+// Every device of docs/board.md is in the list that resets, hashes and snapshots go by, in the order of its
+// wiring.
 static void all_devices_are_listed(void **state)
 {
     static const char *const wanted[] = {
-        "lapic", "irq-lines", "ioapic", "pic", "pit", "cmos", "hpet", "uart", "uart", "i8042", "port92", "dma", "pci",
-        "pci-function", "pci-function", "pci-function", "uhci", "pci-function", "acpi-pm", "fw_cfg", "debug-console", "pc-testdev", "isa-debug-exit"};
-    struct machine *m = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1, .devices = 3,
-                                                        .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
+        "lapic",   "irq-lines",    "ioapic",        "pic",          "pit",           "cmos",
+        "hpet",    "uart",         "uart",          "i8042",        "port92",        "dma",
+        "pci",     "pci-function", "pci-function",  "pci-function", "uhci",          "pci-function",
+        "acpi-pm", "fw_cfg",       "debug-console", "pc-testdev",   "isa-debug-exit"};
+    struct machine *m = make_as((struct machine_config){
+        .ram_size = 4 << 20,
+        .cpus = 1,
+        .devices = 3,
+        .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
     unsigned n = 0;
     for (const struct device *d = m->devices; d; d = d->next, n++) {
         assert_true(n < ARRAY_LEN(wanted));
@@ -671,10 +706,12 @@ static void all_devices_are_listed(void **state)
 static void lines_lead_where_they_should(void **state)
 {
     struct machine *m = make(NULL, 1);
+    // clang-format off
     const struct { struct irq_line *line; unsigned irq, pin; } wires[] = {
         {&m->pit.irq0, 0, 2}, {&m->i8042.irq1, 1, 1}, {&m->i8042.irq12, 12, 12}, {&m->cmos.irq8, 8, 8},
         {&m->uart[0].irq, 4, 4}, {&m->uart[1].irq, 3, 3}, {&m->pm.sci, 9, 9},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(wires); i++) {
         unsigned irq = wires[i].irq;
         u16 chip = irq < 8 ? 0x20 : 0xA0;
@@ -686,7 +723,8 @@ static void lines_lead_where_they_should(void **state)
         assert_int_equal(bus_port_read(&m->bus, chip, 1), before | 1u << (irq & 7));
         assert_int_equal(m->ioapic.st.lines, lines | 1u << wires[i].pin);
     }
-    assert_int_equal(phys_read32(&m->phys, 0, 0xFEE00030), 0x00050014); // memory that is not RAM goes to the board
+    // memory that is not RAM goes to the board
+    assert_int_equal(phys_read32(&m->phys, 0, 0xFEE00030), 0x00050014);
     destroy(m);
 }
 
@@ -695,7 +733,8 @@ static void bios_interrupts_are_ended(void **state)
 {
     struct machine *m = make(NULL, 1);
     no_tick(m);
-    START(m, 0x31, 0xC0, 0xE6, 0x21, 0xE6, 0xA1, 0xB8, 0x34, 0x12, 0xFB, 0xF4, 0xEB, 0xFD); // unmask all; mov ax, 1234h; sti; hlt; again
+    // unmask all; mov ax, 1234h; sti; hlt; again
+    START(m, 0x31, 0xC0, 0xE6, 0x21, 0xE6, 0xA1, 0xB8, 0x34, 0x12, 0xFB, 0xF4, 0xEB, 0xFD);
     assert_int_equal(machine_run(m, 1000), MACHINE_IDLE);
     struct irq_line *lines[] = {&m->i8042.irq1, &m->i8042.irq12, &m->uart[0].irq, &m->pm.sci};
     for (unsigned i = 0; i < ARRAY_LEN(lines); i++) {
@@ -721,11 +760,13 @@ static void stores_to_devices_see_the_time(void **state)
     u64 deadline[2];
     for (unsigned later = 0; later < 2; later++) {
         struct machine *m = make(NULL, 1);
-        u8 code[] = {0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x66, 0xC7, 0x06, 0x80, 0x03, 0x00, 0x10, 0x00, 0x00, 0xEB, 0xFE};
+        u8 code[] = {0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x66, 0xC7,
+                     0x06, 0x80, 0x03, 0x00, 0x10, 0x00, 0x00, 0xEB, 0xFE};
         phys_write32(&m->phys, 0, 0xFEE000F0, 0x1FF);
         phys_write32(&m->phys, 0, 0xFEE003E0, 0xB);
         phys_write32(&m->phys, 0, 0xFEE00320, 0x40);
-        start(m, code + (later ? 0 : 7), sizeof code - (later ? 0 : 7)); // nops; mov dword [380h], 1000h; jmp to itself
+        // nops; mov dword [380h], 1000h; jmp to itself
+        start(m, code + (later ? 0 : 7), sizeof code - (later ? 0 : 7));
         m->cpu[0]->s.seg[SEG_DS].base = 0xFEE00000;
         cpu_mode_changed(m->cpu[0]);
         u64 begin = m->clock.now;
@@ -743,7 +784,8 @@ static void count_part(void *opaque, const char *name, u64 hash)
     n[strncmp(name, "page ", 5) == 0]++;
 }
 
-// The state hash tells apart whatever differs, down to a byte of memory, of a device, of a processor, and nothing else.
+// The state hash tells apart whatever differs, down to a byte of memory, of a device, of a processor, and
+// nothing else.
 static void state_hash_sees_everything(void **state)
 {
     struct machine *m = make(NULL, 1);
@@ -775,7 +817,8 @@ static void state_hash_sees_everything(void **state)
     }
     u8 *cpu = (u8 *)&m->cpu[0]->s;
     for (u32 i = 0; i < sizeof m->cpu[0]->s; i += 97) {
-        if (i >= offsetof(struct vcpu_state, fl) && i < offsetof(struct vcpu_state, gdtr)) continue; // flags: one form of two
+        // flags: one form of two
+        if (i >= offsetof(struct vcpu_state, fl) && i < offsetof(struct vcpu_state, gdtr)) continue;
         cpu[i] ^= 1;
         assert_true(state_hash(&h, m) != first);
         cpu[i] ^= 1;
@@ -797,11 +840,12 @@ static void state_hash_sees_everything(void **state)
     destroy(m);
 }
 
-// What is derived from a device's state comes back from the state alone: lines, deadlines, mapped ranges. The timers run, and
-// the copy goes on like the original.
+// What is derived from a device's state comes back from the state alone: lines, deadlines, mapped ranges. The
+// timers run, and the copy goes on like the original.
 static void a_copy_of_the_state_goes_on_alike(void **state)
 {
     struct machine *a = make(NULL, 1), *b = make(NULL, 1);
+    // clang-format off
     static const struct { u16 port; u8 value; } setup[] = {
         {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x10},                               // the 8254, mode 2
         {0x70, 0x0A}, {0x71, 0x26}, {0x70, 0x0B}, {0x71, 0x42},                 // the clock's periodic interrupt
@@ -809,17 +853,18 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
         {0x3FA, 0x41}, {0x3FB, 0x03}, {0x3FC, 0x0B}, {0x64, 0x60}, {0x60, 0x47}, {0x92, 0x00}, // UART, keyboard controller, A20
         {0x64, 0xDD}, {0x21, 0x00}, {0xA1, 0x00},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(setup); i++) bus_port_write(&a->bus, setup[i].port, 1, setup[i].value);
-    phys_write32(&a->phys, 0, 0xFEE003E0, 0xB);     // the APIC timer, periodic
+    phys_write32(&a->phys, 0, 0xFEE003E0, 0xB); // the APIC timer, periodic
     phys_write32(&a->phys, 0, 0xFEE000F0, 0x1FF);
     phys_write32(&a->phys, 0, 0xFEE00320, 0x200EF);
     phys_write32(&a->phys, 0, 0xFEE00380, 100000);
-    phys_write64(&a->phys, 0, 0xFED00100, 0x4);     // HPET: timer 0 enabled, route 0; a comparator; run
+    phys_write64(&a->phys, 0, 0xFED00100, 0x4); // HPET: timer 0 enabled, route 0; a comparator; run
     phys_write64(&a->phys, 0, 0xFED00108, 500000);
     phys_write64(&a->phys, 0, 0xFED00010, 1);
     machine_power_button(a);
     assert_int_equal(machine_serial_input(a, 0, (const u8 *)"x", 1), 1); // its character timeout runs
-    START(a, 0x40, 0xEB, 0xFD); // inc ax; jmp
+    START(a, 0x40, 0xEB, 0xFD);                                          // inc ax; jmp
     assert_int_equal(machine_run(a, 20000), MACHINE_RUN);
     assert_true(a->phys.a20_masked);
 
@@ -832,7 +877,8 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
     assert_true(b->phys.a20_masked);
     assert_int_equal(b->cpu[0]->s.intr_line, lapic_pending(&a->lapic[0]));
     assert_int_equal(b->clock.timers_n, a->clock.timers_n);
-    for (unsigned i = 0; i < a->clock.timers_n; i++) assert_true(b->clock.timers[i].deadline == a->clock.timers[i].deadline);
+    for (unsigned i = 0; i < a->clock.timers_n; i++)
+        assert_true(b->clock.timers[i].deadline == a->clock.timers[i].deadline);
     assert_true(b->clock.next_deadline == a->clock.next_deadline);
     struct state_hash ha = {0}, hb = {0};
     for (unsigned i = 0; i < 20; i++) {
@@ -848,9 +894,13 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exit_and_serial), cmocka_unit_test(stop_in_rep), cmocka_unit_test(stop_by_signal),
+        cmocka_unit_test(exit_and_serial),
+        cmocka_unit_test(stop_in_rep),
+        cmocka_unit_test(stop_by_signal),
         cmocka_unit_test(resets),
-        cmocka_unit_test(halts), cmocka_unit_test(what_wakes), cmocka_unit_test(input_wakes_or_not),
+        cmocka_unit_test(halts),
+        cmocka_unit_test(what_wakes),
+        cmocka_unit_test(input_wakes_or_not),
         cmocka_unit_test(timer_interrupt_through_the_virtual_wire),
         cmocka_unit_test(serial_input_wakes),
         cmocka_unit_test(an_access_has_its_processor_s_time),

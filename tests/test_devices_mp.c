@@ -1,5 +1,6 @@
-// The MP tables, read as an operating system reads them. Source: MultiProcessor Specification 1.4, chapter 4; which interrupts there
-// are, and where they go: as SeaBIOS writes it for QEMU's pc. Second source: Linux with acpi=off (tests/boot_debian).
+// The MP tables, read as an operating system reads them. Source: MultiProcessor Specification 1.4, chapter 4;
+// which interrupts there are, and where they go: as SeaBIOS writes it for QEMU's pc. Second source: Linux
+// with acpi=off (tests/boot_debian).
 #include "tests/device_test.h"
 #include "devices/machine.h"
 
@@ -43,9 +44,9 @@ static void all_entries(void **state)
     struct machine *m = make(CPUS);
     struct phys *p = &m->phys;
     paddr f = floating_pointer(m);
-    assert_int_equal(phys_read8(p, 0, f + 8), 1);       // a paragraph
-    assert_int_equal(phys_read8(p, 0, f + 9), 4);       // 1.4
-    assert_int_equal(phys_read32(p, 0, f + 11), 0);     // a configuration table; virtual wire mode
+    assert_int_equal(phys_read8(p, 0, f + 8), 1);   // a paragraph
+    assert_int_equal(phys_read8(p, 0, f + 9), 4);   // 1.4
+    assert_int_equal(phys_read32(p, 0, f + 11), 0); // a configuration table; virtual wire mode
     paddr t = phys_read32(p, 0, f + 4), at = t + 44;
     assert_true(is(m, t, "PCMP"));
     for (unsigned i = 40; i < 44; i++) assert_int_equal(m->phys.ram[t + i], 0); // no extended table; reserved
@@ -81,7 +82,8 @@ static void all_entries(void **state)
             break;
         case 3:
             assert_true(b[1] == 0 && b[4] < 2 && b[6] == 0);
-            assert_int_equal(b[2] | b[3] << 8, b[4] ? 0 : 1); // ISA: as the bus has it; PCI: level by the bus, active high by the board
+            // ISA: as the bus has it; PCI: level by the bus, active high by the board
+            assert_int_equal(b[2] | b[3] << 8, b[4] ? 0 : 1);
             assert_int_equal(to[b[4]][b[5]], 0xEE);
             to[b[4]][b[5]] = b[7];
             break;

@@ -1,5 +1,5 @@
-// PCI configuration, BARs, interrupt routing, and PIIX4 power management. Expected values: PCI Local Bus Specification
-// 2.1 (6.2.5.1 for BARs), PIIX3 and PIIX4 data sheets, ACPI specification 4.8.
+// PCI configuration, BARs, interrupt routing, and PIIX4 power management. Expected values: PCI Local Bus
+// Specification 2.1 (6.2.5.1 for BARs), PIIX3 and PIIX4 data sheets, ACPI specification 4.8.
 #include "tests/device_test.h"
 #include "devices/acpi_pm.h"
 #include "devices/pci.h"
@@ -9,8 +9,14 @@ struct card { // a device with an I/O and a memory BAR
     struct pci_function fn;
     u64 last;
 };
-static u64 card_read(struct device *d, unsigned region, u64 offset, unsigned size) { return region * 0x10 + offset; }
-static void card_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 v) { ((struct card *)d)->last = v; }
+static u64 card_read(struct device *d, unsigned region, u64 offset, unsigned size)
+{
+    return region * 0x10 + offset;
+}
+static void card_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 v)
+{
+    ((struct card *)d)->last = v;
+}
 static const struct device_ops card_ops = {.name = "card", .read = card_read, .write = card_write};
 
 struct fixture {
@@ -29,8 +35,14 @@ static void cfg(struct fixture *f, unsigned devfn, unsigned reg)
 {
     out32(&f->b, 0xCF8, 0x80000000u | devfn << 8 | (reg & 0xFC));
 }
-static u32 cfg_rd32(struct fixture *f, unsigned devfn, unsigned reg) { return cfg(f, devfn, reg), in32(&f->b, 0xCFC); }
-static void cfg_wr32(struct fixture *f, unsigned devfn, unsigned reg, u32 v) { cfg(f, devfn, reg), out32(&f->b, 0xCFC, v); }
+static u32 cfg_rd32(struct fixture *f, unsigned devfn, unsigned reg)
+{
+    return cfg(f, devfn, reg), in32(&f->b, 0xCFC);
+}
+static void cfg_wr32(struct fixture *f, unsigned devfn, unsigned reg, u32 v)
+{
+    cfg(f, devfn, reg), out32(&f->b, 0xCFC, v);
+}
 
 static void begin(struct fixture *f)
 {
@@ -51,7 +63,8 @@ static void begin(struct fixture *f)
     pci_add_bar(&f->card.fn, 0, 0x20, true, 1);
     pci_add_bar(&f->card.fn, 1, 0x1000, false, 2);
     pci_allow(&f->card.fn, PCI_PIN, 1, 0, 1);
-    struct device *all[] = {&f->pci.dev, &f->piix.host.dev, &f->piix.isa.dev, &f->pm.fn.dev, &f->pm.dev, &f->card.fn.dev};
+    struct device *all[] = {&f->pci.dev,   &f->piix.host.dev, &f->piix.isa.dev,
+                            &f->pm.fn.dev, &f->pm.dev,        &f->card.fn.dev};
     for (unsigned i = 0; i < ARRAY_LEN(all); i++) all[i]->ops->reset(all[i]);
 }
 
@@ -67,7 +80,7 @@ static void identities(void **state)
     assert_int_equal(cfg_rd32(&f, PCI_DEVFN(1, 1), 0), 0xFFFFFFFF); // nothing there
     cfg_wr32(&f, 0, 0, 0);
     assert_int_equal(cfg_rd32(&f, 0, 0), 0x12378086); // read-only
-    out32(&f.b, 0xCF8, 0x00000000); // not enabled
+    out32(&f.b, 0xCF8, 0x00000000);                   // not enabled
     assert_int_equal(in32(&f.b, 0xCFC), 0xFFFFFFFF);
     out32(&f.b, 0xCF8, 0x80010000); // another bus
     assert_int_equal(in32(&f.b, 0xCFC), 0xFFFFFFFF);
@@ -77,12 +90,15 @@ static void identities(void **state)
     assert_int_equal(in8(&f.b, 0xCFD), 0x80);
 }
 
-// Registers that the bridges store: after reset, and which bits can be set (82441FX data sheet, chapter 3.2; PIIX3, chapter 2.2).
+// Registers that the bridges store: after reset, and which bits can be set (82441FX data sheet, chapter 3.2;
+// PIIX3, chapter 2.2).
 static void bridges_store_their_registers(void **state)
 {
-    static const struct { u8 devfn, first, last, reset, writable; } regs[] = {
-        {0, 0x59, 0x5F, 0x00, 0xFF}, // PAM0-PAM6
-        {0, 0x72, 0x72, 0x02, 0x7F}, // SMRAM
+    static const struct {
+        u8 devfn, first, last, reset, writable;
+    } regs[] = {
+        {0, 0x59, 0x5F, 0x00, 0xFF},               // PAM0-PAM6
+        {0, 0x72, 0x72, 0x02, 0x7F},               // SMRAM
         {PCI_DEVFN(1, 0), 0x4C, 0x4C, 0x4D, 0xFF}, // I/O recovery
         {PCI_DEVFN(1, 0), 0x4E, 0x4E, 0x03, 0xFF}, // X-bus chip select
         {PCI_DEVFN(1, 0), 0x60, 0x63, 0x80, 0x8F}, // PIRQ routing
@@ -99,7 +115,8 @@ static void bridges_store_their_registers(void **state)
                 cfg(&f, regs[i].devfn, r);
                 out8(&f.b, (u16)(0xCFC + r % 4), (u8)v);
                 u8 kept = regs[i].reset & (u8)~regs[i].writable;
-                assert_int_equal(cfg_rd32(&f, regs[i].devfn, r) >> shift & 0xFF, (v & regs[i].writable) | kept);
+                assert_int_equal(cfg_rd32(&f, regs[i].devfn, r) >> shift & 0xFF,
+                                 (v & regs[i].writable) | kept);
             }
         }
     }
@@ -180,7 +197,8 @@ static void pm_timer_is_24_bits_of_3579545_hz(void **state)
     assert_int_equal(in32(&f.b, ACPI_PM_BASE + 8), 35795450 & 0xFFFFFF);
 }
 
-// ACPI 4.8.4.1: status bits are set by hardware and cleared by a 1; enable bits are memory. B3h is memory, too.
+// ACPI 4.8.4.1: status bits are set by hardware and cleared by a 1; enable bits are memory. B3h is memory,
+// too.
 static void general_purpose_events(void **state)
 {
     struct fixture f;
@@ -254,7 +272,7 @@ static void soft_off(void **state)
     out16(&f.b, ACPI_PM_BASE + 4, 0x2001); // SLP_TYP 0 and SLP_EN
     assert_int_equal(f.offs, 1);
     assert_int_equal(in16(&f.b, ACPI_PM_BASE + 4), 0x0001); // SLP_EN reads 0
-    out16(&f.b, ACPI_PM_BASE + 4, 0x2401); // another sleep type
+    out16(&f.b, ACPI_PM_BASE + 4, 0x2401);                  // another sleep type
     assert_int_equal(f.offs, 1);
 }
 
@@ -280,7 +298,7 @@ static void usb_controller_with_nothing_plugged_in(void **state)
     const u16 io = 0xD000;
     assert_int_equal(cfg_rd32(&f, fn, 0), 0x70208086);
     assert_int_equal(cfg_rd32(&f, fn, 8) >> 8, 0x0C0300); // serial bus, USB, UHCI
-    assert_int_equal(cfg_rd32(&f, fn, 4) >> 16, 0x0280); // PIIX3: medium DEVSEL, fast back-to-back
+    assert_int_equal(cfg_rd32(&f, fn, 4) >> 16, 0x0280);  // PIIX3: medium DEVSEL, fast back-to-back
     assert_int_equal(cfg_rd32(&f, fn, 0x3C) >> 8 & 0xFF, 4);
     assert_int_equal(cfg_rd32(&f, fn, 0x60) & 0xFF, 0x10); // SBRN: release 1.0
     assert_int_equal(in16(&f.b, io), 0xFFFF);
@@ -293,7 +311,7 @@ static void usb_controller_with_nothing_plugged_in(void **state)
     assert_int_equal(in16(&f.b, io + 2), 0x20); // HCHalted is not one that writing clears
     assert_int_equal(in8(&f.b, io + 0xC), 64);
     for (unsigned port = 0x10; port <= 0x12; port += 2) {
-        out16(&f.b, io + port, 0x1205); // reset, suspended, enabled
+        out16(&f.b, io + port, 0x1205);                  // reset, suspended, enabled
         assert_int_equal(in16(&f.b, io + port), 0x1280); // no device: neither connected nor enabled
         out16(&f.b, io + port, 0);
         assert_int_equal(in16(&f.b, io + port), 0x80);

@@ -32,7 +32,10 @@ static void pulse(struct fixture *f, unsigned irq)
 // "Initialization Command Words": a single one (SNGL) takes no ICW3, and without IC4 none takes ICW4.
 static void initialization_sequences(void **state)
 {
-    static const struct { u8 icw[4], n; } cases[] = {{{0x13, 0x40, 0x01}, 3}, {{0x12, 0x40}, 2}, {{0x11, 0x40, 0x04, 0x01}, 4}, {{0x10, 0x40, 0x04}, 3}};
+    static const struct {
+        u8 icw[4], n;
+    } cases[] = {
+        {{0x13, 0x40, 0x01}, 3}, {{0x12, 0x40}, 2}, {{0x11, 0x40, 0x04, 0x01}, 4}, {{0x10, 0x40, 0x04}, 3}};
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct fixture f;
         begin(&f);
@@ -93,8 +96,8 @@ static void cascade_gives_the_second_chips_vector(void **state)
     assert_int_equal(pic_ack(&f.pic), 0x2C);
     out8(&f.b, 0x20, 0x0B);
     assert_int_equal(in8(&f.b, 0x20), 0x04);
-    // Without special fully nested mode the cascade input is in service: a higher one of the second chip waits for
-    // both EOIs.
+    // Without special fully nested mode the cascade input is in service: a higher one of the second chip
+    // waits for both EOIs.
     pulse(&f, 8);
     assert_false(f.intr.level);
     out8(&f.b, 0xA0, 0x20);

@@ -124,12 +124,14 @@ static void mode_3_is_a_square_wave(void **state)
 // "Writing a new count while counting": loaded at the end of the current half-cycle.
 static void mode_3_takes_a_new_count_at_the_end_of_the_half_cycle(void **state)
 {
+    // clang-format off
     static const struct { unsigned written, ends[3]; } cases[] = { // in ticks of a cycle of 100, then 40 or 41
         {0, {50, 50 + 20, 50 + 20 + 21}},
         {30, {50, 50 + 20, 50 + 20 + 21}}, // in the high half: the low one is 20 long, the next high one 21
         {50, {100, 100 + 21, 100 + 21 + 20}},
         {80, {100, 100 + 21, 100 + 21 + 20}},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct fixture f;
         begin(&f);
@@ -231,8 +233,8 @@ static void read_back_and_latches(void **state)
 {
     struct fixture f;
     begin(&f);
-    out8(&f.b, 0x43, 0x34); // channel 0, low and high, mode 2
-    out8(&f.b, 0x43, 0xE2); // status of channel 0
+    out8(&f.b, 0x43, 0x34);                  // channel 0, low and high, mode 2
+    out8(&f.b, 0x43, 0xE2);                  // status of channel 0
     assert_int_equal(in8(&f.b, 0x40), 0xF4); // output high, null count, 3, mode 2
     out8(&f.b, 0x40, 0x34);
     out8(&f.b, 0x40, 0x12);

@@ -1,5 +1,5 @@
-// Keyboard controller, port 92h, DMA registers, fw_cfg and the debug ports. Sources: IBM PS/2 Hardware Interface
-// Technical Reference, 8237A data sheet, QEMU's documentation of fw_cfg and isa-debug-exit.
+// Keyboard controller, port 92h, DMA registers, fw_cfg and the debug ports. Sources: IBM PS/2 Hardware
+// Interface Technical Reference, 8237A data sheet, QEMU's documentation of fw_cfg and isa-debug-exit.
 #include "tests/device_test.h"
 #include "devices/debug_ports.h"
 #include "devices/dma.h"
@@ -101,10 +101,12 @@ static void mouse_answers(void **state)
     kbd_begin(&f);
     out8(&f.b, 0x64, 0x60);
     out8(&f.b, 0x60, 0x02);
+    // clang-format off
     static const struct { u8 send, n, answer[4]; } talk[] = {
         {0xFF, 3, {0xFA, 0xAA, 0x00}}, {0xF2, 2, {0xFA, 0x00}}, {0xE8, 1, {0xFA}}, {0x03, 1, {0xFA}},
         {0xF3, 1, {0xFA}},             {0x50, 1, {0xFA}},       {0xE7, 1, {0xFA}}, {0xF4, 1, {0xFA}},
         {0xE9, 4, {0xFA, 0x30, 0x03, 0x50}}, {0xF5, 1, {0xFA}}, {0x11, 1, {0xFE}}};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(talk); i++) {
         out8(&f.b, 0x64, 0xD4);
         out8(&f.b, 0x60, talk[i].send);
@@ -130,7 +132,9 @@ static void one_parameter_only(void **state)
 {
     struct keyboard f;
     kbd_begin(&f);
-    static const struct { u8 send, answer; } talk[] = {{0xED, 0xFA}, {0x02, 0xFA}, {0x05, 0xFE}, {0xF3, 0xFA}, {0x20, 0xFA}, {0x20, 0xFE}};
+    static const struct {
+        u8 send, answer;
+    } talk[] = {{0xED, 0xFA}, {0x02, 0xFA}, {0x05, 0xFE}, {0xF3, 0xFA}, {0x20, 0xFA}, {0x20, 0xFE}};
     for (unsigned i = 0; i < ARRAY_LEN(talk); i++) {
         out8(&f.b, 0x60, talk[i].send);
         expect(&f, false, talk[i].answer);
@@ -244,12 +248,16 @@ static void fw_cfg_ports_and_dma(void **state)
     assert_int_equal(in32(&b, 0x514), __builtin_bswap32(0x51454D55)); // "QEMU CFG", big-endian
     assert_int_equal(in32(&b, 0x518), __builtin_bswap32(0x20434647));
     // Select file two, skip 4, then read 8 of the 6 bytes left.
-    struct { u32 control, length; u64 address; } d = {__builtin_bswap32(0x00210000 | 8 | 4), __builtin_bswap32(4), 0};
+    struct {
+        u32 control, length;
+        u64 address;
+    } d = {__builtin_bswap32(0x00210000 | 8 | 4), __builtin_bswap32(4), 0};
     phys_write(&phys, 0, 0x1000, &d, 16);
     out32(&b, 0x514, 0);
     out32(&b, 0x518, __builtin_bswap32(0x1000));
     assert_int_equal(phys_read32(&phys, 0, 0x1000), 0);
-    d.control = __builtin_bswap32(2), d.length = __builtin_bswap32(8), d.address = __builtin_bswap64(0x2FFE); // across a page
+    // across a page
+    d.control = __builtin_bswap32(2), d.length = __builtin_bswap32(8), d.address = __builtin_bswap64(0x2FFE);
     phys_write(&phys, 0, 0x1000, &d, 16);
     phys_write(&phys, 0, 0x2FFE, "##########", 10);
     out32(&b, 0x514, 0);
@@ -293,7 +301,9 @@ static void debug_devices(void **state)
     offers.end = note_exit;
     offers.test_irq = note_level;
     offers.drop_derived = note_flush;
-    struct device_config exit = device_of("isa-debug-exit,iobase=0xf4,iosize=4"), test = device_of("pc-testdev"), con = device_of("isa-debugcon,iobase=0x402,readback=7");
+    struct device_config exit = device_of("isa-debug-exit,iobase=0xf4,iosize=4"),
+                         test = device_of("pc-testdev"),
+                         con = device_of("isa-debugcon,iobase=0x402,readback=7");
     void *made[] = {make_device(&offers, &exit), make_device(&offers, &test), NULL};
     out32(b, 0xF4, 0x10);
     assert_int_equal(f.status, 0x21); // (value << 1) | 1

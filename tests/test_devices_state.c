@@ -1,6 +1,6 @@
-// A machine's plain state is all there is of it: what is saved and loaded goes on like the original, at every instruction
-// boundary of small programs that wait, are interrupted and use timers; what is derived may be garbage before cpu_loaded.
-// Guests with VMX, Linux and KVM: the "reloaded" runs of golden.c.
+// A machine's plain state is all there is of it: what is saved and loaded goes on like the original, at every
+// instruction boundary of small programs that wait, are interrupted and use timers; what is derived may be
+// garbage before cpu_loaded. Guests with VMX, Linux and KVM: the "reloaded" runs of golden.c.
 #include <stdio.h>
 
 #include "tests/machine_test.h"
@@ -8,11 +8,17 @@
 #include "devices/state_hash.h"
 #include "vmx/control.h"
 
-static struct machine *make(unsigned cpus) { return make_as((struct machine_config){.ram_size = 2 << 20, .cpus = cpus}); }
+static struct machine *make(unsigned cpus)
+{
+    return make_as((struct machine_config){.ram_size = 2 << 20, .cpus = cpus});
+}
 static struct machine *make_full(void)
 {
-    return make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 2, .devices = 3,
-                                           .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
+    return make_as((struct machine_config){
+        .ram_size = 2 << 20,
+        .cpus = 2,
+        .devices = 3,
+        .device = {device_of("pc-testdev"), device_of("isa-debug-exit"), device_of("piix3-usb-uhci")}});
 }
 static void handler(struct machine *m, u8 vector, u16 offset, const u8 *code, u32 n)
 {
@@ -20,7 +26,8 @@ static void handler(struct machine *m, u8 vector, u16 offset, const u8 *code, u3
     phys_write16(&m->phys, 0, vector * 4u + 2u, 0);
     phys_write(&m->phys, 0, offset, code, n);
 }
-#define HANDLER(m, vector, offset, ...) handler(m, vector, offset, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
+#define HANDLER(m, vector, offset, ...) \
+    handler(m, vector, offset, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 
 static void save(struct machine *m, struct state_bytes *b)
 {
@@ -39,7 +46,8 @@ static void load(struct machine *m, const struct state_bytes *b)
 static void assert_same_derived(const struct machine *a, const struct machine *b)
 {
     assert_int_equal(a->clock.timers_n, b->clock.timers_n);
-    for (unsigned i = 0; i < a->clock.timers_n; i++) assert_true(a->clock.timers[i].deadline == b->clock.timers[i].deadline);
+    for (unsigned i = 0; i < a->clock.timers_n; i++)
+        assert_true(a->clock.timers[i].deadline == b->clock.timers[i].deadline);
     assert_true(a->clock.next_deadline == b->clock.next_deadline);
     assert_true(memcmp(a->bus.port_owner, b->bus.port_owner, sizeof a->bus.port_owner) == 0);
     assert_int_equal(a->phys.a20_masked, b->phys.a20_masked);
@@ -51,10 +59,14 @@ static void assert_same_derived(const struct machine *a, const struct machine *b
     }
 }
 
-struct seen { unsigned halted, waiting, deadline, blocked; };
+struct seen {
+    unsigned halted, waiting, deadline, blocked;
+};
 
-// Runs `m` for `steps` slices of `units`, and beside it a machine that is another one before each slice. Ends both.
-static struct seen go_on_in_many(struct machine *m, struct machine *(*another)(void), unsigned steps, u64 units)
+// Runs `m` for `steps` slices of `units`, and beside it a machine that is another one before each slice. Ends
+// both.
+static struct seen go_on_in_many(struct machine *m, struct machine *(*another)(void), unsigned steps,
+                                 u64 units)
 {
     struct state_hash h = {0}, fresh;
     struct state_bytes bytes = {0};
@@ -95,18 +107,22 @@ static struct machine *make_two(void) { return make(2); }
 static struct machine *ticking(u8 loops) // times 256, with interrupts off
 {
     struct machine *m = make(1);
-    HANDLER(m, 8, 0x7000, 0x50, 0xFF, 0x06, 0x00, 0x60, 0xB0, 0x20, 0xE6, 0x20, 0x58, 0xCF); // inc word [6000h]; EOI; iret
-    START(m, 0xB0, 0x34, 0xE6, 0x43, 0xB0, 0x40, 0xE6, 0x40, 0xB0, 0x00, 0xE6, 0x40, // mode 2, 64 ticks of 1.19 MHz
-          0xB0, 0xFA, 0xE6, 0x21,                                                   // open IRQ 0
-          0xFB, 0xF4, 0xFA,                                                         // sti; hlt; cli
-          0xB9, 0x10, loops, 0xE2, 0xFE,                                            // mov cx, loops; loop $
-          0x8C, 0xD0, 0xFB, 0x90, 0x8E, 0xD0, 0x90, 0xEB, 0xEF);                    // mov ax, ss; sti; nop; mov ss, ax; nop; to sti hlt
+    // inc word [6000h]; EOI; iret
+    HANDLER(m, 8, 0x7000, 0x50, 0xFF, 0x06, 0x00, 0x60, 0xB0, 0x20, 0xE6, 0x20, 0x58, 0xCF);
+    // mode 2, 64 ticks of 1.19 MHz
+    START(m, 0xB0, 0x34, 0xE6, 0x43, 0xB0, 0x40, 0xE6, 0x40, 0xB0, 0x00, 0xE6, 0x40, 0xB0, 0xFA, 0xE6,
+          0x21,                          // open IRQ 0
+          0xFB, 0xF4, 0xFA,              // sti; hlt; cli
+          0xB9, 0x10, loops, 0xE2, 0xFE, // mov cx, loops; loop $
+          0x8C, 0xD0, 0xFB, 0x90, 0x8E, 0xD0, 0x90, 0xEB,
+          0xEF); // mov ax, ss; sti; nop; mov ss, ax; nop; to sti hlt
     return m;
 }
 
 static void ticks_and_halts(void **state)
 {
-    struct seen each = go_on_in_many(ticking(0), make_one, 100, 1), now_and_then = go_on_in_many(ticking(0x80), make_one, 40, 3001);
+    struct seen each = go_on_in_many(ticking(0), make_one, 100, 1),
+                now_and_then = go_on_in_many(ticking(0x80), make_one, 40, 3001);
     assert_true(each.halted && each.blocked && now_and_then.waiting);
 }
 
@@ -117,14 +133,17 @@ static void tsc_deadlines(void **state)
     phys_write32(&m->phys, 0, 0xFEE000F0, 0x1FF);
     phys_write32(&m->phys, 0, 0xFEE00320, 0x40040);
     m->cpu[0]->s.seg[SEG_FS].limit = 0xFFFFFFFF;
-    HANDLER(m, 0x40, 0x7000, 0xFF, 0x06, 0x00, 0x60, 0x67, 0x66, 0x64, 0xC7, 0x05, 0xB0, 0x00, 0xE0, 0xFE, 0, 0, 0, 0, 0xCF);
-    START(m, 0xFA, 0x66, 0xB9, 0xE0, 0x06, 0, 0, 0x0F, 0x31, 0x66, 0x05, 0x20, 0x03, 0, 0, 0x0F, 0x30, // TSC + 800 to 6E0h
-          0xFB, 0xF4, 0xEB, 0xEA);
+    HANDLER(m, 0x40, 0x7000, 0xFF, 0x06, 0x00, 0x60, 0x67, 0x66, 0x64, 0xC7, 0x05, 0xB0, 0x00, 0xE0, 0xFE, 0,
+            0, 0, 0, 0xCF);
+    // TSC + 800 to 6E0h
+    START(m, 0xFA, 0x66, 0xB9, 0xE0, 0x06, 0, 0, 0x0F, 0x31, 0x66, 0x05, 0x20, 0x03, 0, 0, 0x0F, 0x30, 0xFB,
+          0xF4, 0xEB, 0xEA);
     struct seen seen = go_on_in_many(m, make_one, 80, 1);
     assert_true(seen.halted && seen.deadline);
 }
 
-// Two processors: one is started by the other's APIC, and both read the 8254. How far the turns came is state as well.
+// Two processors: one is started by the other's APIC, and both read the 8254. How far the turns came is state
+// as well.
 static void two_processors(void **state)
 {
     struct machine *m = make(2);
@@ -156,7 +175,8 @@ static void derived_state_is_made_anew(void **state)
     destroy(a), destroy(b);
 }
 
-// A line that is up is no event when a state is loaded, not even where the I/O APIC makes an NMI of its level.
+// A line that is up is no event when a state is loaded, not even where the I/O APIC makes an NMI of its
+// level.
 static void lines_that_are_up_stay_up(void **state)
 {
     struct machine *a = make_full(), *b = make_full();
@@ -174,7 +194,8 @@ static void lines_that_are_up_stay_up(void **state)
     destroy(a), destroy(b);
 }
 
-// Who claims a port where software put two ranges over each other follows from where they are, not from which came last.
+// Who claims a port where software put two ranges over each other follows from where they are, not from which
+// came last.
 static void ranges_that_overlap(void **state)
 {
     struct machine *a = make_full(), *b = make_full();
@@ -198,11 +219,13 @@ static void ranges_that_overlap(void **state)
 // A struct whose size changed has another version; a change of meaning alone nobody but its author can see.
 static void each_has_a_version(void **state)
 {
+    // clang-format off
     static const struct { const char *name; u32 version, size; } known[] = {
         {"clock", 1, 8},      {"cpu", 1, 135968},     {"lapic", 1, 200},        {"irq-lines", 1, 20}, {"ioapic", 1, 208},
         {"pic", 1, 37},       {"pit", 1, 160},        {"cmos", 1, 160},         {"hpet", 1, 176},     {"uart", 1, 4144},
         {"i8042", 1, 155},    {"port92", 1, 1},       {"dma", 1, 64},           {"pci", 1, 8},        {"pci-function", 1, 264},
         {"uhci", 1, 32},      {"acpi-pm", 1, 24},     {"fw_cfg", 1, 16},        {"pc-testdev", 1, 65540}};
+    // clang-format on
     struct machine *m = make_full();
     struct state_part part[STATE_PARTS_MAX];
     unsigned n = machine_state_parts(m, part), seen[ARRAY_LEN(known)] = {0};
@@ -211,8 +234,8 @@ static void each_has_a_version(void **state)
         while (k < ARRAY_LEN(known) && strcmp(known[k].name, part[i].name) != 0) k++;
         if (k == ARRAY_LEN(known)) fail_msg("%s is not in this test's list", part[i].name);
         if (part[i].version != known[k].version || part[i].size != known[k].size)
-            fail_msg("%s is version %u of %u bytes; known is version %u of %u", part[i].name, part[i].version, part[i].size,
-                     known[k].version, known[k].size);
+            fail_msg("%s is version %u of %u bytes; known is version %u of %u", part[i].name, part[i].version,
+                     part[i].size, known[k].version, known[k].size);
         assert_int_equal(part[i].index, seen[k]);
         seen[k]++;
     }
@@ -223,10 +246,13 @@ static void each_has_a_version(void **state)
     destroy(m);
 }
 
-// No word of the state is an address of this process, and two machines that stand elsewhere in memory have the same state.
+// No word of the state is an address of this process, and two machines that stand elsewhere in memory have
+// the same state.
 static void no_pointers(void **state)
 {
-    struct { u64 first, last; } range[4096];
+    struct {
+        u64 first, last;
+    } range[4096];
     unsigned ranges = 0;
     struct machine *a = make_full(), *b = make_full();
     static const u8 work[] = {0x40, 0xE4, 0x40, 0xE6, 0x80, 0xEB, 0xF9};
@@ -256,7 +282,8 @@ static void no_pointers(void **state)
             u64 word;
             memcpy(&word, (const u8 *)pa[i].data + at, sizeof word);
             for (unsigned k = 0; k < ranges; k++)
-                if (word >= range[k].first && word < range[k].last) fail_msg("%s has an address of the host at %u", pa[i].name, at);
+                if (word >= range[k].first && word < range[k].last)
+                    fail_msg("%s has an address of the host at %u", pa[i].name, at);
         }
     }
     destroy(a), destroy(b);
@@ -301,6 +328,7 @@ static void what_is_refused(void **state)
         assert_false(machine_state_load(to, b.at, n, why, sizeof why));
     }
     u64 pit = section(&b, "pit"), uart = section(&b, "uart"), ram = section(&b, "ram");
+    // clang-format off
     const struct { u64 at; u8 change; const char *reason; } change[] = {
         {0, 1, "no saved state"},
         {8, 3, "format"},
@@ -317,6 +345,7 @@ static void what_is_refused(void **state)
         {ram + 32, 8, "memory is not as"},
         {ram + 40 + 7, 1, "not memory or comes twice"},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(change); i++) {
         b.at[change[i].at] ^= change[i].change;
         refuses(to, b.at, b.size, change[i].reason);
@@ -325,12 +354,15 @@ static void what_is_refused(void **state)
     b.at[12]--;
     refuses(to, b.at, b.size, "no memory in it");
     b.at[12]++;
-    struct machine *larger = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1}), *more = make_full(), *two = make(2);
+    struct machine *larger = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1}),
+                   *more = make_full(), *two = make(2);
     refuses(larger, b.at, b.size, "4194304");
     refuses(two, b.at, b.size, "1 processors, this one 2");
-    struct machine *usb = make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("piix3-usb-uhci")}});
+    struct machine *usb = make_as((struct machine_config){
+        .ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("piix3-usb-uhci")}});
     refuses(usb, b.at, b.size, "the saved machine has no \"uhci\" 0");
-    struct machine *no_hpet = make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1, .hpet_off = true});
+    struct machine *no_hpet =
+        make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1, .hpet_off = true});
     refuses(no_hpet, b.at, b.size, "this machine has no \"hpet\" 0");
     load(to, &b);
     assert_true(hash_of(to) == hash_of(m));

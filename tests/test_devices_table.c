@@ -1,15 +1,23 @@
-// The table of devices: every row can be configured, is refused what its properties' types do not hold, and makes a device.
+// The table of devices: every row can be configured, is refused what its properties' types do not hold, and
+// makes a device.
 #include "tests/device_test.h"
 #include "devices/machine.h"
 #include "devices/text.h"
 
 // ---- what the types hold ----
 
-// Words, and which types take them: their meaning as the user's manual of QEMU has it (on|off, numbers as in C, sizes with suffix).
+// Words, and which types take them: their meaning as the user's manual of QEMU has it (on|off, numbers as in
+// C, sizes with suffix).
+// clang-format off
 enum { B = 1 << PROPERTY_BOOL, N8 = 1 << PROPERTY_U8, N16 = 1 << PROPERTY_U16, N32 = 1 << PROPERTY_U32, N64 = 1 << PROPERTY_U64,
        SZ = 1 << PROPERTY_SIZE, PT = 1 << PROPERTY_PORT, ST = 1 << PROPERTY_STRING, CH = 1 << PROPERTY_CHARDEV };
 enum { TEXTS = ST | CH, FROM_64 = N64 | SZ, FROM_32 = N32 | FROM_64, FROM_16 = N16 | PT | FROM_32, FROM_8 = N8 | FROM_16 };
-static const struct { const char *word; u32 types; u64 n; } words[] = {
+// clang-format on
+static const struct {
+    const char *word;
+    u32 types;
+    u64 n;
+} words[] = {
     {"", TEXTS, 0},
     {"x", TEXTS, 0},
     {"on", B | TEXTS, 1},
@@ -38,8 +46,9 @@ static const struct { const char *word; u32 types; u64 n; } words[] = {
     {"1.5", TEXTS, 0},
 };
 
-static const enum property_type types[] = {PROPERTY_BOOL, PROPERTY_U8, PROPERTY_U16, PROPERTY_U32, PROPERTY_U64, PROPERTY_SIZE, PROPERTY_PORT,
-                                           PROPERTY_STRING, PROPERTY_CHARDEV};
+static const enum property_type types[] = {PROPERTY_BOOL, PROPERTY_U8,     PROPERTY_U16,
+                                           PROPERTY_U32,  PROPERTY_U64,    PROPERTY_SIZE,
+                                           PROPERTY_PORT, PROPERTY_STRING, PROPERTY_CHARDEV};
 
 static bool row_takes(const struct device_property *p, u64 n)
 {
@@ -58,10 +67,12 @@ static void check_property(const struct device_row *row, unsigned k)
         device_config_begin(&c, row);
         bool wanted = (words[i].types >> p->type & 1) && (text || row_takes(p, words[i].n));
         bool got = device_config_set(&c, k, words[i].word, why, sizeof why);
-        if (got != wanted) fail_msg("%s: %s=%s is %s", row->name, p->name, words[i].word, got ? "accepted" : why);
+        if (got != wanted)
+            fail_msg("%s: %s=%s is %s", row->name, p->name, words[i].word, got ? "accepted" : why);
         if (!got) {
             char begins[64];
-            snprintf(begins, sizeof begins, "%s=%s ", p->name, words[i].word); // the user sees which word it is about
+            // the user sees which word it is about
+            snprintf(begins, sizeof begins, "%s=%s ", p->name, words[i].word);
             if (strncmp(why, begins, strlen(begins)) != 0) fail_msg("%s", why);
             assert_int_equal(c.value[k].n, p->standard);
             assert_int_equal(c.given, 0);
@@ -76,18 +87,23 @@ static void check_property(const struct device_row *row, unsigned k)
 static void properties_are_refused_by_type(void **state)
 {
     struct device_row row = {.name = "all-types"};
-    for (unsigned i = 0; i < ARRAY_LEN(types); i++) { // one at a time: a row has room for fewer than there are types
+    // one at a time: a row has room for fewer than there are types
+    for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
         row.property[0] = (struct device_property){.name = "p", .type = types[i], .help = "help"};
         check_property(&row, 0);
     }
-    row.property[0] = (struct device_property){"p", PROPERTY_U16, "help", .standard = 300, .least = 256, .most = 65534};
+    row.property[0] =
+        (struct device_property){"p", PROPERTY_U16, "help", .standard = 300, .least = 256, .most = 65534};
     check_property(&row, 0);
-    row.property[0] = (struct device_property){"p", PROPERTY_SIZE, "help", .standard = 1024, .least = 1024, .most = 2 << 20};
+    row.property[0] = (struct device_property){"p",           PROPERTY_SIZE,  "help", .standard = 1024,
+                                               .least = 1024, .most = 2 << 20};
     check_property(&row, 0);
-    row.property[0] = (struct device_property){"p", PROPERTY_U32, "help", .standard = 1, .choice = {1, 255, 65536, 0xFFFFFFFF}};
+    row.property[0] = (struct device_property){"p", PROPERTY_U32, "help", .standard = 1,
+                                               .choice = {1, 255, 65536, 0xFFFFFFFF}};
     check_property(&row, 0);
     for (unsigned r = 0; r < device_rows_n; r++)
-        for (unsigned k = 0; device_rows[r]->property[k].type != PROPERTY_END; k++) check_property(device_rows[r], k);
+        for (unsigned k = 0; device_rows[r]->property[k].type != PROPERTY_END; k++)
+            check_property(device_rows[r], k);
 }
 
 // ---- the rows ----
@@ -98,7 +114,8 @@ static void rows_are_whole(void **state)
     for (unsigned r = 0; r < device_rows_n; r++) {
         const struct device_row *row = device_rows[r];
         assert_ptr_equal(device_row_find(row->name), row); // no other has its name
-        assert_true(row->help && row->create && row->most && row->size >= sizeof(struct device) && row->bus < DEVICE_BUSES);
+        assert_true(row->help && row->create && row->most && row->size >= sizeof(struct device) &&
+                    row->bus < DEVICE_BUSES);
         all += row->most;
         for (unsigned k = 0; row->property[k].type != PROPERTY_END; k++) {
             const struct device_property *p = &row->property[k];
@@ -133,6 +150,7 @@ static void what_is_needed(void **state)
 
 static void properties_say_what_they_take(void **state)
 {
+    // clang-format off
     static const struct { struct device_property p; const char *text; } said[] = {
         {{"p", PROPERTY_BOOL, "help", .standard = 1}, "help (on or off; default on)"},
         {{"p", PROPERTY_BOOL, "help", .needed = true}, "help (on or off; needed)"},
@@ -145,6 +163,7 @@ static void properties_say_what_they_take(void **state)
         {{"p", PROPERTY_STRING, "help", .needed = false}, "help"},
         {{"p", PROPERTY_CHARDEV, "help", .needed = true}, "help (needed)"},
     };
+    // clang-format on
     char text[128];
     for (unsigned i = 0; i < ARRAY_LEN(said); i++) {
         device_property_text(&said[i].p, text, sizeof text);
@@ -156,7 +175,9 @@ static void properties_say_what_they_take(void **state)
 
 static void refusals_say_what_would_do(void **state)
 {
-    static const struct { const char *device, *property, *value, *why; } refused[] = {
+    static const struct {
+        const char *device, *property, *value, *why;
+    } refused[] = {
         {"isa-debug-exit", "iosize", "3", "iosize=3 must be 1, 2 or 4"},
         {"isa-debug-exit", "iobase", "65536", "iobase=65536 is no port"},
         {"isa-debugcon", "readback", "0x100", "readback=0x100 must be 0 to 0xff"},
@@ -164,13 +185,15 @@ static void refusals_say_what_would_do(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
         struct device_config c = device_of(refused[i].device);
         char why[128] = "";
-        assert_false(device_config_set(&c, (unsigned)device_row_property(c.row, refused[i].property), refused[i].value, why, sizeof why));
+        assert_false(device_config_set(&c, (unsigned)device_row_property(c.row, refused[i].property),
+                                       refused[i].value, why, sizeof why));
         assert_string_equal(why, refused[i].why);
     }
 }
 
 static void ports_are_of_one_device(void **state)
 {
+    // clang-format off
     static const struct { const char *one, *other, *why; } pairs[] = {
         {"isa-debug-exit,iobase=0x100,iosize=2", "isa-debug-exit,iobase=0x102,iosize=2", NULL},
         {"isa-debug-exit,iobase=0x100,iosize=4", "isa-debug-exit,iobase=0x103,iosize=1", "isa-debug-exit and isa-debug-exit are both at port 0x103"},
@@ -183,6 +206,7 @@ static void ports_are_of_one_device(void **state)
         {"isa-debug-exit,iobase=0xfffc,iosize=4", "piix3-usb-uhci", NULL},
         {"piix3-usb-uhci", "isa-debug-exit,iobase=0xfffd,iosize=4", "isa-debug-exit: 4 ports at iobase=0xfffd do not fit below 10000h"},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(pairs); i++) {
         struct device_config c[] = {device_of(pairs[i].one), device_of(pairs[i].other)};
         char why[128] = "";
@@ -202,26 +226,33 @@ struct latch { // a port that holds what was written to it
     STATE_END
     u64 mask;
 };
-static u64 latch_read(struct device *d, unsigned region, u64 offset, unsigned size) { return ((struct latch *)d)->st.value; }
+static u64 latch_read(struct device *d, unsigned region, u64 offset, unsigned size)
+{
+    return ((struct latch *)d)->st.value;
+}
 static void latch_write(struct device *d, unsigned region, u64 offset, unsigned size, u64 v)
 {
     struct latch *l = (struct latch *)d;
     l->st.value = v & l->mask;
 }
-static const struct device_ops latch_ops = {.name = "latch", .state_version = 1, .read = latch_read, .write = latch_write};
+static const struct device_ops latch_ops = {
+    .name = "latch", .state_version = 1, .read = latch_read, .write = latch_write};
 enum { LATCH_PORT, LATCH_MASK };
 static void latch_create(void *self, const struct device_board *b, const struct property_value *v)
 {
     struct latch *l = self;
-    l->dev = (struct device){.ops = &latch_ops, .clock = b->clock, .state = &l->st, .state_size = sizeof l->st};
+    l->dev =
+        (struct device){.ops = &latch_ops, .clock = b->clock, .state = &l->st, .state_size = sizeof l->st};
     l->mask = v[LATCH_MASK].n;
     bus_map_port(b->bus, &l->dev, 0, (u16)v[LATCH_PORT].n, 4);
     b->add(b->to, &l->dev);
 }
 static void latch_firmware(void *self) { ((struct latch *)self)->st.value = 0x55; }
+// clang-format off
 static const struct device_row latch_row = {
     .name = "latch", .help = "a latch", .most = 2, .size = sizeof(struct latch), .create = latch_create, .firmware = latch_firmware,
     .property = {[LATCH_PORT] = {"iobase", PROPERTY_PORT, "the port", .needed = true}, [LATCH_MASK] = {"mask", PROPERTY_U32, "bits", .standard = 0xFF}}};
+// clang-format on
 
 // The machine makes it, resets it, and has its state in the list that hashes and snapshots go by.
 static void a_row_is_all_that_the_machine_needs(void **state)
@@ -232,7 +263,8 @@ static void a_row_is_all_that_the_machine_needs(void **state)
     cpu_features_max(&config.features);
     for (unsigned i = 0; i < 2; i++) {
         device_config_begin(&config.device[i], &latch_row);
-        assert_true(device_config_set(&config.device[i], LATCH_PORT, i ? "0x710" : "0x700", text, sizeof text));
+        assert_true(
+            device_config_set(&config.device[i], LATCH_PORT, i ? "0x710" : "0x700", text, sizeof text));
     }
     assert_true(device_config_set(&config.device[1], LATCH_MASK, "0xf00", text, sizeof text));
     struct machine *m = calloc(1, sizeof *m);
@@ -262,10 +294,12 @@ static void a_row_is_all_that_the_machine_needs(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(properties_are_refused_by_type), cmocka_unit_test(rows_are_whole), cmocka_unit_test(what_is_needed),
         cmocka_unit_test(properties_say_what_they_take),  cmocka_unit_test(refusals_say_what_would_do), cmocka_unit_test(ports_are_of_one_device),
         cmocka_unit_test(a_row_is_all_that_the_machine_needs),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

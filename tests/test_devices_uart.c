@@ -1,4 +1,5 @@
-// 16550A. Expected values: PC16550D data sheet, table IV (interrupt control functions) and sections 8.4 to 8.9.
+// 16550A. Expected values: PC16550D data sheet, table IV (interrupt control functions) and sections 8.4
+// to 8.9.
 #include "tests/device_test.h"
 #include "devices/uart.h"
 
@@ -84,8 +85,8 @@ static void thre_interrupt_on_enable_and_after_each_byte(void **state)
     assert_int_equal(in8(&f.b, LSR) & 0x60, 0x60);
 }
 
-// Looped back, with nobody who reads: the second byte overruns the first. The line status comes before received data; reading
-// it ends that interrupt.
+// Looped back, with nobody who reads: the second byte overruns the first. The line status comes before
+// received data; reading it ends that interrupt.
 static void overrun_interrupts_as_line_status(void **state)
 {
     struct fixture f;
@@ -193,9 +194,9 @@ static void loop_back(void **state)
     struct fixture f;
     begin(&f);
     in8(&f.b, MSR);
-    out8(&f.b, MCR, 0x1A); // loop, OUT2, RTS
+    out8(&f.b, MCR, 0x1A);                         // loop, OUT2, RTS
     assert_int_equal(in8(&f.b, MSR) & 0xF0, 0x90); // DCD = OUT2, CTS = RTS
-    out8(&f.b, MCR, 0x15); // loop, OUT1, DTR
+    out8(&f.b, MCR, 0x15);                         // loop, OUT1, DTR
     assert_int_equal(in8(&f.b, MSR) & 0xF0, 0x60); // RI = OUT1, DSR = DTR
     out8(&f.b, MCR, 0x10);
     assert_int_equal(in8(&f.b, MSR) & 0x0F, 0x06); // DDSR, and the trailing edge of RI

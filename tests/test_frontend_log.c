@@ -59,7 +59,8 @@ static void every_processor(void **state)
         fclose(f);
         unlink(name);
 
-        char *registers = text_of(log_registers, m), *numbers = text_of(statistics, m), *r = registers, *n = numbers;
+        char *registers = text_of(log_registers, m), *numbers = text_of(statistics, m), *r = registers,
+             *n = numbers;
         for (unsigned i = 0; i < cpus; i++) { // in their order
             snprintf(want, sizeof want, "cpu=%u\n", i);
             if (cpus > 1) {

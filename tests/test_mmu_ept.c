@@ -1,5 +1,5 @@
-// The walk of the extended page tables: rights, violations with their whole qualification, misconfigurations, accessed
-// and dirty flags, and the guest's own paging structures behind it (SDM 30.3).
+// The walk of the extended page tables: rights, violations with their whole qualification, misconfigurations,
+// accessed and dirty flags, and the guest's own paging structures behind it (SDM 30.3).
 #include "tests/mmu_tables.h"
 
 #define MIB (1024ull * 1024)
@@ -41,8 +41,10 @@ static int teardown(void **state)
 static void start(struct tables *t, u8 paging)
 {
     t->next = 0x10000;
+    // clang-format off
     t->c = (struct mmu_ctx){.maxphyaddr = 40, .gib_pages = true, .ept_gib = true, .ept_exec_only = true,
                             .pse = true, .nxe = true, .paging = paging};
+    // clang-format on
 }
 
 static const struct { // leaf level, guest-physical and physical address of a page
@@ -74,8 +76,8 @@ static void test_translations(void **state)
                 assert_true(r.pa == pages[i].to + offset);
                 assert_true(r.gpa == pages[i].gpa + offset);
                 assert_int_equal(r.page_shift, 12); // stage 1 is off: INVLPG knows no larger page
-                assert_int_equal(r.rights, TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY | TLB_S2_READ | TLB_S2_WRITE |
-                                               TLB_S2_EXEC | TLB_S2_EXEC_USER |
+                assert_int_equal(r.rights, TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY | TLB_S2_READ |
+                                               TLB_S2_WRITE | TLB_S2_EXEC | TLB_S2_EXEC_USER |
                                                (!ad || acc == ACC_WRITE ? TLB_S2_DIRTY : 0));
                 for (int level = pages[i].leaf; level < 4; level++) {
                     u64 flags = 0;
@@ -114,7 +116,10 @@ static void test_rights(void **state)
             misconfigured = !R && (W || (X && !exec_only) || (mbec && XU && !exec_only));
             allowed = access == 0 ? R : access == 1 ? W : access == 2 ? X : mbec ? XU : X;
             r = walk_ept(&t->p, &t->c, pages[i].gpa + 0x123,
-                         access == 0 ? ACC_READ : access == 1 ? ACC_WRITE : access == 2 ? ACC_FETCH : ACC_FETCH | ACC_USER,
+                         access == 0   ? ACC_READ
+                         : access == 1 ? ACC_WRITE
+                         : access == 2 ? ACC_FETCH
+                                       : ACC_FETCH | ACC_USER,
                          EPT_Q_LINEAR | EPT_Q_FINAL);
             if (present && misconfigured) {
                 assert_int_equal(r.status, WALK_EPT_MISCONFIG);
@@ -133,8 +138,11 @@ static void test_rights(void **state)
                 assert_true(r.gpa == pages[i].gpa + 0x123);
             }
             for (int l = pages[i].leaf; l < 4; l++) { // flags only for an access that is allowed
-                if (r.status != WALK_OK || !ad) assert_int_equal(get64(t, t->ept_entry[l]) & (A | D), 0);
-                else assert_int_equal(get64(t, t->ept_entry[l]) & (A | D), l == pages[i].leaf && access == 1 ? A | D : A);
+                if (r.status != WALK_OK || !ad)
+                    assert_int_equal(get64(t, t->ept_entry[l]) & (A | D), 0);
+                else
+                    assert_int_equal(get64(t, t->ept_entry[l]) & (A | D),
+                                     l == pages[i].leaf && access == 1 ? A | D : A);
                 put64(t, t->ept_entry[l], get64(t, t->ept_entry[l]) & ~(u64)(A | D));
             }
             put64(t, t->ept_entry[level], saved);
@@ -186,7 +194,8 @@ static void test_reserved_bits(void **state)
                         struct walk_result r;
                         put64(t, t->ept_entry[level], v | type << 3);
                         r = walk_linear(&t->p, &t->c, pages[i].gpa, ACC_READ);
-                        assert_int_equal(r.status, type == 2 || type == 3 || type == 7 ? WALK_EPT_MISCONFIG : WALK_OK);
+                        assert_int_equal(r.status,
+                                         type == 2 || type == 3 || type == 7 ? WALK_EPT_MISCONFIG : WALK_OK);
                     }
                     put64(t, t->ept_entry[level], v);
                 }
@@ -289,8 +298,8 @@ static void guest(struct tables *t, u8 paging)
 static void test_guest_structures(void **state)
 {
     static const u8 modes[] = {PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL};
-    // What an access to a guest paging structure meets, by the EPT rights of its page and by the flags that its entry
-    // has already: as kvm-unit-tests' ept_access_test_paddr_* expect it of hardware.
+    // What an access to a guest paging structure meets, by the EPT rights of its page and by the flags that
+    // its entry has already: as kvm-unit-tests' ept_access_test_paddr_* expect it of hardware.
     static const struct {
         u8 rights, flags, acc;
         bool ad;
@@ -495,8 +504,8 @@ static void test_an_entry_of_both_stages(void **state)
     paddr root, table, ept_pt, pt;
     laddr la;
 
-    // The guest's page directory is the EPT page table: its entry for the guest's page table is the EPT leaf of that very
-    // page. The flags of both stages end up in it.
+    // The guest's page directory is the EPT page table: its entry for the guest's page table is the EPT leaf
+    // of that very page. The flags of both stages end up in it.
     start(t, PAGING_4LEVEL);
     root = new_page(t), table = new_page(t), pt = new_page(t);
     for (gpaddr a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7); // type 0, so that bit 5 is clear
@@ -543,7 +552,8 @@ static void test_mode_based_execute(void **state)
                 if (!user_page) put64(t, t->entry[2], get64(t, t->entry[2]) & ~4ull);
                 t->c.ept_mbec = true;
                 for (gpaddr a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7 | WB);
-                for (int level = 1; level < 4; level++) put64(t, t->ept_entry[level], get64(t, t->ept_entry[level]) | 0x400);
+                for (int level = 1; level < 4; level++)
+                    put64(t, t->ept_entry[level], get64(t, t->ept_entry[level]) | 0x400);
                 leaf = ept_leaf_of(t, 0x9000);
                 put64(t, leaf, 0x9000 | WB | 3 | (xs ? 4 : 0) | (xu ? 0x400 : 0));
                 r = walk_linear(&t->p, &t->c, LA, ACC_FETCH); // CPL < 3, SMEP off
@@ -551,7 +561,8 @@ static void test_mode_based_execute(void **state)
                     assert_int_equal(r.status, WALK_OK);
                 } else {
                     assert_int_equal(r.status, WALK_EPT_VIOLATION);
-                    assert_int_equal(r.qualification, Q_FETCH | Q_R | Q_W | (xs ? Q_X : 0) | (xu ? Q_XU : 0) | Q_LINEAR | Q_FINAL);
+                    assert_int_equal(r.qualification, Q_FETCH | Q_R | Q_W | (xs ? Q_X : 0) | (xu ? Q_XU : 0) |
+                                                          Q_LINEAR | Q_FINAL);
                 }
             }
         }

@@ -1,6 +1,7 @@
-// Random paging structures, through the walks and through a second, slow reading of the manual written here: bit by bit,
-// without masks, on its own copy of memory. Status, error code, qualification, addresses, rights and every byte of
-// memory afterwards must agree. The seed is printed; `test_mmu_fuzz SEED COUNT` repeats or extends a run.
+// Random paging structures, through the walks and through a second, slow reading of the manual written here:
+// bit by bit, without masks, on its own copy of memory. Status, error code, qualification, addresses, rights
+// and every byte of memory afterwards must agree. The seed is printed; `test_mmu_fuzz SEED COUNT` repeats or
+// extends a run.
 #include "tests/mmu_tables.h"
 
 #include <stdio.h>
@@ -60,7 +61,8 @@ static u64 field(u64 v, unsigned high, unsigned low)
     return r;
 }
 
-// What the extended page tables say of an address. want: 'r' read, 'w' write, 'm' read and write, 'x', 'u' execute.
+// What the extended page tables say of an address. want: 'r' read, 'w' write, 'm' read and write, 'x', 'u'
+// execute.
 static bool ept_says(struct fuzz *f, const struct mmu_ctx *c, u64 gpa, char want, struct verdict *v)
 {
     unsigned levels = (unsigned)field(c->eptp, 5, 3) + 1;
@@ -85,7 +87,8 @@ static bool ept_says(struct fuzz *f, const struct mmu_ctx *c, u64 gpa, char want
         if (!er && ew) return false;
         if (!er && ex && !c->ept_exec_only) return false;
         if (!er && eu && !c->ept_exec_only) return false;
-        for (unsigned b = c->maxphyaddr; b <= 51; b++) if (bit(value, b)) return false;
+        for (unsigned b = c->maxphyaddr; b <= 51; b++)
+            if (bit(value, b)) return false;
         large = low != 12 && bit(value, 7);
         leaf = low == 12 || large;
         if (!leaf && field(value, 6, 3)) return false;
@@ -94,7 +97,8 @@ static bool ept_says(struct fuzz *f, const struct mmu_ctx *c, u64 gpa, char want
         if (leaf) {
             u64 type = field(value, 5, 3);
             if (type == 2 || type == 3 || type == 7) return false;
-            for (unsigned b = 12; b < low; b++) if (bit(value, b)) return false;
+            for (unsigned b = 12; b < low; b++)
+                if (bit(value, b)) return false;
         }
         v->status = WALK_EPT_VIOLATION;
         R = R && er, W = W && ew, X = X && ex, XU = XU && (c->ept_mbec ? eu : ex);
@@ -184,15 +188,21 @@ static struct verdict oracle(struct fuzz *f, const struct mmu_ctx *c, u64 la, u3
             large = low == 22 && c->pse && bit(value, 7);
             if (large) {
                 unsigned m = c->maxphyaddr > 40 ? 40 : c->maxphyaddr;
-                for (unsigned b = 13; b <= 21; b++) if (b + 19 >= m && bit(value, b)) reserved = true;
+                for (unsigned b = 13; b <= 21; b++)
+                    if (b + 19 >= m && bit(value, b)) reserved = true;
             }
         } else {
             large = low > 12 && bit(value, 7);
-            for (unsigned b = c->maxphyaddr; b < 52; b++) if (bit(value, b)) reserved = true;
-            if (c->paging == PAGING_PAE) for (unsigned b = 52; b < 63; b++) if (bit(value, b)) reserved = true;
+            for (unsigned b = c->maxphyaddr; b < 52; b++)
+                if (bit(value, b)) reserved = true;
+            if (c->paging == PAGING_PAE)
+                for (unsigned b = 52; b < 63; b++)
+                    if (bit(value, b)) reserved = true;
             if (bit(value, 63) && !c->nxe) reserved = true;
             if (large && (low > 30 || (low == 30 && !c->gib_pages))) reserved = true;
-            if (large) for (unsigned b = 13; b < low; b++) if (bit(value, b)) reserved = true;
+            if (large)
+                for (unsigned b = 13; b < low; b++)
+                    if (bit(value, b)) reserved = true;
         }
         if (reserved) {
             v.error += 1 + 8;
@@ -205,8 +215,10 @@ static struct verdict oracle(struct fuzz *f, const struct mmu_ctx *c, u64 la, u3
         table = field(value, legacy ? 31 : 51, 12) << 12;
     }
     v.page_bits = low;
-    if (legacy && low == 22) gpa = (field(value, 31, 22) << 22) + (field(value, 20, 13) << 32);
-    else gpa = field(value, legacy ? 31 : 51, low) << low;
+    if (legacy && low == 22)
+        gpa = (field(value, 31, 22) << 22) + (field(value, 20, 13) << 32);
+    else
+        gpa = field(value, legacy ? 31 : 51, low) << low;
     gpa += field(la, low - 1, 0);
     v.global = bit(value, 8) && c->pge;
     v.key = c->paging >= PAGING_4LEVEL ? (unsigned)field(value, 62, 59) : 0;
@@ -226,7 +238,8 @@ static struct verdict oracle(struct fuzz *f, const struct mmu_ctx *c, u64 la, u3
         return v;
     }
     for (unsigned i = 0; i < steps; i++) {
-        bool last = i == steps - 1, need_a = !bit(step[i].value, 5), need_d = last && write && !bit(step[i].value, 6);
+        bool last = i == steps - 1, need_a = !bit(step[i].value, 5),
+             need_d = last && write && !bit(step[i].value, 6);
 
         if (!need_a && !need_d) continue;
         if (!step[i].page_writable) {
@@ -259,14 +272,16 @@ static u64 random_entry(struct fuzz *f, const struct mmu_ctx *c, bool ept)
 {
     u64 v = (1 + pick(f, PAGES - 1)) << 12;
 
-    // EPT tables lie on pages of the EPTP's parity, and mostly point there (which of them are leaves is up to the walk).
+    // EPT tables lie on pages of the EPTP's parity, and mostly point there (which of them are leaves is up to
+    // the walk).
     if (ept && chance(f, 80)) v = (v & ~0x1000ull) | (c->eptp & 0x1000);
-    v |= ept ? (chance(f, 94) ? 7 : pick(f, 8)) : (chance(f, 92) ? 1 : 0) | (chance(f, 85) ? 6 : pick(f, 8) & 6);
+    v |= ept ? (chance(f, 94) ? 7 : pick(f, 8))
+             : (chance(f, 92) ? 1 : 0) | (chance(f, 85) ? 6 : pick(f, 8) & 6);
     if (ept && chance(f, 70)) v |= 0x400;
     if (ept && chance(f, 3)) v |= pick(f, 16) << 3;
-    if (chance(f, ept ? 4 : 10)) v |= 0x80;                                    // a large page
-    if (chance(f, 5)) v &= ~0x3FFFF000ull;                           // aligned for one
-    if (chance(f, 30)) v |= pick(f, 64) << 5 & 0xF60;                // flags and ignored bits
+    if (chance(f, ept ? 4 : 10)) v |= 0x80;           // a large page
+    if (chance(f, 5)) v &= ~0x3FFFF000ull;            // aligned for one
+    if (chance(f, 30)) v |= pick(f, 64) << 5 & 0xF60; // flags and ignored bits
     if (c->paging == PAGING_32 && !ept) return v;
     if (!ept && chance(f, 8) && c->nxe) v |= 1ull << 63;
     if (chance(f, 15) && (ept || c->paging != PAGING_PAE)) v |= pick(f, 16) << 59;
@@ -296,8 +311,8 @@ static void random_context(struct fuzz *f, struct mmu_ctx *c)
     }
 }
 
-// A peek changes nothing, and says what the walk says whose flags are all set already. (A walk that sets a flag may change an entry that it
-// reads afterwards; and a peek stops where an entry is not in RAM.)
+// A peek changes nothing, and says what the walk says whose flags are all set already. (A walk that sets a
+// flag may change an entry that it reads afterwards; and a peek stops where an entry is not in RAM.)
 static void check_peek(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned *compared)
 {
     struct walk_steps steps;
@@ -324,7 +339,8 @@ static void check_peek(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc,
     (*compared)++;
 }
 
-static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned tally[5], unsigned *peeks)
+static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned tally[5],
+                      unsigned *peeks)
 {
     struct verdict v = oracle(f, c, la, acc);
     struct walk_result r = walk_linear(&f->p, c, la, acc);
@@ -353,11 +369,13 @@ static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, 
     }
     if (same && chance(f, 6)) check_peek(f, c, la, acc, peeks); // few: each compares all of memory
     if (!same || memcmp(f->mem, f->p.ram, RAM)) {
-        printf("paging %u la %#llx acc %#x ept %d: walk says status %u error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u, "
+        printf("paging %u la %#llx acc %#x ept %d: walk says status %u error %#x q %#llx gpa %#llx pa %#llx "
+               "rights %#x shift %u, "
                "oracle status %d error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u\n",
-               c->paging, (unsigned long long)la, acc, c->ept, r.status, r.error, (unsigned long long)r.qualification,
-               (unsigned long long)r.gpa, (unsigned long long)r.pa, r.rights, r.page_shift, v.status, v.error,
-               (unsigned long long)v.qualification, (unsigned long long)v.gpa, (unsigned long long)v.pa, rights, v.page_bits);
+               c->paging, (unsigned long long)la, acc, c->ept, r.status, r.error,
+               (unsigned long long)r.qualification, (unsigned long long)r.gpa, (unsigned long long)r.pa,
+               r.rights, r.page_shift, v.status, v.error, (unsigned long long)v.qualification,
+               (unsigned long long)v.gpa, (unsigned long long)v.pa, rights, v.page_bits);
         fail();
     }
 }
@@ -376,8 +394,9 @@ static void test_fuzz(void **state)
         struct mmu_ctx c;
 
         random_context(f, &c);
-        // All memory is entries, of guest tables on half of the pages and EPT tables on the others, but nothing keeps a
-        // walk to its half: a table that is both, or points to itself, must be read the same way too.
+        // All memory is entries, of guest tables on half of the pages and EPT tables on the others, but
+        // nothing keeps a walk to its half: a table that is both, or points to itself, must be read the same
+        // way too.
         for (u64 a = 0; a < RAM; a += 8) {
             bool ept = c.ept && (c.eptp >> 12 & 1) == (a >> 12 & 1);
             u64 v = random_entry(f, &c, ept);
@@ -390,22 +409,31 @@ static void test_fuzz(void **state)
             u64 la = rnd(f);
             u32 acc = (u32)pick(f, 3);
 
-            if (c.paging == PAGING_4LEVEL) la = (u64)((s64)(la << 16) >> 16);
-            else if (c.paging == PAGING_5LEVEL) la = (u64)((s64)(la << 7) >> 7);
-            else if (c.paging == PAGING_OFF) la = chance(f, 50) ? la % RAM : (u32)la;
-            else la = (u32)la;
-            if (chance(f, 40)) acc |= ACC_USER;
-            else if (chance(f, 30)) acc |= ACC_IMPLICIT;
+            if (c.paging == PAGING_4LEVEL)
+                la = (u64)((s64)(la << 16) >> 16);
+            else if (c.paging == PAGING_5LEVEL)
+                la = (u64)((s64)(la << 7) >> 7);
+            else if (c.paging == PAGING_OFF)
+                la = chance(f, 50) ? la % RAM : (u32)la;
+            else
+                la = (u32)la;
+            if (chance(f, 40))
+                acc |= ACC_USER;
+            else if (chance(f, 30))
+                acc |= ACC_IMPLICIT;
             if (chance(f, 40)) acc |= ACC_AC;
             check_one(f, &c, la, acc, tally[c.paging], &peeks);
         }
     }
     for (unsigned m = 0; m < 5; m++) { // the run met everything there is to meet
-        printf("mode %u: ok %u (%u of them through EPT), #PF %u, EPT violation %u, EPT misconfiguration %u\n", m, tally[m][WALK_OK], tally[m][4],
-               tally[m][WALK_PF], tally[m][WALK_EPT_VIOLATION], tally[m][WALK_EPT_MISCONFIG]);
+        printf("mode %u: ok %u (%u of them through EPT), #PF %u, EPT violation %u, EPT misconfiguration %u\n",
+               m, tally[m][WALK_OK], tally[m][4], tally[m][WALK_PF], tally[m][WALK_EPT_VIOLATION],
+               tally[m][WALK_EPT_MISCONFIG]);
         for (unsigned s = 0; s < 5; s++) {
-            if (s == WALK_PF && m == PAGING_OFF) assert_int_equal(tally[m][s], 0);
-            else assert_true(tally[m][s] > f->count / 10);
+            if (s == WALK_PF && m == PAGING_OFF)
+                assert_int_equal(tally[m][s], 0);
+            else
+                assert_true(tally[m][s] > f->count / 10);
         }
     }
     printf("%u peeks compared\n", peeks);

@@ -1,5 +1,5 @@
-// Physical memory: layout, spans over pages and over the edge of RAM, pieces that the board sees, dirty bits, and the
-// call before bytes of a watched page change.
+// Physical memory: layout, spans over pages and over the edge of RAM, pieces that the board sees, dirty bits,
+// and the call before bytes of a watched page change.
 #include "tests/mmu_tables.h"
 
 #define MIB (1024ull * 1024)
@@ -117,9 +117,10 @@ static void test_mmio_pieces(void **state)
         unsigned n;
         unsigned sizes[8];
     } cases[] = {
-        {0, 8, 1, {8}},          {0, 16, 2, {8, 8}},       {1, 1, 1, {1}},      {1, 7, 3, {1, 2, 4}},
-        {3, 8, 4, {1, 4, 2, 1}}, {4, 8, 2, {4, 4}},        {6, 4, 2, {2, 2}},   {0xFFE, 4, 2, {2, 2}},
-        {2, 2, 1, {2}},          {7, 10, 3, {1, 8, 1}},    {0xFF8, 24, 3, {8, 8, 8}},
+        {0, 8, 1, {8}},        {0, 16, 2, {8, 8}},        {1, 1, 1, {1}},
+        {1, 7, 3, {1, 2, 4}},  {3, 8, 4, {1, 4, 2, 1}},   {4, 8, 2, {4, 4}},
+        {6, 4, 2, {2, 2}},     {0xFFE, 4, 2, {2, 2}},     {2, 2, 1, {2}},
+        {7, 10, 3, {1, 8, 1}}, {0xFF8, 24, 3, {8, 8, 8}},
     };
     struct phys p;
     struct board b;
@@ -227,7 +228,8 @@ static void test_written_and_dirty(void **state)
 
     phys_write64(&p, 0, 0x5000, 1);
     assert_int_equal(t.n, 0); // neither code nor watched
-    for (u64 page = 0; page < p.pages; page++) assert_int_equal(p.dirty[page / 64] >> (page % 64) & 1, page == 5);
+    for (u64 page = 0; page < p.pages; page++)
+        assert_int_equal(p.dirty[page / 64] >> (page % 64) & 1, page == 5);
     phys_dirty_clear(&p);
     assert_int_equal(p.dirty[0], 0);
 
@@ -236,7 +238,8 @@ static void test_written_and_dirty(void **state)
     t.watch = 1 << 7;
     phys_watch(&p, 0x7123);
     memset(p.ram + 0x6000, 0x11, 0x2000);
-    phys_write8(&p, 0, 0x6000, 0x22); // a store into another line is told too: whoever listens looks at the line
+    // a store into another line is told too: whoever listens looks at the line
+    phys_write8(&p, 0, 0x6000, 0x22);
     assert_int_equal(t.n, 1);
     assert_int_equal(t.a[0], 0x6000);
     assert_int_equal(t.size[0], 1);
@@ -340,11 +343,13 @@ static void test_a20(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),       cmocka_unit_test(test_two_machines),
         cmocka_unit_test(test_scalars_and_spans), cmocka_unit_test(test_mmio_pieces),
         cmocka_unit_test(test_written_and_dirty), cmocka_unit_test(test_two_subscribers),
         cmocka_unit_test(test_lines), cmocka_unit_test(test_a20),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

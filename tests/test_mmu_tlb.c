@@ -1,5 +1,5 @@
-// The architectural TLB: tags, replacement, every invalidation with what it must drop and what it must leave, and a long
-// random run against a plain list of what is still allowed to be found.
+// The architectural TLB: tags, replacement, every invalidation with what it must drop and what it must leave,
+// and a long random run against a plain list of what is still allowed to be found.
 #include "mmu/tlb.h"
 
 #include <setjmp.h>
@@ -54,7 +54,10 @@ static bool has(struct tlb *t, laddr la) { return tlb_find(t, la) != NULL; }
 static void test_fill_and_find(void **state)
 {
     struct tlb *t = *state;
-    struct walk_result r = {.page_shift = 21, .rights = TLB_USER | TLB_WRITE | 9u << TLB_PKEY_SHIFT, .gpa = 0x7654321ABC, .pa = 0x1234567DEF};
+    struct walk_result r = {.page_shift = 21,
+                            .rights = TLB_USER | TLB_WRITE | 9u << TLB_PKEY_SHIFT,
+                            .gpa = 0x7654321ABC,
+                            .pa = 0x1234567DEF};
     struct tlb_entry evicted, *e;
 
     assert_null(tlb_find(t, 0));
@@ -125,8 +128,9 @@ static void test_tags(void **state)
     static const struct {
         u16 vpid, pcid;
         u64 view;
-    } keys[] = {{0, 0, 0}, {0, 1, 0}, {1, 0, 0}, {1, 1, 0}, {0, 0, VIEW_A}, {1, 0, VIEW_A}, {1, 0, VIEW_B}, {1, 1, VIEW_B},
-                {0xFFFF, 0xFFF, VIEW_A}};
+    } keys[] = {{0, 0, 0},      {0, 1, 0},      {1, 0, 0},
+                {1, 1, 0},      {0, 0, VIEW_A}, {1, 0, VIEW_A},
+                {1, 0, VIEW_B}, {1, 1, VIEW_B}, {0xFFFF, 0xFFF, VIEW_A}};
     struct tlb *t = *state;
 
     for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
@@ -185,7 +189,8 @@ static void check(struct tlb *t, void (*act)(struct tlb *), u16 cur_vpid, u16 cu
     }
 }
 
-// INVLPG and the like: VPID 1, PCID 7 in use, in view A. Linear and combined mappings, every view, globals too.
+// INVLPG and the like: VPID 1, PCID 7 in use, in view A. Linear and combined mappings, every view, globals
+// too.
 static void act_invlpg(struct tlb *t)
 {
     tlb_invlpg(t, PAGE_X + 5);
@@ -305,10 +310,12 @@ static void test_invalidations(void **state)
         void (*act)(struct tlb *);
         bool (*keeps)(u16, u16, u64, bool, bool);
     } rows[] = {
-        {act_nothing, keep_all},        {act_invlpg, keep_invlpg},     {act_invpcid0, keep_invpcid0},
-        {act_invpcid1, keep_invpcid1},  {act_invpcid2, keep_invpcid2}, {act_invpcid3, keep_invpcid3},
-        {act_invvpid0, keep_invvpid0},  {act_invvpid1, keep_invvpid1}, {act_invvpid2, keep_invvpid2},
-        {act_invvpid3, keep_invvpid3},  {act_invept1, keep_invept1},   {act_invept2, keep_invept2},
+        {act_nothing, keep_all},         {act_invlpg, keep_invlpg},
+        {act_invpcid0, keep_invpcid0},   {act_invpcid1, keep_invpcid1},
+        {act_invpcid2, keep_invpcid2},   {act_invpcid3, keep_invpcid3},
+        {act_invvpid0, keep_invvpid0},   {act_invvpid1, keep_invvpid1},
+        {act_invvpid2, keep_invvpid2},   {act_invvpid3, keep_invvpid3},
+        {act_invept1, keep_invept1},     {act_invept2, keep_invept2},
         {act_violation, keep_violation}, {act_entry_without_vpid, keep_entry_without_vpid},
     };
     struct tlb *t = *state;
@@ -466,7 +473,8 @@ static void test_one_of_many_contexts(void **state)
         if (what == 3) tlb_invvpid_all(t);
         for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
             if (i == t->current || i == t->current_global) continue; // these have new serials
-            assert_int_equal(t->context[i].serial == 0, what > 1 || t->context[i].ept_view == (what ? VIEW_B : VIEW_A));
+            assert_int_equal(t->context[i].serial == 0,
+                             what > 1 || t->context[i].ept_view == (what ? VIEW_B : VIEW_A));
         }
     }
 }
@@ -570,11 +578,17 @@ static void test_random(void **state)
             tlb_invept_all(t), model_kill(m, -1, -1, -2, 1, -1);
             break;
         case 9:
-            // Only the piece at this address need go, so the list is not shortened; none may be found right after.
+            // Only the piece at this address need go, so the list is not shortened; none may be found right
+            // after.
             tlb_drop_page(t, la, 0);
             assert_false(has(t, la));
             break;
-        case 10: case 11: case 12: case 13: case 14: case 15:
+        case 10:
+        case 11:
+        case 12:
+        case 13:
+        case 14:
+        case 15:
             c = ctx(vpid, pcid, view);
             tlb_select(t, &c);
             break;
@@ -584,7 +598,8 @@ static void test_random(void **state)
 
             for (unsigned i = 0; i < m->n; i++) {
                 struct allowed *a = &m->a[i];
-                if (!a->live || a->lpage != (u64)lpage || a->vpid != c.vpid || a->view != c.ept_view) continue;
+                if (!a->live || a->lpage != (u64)lpage || a->vpid != c.vpid || a->view != c.ept_view)
+                    continue;
                 if (!a->global && a->pcid != c.pcid) continue;
                 may = true;
                 if (e && a->page == e->page) found = true;
@@ -599,12 +614,15 @@ static void test_random(void **state)
                 fill(t, la, (u64)step << 12, global ? TLB_GLOBAL : 0, shift);
                 if (m->n == ARRAY_LEN(m->a)) { // forget the dead
                     unsigned k = 0;
-                    for (unsigned i = 0; i < m->n; i++) if (m->a[i].live) m->a[k++] = m->a[i];
+                    for (unsigned i = 0; i < m->n; i++)
+                        if (m->a[i].live) m->a[k++] = m->a[i];
                     m->n = k;
                     assert_true(k < ARRAY_LEN(m->a));
                 }
+                // clang-format off
                 m->a[m->n++] = (struct allowed){.lpage = (u64)lpage, .page = step, .view = c.ept_view, .vpid = c.vpid,
                                                 .pcid = c.pcid, .shift = shift, .global = global, .live = true};
+                // clang-format on
             }
         }
         }
@@ -625,7 +643,8 @@ int main(void)
         T(test_flushing_another_context_leaves_the_current),
         T(test_large_pages),
         T(test_two_entries_for_one_page),
-        T(test_many_contexts), T(test_one_of_many_contexts),
+        T(test_many_contexts),
+        T(test_one_of_many_contexts),
         T(test_serials_run_out),
         T(test_random),
     };

@@ -1,5 +1,5 @@
-// The walk of the guest's paging structures without EPT: every mode and page size, access rights against the rules of
-// SDM 5.6 written out a second time, error codes, reserved bits, accessed and dirty flags in memory.
+// The walk of the guest's paging structures without EPT: every mode and page size, access rights against the
+// rules of SDM 5.6 written out a second time, error codes, reserved bits, accessed and dirty flags in memory.
 #include "tests/mmu_tables.h"
 
 #define MIB (1024ull * 1024)
@@ -57,8 +57,10 @@ static u64 entry(struct tables *t, int level)
 }
 static void set_entry(struct tables *t, int level, u64 v)
 {
-    if (t->c.paging == PAGING_32) put32(t, t->entry[level], (u32)v);
-    else put64(t, t->entry[level], v);
+    if (t->c.paging == PAGING_32)
+        put32(t, t->entry[level], (u32)v);
+    else
+        put64(t, t->entry[level], v);
 }
 
 static void test_translations(void **state)
@@ -156,9 +158,9 @@ struct rights_case {
 static bool manual_key_permits(const struct rights_case *x)
 {
     if (!x->pke || !x->user_address) return true;
-    if (x->ad) return false;                                   // no data access at all
-    if (x->kind == ACC_READ || !x->wd) return true;            // WD stops writes only,
-    return !x->user_access && !x->wp;                          // and not a supervisor's with CR0.WP = 0
+    if (x->ad) return false;                        // no data access at all
+    if (x->kind == ACC_READ || !x->wd) return true; // WD stops writes only,
+    return !x->user_access && !x->wp;               // and not a supervisor's with CR0.WP = 0
 }
 
 static bool manual_permits(const struct rights_case *x)
@@ -189,10 +191,11 @@ static bool manual_permits(const struct rights_case *x)
 }
 
 // One combination in one mode, the restriction of each kind placed at one level.
-static void check_rights(struct tables *t, const struct shape *s, const struct rights_case *x, int level_of_us,
-                         int level_of_rw, int level_of_xd)
+static void check_rights(struct tables *t, const struct shape *s, const struct rights_case *x,
+                         int level_of_us, int level_of_rw, int level_of_xd)
 {
-    u32 acc = x->kind | (x->user_access ? ACC_USER : 0) | (x->implicit ? ACC_IMPLICIT : 0) | (x->ac ? ACC_AC : 0);
+    u32 acc =
+        x->kind | (x->user_access ? ACC_USER : 0) | (x->implicit ? ACC_IMPLICIT : 0) | (x->ac ? ACC_AC : 0);
     bool has_keys = s->paging >= PAGING_4LEVEL;
     unsigned key = (level_of_us * 5 + level_of_rw + 3) & 15;
     struct rights_case y = *x;
@@ -234,8 +237,10 @@ static void check_rights(struct tables *t, const struct shape *s, const struct r
     }
     for (int level = s->leaf_level; level < s->leaf_level + (int)t->levels; level++) {
         u64 ad = entry(t, level) & 0x60;
-        if (!allowed) assert_int_equal(ad, 0);
-        else assert_int_equal(ad, level == s->leaf_level && x->kind == ACC_WRITE ? 0x60 : 0x20);
+        if (!allowed)
+            assert_int_equal(ad, 0);
+        else
+            assert_int_equal(ad, level == s->leaf_level && x->kind == ACC_WRITE ? 0x60 : 0x20);
     }
 
     // The same rights, found in the TLB, grant the same.
@@ -250,11 +255,13 @@ static void check_rights(struct tables *t, const struct shape *s, const struct r
         assert_false(walk_rights_permit(&t->c, cached & ~TLB_S2_DIRTY, acc));
         assert_false(walk_rights_permit(&t->c, cached & ~TLB_S2_WRITE, acc));
     } else {
-        assert_int_equal(walk_rights_permit(&t->c, cached & ~(TLB_DIRTY | TLB_S2_DIRTY | TLB_S2_WRITE), acc), allowed);
+        assert_int_equal(walk_rights_permit(&t->c, cached & ~(TLB_DIRTY | TLB_S2_DIRTY | TLB_S2_WRITE), acc),
+                         allowed);
     }
     if (x->kind == ACC_READ) assert_false(walk_rights_permit(&t->c, cached & ~TLB_S2_READ, acc));
     if (x->kind == ACC_FETCH) {
-        u32 bit = x->user_address ? TLB_S2_EXEC_USER : TLB_S2_EXEC, other = x->user_address ? TLB_S2_EXEC : TLB_S2_EXEC_USER;
+        u32 bit = x->user_address ? TLB_S2_EXEC_USER : TLB_S2_EXEC,
+            other = x->user_address ? TLB_S2_EXEC : TLB_S2_EXEC_USER;
         assert_false(walk_rights_permit(&t->c, cached & ~bit, acc));
         assert_int_equal(walk_rights_permit(&t->c, cached & ~other, acc), allowed);
     }
@@ -271,16 +278,19 @@ static void test_access_rights(void **state)
         use_mode(t, s->paging);
         map_guest(t, s->la, s->to, s->leaf_level, 7, 7);
         for (unsigned n = 0; n < 3u << 13; n++) {
+            // clang-format off
             struct rights_case x = {.kind = n >> 13,
                                     .user_access = n & 1, .implicit = n & 2, .ac = n & 4, .wp = n & 8, .smep = n & 16,
                                     .smap = n & 32, .pke = n & 64, .nxe = n & 128, .ad = n & 256, .wd = n & 512,
                                     .user_address = n & 1024, .writable = n & 2048, .xd = n & 4096};
+            // clang-format on
             int low = s->leaf_level, count = (int)t->levels;
 
             if (x.xd && (!x.nxe || !xd_exists)) continue; // a reserved bit, or no bit at all
             if (x.user_access && x.implicit) continue;    // an implicit access is a supervisor's
             // Each restriction at another level, so that each level is seen to count.
-            check_rights(t, s, &x, low + (int)(n % 7) % count, low + (int)(n % 5) % count, low + (int)(n % 3) % count);
+            check_rights(t, s, &x, low + (int)(n % 7) % count, low + (int)(n % 5) % count,
+                         low + (int)(n % 3) % count);
         }
     }
 }
@@ -297,7 +307,8 @@ static void test_rights_at_every_level(void **state)
         for (int level = s->leaf_level; level < s->leaf_level + (int)t->levels; level++) {
             struct rights_case user_read = {.kind = ACC_READ, .user_access = true, .writable = true};
             struct rights_case user_write = {.kind = ACC_WRITE, .user_access = true, .user_address = true};
-            struct rights_case fetch = {.kind = ACC_FETCH, .user_access = true, .user_address = true, .nxe = true, .xd = true};
+            struct rights_case fetch = {
+                .kind = ACC_FETCH, .user_access = true, .user_address = true, .nxe = true, .xd = true};
 
             check_rights(t, s, &user_read, level, level, level);
             check_rights(t, s, &user_write, level, level, level);
@@ -310,8 +321,10 @@ static void test_rights_at_every_level(void **state)
 
 static void expect_fault(struct tables *t, const struct shape *s, u32 base_error)
 {
+    // clang-format off
     static const u32 accesses[] = {ACC_READ, ACC_WRITE, ACC_FETCH, ACC_READ | ACC_USER, ACC_WRITE | ACC_USER,
                                    ACC_FETCH | ACC_USER, ACC_WRITE | ACC_IMPLICIT};
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(accesses); i++) {
         for (unsigned features = 0; features < 4; features++) {
             struct mmu_ctx c = t->c;
@@ -388,7 +401,8 @@ static void test_reserved_bits(void **state)
                 bool nxe = variant & 1, gib = variant & 2;
                 int levels;
 
-                if (s->leaf_level == 2 && !gib) continue; // cannot be mapped: seen below at the level above a leaf
+                // cannot be mapped: seen below at the level above a leaf
+                if (s->leaf_level == 2 && !gib) continue;
                 t->c.maxphyaddr = widths[w];
                 low.to &= 0xFFFFFFFF >> (widths[w] < 36);
                 use_mode(t, s->paging);
@@ -415,7 +429,8 @@ static void test_reserved_bits(void **state)
                         }
                         set_entry(t, level, v);
                     }
-                    // A reserved bit matters only if the entry is present, and only where the walk comes along.
+                    // A reserved bit matters only if the entry is present, and only where the walk comes
+                    // along.
                     if (level > 0 && manual_reserved(&low, level, 51, widths[w], nxe, gib)) {
                         set_entry(t, level, (v | 1ull << 51) & ~1ull);
                         expect_fault(t, &low, 0);
@@ -552,7 +567,8 @@ static void test_a20(void **state)
     assert_int_equal(r.gpa, 0x00300000);
     assert_int_equal(r.pa, 0x00200000);
     use_mode(t, PAGING_OFF);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x00100000, ACC_READ).pa, 0); // the wrap that real mode expects
+    // the wrap that real mode expects
+    assert_int_equal(walk_linear(&t->p, &t->c, 0x00100000, ACC_READ).pa, 0);
     t->p.a20_masked = false;
 }
 
@@ -565,8 +581,10 @@ static void test_load_pdptes(void **state)
 
     use_mode(t, PAGING_PAE);
     a = new_page(t) + 0x7E0;
-    for (unsigned i = 0; i < 4; i++) put64(t, a + i * 8, (i + 1) * 0x1000 | (i != 2) | 0xE18); // PWT, PCD, ignored bits
-    assert_true(walk_load_pdptes(&t->p, &t->c, a | 0x1F | 0xFFFFFFFF00000000ull, out, &r)); // CR3 bits 31:5 count
+    // PWT, PCD, ignored bits
+    for (unsigned i = 0; i < 4; i++) put64(t, a + i * 8, (i + 1) * 0x1000 | (i != 2) | 0xE18);
+    // CR3 bits 31:5 count
+    assert_true(walk_load_pdptes(&t->p, &t->c, a | 0x1F | 0xFFFFFFFF00000000ull, out, &r));
     assert_int_equal(r.status, WALK_OK);
     for (unsigned i = 0; i < 4; i++) assert_int_equal(out[i], (i + 1) * 0x1000 | (i != 2) | 0xE18);
     for (unsigned i = 0; i < 4; i++) {

@@ -1,6 +1,7 @@
-// User-mode instructions against silicon: every eligible row of the instruction table, random encodings and inputs; registers, flags (but
-// for those the row leaves undefined), x87 and SSE state, memory and exceptions compared. The silicon is the host's own, or that of a
-// recording (tests/silicon/record.c draws the format), which every host can compare.
+// User-mode instructions against silicon: every eligible row of the instruction table, random encodings and
+// inputs; registers, flags (but for those the row leaves undefined), x87 and SSE state, memory and exceptions
+// compared. The silicon is the host's own, or that of a recording (tests/silicon/record.c draws the format),
+// which every host can compare.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,12 @@ static const char usage[] =
     "  --row NAME             only rows of this name (\"sequence\": only sequences)\n"
     "  --engine loop|fast     only this engine\n"
     "  --bits 16|32|64        only code of so many bits\n"
-    "  --record FILE          write encodings, inputs and the host's outcomes instead of comparing (a quarter of the sequences)\n"
+    "  --record FILE          write encodings, inputs and the host's outcomes instead of comparing (a "
+    "quarter of the sequences)\n"
     "  --compare FILE         compare with a recording instead of the host\n"
     "  --cpu FEATURES         compare: as -cpu of the machine; rows that need more are left out and counted\n"
-    "Without --compare skipped where the host cannot do it. Status 1: something differs, or a file is damaged.\n";
+    "Without --compare skipped where the host cannot do it. Status 1: something differs, or a file is "
+    "damaged.\n";
 
 struct options {
     const char *only, *engine, *record, *compare;
@@ -49,8 +52,11 @@ static const char *operands(const struct row *r)
 static void say_where(const struct test *t, const char *engine, const struct outcome *silicon, const char *of)
 {
     printf("# %u-bit, %s engine, %s, ", t->in.bits, engine, of);
-    if (t->row) printf("row %s %s (map %u opcode %02x): ", t->row->name, operands(t->row), t->row->map, t->row->opcode);
-    else printf("sequence: ");
+    if (t->row)
+        printf("row %s %s (map %u opcode %02x): ", t->row->name, operands(t->row), t->row->map,
+               t->row->opcode);
+    else
+        printf("sequence: ");
     for (unsigned i = 0; i < t->n; i++) printf("%02x ", t->code[i]);
     printf(" at %llx, vector %u, rip %llx, cr2 %llx\n", (unsigned long long)t->in.rip, silicon->vector,
            (unsigned long long)silicon->s.rip, (unsigned long long)silicon->cr2);
@@ -73,7 +79,8 @@ static void run_native(const struct test *t, struct outcome *host)
 // ---- encodings ----
 static u64 row_seed(u64 seed, unsigned row, unsigned round)
 {
-    return (seed * 0x9E3779B97F4A7C15ull) ^ ((u64)row << 32) ^ ((u64)round * 0xD1B54A32D192ED03ull) ^ 0x5DEECE66Dull;
+    return (seed * 0x9E3779B97F4A7C15ull) ^ ((u64)row << 32) ^ ((u64)round * 0xD1B54A32D192ED03ull) ^
+           0x5DEECE66Dull;
 }
 
 // POPF with TF, NT or AC would change how the host runs the harness itself.
@@ -85,7 +92,8 @@ static void tame_flags(struct test *t)
     if (at + 2 < DATA_SIZE) t->data[at + 2] &= (u8)~0x04;
 }
 
-static bool make_row(struct test *t, unsigned i, unsigned bits, u64 seed, unsigned round, struct input_pool *pool)
+static bool make_row(struct test *t, unsigned i, unsigned bits, u64 seed, unsigned round,
+                     struct input_pool *pool)
 {
     struct rng r = {row_seed(seed, i, round), pool};
     t->row = &rows[i];
@@ -107,13 +115,14 @@ static void make_sequence(struct test *t, unsigned bits, u64 seed, unsigned roun
 }
 
 // ---- the host's own silicon ----
-static bool same_live(const struct test *t, struct guest *g, enum vendor vendor, const char *engine, const char *of, struct tally *n)
+static bool same_live(const struct test *t, struct guest *g, enum vendor vendor, const char *engine,
+                      const char *of, struct tally *n)
 {
     struct outcome host, ours;
     run_ours(t, g, &ours);
     n->runs++;
-    // The host's kernel may come between (it has been seen to lose AC, and to load components that were in their initial configuration):
-    // a difference counts when it comes again.
+    // The host's kernel may come between (it has been seen to lose AC, and to load components that were in
+    // their initial configuration): a difference counts when it comes again.
     for (unsigned again = 0; again < 3; again++) {
         run_native(t, &host);
         n->faults += again == 0 && host.vector != 3;
@@ -129,7 +138,8 @@ static bool same_live(const struct test *t, struct guest *g, enum vendor vendor,
     return false;
 }
 
-static void live_engine(const struct options *o, struct guest *g, unsigned bits, const char *engine, enum vendor vendor, struct tally *n)
+static void live_engine(const struct options *o, struct guest *g, unsigned bits, const char *engine,
+                        enum vendor vendor, struct tally *n)
 {
     static struct test t;
     char of[64];
@@ -149,8 +159,8 @@ static void live_engine(const struct options *o, struct guest *g, unsigned bits,
         }
         if (bad) {
             n->failed++;
-            printf("not ok - %s %s (map %u opcode %02x, %u-bit, %s)\n", rows[i].name, operands(&rows[i]), rows[i].map, rows[i].opcode,
-                   bits, engine);
+            printf("not ok - %s %s (map %u opcode %02x, %u-bit, %s)\n", rows[i].name, operands(&rows[i]),
+                   rows[i].map, rows[i].opcode, bits, engine);
         }
     }
     if (!wanted(o, bits, engine, NULL)) return;
@@ -172,7 +182,8 @@ static int live(const struct options *o)
     struct tally n = {0};
     struct recording_cpu cpu;
     native_cpu(&cpu);
-    printf("# seed %llu, %u encodings a row, against %s\n", (unsigned long long)o->seed, o->count, cpu.vendor);
+    printf("# seed %llu, %u encodings a row, against %s\n", (unsigned long long)o->seed, o->count,
+           cpu.vendor);
     for (unsigned e = 0; e < 6; e++) {
         unsigned bits = 64 >> (e >> 1);
         if ((o->bits && o->bits != bits) || (bits == 16 && !native_has_16bit())) continue;
@@ -185,10 +196,11 @@ static int live(const struct options *o)
         guest_free(g);
     }
     excuses_report();
-    printf("# %u rows and sequences, %llu runs (%llu ended in a fault), %u rows failed, %u without encodings\n", n.rows,
-           (unsigned long long)n.runs, (unsigned long long)n.faults, n.failed, n.without);
-    printf("# %llu differences that did not come again, %llu excused by vendor\n", (unsigned long long)n.again,
-           (unsigned long long)n.excused);
+    printf(
+        "# %u rows and sequences, %llu runs (%llu ended in a fault), %u rows failed, %u without encodings\n",
+        n.rows, (unsigned long long)n.runs, (unsigned long long)n.faults, n.failed, n.without);
+    printf("# %llu differences that did not come again, %llu excused by vendor\n",
+           (unsigned long long)n.again, (unsigned long long)n.excused);
     if (!n.rows) printf("not ok - nothing was tested\n");
     bool ok = n.rows && !n.failed;
     printf("%s - silicon\n1..1\n", ok ? "ok 1" : "not ok 1");
@@ -259,8 +271,9 @@ static int record(const struct options *o)
         fprintf(stderr, "test_silicon: cannot write '%s': %s\n", o->record, why);
         return 1;
     }
-    printf("# %s: %s, %s; seed %llu, %llu cases, %llu bytes, %llu left out that did not come twice alike\n", o->record, cpu.vendor, cpu.brand,
-           (unsigned long long)o->seed, (unsigned long long)cases, (unsigned long long)bytes, (unsigned long long)unsteady);
+    printf("# %s: %s, %s; seed %llu, %llu cases, %llu bytes, %llu left out that did not come twice alike\n",
+           o->record, cpu.vendor, cpu.brand, (unsigned long long)o->seed, (unsigned long long)cases,
+           (unsigned long long)bytes, (unsigned long long)unsteady);
     free(pool.states), free(pool.pages);
     return 0;
 }
@@ -275,8 +288,8 @@ static bool has_features(const struct options *o, const struct test *t)
     return true;
 }
 
-static void compare_engine(const struct options *o, struct record_reader *r, bool loop, struct guest *g, enum vendor vendor, bool foreign,
-                           struct tally *n)
+static void compare_engine(const struct options *o, struct record_reader *r, bool loop, struct guest *g,
+                           enum vendor vendor, bool foreign, struct tally *n)
 {
     static struct test t;
     static u8 data[DATA_SIZE];
@@ -310,7 +323,8 @@ static void compare_engine(const struct options *o, struct record_reader *r, boo
         snprintf(of, sizeof of, "case %u", i);
         compare(&t, &silicon, &ours, data, guest_data(g), true);
         say_where(&t, engine, &silicon, of);
-        printf("not ok - %s %s (%u-bit, %s)\n", t.row ? t.row->name : "sequence", t.row ? operands(t.row) : "", t.in.bits, engine);
+        printf("not ok - %s %s (%u-bit, %s)\n", t.row ? t.row->name : "sequence",
+               t.row ? operands(t.row) : "", t.in.bits, engine);
     }
     if (got < 0) {
         n->damaged = 1;
@@ -330,9 +344,11 @@ static int compare_recording(const struct options *o)
     const struct recording_cpu *cpu = record_cpu(r);
     struct recording_cpu host;
     native_cpu(&host);
-    bool foreign = strcmp(cpu->vendor, host.vendor) || cpu->signature >> 4 != host.signature >> 4; // the stepping does not count
-    printf("# recorded on %s, %s (%05x), seed %llu, %u encodings a row, %u cases; compared on %s\n", cpu->vendor, cpu->brand, cpu->signature,
-           (unsigned long long)record_seed(r), record_count(r), record_cases(r), host.vendor[0] ? host.vendor : "another architecture");
+    // the stepping does not count
+    bool foreign = strcmp(cpu->vendor, host.vendor) || cpu->signature >> 4 != host.signature >> 4;
+    printf("# recorded on %s, %s (%05x), seed %llu, %u encodings a row, %u cases; compared on %s\n",
+           cpu->vendor, cpu->brand, cpu->signature, (unsigned long long)record_seed(r), record_count(r),
+           record_cases(r), host.vendor[0] ? host.vendor : "another architecture");
     for (unsigned e = 0; e < 2 && !n.damaged; e++) {
         if (o->engine && strcmp(o->engine, e ? "fast" : "loop")) continue;
         struct guest *g = guest_new_cpu(!e, &o->features);
@@ -345,7 +361,8 @@ static int compare_recording(const struct options *o)
     }
     record_close(r);
     excuses_report();
-    printf("# %llu runs (%llu ended in a fault), %u rows failed, %llu excused, %llu left out: rows that this processor does not have\n",
+    printf("# %llu runs (%llu ended in a fault), %u rows failed, %llu excused, %llu left out: rows that this "
+           "processor does not have\n",
            (unsigned long long)n.runs, (unsigned long long)n.faults, n.failed, (unsigned long long)n.excused,
            (unsigned long long)n.left_out);
     bool ok = n.runs && !n.failed && !n.damaged;
@@ -371,24 +388,33 @@ int main(int argc, char **argv)
         const char *name = argv[i], *value = argv[i + 1];
         if (!strcmp(name, "--help")) return fputs(usage, stdout), 0;
         if (!value) return bad_usage();
-        if (!strcmp(name, "--seed")) seed = value;
-        else if (!strcmp(name, "--row")) o.only = value;
-        else if (!strcmp(name, "--count")) o.count = (unsigned)strtoul(value, NULL, 0);
-        else if (!strcmp(name, "--engine")) o.engine = value;
-        else if (!strcmp(name, "--bits")) o.bits = (unsigned)strtoul(value, NULL, 0);
-        else if (!strcmp(name, "--record")) o.record = value;
-        else if (!strcmp(name, "--compare")) o.compare = value;
+        if (!strcmp(name, "--seed"))
+            seed = value;
+        else if (!strcmp(name, "--row"))
+            o.only = value;
+        else if (!strcmp(name, "--count"))
+            o.count = (unsigned)strtoul(value, NULL, 0);
+        else if (!strcmp(name, "--engine"))
+            o.engine = value;
+        else if (!strcmp(name, "--bits"))
+            o.bits = (unsigned)strtoul(value, NULL, 0);
+        else if (!strcmp(name, "--record"))
+            o.record = value;
+        else if (!strcmp(name, "--compare"))
+            o.compare = value;
         else if (!strcmp(name, "--cpu")) {
             if (!cpu_features_parse(&o.features, value, buf, sizeof buf, &why)) {
                 fprintf(stderr, "test_silicon: %s\n", why);
                 return 2;
             }
-        } else return bad_usage();
+        } else
+            return bad_usage();
     }
     o.seed = !strcmp(seed, "random") ? (u64)time(NULL) : strtoull(seed, NULL, 0);
     if (o.compare) return compare_recording(&o);
     if (!native_possible || !fp_host_capable() || !native_init(&why)) {
-        printf("1..0 # SKIP no silicon to compare with: %s\n", native_possible ? why : "the host is not x86-64 Linux");
+        printf("1..0 # SKIP no silicon to compare with: %s\n",
+               native_possible ? why : "the host is not x86-64 Linux");
         return 0;
     }
     return o.record ? record(&o) : live(&o);

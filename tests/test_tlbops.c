@@ -1,6 +1,6 @@
-// The mirrors of the architectural TLBs: fast tables and fetch generations. Whatever changes (rights, contexts, page
-// tables, invalidations, replacement), a fast entry must stay a part of the data TLB under the rights of its view, and a
-// link that is still good must go where the instruction TLB goes.
+// The mirrors of the architectural TLBs: fast tables and fetch generations. Whatever changes (rights,
+// contexts, page tables, invalidations, replacement), a fast entry must stay a part of the data TLB under the
+// rights of its view, and a link that is still good must go where the instruction TLB goes.
 #include "tests/mmu_tables.h"
 
 #include "cpu/engine/access.h"
@@ -37,7 +37,10 @@ static u64 rnd(struct rig *r)
 }
 static u64 pick(struct rig *r, u64 n) { return (rnd(r) >> 33) % n; }
 
-static laddr page_la(unsigned n) { return n < 16 ? 0x40000000 + n * 0x21000ull % (2 * MIB) : 0x7F0000000000ull + n * 0x1000ull; }
+static laddr page_la(unsigned n)
+{
+    return n < 16 ? 0x40000000 + n * 0x21000ull % (2 * MIB) : 0x7F0000000000ull + n * 0x1000ull;
+}
 // Pages that fall into one set of the TLB, so that replacement happens.
 static laddr crowd_la(unsigned n) { return 0x10000000000ull + (u64)n * 0x200000 + ((u64)n << 12 & 0x1FF000); }
 
@@ -52,7 +55,8 @@ static paddr map_page(struct rig *r, paddr root, laddr la, paddr to, u64 flags, 
 {
     paddr table = root, at;
 
-    for (int level = 3; level > (large ? 1 : 0); level--) table = table_at(r, table + (la >> (12 + 9 * level) & 511) * 8);
+    for (int level = 3; level > (large ? 1 : 0); level--)
+        table = table_at(r, table + (la >> (12 + 9 * level) & 511) * 8);
     at = table + (la >> (large ? 21 : 12) & 511) * 8;
     put64(&r->t, at, to | flags | (large ? 0x80 : 0));
     return at;
@@ -69,10 +73,14 @@ static void rig_init(struct rig *r)
     for (unsigned s = 0; s < 3; s++) {
         r->roots[s] = new_page(&r->t);
         for (unsigned n = 0; n < PAGES; n++) {
-            if (n < 16) r->leaf[s][n] = map_page(r, r->roots[s], page_la(n), 4 * MIB + s * 2 * MIB, 7, true);
-            else r->leaf[s][n] = map_page(r, r->roots[s], page_la(n), 16 * MIB + n * 0x1000 + s * MIB, 7 | (n & 1) << 8, false);
+            if (n < 16)
+                r->leaf[s][n] = map_page(r, r->roots[s], page_la(n), 4 * MIB + s * 2 * MIB, 7, true);
+            else
+                r->leaf[s][n] = map_page(r, r->roots[s], page_la(n), 16 * MIB + n * 0x1000 + s * MIB,
+                                         7 | (n & 1) << 8, false);
         }
-        for (unsigned n = 0; n < 12; n++) map_page(r, r->roots[s], crowd_la(n), 24 * MIB + n * 0x1000, 7, false);
+        for (unsigned n = 0; n < 12; n++)
+            map_page(r, r->roots[s], crowd_la(n), 24 * MIB + n * 0x1000, 7, false);
     }
     struct vcpu_state *st = &r->v->s;
     st->cr0 = CR0_PE | CR0_PG | CR0_WP;
@@ -98,7 +106,8 @@ static void set_cpl(struct rig *r, unsigned cpl)
     cpu_mode_changed(r->v);
 }
 
-// The access that an instruction makes: the fast path if it is open, else the slow one. True if it went through.
+// The access that an instruction makes: the fast path if it is open, else the slow one. True if it went
+// through.
 static bool access_memory(struct rig *r, laddr la, u32 kind, bool *fast)
 {
     struct vcpu *v = r->v;
@@ -106,8 +115,10 @@ static bool access_memory(struct rig *r, laddr la, u32 kind, bool *fast)
     *fast = (kind == ACC_READ ? fast_read(v, la, 8) : fast_write(v, la, 8)) != NULL;
     if (*fast) return true;
     if (_setjmp(v->d.landing)) return false;
-    if (kind == ACC_READ) (void)lin_load(v, la, 8);
-    else lin_store(v, la, 8, 0x55);
+    if (kind == ACC_READ)
+        (void)lin_load(v, la, 8);
+    else
+        lin_store(v, la, 8, 0x55);
     return true;
 }
 
@@ -139,7 +150,8 @@ static unsigned check_mirrors(struct rig *r)
             e = tlb_find(&v->s.dtlb, tags[k]);
             assert_non_null(e);
             assert_ptr_equal(f->host + tags[k], v->phys->ram + (e->page << PAGE_SHIFT));
-            assert_true(walk_rights_permit(&v->d.mmu, e->rights, acc_current(v) | (k ? ACC_WRITE : ACC_READ)));
+            assert_true(
+                walk_rights_permit(&v->d.mmu, e->rights, acc_current(v) | (k ? ACC_WRITE : ACC_READ)));
             seen++;
         }
     }
@@ -172,24 +184,29 @@ static void one_step(struct rig *r, unsigned tally[4])
     switch (pick(r, 70)) {
     case 0: // new page tables, as software leaves them before it invalidates
         put64(&r->t, r->leaf[space][page],
-              (get64(&r->t, r->leaf[space][page]) & 0xFFFFFFFFFF180ull) | (pick(r, 8) != 0) | pick(r, 4) << 1 |
-                  (pick(r, 6) == 0 ? 1ull << 63 : 0) | pick(r, 3) << 59);
+              (get64(&r->t, r->leaf[space][page]) & 0xFFFFFFFFFF180ull) | (pick(r, 8) != 0) |
+                  pick(r, 4) << 1 | (pick(r, 6) == 0 ? 1ull << 63 : 0) | pick(r, 3) << 59);
         break;
     case 1:
-        put64(&r->t, r->leaf[space][page], get64(&r->t, r->leaf[space][page]) ^ (page < 16 ? 2 * MIB : 0x80000));
+        put64(&r->t, r->leaf[space][page],
+              get64(&r->t, r->leaf[space][page]) ^ (page < 16 ? 2 * MIB : 0x80000));
         break;
-    case 2: case 3:
+    case 2:
+    case 3:
         tlb_invlpg(&st->itlb, la), tlb_invlpg(&st->dtlb, la);
         cpu_tlb_flushed(v);
         break;
-    case 4: case 5: // MOV CR3 without a flush
+    case 4:
+    case 5: // MOV CR3 without a flush
         st->cr3 = r->roots[space] | (st->cr4 & CR4_PCIDE ? space + 1 : 0);
-        if (!(st->cr4 & CR4_PCIDE)) tlb_flush_context(&st->itlb, &v->d.mmu, 0), tlb_flush_context(&st->dtlb, &v->d.mmu, 0);
+        if (!(st->cr4 & CR4_PCIDE))
+            tlb_flush_context(&st->itlb, &v->d.mmu, 0), tlb_flush_context(&st->dtlb, &v->d.mmu, 0);
         cpu_tlb_flushed(v);
         break;
     case 6: // and with one
         st->cr3 = r->roots[space] | (st->cr4 & CR4_PCIDE ? space + 1 : 0);
-        tlb_flush_context(&st->itlb, &v->d.mmu, st->cr3 & 0xFFF), tlb_flush_context(&st->dtlb, &v->d.mmu, st->cr3 & 0xFFF);
+        tlb_flush_context(&st->itlb, &v->d.mmu, st->cr3 & 0xFFF),
+            tlb_flush_context(&st->dtlb, &v->d.mmu, st->cr3 & 0xFFF);
         cpu_tlb_flushed(v);
         break;
     case 7: // as a VM entry may: the rights change, nothing is flushed
@@ -201,7 +218,8 @@ static void one_step(struct rig *r, unsigned tally[4])
         st->pkru = (u32)(rnd(r) & rnd(r)) & 0x3F;
         cpu_context_changed(v);
         break;
-    case 9: case 10: set_cpl(r, pick(r, 2) ? 3 : 0); break;
+    case 9:
+    case 10: set_cpl(r, pick(r, 2) ? 3 : 0); break;
     case 11:
         st->rflags ^= FL_AC;
         cpu_mode_changed(v);
@@ -222,10 +240,14 @@ static void one_step(struct rig *r, unsigned tally[4])
     case 15: // more pages than the set has ways
         for (unsigned k = 0; k < 6; k++) fetch(r, crowd_la((unsigned)pick(r, 12)));
         break;
-    case 16: case 17: case 18: tally[fetch(r, la) ? 0 : 1]++; break;
+    case 16:
+    case 17:
+    case 18: tally[fetch(r, la) ? 0 : 1]++; break;
     default:
-        if (access_memory(r, la, pick(r, 2) ? ACC_WRITE : ACC_READ, &fast)) tally[fast ? 2 : 0]++;
-        else tally[1]++;
+        if (access_memory(r, la, pick(r, 2) ? ACC_WRITE : ACC_READ, &fast))
+            tally[fast ? 2 : 0]++;
+        else
+            tally[1]++;
     }
     tally[3] += check_mirrors(r);
 }
@@ -246,7 +268,8 @@ static void test_mirrors(void **state)
         }
         one_step(r, tally);
     }
-    printf("%u walked, %u refused, %u fast, %u mirrored entries checked\n", tally[0], tally[1], tally[2], tally[3]);
+    printf("%u walked, %u refused, %u fast, %u mirrored entries checked\n", tally[0], tally[1], tally[2],
+           tally[3]);
     assert_true(tally[0] > 1000 && tally[1] > 1000 && tally[2] > 1500 && tally[3] > 20000);
     rig_free(r);
     test_free(r);
@@ -380,7 +403,8 @@ static void test_a20(void **state)
     test_free(r);
 }
 
-// Whether the page of the last fetch is global, and links to it outlive the context: said by each fetch, found or walked.
+// Whether the page of the last fetch is global, and links to it outlive the context: said by each fetch,
+// found or walked.
 static void test_global_fetches(void **state)
 {
     struct rig *r = test_malloc(sizeof(*r));

@@ -1,5 +1,5 @@
-// The capability MSRs: against the values that the manual's rules give by hand, for consistency among themselves, and with
-// what Debian's KVM and Xen ask of them.
+// The capability MSRs: against the values that the manual's rules give by hand, for consistency among
+// themselves, and with what Debian's KVM and Xen ask of them.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,10 +61,12 @@ static void values(void **state)
     assert_false(vmx_caps_msr(&caps, 0x494, &x));
 }
 
-// The manual's tables of controls (SDM 27.6.1, 27.6.2, 27.6.14, 27.7.1, 27.8.1): every bit with its name, offered here or not.
+// The manual's tables of controls (SDM 27.6.1, 27.6.2, 27.6.14, 27.7.1, 27.8.1): every bit with its name,
+// offered here or not.
 static void bits_and_names(void **state)
 {
     (void)state;
+    // clang-format off
     static const struct { u8 group, bit; const char *name; } manual[] = {
         {GROUP_PIN, 0, "external-interrupt exiting"}, {GROUP_PIN, 3, "NMI exiting"}, {GROUP_PIN, 5, "virtual NMIs"},
         {GROUP_PIN, 6, "activate VMX-preemption timer"}, {GROUP_PIN, 7, "process posted interrupts"},
@@ -120,6 +122,7 @@ static void bits_and_names(void **state)
         {GROUP_ENTRY, 24, "load IA32_SPEC_CTRL"}, {GROUP_ENTRY, 25, "allow SEAM-guest telemetry"},
         {GROUP_VMFUNC, 0, "EPTP switching"},
     };
+    // clang-format on
     assert_int_equal(ARRAY_LEN(manual), CONTROL_COUNT);
     for (unsigned i = 0; i < CONTROL_COUNT; i++) {
         const struct vmx_control_row *r = &vmx_control_rows[i];
@@ -136,7 +139,7 @@ static void consistent(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(pairs); i++) {
         u64 old = msr(pairs[i][0]), new = msr(pairs[i][1]);
         assert_int_equal((u32)old & ~(old >> 32), 0); // must-be-1 is a part of may-be-1
-        assert_int_equal((u32)new & ~(u32)old, 0);    // the TRUE MSR only frees
+        assert_int_equal((u32) new & ~(u32)old, 0);   // the TRUE MSR only frees
         assert_int_equal(old >> 32, new >> 32);
     }
     assert_int_equal((u32)msr(0x48B), 0);
@@ -159,7 +162,8 @@ static void follows_features(void **state)
     assert_true(caps.exists[VMCS_XSS_EXITING_BITMAP]);
     assert_false(c.exists[VMCS_XSS_EXITING_BITMAP]);
     assert_true(c.exists[VMCS_EPTP] && c.exists[VMCS_GUEST_PHYSICAL_ADDRESS] && c.exists[VMCS_TPR_THRESHOLD]);
-    assert_false(c.exists[VMCS_APIC_ACCESS_ADDRESS] || c.exists[VMCS_PML_ADDRESS] || c.exists[VMCS_GUEST_SSP]);
+    assert_false(c.exists[VMCS_APIC_ACCESS_ADDRESS] || c.exists[VMCS_PML_ADDRESS] ||
+                 c.exists[VMCS_GUEST_SSP]);
 }
 
 // As a hypervisor adjusts its wishes: must-be-1 added, may-not-be-1 removed; what it needs has to survive.
@@ -174,22 +178,30 @@ static u32 adjust(u32 minimum, u32 optional, u32 n)
 static void kvm_is_satisfied(void **state)
 {
     (void)state;
-    const u32 proc_min = PROC_HLT_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING | PROC_CR3_LOAD_EXITING |
-                         PROC_CR3_STORE_EXITING | PROC_UNCONDITIONAL_IO_EXITING | PROC_MOV_DR_EXITING |
-                         PROC_USE_TSC_OFFSETTING | PROC_MWAIT_EXITING | PROC_MONITOR_EXITING | PROC_INVLPG_EXITING |
-                         PROC_RDPMC_EXITING | PROC_INTERRUPT_WINDOW_EXITING;
-    u32 proc = adjust(proc_min, PROC_USE_TPR_SHADOW | PROC_USE_MSR_BITMAPS | PROC_ACTIVATE_SECONDARY_CONTROLS |
-                                    PROC_ACTIVATE_TERTIARY_CONTROLS, 0x482);
-    u32 pin = adjust(PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING,
-                     PIN_VIRTUAL_NMIS | PIN_PROCESS_POSTED_INTERRUPTS | PIN_ACTIVATE_VMX_PREEMPTION_TIMER, 0x481);
+    const u32 proc_min = PROC_HLT_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING |
+                         PROC_CR3_LOAD_EXITING | PROC_CR3_STORE_EXITING | PROC_UNCONDITIONAL_IO_EXITING |
+                         PROC_MOV_DR_EXITING | PROC_USE_TSC_OFFSETTING | PROC_MWAIT_EXITING |
+                         PROC_MONITOR_EXITING | PROC_INVLPG_EXITING | PROC_RDPMC_EXITING |
+                         PROC_INTERRUPT_WINDOW_EXITING;
+    u32 proc = adjust(proc_min,
+                      PROC_USE_TPR_SHADOW | PROC_USE_MSR_BITMAPS | PROC_ACTIVATE_SECONDARY_CONTROLS |
+                          PROC_ACTIVATE_TERTIARY_CONTROLS,
+                      0x482);
+    u32 pin =
+        adjust(PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING,
+               PIN_VIRTUAL_NMIS | PIN_PROCESS_POSTED_INTERRUPTS | PIN_ACTIVATE_VMX_PREEMPTION_TIMER, 0x481);
     u32 proc2 = adjust(0, UINT32_MAX, 0x48B);
-    u32 exit = adjust(EXIT_SAVE_DEBUG_CONTROLS | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT | EXIT_HOST_ADDRESS_SPACE_SIZE,
-                      EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | EXIT_LOAD_IA32_PAT | EXIT_LOAD_IA32_EFER |
-                          EXIT_CLEAR_IA32_BNDCFGS | EXIT_CLEAR_IA32_RTIT_CTL, 0x483);
-    u32 entry = adjust(ENTRY_LOAD_DEBUG_CONTROLS, ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL |
-                           ENTRY_LOAD_IA32_PAT | ENTRY_LOAD_IA32_EFER | ENTRY_LOAD_IA32_BNDCFGS |
-                           ENTRY_LOAD_IA32_RTIT_CTL, 0x484);
-    assert_true(proc & PROC_USE_TPR_SHADOW && proc & PROC_USE_MSR_BITMAPS && proc & PROC_ACTIVATE_SECONDARY_CONTROLS);
+    u32 exit =
+        adjust(EXIT_SAVE_DEBUG_CONTROLS | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT | EXIT_HOST_ADDRESS_SPACE_SIZE,
+               EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | EXIT_LOAD_IA32_PAT | EXIT_LOAD_IA32_EFER |
+                   EXIT_CLEAR_IA32_BNDCFGS | EXIT_CLEAR_IA32_RTIT_CTL,
+               0x483);
+    u32 entry = adjust(ENTRY_LOAD_DEBUG_CONTROLS,
+                       ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL | ENTRY_LOAD_IA32_PAT |
+                           ENTRY_LOAD_IA32_EFER | ENTRY_LOAD_IA32_BNDCFGS | ENTRY_LOAD_IA32_RTIT_CTL,
+                       0x484);
+    assert_true(proc & PROC_USE_TPR_SHADOW && proc & PROC_USE_MSR_BITMAPS &&
+                proc & PROC_ACTIVATE_SECONDARY_CONTROLS);
     assert_true(pin & PIN_VIRTUAL_NMIS && pin & PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
     assert_true(proc2 & PROC2_ENABLE_EPT && proc2 & PROC2_UNRESTRICTED_GUEST && proc2 & PROC2_ENABLE_VPID);
     // It compares these pairs, and refuses to load when one half is missing.
@@ -198,7 +210,8 @@ static void kvm_is_satisfied(void **state)
     assert_int_equal(!(entry & ENTRY_LOAD_IA32_EFER), !(exit & EXIT_LOAD_IA32_EFER));
     assert_int_equal(!(entry & ENTRY_LOAD_IA32_BNDCFGS), !(exit & EXIT_CLEAR_IA32_BNDCFGS));
     assert_int_equal(!(entry & ENTRY_LOAD_IA32_RTIT_CTL), !(exit & EXIT_CLEAR_IA32_RTIT_CTL));
-    // A VMCS of at most one page, write-back, 64-bit addresses; EPT with 4 levels, write-back, INVEPT, INVVPID.
+    // A VMCS of at most one page, write-back, 64-bit addresses; EPT with 4 levels, write-back, INVEPT,
+    // INVVPID.
     assert_true((msr(0x480) >> 32 & 0x1FFF) <= 4096);
     assert_int_equal(msr(0x480) >> 48 & 1, 0);
     assert_int_equal(msr(0x480) >> 50 & 15, 6);
@@ -208,11 +221,8 @@ static void kvm_is_satisfied(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),
-        cmocka_unit_test(bits_and_names),
-        cmocka_unit_test(consistent),
-        cmocka_unit_test(follows_features),
-        cmocka_unit_test(kvm_is_satisfied),
+        cmocka_unit_test(values),           cmocka_unit_test(bits_and_names),   cmocka_unit_test(consistent),
+        cmocka_unit_test(follows_features), cmocka_unit_test(kvm_is_satisfied),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

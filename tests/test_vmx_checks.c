@@ -1,5 +1,6 @@
-// Each row of the VM-entry checks: a VMCS that passes, then one that violates exactly this row, or the smallest set of
-// rows that must go with it (named). Expected ids and outcomes are from the SDM's wording, not from the rows.
+// Each row of the VM-entry checks: a VMCS that passes, then one that violates exactly this row, or the
+// smallest set of rows that must go with it (named). Expected ids and outcomes are from the SDM's wording,
+// not from the rows.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@ struct suite {
 };
 
 enum outcome { INVALID, FAIL4, FAIL5, FAIL26, FAIL7, FAIL8, EXIT33, EXIT33_PDPTE, EXIT33_NMI, EXIT33_LINK };
+// clang-format off
 static const struct { u8 outcome; u32 number; u64 qualification; } outcomes[] = {
     [INVALID] = {VMX_OUTCOME_FAIL_INVALID, 0, 0}, [FAIL4] = {VMX_OUTCOME_FAIL_VALID, 4, 0},
     [FAIL5] = {VMX_OUTCOME_FAIL_VALID, 5, 0},    [FAIL26] = {VMX_OUTCOME_FAIL_VALID, 26, 0},
@@ -21,6 +23,7 @@ static const struct { u8 outcome; u32 number; u64 qualification; } outcomes[] = 
     [EXIT33] = {VMX_OUTCOME_EXIT, 33, 0},        [EXIT33_PDPTE] = {VMX_OUTCOME_EXIT, 33, 2},
     [EXIT33_NMI] = {VMX_OUTCOME_EXIT, 33, 3},    [EXIT33_LINK] = {VMX_OUTCOME_EXIT, 33, 4},
 };
+// clang-format on
 
 static void violated_ids(struct setup *s, char *text, size_t size)
 {
@@ -29,7 +32,8 @@ static void violated_ids(struct setup *s, char *text, size_t size)
     size_t used = 0;
     text[0] = 0;
     for (unsigned i = 0; i < n && i < 64; i++)
-        used += (size_t)snprintf(text + used, used < size ? size - used : 0, "%s%s", i ? " " : "", found[i].id);
+        used +=
+            (size_t)snprintf(text + used, used < size ? size - used : 0, "%s%s", i ? " " : "", found[i].id);
 }
 
 static void expect_pass(struct suite *t, int line, const char *what)
@@ -48,11 +52,13 @@ static void expect_violation(struct suite *t, int line, const char *id, enum out
     struct vmx_check_failure x;
     setup_decode(&t->s);
     violated_ids(&t->s, ids, sizeof ids);
-    if (strcmp(ids, expected)) fail_msg("line %d: %s: violated is \"%s\", expected \"%s\"", line, id, ids, expected);
+    if (strcmp(ids, expected))
+        fail_msg("line %d: %s: violated is \"%s\", expected \"%s\"", line, id, ids, expected);
     if (vmx_check_entry(&t->s.e, &x)) fail_msg("line %d: %s: the entry passes", line, id);
     if (strncmp(x.id, expected, strlen(x.id)) || strcmp(x.id, x.check->id))
         fail_msg("line %d: %s: reported first: %s", line, id, x.id);
-    if (x.outcome != outcomes[o].outcome || x.number != outcomes[o].number || x.qualification != outcomes[o].qualification)
+    if (x.outcome != outcomes[o].outcome || x.number != outcomes[o].number ||
+        x.qualification != outcomes[o].qualification)
         fail_msg("line %d: %s: outcome %u, number %u, qualification %llu", line, id, x.outcome, x.number,
                  (unsigned long long)x.qualification);
     for (unsigned n = 0; n < vmx_check_row_count; n++)
@@ -63,20 +69,21 @@ static void expect_violation(struct suite *t, int line, const char *id, enum out
     fail_msg("line %d: no row %s", line, id);
 }
 
-// BAD: from the base (setup_...), do the statements; then exactly the rows `ids` are violated, `id` being the one on test.
-#define BAD(id, base, outcome, ids, ...)                                                                               \
-    do {                                                                                                               \
-        setup_##base(&t->s);                                                                                           \
-        expect_pass(t, __LINE__, #base);                                                                               \
-        __VA_ARGS__;                                                                                                   \
-        expect_violation(t, __LINE__, id, outcome, ids);                                                               \
+// BAD: from the base (setup_...), do the statements; then exactly the rows `ids` are violated, `id` being the
+// one on test.
+#define BAD(id, base, outcome, ids, ...) \
+    do { \
+        setup_##base(&t->s); \
+        expect_pass(t, __LINE__, #base); \
+        __VA_ARGS__; \
+        expect_violation(t, __LINE__, id, outcome, ids); \
     } while (0)
 #define ONLY(id, base, outcome, ...) BAD(id, base, outcome, id, __VA_ARGS__)
-#define GOOD(base, ...)                                                                                                \
-    do {                                                                                                               \
-        setup_##base(&t->s);                                                                                           \
-        __VA_ARGS__;                                                                                                   \
-        expect_pass(t, __LINE__, #base " with " #__VA_ARGS__);                                                         \
+#define GOOD(base, ...) \
+    do { \
+        setup_##base(&t->s); \
+        __VA_ARGS__; \
+        expect_pass(t, __LINE__, #base " with " #__VA_ARGS__); \
     } while (0)
 
 static void passing_guests(void **state)
@@ -120,14 +127,17 @@ static void execution_controls(void **state)
     ONLY("CTL-PIN-002", long, FAIL7, f->PIN_BASED_CONTROLS |= 0x80000000);
     ONLY("CTL-PROC1-001", long, FAIL7, f->PRIMARY_PROC_BASED_CONTROLS &= ~2u);
     ONLY("CTL-PROC1-002", long, FAIL7, f->PRIMARY_PROC_BASED_CONTROLS |= 0x20000); // tertiary controls
-    GOOD(long, f->PRIMARY_PROC_BASED_CONTROLS |= 0x18000); // CR3 exiting: 0 and 1 are allowed with the TRUE MSRs
+    // CR3 exiting: 0 and 1 are allowed with the TRUE MSRs
+    GOOD(long, f->PRIMARY_PROC_BASED_CONTROLS |= 0x18000);
     ONLY("CTL-PROC2-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1); // virtualize APIC accesses
     GOOD(long, f->PRIMARY_PROC_BASED_CONTROLS &= 0x7FFFFFFF; f->SECONDARY_PROC_BASED_CONTROLS = 0xFFFFFFFF);
     ONLY("CTL-CR3T-001", long, FAIL7, f->CR3_TARGET_COUNT = 5);
     ONLY("CTL-CR3T-001", long, FAIL7, f->CR3_TARGET_COUNT = 0x80000001);
     GOOD(long, f->CR3_TARGET_COUNT = 4);
 
-#define IO_BITMAPS f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 25, f->ADDRESS_OF_IO_BITMAP_A = 0xFFFFFFF000, f->ADDRESS_OF_IO_BITMAP_B = 0x4000
+#define IO_BITMAPS \
+    f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 25, f->ADDRESS_OF_IO_BITMAP_A = 0xFFFFFFF000, \
+                                               f->ADDRESS_OF_IO_BITMAP_B = 0x4000
     GOOD(long, IO_BITMAPS);
     ONLY("CTL-IOA-001", long, FAIL7, IO_BITMAPS; f->ADDRESS_OF_IO_BITMAP_A = 0x4800);
     ONLY("CTL-IOA-002", long, FAIL7, IO_BITMAPS; f->ADDRESS_OF_IO_BITMAP_A = 1ull << 40);
@@ -139,7 +149,9 @@ static void execution_controls(void **state)
     ONLY("CTL-MSRBM-001", long, FAIL7, MSR_BITMAPS; f->ADDRESS_OF_MSR_BITMAPS = 0x4800);
     ONLY("CTL-MSRBM-002", long, FAIL7, MSR_BITMAPS; f->ADDRESS_OF_MSR_BITMAPS |= 1ull << 40);
     GOOD(long, f->ADDRESS_OF_MSR_BITMAPS = UINT64_MAX);
-#define TPR_SHADOW f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 21, f->VIRTUAL_APIC_ADDRESS = SETUP_VAPIC, ram[SETUP_VAPIC + 0x80] = 0x4F
+#define TPR_SHADOW \
+    f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 21, f->VIRTUAL_APIC_ADDRESS = SETUP_VAPIC, \
+                                               ram[SETUP_VAPIC + 0x80] = 0x4F
     GOOD(long, TPR_SHADOW; f->TPR_THRESHOLD = 4);
     GOOD(long, f->VIRTUAL_APIC_ADDRESS = UINT64_MAX; f->TPR_THRESHOLD = 0xFFFFFFFF);
     ONLY("CTL-VAPIC-001", long, FAIL7, TPR_SHADOW; f->VIRTUAL_APIC_ADDRESS |= 8);
@@ -171,10 +183,13 @@ static void execution_controls(void **state)
     GOOD(protected, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID; f->EPTP = UINT64_MAX);
     ONLY("CTL-EPTDEP-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_UNRESTRICTED);
 
-    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS; f->VM_FUNCTION_CONTROLS = 1; f->EPTP_LIST_ADDRESS = 0x4000);
-    ONLY("CTL-VMFUNC-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS; f->VM_FUNCTION_CONTROLS = 1ull << 63);
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS; f->VM_FUNCTION_CONTROLS = 1;
+         f->EPTP_LIST_ADDRESS = 0x4000);
+    ONLY("CTL-VMFUNC-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS;
+         f->VM_FUNCTION_CONTROLS = 1ull << 63);
     GOOD(long, f->VM_FUNCTION_CONTROLS = UINT64_MAX; f->EPTP_LIST_ADDRESS = UINT64_MAX);
-    ONLY("CTL-VMFUNC-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_FUNCTIONS; f->VM_FUNCTION_CONTROLS = 1);
+    ONLY("CTL-VMFUNC-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_FUNCTIONS;
+         f->VM_FUNCTION_CONTROLS = 1);
 #define EPTP_LIST f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS, f->VM_FUNCTION_CONTROLS = 1
     ONLY("CTL-EPTPL-001", long, FAIL7, EPTP_LIST; f->EPTP_LIST_ADDRESS = 0x4008);
     ONLY("CTL-EPTPL-002", long, FAIL7, EPTP_LIST; f->EPTP_LIST_ADDRESS = 1ull << 40);
@@ -190,13 +205,13 @@ static void exit_controls(void **state)
     GOOD(long, f->PRIMARY_VM_EXIT_CONTROLS &= ~4u); // save debug controls: may be 0 with the TRUE MSR
     ONLY("CTL-EXIT-004", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 22);
     GOOD(long, f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 22; f->PIN_BASED_CONTROLS |= 0x40);
-#define LISTS(which, low, address, beyond)                                                                             \
-    ONLY(low, long, FAIL7, f->which##_COUNT = 1; f->which##_ADDRESS = SETUP_MSRS + 8);                                 \
-    BAD(address, long, FAIL7, address " " beyond, f->which##_COUNT = 1; f->which##_ADDRESS = 1ull << 40);              \
-    BAD(address, long, FAIL7, address " " beyond, f->which##_COUNT = 2; f->which##_ADDRESS = -16ull);                  \
-    ONLY(beyond, long, FAIL7, f->which##_COUNT = 2; f->which##_ADDRESS = (1ull << 40) - 16);                           \
-    ONLY(beyond, long, FAIL7, f->which##_COUNT = 0x10000001; f->which##_ADDRESS = (1ull << 40) - 32);                  \
-    GOOD(long, f->which##_COUNT = 1; f->which##_ADDRESS = (1ull << 40) - 16);                                          \
+#define LISTS(which, low, address, beyond) \
+    ONLY(low, long, FAIL7, f->which##_COUNT = 1; f->which##_ADDRESS = SETUP_MSRS + 8); \
+    BAD(address, long, FAIL7, address " " beyond, f->which##_COUNT = 1; f->which##_ADDRESS = 1ull << 40); \
+    BAD(address, long, FAIL7, address " " beyond, f->which##_COUNT = 2; f->which##_ADDRESS = -16ull); \
+    ONLY(beyond, long, FAIL7, f->which##_COUNT = 2; f->which##_ADDRESS = (1ull << 40) - 16); \
+    ONLY(beyond, long, FAIL7, f->which##_COUNT = 0x10000001; f->which##_ADDRESS = (1ull << 40) - 32); \
+    GOOD(long, f->which##_COUNT = 1; f->which##_ADDRESS = (1ull << 40) - 16); \
     GOOD(long, f->which##_ADDRESS = UINT64_MAX)
     LISTS(VM_EXIT_MSR_STORE, "CTL-EXIT-005", "CTL-EXIT-006", "CTL-EXIT-007");
     LISTS(VM_EXIT_MSR_LOAD, "CTL-EXIT-008", "CTL-EXIT-009", "CTL-EXIT-010");
@@ -209,11 +224,12 @@ static void entry_controls(void **state)
     struct vmcs_fields *f = &t->s.f;
     ONLY("CTL-ENTRY-001", long, FAIL7, f->VM_ENTRY_CONTROLS &= ~1u);
     ONLY("CTL-ENTRY-002", long, FAIL7, f->VM_ENTRY_CONTROLS |= 1 << 13); // load IA32_PERF_GLOBAL_CTRL
-    GOOD(long, f->VM_ENTRY_CONTROLS &= ~4u); // load debug controls
+    GOOD(long, f->VM_ENTRY_CONTROLS &= ~4u);                             // load debug controls
     ONLY("CTL-ENTRY-006", long, FAIL7, f->VM_ENTRY_CONTROLS |= 1 << 10);
     ONLY("CTL-ENTRY-007", long, FAIL7, f->VM_ENTRY_CONTROLS |= 1 << 11);
     // Both bits at once are against the two rows before as well.
-    BAD("CTL-ENTRY-008", long, FAIL7, "CTL-ENTRY-006 CTL-ENTRY-007 CTL-ENTRY-008", f->VM_ENTRY_CONTROLS |= 3 << 10);
+    BAD("CTL-ENTRY-008", long, FAIL7, "CTL-ENTRY-006 CTL-ENTRY-007 CTL-ENTRY-008",
+        f->VM_ENTRY_CONTROLS |= 3 << 10);
 }
 
 static void injection(void **state)
@@ -244,7 +260,8 @@ static void injection(void **state)
     GOOD(long, EVENT = 0x8000030D; *basic |= 1ull << 56);
     ONLY("CTL-INJ-008", long, FAIL7, EVENT = 0x80000830; f->GUEST_RFLAGS |= 0x200);
     ONLY("CTL-INJ-008", long, FAIL7, EVENT = 0x80000A02);
-    ONLY("CTL-INJ-008", long, FAIL7, EVENT = 0x80000C80; f->VM_ENTRY_INSTRUCTION_LENGTH = 2; *basic |= 1ull << 56);
+    ONLY("CTL-INJ-008", long, FAIL7, EVENT = 0x80000C80; f->VM_ENTRY_INSTRUCTION_LENGTH = 2;
+         *basic |= 1ull << 56);
     for (u8 vector = 0; vector < 32; vector++) {
         if (vector == 8 || (vector >= 10 && vector <= 14) || vector == 17) continue;
         ONLY("CTL-INJ-010", long, FAIL7, EVENT = 0x80000B00 | vector);
@@ -278,7 +295,8 @@ static void host_registers(void **state)
     struct vmcs_fields *f = &t->s.f;
     ONLY("HOST-CR-001", long, FAIL8, f->HOST_CR0 &= ~0x20ull);
     ONLY("HOST-CR-001", long, FAIL8, f->HOST_CR0 &= ~1ull);
-    ONLY("HOST-CR-001", flexible, FAIL8, f->HOST_CR0 &= ~0x80000000ull); // "unrestricted guest" is not about the host
+    // "unrestricted guest" is not about the host
+    ONLY("HOST-CR-001", flexible, FAIL8, f->HOST_CR0 &= ~0x80000000ull);
     ONLY("HOST-CR-002", long, FAIL8, f->HOST_CR0 |= 1ull << 32);
     GOOD(long, f->HOST_CR0 |= 0x60000000; t->s.caps.cr0_fixed1 &= ~0x60000000ull);
     GOOD(long, t->s.caps.cr0_fixed0 |= 0x60000000);
@@ -303,8 +321,10 @@ static void host_registers(void **state)
     GOOD(long, HOST_EFER(0xD01));
     GOOD(long, f->HOST_IA32_EFER = UINT64_MAX);
     ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0x1500));
-    ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.features.bits[FEATURE_NX / 64] &= ~BIT(FEATURE_NX % 64));
-    ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.e.misc_enable = BIT(34)); // "XD Bit Disable" of IA32_MISC_ENABLE
+    ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00);
+         t->s.features.bits[FEATURE_NX / 64] &= ~BIT(FEATURE_NX % 64));
+    // "XD Bit Disable" of IA32_MISC_ENABLE
+    ONLY("HOST-MSR-005", long, FAIL8, HOST_EFER(0xD00); t->s.e.misc_enable = BIT(34));
     ONLY("HOST-MSR-006", long, FAIL8, HOST_EFER(0x100));
     ONLY("HOST-MSR-007", long, FAIL8, HOST_EFER(0x400));
     ONLY("HOST-MSR-006", host32, FAIL8, HOST_EFER(0x400));
@@ -325,7 +345,8 @@ static void host_segments(void **state)
     ONLY("HOST-SEG-007", long, FAIL8, f->HOST_TR_SELECTOR |= 4);
     ONLY("HOST-SEG-008", long, FAIL8, f->HOST_CS_SELECTOR = 0);
     ONLY("HOST-SEG-009", long, FAIL8, f->HOST_TR_SELECTOR = 0);
-    GOOD(long, f->HOST_SS_SELECTOR = f->HOST_DS_SELECTOR = f->HOST_ES_SELECTOR = f->HOST_FS_SELECTOR = f->HOST_GS_SELECTOR = 0);
+    GOOD(long, f->HOST_SS_SELECTOR = f->HOST_DS_SELECTOR = f->HOST_ES_SELECTOR = f->HOST_FS_SELECTOR =
+                   f->HOST_GS_SELECTOR = 0);
     ONLY("HOST-SEG-010", host32, FAIL8, f->HOST_SS_SELECTOR = 0);
     ONLY("HOST-SEG-011", long, FAIL8, f->HOST_FS_BASE = 1ull << 47);
     ONLY("HOST-SEG-012", long, FAIL8, f->HOST_GS_BASE = 1ull << 63);
@@ -338,13 +359,17 @@ static void host_address_space(void **state)
 {
     struct suite *t = *state;
     struct vmcs_fields *f = &t->s.f;
-    // A 64-bit guest needs a 64-bit host, which an entry from outside IA-32e mode cannot have: one of the two goes along.
-    BAD("HOST-AS-001", host32, FAIL8, "HOST-AS-001 HOST-AS-004", f->VM_ENTRY_CONTROLS |= 0x200; f->GUEST_CR4 = 0x2020);
+    // A 64-bit guest needs a 64-bit host, which an entry from outside IA-32e mode cannot have: one of the two
+    // goes along.
+    BAD("HOST-AS-001", host32, FAIL8, "HOST-AS-001 HOST-AS-004", f->VM_ENTRY_CONTROLS |= 0x200;
+        f->GUEST_CR4 = 0x2020);
     BAD("HOST-AS-001", long, FAIL8, "HOST-AS-001 HOST-AS-002", t->s.e.efer = 0x800);
     ONLY("HOST-AS-002", host32, FAIL8, f->PRIMARY_VM_EXIT_CONTROLS |= 0x200);
     ONLY("HOST-AS-003", host32, FAIL8, t->s.e.efer = 0xD01);
-    // IA-32e mode guest with a 32-bit host: the entry is from inside or from outside IA-32e mode, and wrong either way.
-    BAD("HOST-AS-004", host32, FAIL8, "HOST-AS-003 HOST-AS-004", t->s.e.efer = 0xD01; f->VM_ENTRY_CONTROLS |= 0x200; f->GUEST_CR4 = 0x2020);
+    // IA-32e mode guest with a 32-bit host: the entry is from inside or from outside IA-32e mode, and wrong
+    // either way.
+    BAD("HOST-AS-004", host32, FAIL8, "HOST-AS-003 HOST-AS-004", t->s.e.efer = 0xD01;
+        f->VM_ENTRY_CONTROLS |= 0x200; f->GUEST_CR4 = 0x2020);
     ONLY("HOST-AS-005", host32, FAIL8, f->HOST_CR4 |= 1 << 17);
     GOOD(long, f->HOST_CR4 |= 1 << 17);
     ONLY("HOST-AS-007", host32, FAIL8, f->HOST_RIP |= 1ull << 32);
@@ -352,7 +377,8 @@ static void host_address_space(void **state)
     GOOD(host32, f->HOST_CR4 &= ~0x20ull);
     ONLY("HOST-AS-011", long, FAIL8, f->HOST_RIP = 0x800000000000);
     ONLY("HOST-AS-011", long, FAIL8, f->HOST_RIP = 0x800000000000; t->s.e.linear_bits = 57);
-    GOOD(long, f->HOST_RIP = 0x800000000000; f->HOST_CR4 |= 0x1000; t->s.caps.cr4_fixed1 |= 0x1000; t->s.e.linear_bits = 57);
+    GOOD(long, f->HOST_RIP = 0x800000000000; f->HOST_CR4 |= 0x1000; t->s.caps.cr4_fixed1 |= 0x1000;
+         t->s.e.linear_bits = 57);
 }
 
 static void guest_registers(void **state)
@@ -395,7 +421,8 @@ static void guest_registers(void **state)
     GOOD(protected, GUEST_EFER(0x801));
     GOOD(real, GUEST_EFER(0x100)); // LME without LMA: paging is off
     ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0x4500));
-    ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0xD00); t->s.e.misc_enable = BIT(34)); // the XD bit disabled: NXE is reserved
+    // the XD bit disabled: NXE is reserved
+    ONLY("GUEST-MSR-010", long, EXIT33, GUEST_EFER(0xD00); t->s.e.misc_enable = BIT(34));
     ONLY("GUEST-MSR-011", protected, EXIT33, GUEST_EFER(0x500));
     ONLY("GUEST-MSR-012", long, EXIT33, GUEST_EFER(0x400));
     ONLY("GUEST-MSR-012", protected, EXIT33, GUEST_EFER(0x100));
@@ -456,12 +483,13 @@ static void virtual_8086_segments(void **state)
     ONLY("GUEST-SEG-029", v86, EXIT33, RIGHTS(GS) = 0x800000F3);
 }
 
-// What every usable one of SS, DS, ES, FS, GS must have, by id in that order; base `long`, or `flexible` where noted.
-#define DATA_SEGMENTS(ss, ds, es, fs, gs, action)                                                                      \
-    ONLY(ss, long, EXIT33, action(SS));                                                                                \
-    ONLY(ds, long, EXIT33, action(DS));                                                                                \
-    ONLY(es, long, EXIT33, action(ES));                                                                                \
-    ONLY(fs, long, EXIT33, action(FS));                                                                                \
+// What every usable one of SS, DS, ES, FS, GS must have, by id in that order; base `long`, or `flexible`
+// where noted.
+#define DATA_SEGMENTS(ss, ds, es, fs, gs, action) \
+    ONLY(ss, long, EXIT33, action(SS)); \
+    ONLY(ds, long, EXIT33, action(DS)); \
+    ONLY(es, long, EXIT33, action(ES)); \
+    ONLY(fs, long, EXIT33, action(FS)); \
     ONLY(gs, long, EXIT33, action(GS))
 
 static void guest_segment_rights(void **state)
@@ -470,14 +498,21 @@ static void guest_segment_rights(void **state)
     struct vmcs_fields *f = &t->s.f;
     // type
     for (u32 type = 0; type < 16; type++) {
-        if (type == 9 || type == 11 || type == 13 || type == 15) GOOD(long, RIGHTS(CS) = 0xA090 | type);
-        else ONLY("GUEST-SEG-030", long, EXIT33, RIGHTS(CS) = 0xA090 | type);
-        if (type == 3 || type == 9 || type == 11 || type == 13 || type == 15) GOOD(flexible, RIGHTS(CS) = 0xA090 | type);
-        else ONLY("GUEST-SEG-031", flexible, EXIT33, RIGHTS(CS) = 0xA090 | type);
-        if (type == 3 || type == 7) GOOD(long, RIGHTS(SS) = 0xC090 | type);
-        else ONLY("GUEST-SEG-032", long, EXIT33, RIGHTS(SS) = 0xC090 | type);
+        if (type == 9 || type == 11 || type == 13 || type == 15)
+            GOOD(long, RIGHTS(CS) = 0xA090 | type);
+        else
+            ONLY("GUEST-SEG-030", long, EXIT33, RIGHTS(CS) = 0xA090 | type);
+        if (type == 3 || type == 9 || type == 11 || type == 13 || type == 15)
+            GOOD(flexible, RIGHTS(CS) = 0xA090 | type);
+        else
+            ONLY("GUEST-SEG-031", flexible, EXIT33, RIGHTS(CS) = 0xA090 | type);
+        if (type == 3 || type == 7)
+            GOOD(long, RIGHTS(SS) = 0xC090 | type);
+        else
+            ONLY("GUEST-SEG-032", long, EXIT33, RIGHTS(SS) = 0xC090 | type);
     }
-    GOOD(long, RIGHTS(SS) = RIGHTS(DS) = RIGHTS(ES) = RIGHTS(FS) = RIGHTS(GS) = 0x1FF00; LIMIT(SS) = LIMIT(DS) = 0xFFFFF000);
+    GOOD(long, RIGHTS(SS) = RIGHTS(DS) = RIGHTS(ES) = RIGHTS(FS) = RIGHTS(GS) = 0x1FF00;
+         LIMIT(SS) = LIMIT(DS) = 0xFFFFF000);
 #define NOT_ACCESSED(s) RIGHTS(s) = 0xC092
     ONLY("GUEST-SEG-033", long, EXIT33, NOT_ACCESSED(DS));
     ONLY("GUEST-SEG-034", long, EXIT33, NOT_ACCESSED(ES));
@@ -492,7 +527,8 @@ static void guest_segment_rights(void **state)
     // S
     ONLY("GUEST-SEG-041", long, EXIT33, RIGHTS(CS) = 0xA08B);
 #define SYSTEM(s) RIGHTS(s) = 0xC083
-    DATA_SEGMENTS("GUEST-SEG-042", "GUEST-SEG-043", "GUEST-SEG-044", "GUEST-SEG-045", "GUEST-SEG-046", SYSTEM);
+    DATA_SEGMENTS("GUEST-SEG-042", "GUEST-SEG-043", "GUEST-SEG-044", "GUEST-SEG-045", "GUEST-SEG-046",
+                  SYSTEM);
     // DPL
     ONLY("GUEST-SEG-047", flexible, EXIT33, RIGHTS(CS) = 0xA0F3);
     ONLY("GUEST-SEG-048", long, EXIT33, RIGHTS(CS) = 0xA0FB);
@@ -509,20 +545,23 @@ static void guest_segment_rights(void **state)
     ONLY("GUEST-SEG-057", long, EXIT33, LOW_DPL(ES); RIGHTS(ES) = 0xC0D3);
     ONLY("GUEST-SEG-058", long, EXIT33, LOW_DPL(FS); RIGHTS(FS) = 0xC09B);
     ONLY("GUEST-SEG-059", long, EXIT33, SELECTOR(GS) |= 1);
-    GOOD(long, LOW_DPL(DS); RIGHTS(DS) = 0xC0F3; LOW_DPL(ES); RIGHTS(ES) = 0xC09F; LOW_DPL(FS); RIGHTS(FS) = 0x10000);
+    GOOD(long, LOW_DPL(DS); RIGHTS(DS) = 0xC0F3; LOW_DPL(ES); RIGHTS(ES) = 0xC09F; LOW_DPL(FS);
+         RIGHTS(FS) = 0x10000);
     GOOD(flexible, LOW_DPL(DS); LOW_DPL(ES); LOW_DPL(FS); LOW_DPL(GS));
     // P
     ONLY("GUEST-SEG-060", long, EXIT33, RIGHTS(CS) = 0xA01B);
 #define ABSENT(s) RIGHTS(s) = 0xC013
-    DATA_SEGMENTS("GUEST-SEG-061", "GUEST-SEG-062", "GUEST-SEG-063", "GUEST-SEG-064", "GUEST-SEG-065", ABSENT);
+    DATA_SEGMENTS("GUEST-SEG-061", "GUEST-SEG-062", "GUEST-SEG-063", "GUEST-SEG-064", "GUEST-SEG-065",
+                  ABSENT);
     // bits 11:8
     ONLY("GUEST-SEG-066", long, EXIT33, RIGHTS(CS) |= 0x100);
 #define BIT_11(s) RIGHTS(s) |= 0x800
-    DATA_SEGMENTS("GUEST-SEG-067", "GUEST-SEG-068", "GUEST-SEG-069", "GUEST-SEG-070", "GUEST-SEG-071", BIT_11);
+    DATA_SEGMENTS("GUEST-SEG-067", "GUEST-SEG-068", "GUEST-SEG-069", "GUEST-SEG-070", "GUEST-SEG-071",
+                  BIT_11);
     // D/B
     ONLY("GUEST-SEG-072", long, EXIT33, RIGHTS(CS) = 0xE09B);
-    GOOD(long, RIGHTS(CS) = 0xC09B; f->GUEST_RIP = 0x1000);     // compatibility mode
-    GOOD(protected, RIGHTS(CS) = 0xE09B); // L means nothing outside IA-32e mode
+    GOOD(long, RIGHTS(CS) = 0xC09B; f->GUEST_RIP = 0x1000); // compatibility mode
+    GOOD(protected, RIGHTS(CS) = 0xE09B);                   // L means nothing outside IA-32e mode
     // G
     ONLY("GUEST-SEG-073", long, EXIT33, LIMIT(CS) = 0xFFFFF000);
     ONLY("GUEST-SEG-073", long, EXIT33, LIMIT(CS) = 0xFFE);
@@ -532,12 +571,14 @@ static void guest_segment_rights(void **state)
     GOOD(long, LIMIT(CS) = 0xFFFFE; RIGHTS(CS) = 0x209B);
 #define PARTIAL_PAGE(s) LIMIT(s) = 0xFFFFF7FF
 #define BYTES(s)        RIGHTS(s) = 0x4093, LIMIT(s) = 0x100FFF
-    DATA_SEGMENTS("GUEST-SEG-075", "GUEST-SEG-077", "GUEST-SEG-079", "GUEST-SEG-081", "GUEST-SEG-083", PARTIAL_PAGE);
+    DATA_SEGMENTS("GUEST-SEG-075", "GUEST-SEG-077", "GUEST-SEG-079", "GUEST-SEG-081", "GUEST-SEG-083",
+                  PARTIAL_PAGE);
     DATA_SEGMENTS("GUEST-SEG-076", "GUEST-SEG-078", "GUEST-SEG-080", "GUEST-SEG-082", "GUEST-SEG-084", BYTES);
     // bits 31:17
     ONLY("GUEST-SEG-085", long, EXIT33, RIGHTS(CS) |= 0x20000);
 #define BIT_31(s) RIGHTS(s) |= 0x80000000
-    DATA_SEGMENTS("GUEST-SEG-086", "GUEST-SEG-087", "GUEST-SEG-088", "GUEST-SEG-089", "GUEST-SEG-090", BIT_31);
+    DATA_SEGMENTS("GUEST-SEG-086", "GUEST-SEG-087", "GUEST-SEG-088", "GUEST-SEG-089", "GUEST-SEG-090",
+                  BIT_31);
 }
 
 static void guest_system_segments(void **state)
@@ -545,12 +586,18 @@ static void guest_system_segments(void **state)
     struct suite *t = *state;
     struct vmcs_fields *f = &t->s.f;
     for (u32 type = 0; type < 16; type++) {
-        if (type == 3 || type == 11) GOOD(protected, RIGHTS(TR) = 0x80 | type);
-        else ONLY("GUEST-SEG-091", protected, EXIT33, RIGHTS(TR) = 0x80 | type);
-        if (type == 11) GOOD(long, RIGHTS(TR) = 0x80 | type);
-        else ONLY("GUEST-SEG-092", long, EXIT33, RIGHTS(TR) = 0x80 | type);
-        if (type == 2) GOOD(ldtr, RIGHTS(LDTR) = 0x80 | type);
-        else ONLY("GUEST-SEG-100", ldtr, EXIT33, RIGHTS(LDTR) = 0x80 | type);
+        if (type == 3 || type == 11)
+            GOOD(protected, RIGHTS(TR) = 0x80 | type);
+        else
+            ONLY("GUEST-SEG-091", protected, EXIT33, RIGHTS(TR) = 0x80 | type);
+        if (type == 11)
+            GOOD(long, RIGHTS(TR) = 0x80 | type);
+        else
+            ONLY("GUEST-SEG-092", long, EXIT33, RIGHTS(TR) = 0x80 | type);
+        if (type == 2)
+            GOOD(ldtr, RIGHTS(LDTR) = 0x80 | type);
+        else
+            ONLY("GUEST-SEG-100", ldtr, EXIT33, RIGHTS(LDTR) = 0x80 | type);
     }
     ONLY("GUEST-SEG-093", long, EXIT33, RIGHTS(TR) = 0x9B);
     ONLY("GUEST-SEG-094", long, EXIT33, RIGHTS(TR) = 0x0B);
@@ -580,7 +627,7 @@ static void guest_tables_and_flags(void **state)
     ONLY("GUEST-RIP-001", long, EXIT33, RIGHTS(CS) = 0xC09B);
     ONLY("GUEST-RIP-002", long, EXIT33, f->GUEST_RIP = 1ull << 48);
     ONLY("GUEST-RIP-002", long, EXIT33, f->GUEST_RIP = 0x7FFFFFFFFFFFFFFF);
-    GOOD(long, f->GUEST_RIP = 1ull << 47);           // not canonical, and legal
+    GOOD(long, f->GUEST_RIP = 1ull << 47); // not canonical, and legal
     GOOD(long, f->GUEST_RIP = 0xFFFF000000000000);
     GOOD(long, f->GUEST_RIP = 1ull << 48; t->s.e.linear_bits = 57);
     static const u8 reserved[] = {3, 5, 15, 22, 31, 32, 63};
@@ -589,7 +636,8 @@ static void guest_tables_and_flags(void **state)
     GOOD(long, f->GUEST_RFLAGS = 0x3D7FD7);
     ONLY("GUEST-RFLAGS-002", long, EXIT33, f->GUEST_RFLAGS = 0);
     ONLY("GUEST-RFLAGS-003", v86, EXIT33, f->VM_ENTRY_CONTROLS |= 0x200; f->GUEST_CR4 |= 0x20);
-    ONLY("GUEST-RFLAGS-004", v86, EXIT33, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_UNRESTRICTED; f->GUEST_CR0 = 0x30);
+    ONLY("GUEST-RFLAGS-004", v86, EXIT33, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_UNRESTRICTED;
+         f->GUEST_CR0 = 0x30);
     ONLY("GUEST-RFLAGS-005", long, EXIT33, EVENT = 0x80000030);
 }
 
@@ -621,7 +669,8 @@ static void guest_activity(void **state)
         ONLY("GUEST-NONREG-006", long, EXIT33, *activity = 3; *flags |= IF; EVENT = hlt_takes[i]);
     }
     ONLY("GUEST-NONREG-005", long, EXIT33, *activity = 2; *flags |= IF; EVENT = 0x80000030);
-    ONLY("GUEST-NONREG-005", long, EXIT33, *activity = 2; *flags |= IF; EVENT = 0x80000412); // vector 18 alone is not #MC
+    // vector 18 alone is not #MC
+    ONLY("GUEST-NONREG-005", long, EXIT33, *activity = 2; *flags |= IF; EVENT = 0x80000412);
     GOOD(long, *activity = 2; EVENT = 0x80000202);
     GOOD(long, *activity = 2; EVENT = 0x80000312);
     ONLY("GUEST-NONREG-009", long, EXIT33, *block = 0x20);
@@ -651,7 +700,8 @@ static void guest_activity(void **state)
     GOOD(long, *flags |= TF);
     ONLY("GUEST-NONREG-025", long, EXIT33, *block = MOV_SS; *debug = BS);
     ONLY("GUEST-NONREG-025", long, EXIT33, *activity = 1; *debug = BS);
-    ONLY("GUEST-NONREG-025", long, EXIT33, *block = MOV_SS; *flags |= TF; f->GUEST_IA32_DEBUGCTL = 2; *debug = BS);
+    ONLY("GUEST-NONREG-025", long, EXIT33, *block = MOV_SS; *flags |= TF; f->GUEST_IA32_DEBUGCTL = 2;
+         *debug = BS);
     GOOD(long, *debug = BS);
 }
 
@@ -668,7 +718,8 @@ static void guest_link_and_pdptes(void **state)
     BAD("GUEST-NONREG-029", long, EXIT33_LINK, "GUEST-NONREG-028 GUEST-NONREG-029", *link = UINT64_MAX - 1);
     ONLY("GUEST-NONREG-030", long, EXIT33_LINK, *link = SETUP_OTHER; ram[SETUP_OTHER] ^= 1);
     ONLY("GUEST-NONREG-031", long, EXIT33_LINK, *link = SETUP_OTHER; ram[SETUP_OTHER + 3] |= 0x80);
-    // Where there is no memory everything reads as ones: neither the revision identifier nor an ordinary VMCS.
+    // Where there is no memory everything reads as ones: neither the revision identifier nor an ordinary
+    // VMCS.
     BAD("GUEST-NONREG-030", long, EXIT33_LINK, "GUEST-NONREG-030 GUEST-NONREG-031", *link = 1ull << 39);
     ONLY("GUEST-NONREG-032", long, EXIT33_LINK, *link = SETUP_VMCS);
 
@@ -677,13 +728,17 @@ static void guest_link_and_pdptes(void **state)
         for (unsigned n = 0; n < 4; n++) {
             u64 bad = 0x2001 | 1ull << reserved[i];
             ONLY("GUEST-PDPTE-002", pae, EXIT33_PDPTE,
-                 n == 0 ? (f->GUEST_PDPTE0 = bad) : n == 1 ? (f->GUEST_PDPTE1 = bad) :
-                 n == 2 ? (f->GUEST_PDPTE2 = bad) : (f->GUEST_PDPTE3 = bad));
-            ONLY("GUEST-PDPTE-001", pae_memory, EXIT33_PDPTE, memcpy(ram + SETUP_PDPT + 0xE20 + 8 * n, &bad, 8));
+                 n == 0   ? (f->GUEST_PDPTE0 = bad)
+                 : n == 1 ? (f->GUEST_PDPTE1 = bad)
+                 : n == 2 ? (f->GUEST_PDPTE2 = bad)
+                          : (f->GUEST_PDPTE3 = bad));
+            ONLY("GUEST-PDPTE-001", pae_memory, EXIT33_PDPTE,
+                 memcpy(ram + SETUP_PDPT + 0xE20 + 8 * n, &bad, 8));
         }
     GOOD(long, f->GUEST_PDPTE0 = UINT64_MAX);      // four-level paging has none
     GOOD(protected, f->GUEST_PDPTE0 = UINT64_MAX); // nor has two-level paging
-    GOOD(pae, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_UNRESTRICTED; f->GUEST_CR0 &= ~0x80000000ull; f->GUEST_PDPTE0 = UINT64_MAX);
+    GOOD(pae, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_UNRESTRICTED; f->GUEST_CR0 &= ~0x80000000ull;
+         f->GUEST_PDPTE0 = UINT64_MAX);
     GOOD(pae, t->s.e.maxphyaddr = 52; f->GUEST_PDPTE0 |= 1ull << 51);
 }
 
@@ -697,13 +752,16 @@ static void msr_load(void **state)
 {
     struct suite *t = *state;
     struct vmcs_fields *f = &t->s.f;
+    // clang-format off
     static const struct { const char *id; struct vmx_msr_entry m; } bad[] = {
         {"MSRLOAD-001", {0xC0000100, 0, 1}}, {"MSRLOAD-002", {0xC0000101, 0, 1}}, {"MSRLOAD-003", {0x800, 0, 1}},
         {"MSRLOAD-003", {0x8FF, 0, 1}},      {"MSRLOAD-004", {0x9B, 0, 1}},       {"MSRLOAD-005", {0x79, 0, 1}},
         {"MSRLOAD-005", {0x8B, 0, 1}},       {"MSRLOAD-006", {0x174, 1, 1}},      {"MSRLOAD-006", {0x174, 1u << 31, 1}},
         {"MSRLOAD-007", {0x174, 0, 0}},
     };
-    static const struct vmx_msr_entry good[] = {{0xC0000080, 0, 1}, {0x7FF, 0, 1}, {0x900, 0, 1}, {0xC0000102, 0, 1}, {0, 0, 1}};
+    // clang-format on
+    static const struct vmx_msr_entry good[] = {
+        {0xC0000080, 0, 1}, {0x7FF, 0, 1}, {0x900, 0, 1}, {0xC0000102, 0, 1}, {0, 0, 1}};
     struct vmx_check_failure x;
     unsigned writes = 0;
     for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
@@ -723,7 +781,8 @@ static void msr_load(void **state)
         for (unsigned n = 0; n < vmx_check_row_count; n++)
             if (!strcmp(vmx_check_rows[n].id, x.id)) t->tested[n] = true;
 
-        // The doctor finds it in the area, but for what only the write itself shows; the entry's own checks pass.
+        // The doctor finds it in the area, but for what only the write itself shows; the entry's own checks
+        // pass.
         setup_long(&t->s);
         setup_decode(&t->s);
         f->VM_ENTRY_MSR_LOAD_COUNT = 3;

@@ -1,6 +1,6 @@
-// Events across the world switches: what VM entry injects and how it is delivered (SDM 29.6), exceptions that exit and
-// what the exit says (SDM 30.2, 30.3), delivery that leads to an exit, shadows, pending debug exceptions, MTF.
-// The guest's handlers are the machine's stubs: a HLT at M_STUBS + 16 * vector, which exits.
+// Events across the world switches: what VM entry injects and how it is delivered (SDM 29.6), exceptions that
+// exit and what the exit says (SDM 30.2, 30.3), delivery that leads to an exit, shadows, pending debug
+// exceptions, MTF. The guest's handlers are the machine's stubs: a HLT at M_STUBS + 16 * vector, which exits.
 #include "vmx_machine.h"
 
 #define STUB(vector) (M_STUBS + 16 * (vector))
@@ -45,11 +45,13 @@ static void inject(struct machine *m, u32 event, u32 error, u32 length)
 static void injection_delivers(void **state)
 {
     struct machine *m = guest();
+    // clang-format off
     static const struct { u32 event, error, length; bool has_error; } cases[] = {
         {0x80000030, 0, 0, false},        {0x80000202, 0, 0, false}, {0x80000B0D, 0x1230, 0, true}, {0x80000B0E, 7, 0, true},
         {0x80000301, 0, 0, false},        {0x80000306, 0, 5, false}, {0x80000480, 0, 2, false},     {0x80000501, 0, 1, false},
         {0x80000603, 0, 1, false},        {0x80000604, 0, 4, false}, {0x80000480, 0, 0, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++)
         for (unsigned rf = 0; rf < 2; rf++) {
             u64 f[6], flags = 0x202 | (rf ? FL_RF : 0);
@@ -102,9 +104,11 @@ static void injection_meets_faults(void **state)
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
 
+    // clang-format off
     static const struct { u32 event, length; bool ext; } cases[] = {
         {0x80000040, 0, true}, {0x80000440, 2, false}, {0x80000540, 1, true}, {0x80000640, 3, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         u32 error = 0x40 * 8 + 2 + cases[i].ext;
         bool software = (cases[i].event >> 8 & 7) >= 4;
@@ -195,9 +199,11 @@ static void exceptions_exit(void **state)
     assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0x7FFFFFFF0000);
     assert_int_equal(m->v->s.cr2, 0x5555);
     // Error-code mask and match turn the bit's meaning around.
+    // clang-format off
     static const struct { u32 bit, mask, match; bool exits; } pf[] = {
         {1, 0, 0, true}, {1, 2, 2, true}, {1, 2, 0, false}, {0, 2, 0, true}, {0, 2, 2, false}, {0, 0, 1, true}, {1, 1, 1, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(pf); i++) {
         again(m);
         m->v->s.cr2 = 0;
@@ -230,7 +236,8 @@ static void exceptions_exit(void **state)
     m_free(m);
 }
 
-// A fault in the shadow of STI or MOV SS ends the shadow: its handler runs without, and so does an exit on the way.
+// A fault in the shadow of STI or MOV SS ends the shadow: its handler runs without, and so does an exit on
+// the way.
 static void events_end_shadows(void **state)
 {
     struct machine *m = guest();
@@ -241,7 +248,8 @@ static void events_end_shadows(void **state)
     again(m);
     assert_int_equal(M_ENTER(m, "\x8E\xD0\x0F\x0B"), EXIT_REASON_HLT); // mov ss, eax; ud2
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
-    // MOV SS in the shadow of STI, and STI in that of MOV SS: one shadow at a time, since no entry accepts both.
+    // MOV SS in the shadow of STI, and STI in that of MOV SS: one shadow at a time, since no entry accepts
+    // both.
     again(m);
     assert_int_equal(M_ENTER(m, "\xFB\x8E\xD0\x0F\xA2"), EXIT_REASON_CPUID);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_MOV_SS);
@@ -296,14 +304,16 @@ static void pending_debug_exceptions(void **state)
     inject(m, 0x80000306, 0, 0);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
-    // Injected under blocking by MOV SS (SDM 29.7.3): a software interrupt or exception comes first, then the handler's first
-    // instruction meets the trap, as after MOV SS with a breakpoint and INT n. All else drops what is pending, and so does
-    // a software interrupt without the blocking.
+    // Injected under blocking by MOV SS (SDM 29.7.3): a software interrupt or exception comes first, then the
+    // handler's first instruction meets the trap, as after MOV SS with a breakpoint and INT n. All else drops
+    // what is pending, and so does a software interrupt without the blocking.
+    // clang-format off
     static const struct { u32 event, blocking; bool kept; } meets[] = {
         {0x80000480, BLOCK_MOV_SS, true},  {0x80000603, BLOCK_MOV_SS, true},  {0x80000604, BLOCK_MOV_SS, true},
         {0x80000306, BLOCK_MOV_SS, false}, {0x80000480, 0, false},            {0x80000603, 0, false},
         {0x80000480, BLOCK_STI, false},    {0x80000306, 0, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(meets); i++) {
         again(m);
         m_write(m, VMCS_GUEST_RFLAGS, meets[i].blocking == BLOCK_STI ? 0x202 : 2);
@@ -320,7 +330,8 @@ static void pending_debug_exceptions(void **state)
     }
     // An MTF exit leaves the single step pending.
     again(m);
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
     m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
@@ -359,13 +370,16 @@ static void monitor_trap_flag(void **state)
     m_free(m);
 }
 
-// The trap comes between the iterations of a REP too, with RIP at the instruction and EFLAGS as they were before it.
+// The trap comes between the iterations of a REP too, with RIP at the instruction and EFLAGS as they were
+// before it.
 static void monitor_trap_flag_in_rep(void **state)
 {
-    static const char code[][5] = {"\xF3\xA4\x90\x90", "\xF3\xA6\x90\x90", "\xF3\xAA\x90\x90", "\xF3\xAC\x90\x90",
-                                   "\xF3\xAE\x90\x90", "\xF3\x6C\x90\x90", "\xF3\x6E\x90\x90"};
+    static const char code[][5] = {"\xF3\xA4\x90\x90", "\xF3\xA6\x90\x90", "\xF3\xAA\x90\x90",
+                                   "\xF3\xAC\x90\x90", "\xF3\xAE\x90\x90", "\xF3\x6C\x90\x90",
+                                   "\xF3\x6E\x90\x90"};
     struct machine *m = guest();
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
         bool compares = i == 1 || i == 4;
         again(m);
@@ -377,7 +391,8 @@ static void monitor_trap_flag_in_rep(void **state)
             assert_int_equal(m_enter(m, code[i], 4), EXIT_REASON_MONITOR_TRAP_FLAG);
             assert_int_equal(r[RCX], left);
             assert_int_equal(m_read(m, VMCS_GUEST_RIP), left ? M_GUEST : M_GUEST + 2);
-            assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS) & FL_ARITH, !left && compares ? FL_ZF | FL_PF : FL_CF);
+            assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS) & FL_ARITH,
+                             !left && compares ? FL_ZF | FL_PF : FL_CF);
             assert_int_equal(r[RDI], M_DATA + 0x800 + (i == 3 || i == 6 ? 0 : 3 - left));
         }
         assert_int_equal(m_enter(m, code[i], 4), EXIT_REASON_MONITOR_TRAP_FLAG);
@@ -462,7 +477,8 @@ static void real_mode_double_fault(void **state)
     struct machine *m = guest();
     m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
     m_poke64(m, M_EPT + 0x1000, 0xB7); // 1 GiB, write-back
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
     m_write(m, VMCS_EPTP, M_EPT | 0x1E);
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
@@ -486,12 +502,14 @@ static void real_mode_double_fault(void **state)
     m_free(m);
 }
 
-// General detect: a #DB whose exit says BD (qualification bit 13, SDM table 30-1), and leaves DR6 and DR7 alone.
+// General detect: a #DB whose exit says BD (qualification bit 13, SDM table 30-1), and leaves DR6 and DR7
+// alone.
 static void general_detect_exits(void **state)
 {
     struct machine *m = guest();
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
-    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
     m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
     m_write(m, VMCS_GUEST_DR7, 0x2400);
     m->v->s.dr[6] = 0xFFFF0FF0;
@@ -511,8 +529,8 @@ static void general_detect_exits(void **state)
     m_free(m);
 }
 
-// An EPT violation during the delivery of an event: RFLAGS.RF is saved as the frame would have had it (SDM 30.3.3), 1 for a
-// fault and as it was for all else; without a delivery it is saved as 1.
+// An EPT violation during the delivery of an event: RFLAGS.RF is saved as the frame would have had it
+// (SDM 30.3.3), 1 for a fault and as it was for all else; without a delivery it is saved as 1.
 static void rf_of_ept_violations(void **state)
 {
     struct machine *m = guest();
@@ -529,6 +547,7 @@ static void rf_of_ept_violations(void **state)
     m_write(m, VMCS_EPTP, M_EPT | 0x1E);
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
     m->interrupt = 0x51;
+    // clang-format off
     struct { const char *code; unsigned n; u64 flags, dr7; u32 inject; bool line; u32 event; u64 rip, rf; } c[] = {
         {"\x0F\x0B", 2, 2, 0x400, 0, false, 0x80000306, 0, FL_RF},                 // #UD, a fault
         {"\x0F\x0B", 2, 2 | FL_RF, 0x400, 0, false, 0x80000306, 0, FL_RF},
@@ -544,6 +563,7 @@ static void rf_of_ept_violations(void **state)
         {"\x90", 1, 2 | FL_RF, 0x400, 0x80000306, false, 0x80000306, 0, FL_RF},
         {"\x90\x50", 2, 2, 0x400, 0, false, 0, 1, FL_RF},                          // PUSH: no delivery
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         again(m);
         m_write(m, VMCS_GUEST_RSP, STACK_PAGE + 0x1000 - 8 * 6);
@@ -579,22 +599,24 @@ static void v86_state(struct machine *m, u64 flags, u64 cr4) // at the beginning
     m_write(m, VMCS_GUEST_CR4, CR4_VMXE | cr4);
 }
 
-// A guest in virtual-8086 mode: its exits save what the entry checks accept, and an injected INT n goes by CR4.VME and the
-// redirection bitmap alone, whatever IOPL (SDM 29.6.1.1).
+// A guest in virtual-8086 mode: its exits save what the entry checks accept, and an injected INT n goes by
+// CR4.VME and the redirection bitmap alone, whatever IOPL (SDM 29.6.1.1).
 static void virtual_8086_guest(void **state)
 {
     struct machine *m = guest();
     enum { N = 0x85, TSS32 = M_TSS };
     m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
     m_poke64(m, M_EPT + 0x1000, 0xB7);
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
     m_write(m, VMCS_EPTP, M_EPT | 0x1E);
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
     m_write(m, VMCS_GUEST_CR0, 0x31);
     m_write(m, VMCS_GUEST_IA32_EFER, 0);
     m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
-    // Gates of 32 bits at M_GUEST_IDT, whose handlers are the HLTs of the stubs; a code segment of 32 bits behind selector 40h.
+    // Gates of 32 bits at M_GUEST_IDT, whose handlers are the HLTs of the stubs; a code segment of 32 bits
+    // behind selector 40h.
     m_poke64(m, M_GDT + 0x40, 0x00CF9B000000FFFF);
     for (unsigned i = 0; i < 256; i++) {
         u64 at = STUB(i);
@@ -606,6 +628,7 @@ static void virtual_8086_guest(void **state)
     m_write(m, VMCS_GUEST_TR_LIMIT, 0xFF);
     m_poke64(m, TSS32 + 4, M_STACK | 16ull << 32);
     m_poke64(m, TSS32 + 0x60, 0x0088ull << 48);
+    // clang-format off
     static const struct { u64 flags, cr4; bool keep; u32 event; u64 length; s64 reason; u64 cs, rip; } c[] = {
         {0x3002, 0, false, 0, 0, EXIT_REASON_CPUID, M_GUEST >> 4, 0},
         {0x3002, 0, false, 0x80000400 | N, 2, EXIT_REASON_HLT, 0x40, STUB(N)},
@@ -616,6 +639,7 @@ static void virtual_8086_guest(void **state)
         {0x0002, CR4_VME, false, 0x80000300 | VEC_UD, 0, EXIT_REASON_HLT, 0x40, STUB(VEC_UD)}, // not an INT n
         {0x0202, CR4_VME, false, 0x80000000 | N, 0, EXIT_REASON_HLT, 0x40, STUB(N)},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
         v86_state(m, c[i].flags, c[i].cr4);
         m_poke64(m, TSS32 + 0x68 + (N / 8 & ~7), c[i].keep ? UINT64_MAX : 0);
@@ -639,9 +663,11 @@ static void virtual_8086_guest(void **state)
         assert_int_equal(m_enter(m, "\x0F\xA2", 2), c[i].reason);
     }
     // INT n below IOPL 3 is a #GP of the instruction, and VMREAD is #UD; neither happens during a delivery.
+    // clang-format off
     static const struct { const char *code; unsigned n; u32 event; } f[] = {
         {"\xCD\x85", 2, 0x80000B0D}, {"\x0F\x78\xC8", 3, 0x80000306},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(f); i++) {
         v86_state(m, 2, 0);
         assert_int_equal(m_enter(m, f[i].code, f[i].n), EXIT_REASON_EXCEPTION_NMI);
@@ -655,12 +681,12 @@ static void virtual_8086_guest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(injection_delivers), cmocka_unit_test(injection_meets_faults),
-        cmocka_unit_test(exceptions_exit),    cmocka_unit_test(events_end_shadows),
+        cmocka_unit_test(injection_delivers),       cmocka_unit_test(injection_meets_faults),
+        cmocka_unit_test(exceptions_exit),          cmocka_unit_test(events_end_shadows),
         cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
-        cmocka_unit_test(monitor_trap_flag_in_rep),
-        cmocka_unit_test(interrupts_and_nmis), cmocka_unit_test(real_mode_double_fault),
-        cmocka_unit_test(virtual_8086_guest), cmocka_unit_test(general_detect_exits), cmocka_unit_test(rf_of_ept_violations),
+        cmocka_unit_test(monitor_trap_flag_in_rep), cmocka_unit_test(interrupts_and_nmis),
+        cmocka_unit_test(real_mode_double_fault),   cmocka_unit_test(virtual_8086_guest),
+        cmocka_unit_test(general_detect_exits),     cmocka_unit_test(rf_of_ept_violations),
     };
     return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
 }

@@ -40,6 +40,7 @@ static void inputs_beside_the_vmcs(void **state)
     s->phys.ram[SETUP_VAPIC + 0x80] = 0x5F;
     setup_decode(s);
     s->e.block = BLOCK_STI;
+    // clang-format off
     const struct { unsigned input; u64 value; } wanted[] = { // of vmx_setup.h
         {VMX_INPUT_MAXPHYADDR, 40}, {VMX_INPUT_LINEAR_BITS, 48}, {VMX_INPUT_EFER, 0xD01}, {VMX_INPUT_EFER_VALID, 0xD01},
         {VMX_INPUT_VMCS_POINTER, SETUP_VMCS}, {VMX_INPUT_VMCS_DWORD, SETUP_REVISION}, {VMX_INPUT_LAUNCH_STATE, s->e.launch_state},
@@ -52,6 +53,7 @@ static void inputs_beside_the_vmcs(void **state)
         {VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS, 0xDFFF000011FB}, {VMX_INPUT_IA32_VMX_VMFUNC, 1}, {VMX_INPUT_VTPR, 0x5F},
         {VMX_INPUT_LINK_DWORD, SETUP_REVISION},
     };
+    // clang-format on
     struct vmx_check_failure x = {0};
     for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
         assert_int_equal(vmx_check_input_value(&s->e, &x, wanted[i].input), wanted[i].value);
@@ -69,8 +71,10 @@ static void log_line(void **state)
     assert_false(vmx_check_entry(&s->e, &x));
     clear(&t);
     vmx_check_describe(&s->e, &x, put, &t);
-    assert_string_equal(t.s, "GUEST-CR-008 (SDM 29.3.1.1), exit 33, qualification 0: GUEST_CR4=0x2000 VM_ENTRY_CONTROLS=0x13ff; "
-                             "IA-32e mode guest needs guest CR4.PAE");
+    assert_string_equal(
+        t.s,
+        "GUEST-CR-008 (SDM 29.3.1.1), exit 33, qualification 0: GUEST_CR4=0x2000 VM_ENTRY_CONTROLS=0x13ff; "
+        "IA-32e mode guest needs guest CR4.PAE");
 
     setup_long(s);
     s->f.CR3_TARGET_COUNT = 5;
@@ -78,8 +82,9 @@ static void log_line(void **state)
     assert_false(vmx_check_entry(&s->e, &x));
     clear(&t);
     vmx_check_describe(&s->e, &x, put, &t);
-    assert_string_equal(t.s, "CTL-CR3T-001 (SDM 29.2.1.1), VMfailValid(7): CR3_TARGET_COUNT=0x5 IA32_VMX_MISC=0x600401e5; "
-                             "the CR3-target count must not exceed IA32_VMX_MISC bits 24:16");
+    assert_string_equal(
+        t.s, "CTL-CR3T-001 (SDM 29.2.1.1), VMfailValid(7): CR3_TARGET_COUNT=0x5 IA32_VMX_MISC=0x600401e5; "
+             "the CR3-target count must not exceed IA32_VMX_MISC bits 24:16");
 
     setup_long(s);
     s->f.VMCS_LINK_POINTER = SETUP_OTHER;
@@ -88,16 +93,18 @@ static void log_line(void **state)
     assert_false(vmx_check_entry(&s->e, &x));
     clear(&t);
     vmx_check_describe(&s->e, &x, put, &t);
-    assert_string_equal(t.s, "GUEST-NONREG-030 (SDM 29.3.1.5), exit 33, qualification 4: VMCS_LINK_POINTER=0x7000 "
-                             "LINK_DWORD=0x4d545277 IA32_VMX_BASIC=0xd810004d545231; "
-                             "bits 30:0 of the doubleword at the VMCS link pointer must be the VMCS revision identifier");
+    assert_string_equal(
+        t.s, "GUEST-NONREG-030 (SDM 29.3.1.5), exit 33, qualification 4: VMCS_LINK_POINTER=0x7000 "
+             "LINK_DWORD=0x4d545277 IA32_VMX_BASIC=0xd810004d545231; "
+             "bits 30:0 of the doubleword at the VMCS link pointer must be the VMCS revision identifier");
 
     struct vmx_msr_entry m = {0x802, 0, 0x1234};
     assert_false(vmx_check_msr_entry(&m, 7, NULL, NULL, &x));
     clear(&t);
     vmx_check_describe(&s->e, &x, put, &t);
-    assert_string_equal(t.s, "MSRLOAD-003 (SDM 29.4), exit 34, qualification 7: MSR_NUMBER=0x7 MSR_INDEX=0x802; "
-                             "x2APIC MSRs (800H-8FFH) cannot be in the VM-entry MSR-load area");
+    assert_string_equal(t.s,
+                        "MSRLOAD-003 (SDM 29.4), exit 34, qualification 7: MSR_NUMBER=0x7 MSR_INDEX=0x802; "
+                        "x2APIC MSRs (800H-8FFH) cannot be in the VM-entry MSR-load area");
     free(t.s);
 }
 
@@ -121,31 +128,33 @@ static void doctor_report(void **state)
     setup_decode(s);
     clear(&t);
     vmx_doctor_text(&s->e, put, &t);
-    assert_string_equal(t.s,
-                        "3 rules of VM entry are violated; the first one decides what the processor does.\n"
-                        "1. HOST-SEG-009, SDM 29.2.3: the host TR selector must not be 0.\n"
-                        "   gives VMfailValid(8)\n"
-                        "   HOST_TR_SELECTOR                 0\n"
-                        "2. GUEST-RFLAGS-001, SDM 29.3.1.4: bits 63:22, 15, 5 and 3 of guest RFLAGS must be 0.\n"
-                        "   gives exit 33, qualification 0\n"
-                        "   GUEST_RFLAGS                     0x8\n"
-                        "3. GUEST-RFLAGS-002, SDM 29.3.1.4: bit 1 of guest RFLAGS must be 1.\n"
-                        "   gives exit 33, qualification 0\n"
-                        "   GUEST_RFLAGS                     0x8\n");
+    assert_string_equal(
+        t.s, "3 rules of VM entry are violated; the first one decides what the processor does.\n"
+             "1. HOST-SEG-009, SDM 29.2.3: the host TR selector must not be 0.\n"
+             "   gives VMfailValid(8)\n"
+             "   HOST_TR_SELECTOR                 0\n"
+             "2. GUEST-RFLAGS-001, SDM 29.3.1.4: bits 63:22, 15, 5 and 3 of guest RFLAGS must be 0.\n"
+             "   gives exit 33, qualification 0\n"
+             "   GUEST_RFLAGS                     0x8\n"
+             "3. GUEST-RFLAGS-002, SDM 29.3.1.4: bit 1 of guest RFLAGS must be 1.\n"
+             "   gives exit 33, qualification 0\n"
+             "   GUEST_RFLAGS                     0x8\n");
     s->f.GUEST_RFLAGS = 2;
     s->f.HOST_SS_SELECTOR = 0x13;
     setup_decode(s);
     clear(&t);
     vmx_doctor_json(&s->e, put, &t);
-    assert_string_equal(t.s,
-                        "{\"count\": 2, \"violated\": [\n"
-                        "  {\"id\": \"HOST-SEG-002\", \"section\": \"29.2.3\", \"group\": \"host\", \"outcome\": \"VMfailValid\", "
-                        "\"number\": 8, \"rule\": \"RPL and TI (bits 2:0) of the host SS selector must be 0\", "
-                        "\"inputs\": {\"HOST_SS_SELECTOR\": \"0x13\"}},\n"
-                        "  {\"id\": \"HOST-SEG-009\", \"section\": \"29.2.3\", \"group\": \"host\", \"outcome\": \"VMfailValid\", "
-                        "\"number\": 8, \"rule\": \"the host TR selector must not be 0\", "
-                        "\"inputs\": {\"HOST_TR_SELECTOR\": \"0\"}}\n"
-                        "]}\n");
+    assert_string_equal(
+        t.s, "{\"count\": 2, \"violated\": [\n"
+             "  {\"id\": \"HOST-SEG-002\", \"section\": \"29.2.3\", \"group\": \"host\", \"outcome\": "
+             "\"VMfailValid\", "
+             "\"number\": 8, \"rule\": \"RPL and TI (bits 2:0) of the host SS selector must be 0\", "
+             "\"inputs\": {\"HOST_SS_SELECTOR\": \"0x13\"}},\n"
+             "  {\"id\": \"HOST-SEG-009\", \"section\": \"29.2.3\", \"group\": \"host\", \"outcome\": "
+             "\"VMfailValid\", "
+             "\"number\": 8, \"rule\": \"the host TR selector must not be 0\", "
+             "\"inputs\": {\"HOST_TR_SELECTOR\": \"0\"}}\n"
+             "]}\n");
 
     // Everything wrong at once: all of it is counted, and `max` is kept.
     memset(&s->f, 0xFF, sizeof s->f);
@@ -172,11 +181,17 @@ static void rows_are_well_formed(void **state)
         assert_true(i > 0 && c->inputs[i] == VMX_INPUT_END);
         assert_true(c->section[0] && c->words[0] && strlen(c->words) < 300);
         for (unsigned j = 0; j < n; j++) assert_string_not_equal(c->id, vmx_check_rows[j].id);
-        // Sections in order: basic before controls before host before guest before the MSR area. (29.2.1.1 < 29.2.1.2 ... < 29.4)
+        // Sections in order: basic before controls before host before guest before the MSR area. (29.2.1.1
+        // < 29.2.1.2 ... < 29.4)
         assert_true(strcmp(last, c->section) <= 0);
         last = c->section;
-        bool host = !strncmp(c->id, "HOST-", 5), control = !strncmp(c->id, "CTL-", 4), msr = !strncmp(c->id, "MSR", 3);
-        assert_string_equal(vmx_check_group(c), control ? "controls" : !strncmp(c->id, "BASIC-", 6) ? "basic" : host ? "host" : msr ? "msr-load" : "guest");
+        bool host = !strncmp(c->id, "HOST-", 5), control = !strncmp(c->id, "CTL-", 4),
+             msr = !strncmp(c->id, "MSR", 3);
+        assert_string_equal(vmx_check_group(c), control                        ? "controls"
+                                                : !strncmp(c->id, "BASIC-", 6) ? "basic"
+                                                : host                         ? "host"
+                                                : msr                          ? "msr-load"
+                                                                               : "guest");
     }
 }
 
@@ -187,8 +202,9 @@ static u64 random64(void) // xorshift64*: the same run every time
     return seed * 0x2545F4914F6CDD1Dull;
 }
 
-static void (*const bases[])(struct setup *) = {setup_long, setup_user, setup_ldtr, setup_flexible, setup_protected, setup_pae,
-                                                setup_pae_memory, setup_host32, setup_real, setup_v86};
+static void (*const bases[])(struct setup *) = {setup_long,      setup_user, setup_ldtr,       setup_flexible,
+                                                setup_protected, setup_pae,  setup_pae_memory, setup_host32,
+                                                setup_real,      setup_v86};
 
 static u64 mutate(u64 value) // what real mistakes look like: a bit, a few bits, a small number, anything
 {
@@ -214,7 +230,8 @@ static bool names(const struct vmx_check *c, unsigned field)
     }
     // A control acts only through the control that activates it.
     return (secondary && field == VMCS_PRIMARY_PROC_BASED_CONTROLS) ||
-           (function && (field == VMCS_SECONDARY_PROC_BASED_CONTROLS || field == VMCS_PRIMARY_PROC_BASED_CONTROLS));
+           (function &&
+            (field == VMCS_SECONDARY_PROC_BASED_CONTROLS || field == VMCS_PRIMARY_PROC_BASED_CONTROLS));
 }
 
 // Change one field: whatever row changes its verdict must name the field.
@@ -241,7 +258,8 @@ static void inputs_are_complete(void **state)
             for (unsigned i = 0; i < na; i++) is |= after[i].check == c;
             if (was == is) continue;
             changes++;
-            if (!names(c, field)) fail_msg("%s reads %s and does not say so", c->id, vmx_check_input_name(field));
+            if (!names(c, field))
+                fail_msg("%s reads %s and does not say so", c->id, vmx_check_input_name(field));
         }
     }
     assert_true(changes > 10000);
@@ -252,22 +270,21 @@ static void page_is_current(void **state)
     char path[4096];
     struct text page = {0};
     vmx_check_document(put, &page);
-    snprintf(path, sizeof path, "%.*s/../docs/entry-checks.md", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
+    snprintf(path, sizeof path, "%.*s/../docs/entry-checks.md", (int)(strrchr(__FILE__, '/') - __FILE__),
+             __FILE__);
     FILE *f = fopen(path, "r");
     if (!f) fail_msg("%s is missing", path);
     char *committed = calloc(1, page.used + 4096);
     size_t n = fread(committed, 1, page.used + 4095, f);
     fclose(f);
     committed[n] = 0;
-    if (strcmp(committed, page.s)) fail_msg("docs/entry-checks.md differs from the rows: build/test_vmx_doctor --page writes it anew");
+    if (strcmp(committed, page.s))
+        fail_msg("docs/entry-checks.md differs from the rows: build/test_vmx_doctor --page writes it anew");
     free(committed);
     free(page.s);
 }
 
-static void print(void *opaque, const char *s)
-{
-    fputs(s, opaque);
-}
+static void print(void *opaque, const char *s) { fputs(s, opaque); }
 
 static int start(void **state)
 {
@@ -289,10 +306,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(inputs_beside_the_vmcs), cmocka_unit_test(log_line),
-        cmocka_unit_test(doctor_report),
-        cmocka_unit_test(rows_are_well_formed),
-        cmocka_unit_test(inputs_are_complete),
-        cmocka_unit_test(page_is_current),
+        cmocka_unit_test(doctor_report),          cmocka_unit_test(rows_are_well_formed),
+        cmocka_unit_test(inputs_are_complete),    cmocka_unit_test(page_is_current),
     };
     if (argc == 2 && !strcmp(argv[1], "--page")) {
         vmx_check_document(print, stdout);

@@ -1,4 +1,5 @@
-// Instructions that exit: reason, qualification, length, instruction information; and that do not when their control is 0.
+// Instructions that exit: reason, qualification, length, instruction information; and that do not when their
+// control is 0.
 #include "vmx_machine.h"
 
 #define BASE(n)  ((u32)(n) << 23)
@@ -16,6 +17,7 @@
 #define NO_INFO  UINT32_MAX
 #define ALWAYS   0
 
+// clang-format off
 static const struct exit_case {
     const char *name, *code;
     u8 len;
@@ -78,6 +80,7 @@ static const struct exit_case {
     {"RDMSR", "\x0F\x32", 2, ALWAYS, 0, EXIT_REASON_RDMSR, 0, NO_INFO}, // no MSR bitmaps
     {"WRMSR", "\x0F\x30", 2, ALWAYS, 0, EXIT_REASON_WRMSR, 0, NO_INFO},
 };
+// clang-format on
 
 static void prepare(struct machine *m, u32 proc, u32 proc2)
 {
@@ -86,7 +89,8 @@ static void prepare(struct machine *m, u32 proc, u32 proc2)
     m_vmcs_64(m);
     m_write(m, VMCS_GUEST_CR4, CR4_PAE | CR4_VMXE | CR4_OSXSAVE);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
-            m->v->vmx->caps.true_allowed0[GROUP_PROC] | proc | (proc2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
+            m->v->vmx->caps.true_allowed0[GROUP_PROC] | proc |
+                (proc2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, proc2);
     m_write(m, VMCS_EXIT_QUALIFICATION, 0xDEAD);
     m_write(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH, 99);
@@ -107,13 +111,14 @@ static void table(void **state)
         s64 reason = m_enter(m, c->code, c->len);
         u64 q = m_read(m, VMCS_EXIT_QUALIFICATION), len = m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH);
         u32 info = (u32)m_read(m, VMCS_VM_EXIT_INSTRUCTION_INFORMATION);
-        if (reason != c->reason || q != c->qualification || len != c->len || (c->info != NO_INFO && info != c->info) ||
-            m_read(m, VMCS_GUEST_RIP) != M_GUEST)
-            fail_msg("%s: reason %lld, qualification %llx, length %llu, information %x", c->name, (long long)reason,
-                     (unsigned long long)q, (unsigned long long)len, info);
+        if (reason != c->reason || q != c->qualification || len != c->len ||
+            (c->info != NO_INFO && info != c->info) || m_read(m, VMCS_GUEST_RIP) != M_GUEST)
+            fail_msg("%s: reason %lld, qualification %llx, length %llu, information %x", c->name,
+                     (long long)reason, (unsigned long long)q, (unsigned long long)len, info);
         if (c->proc == ALWAYS && c->proc2 == 0) continue;
         if (reason == EXIT_REASON_HLT) continue;
-        // Without the controls (hidden instructions excepted) it runs: the exit is that of the HLT after it, or a fault's.
+        // Without the controls (hidden instructions excepted) it runs: the exit is that of the HLT after it,
+        // or a fault's.
         u32 keep = c->proc2 & (PROC2_ENABLE_RDTSCP | PROC2_ENABLE_INVPCID);
         prepare(m, PROC_HLT_EXITING, keep);
         m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
@@ -126,9 +131,11 @@ static void table(void **state)
 
 static void hidden(void **state)
 {
+    // clang-format off
     static const struct { const char *code; unsigned len; } code[] = {
         {"\x0F\x01\xF9", 3}, {"\x66\x0F\x38\x82\x0F", 5}, {"\x0F\xC7\x2F", 3}, {"\x0F\xC7\x1F", 3}, {"\xF3\x0F\xC7\xF8", 4},
     };
+    // clang-format on
     struct machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) { // RDTSCP, INVPCID, XSAVES, XRSTORS, RDPID
         prepare(m, PROC_HLT_EXITING, 0);
@@ -145,7 +152,8 @@ static void control_registers(void **state)
     struct machine *m = m_vmx_new();
     const u64 cr0 = 0x80010031;
     u64 *gpr = m->v->s.gpr;
-    // Reads see the shadow under the mask; a write that differs from the shadow there exits, one that does not keeps CR0's bit.
+    // Reads see the shadow under the mask; a write that differs from the shadow there exits, one that does
+    // not keeps CR0's bit.
     prepare(m, PROC_HLT_EXITING, 0);
     m_write(m, VMCS_CR0_GUEST_HOST_MASK, CR0_TS | CR0_MP), m_write(m, VMCS_CR0_READ_SHADOW, CR0_TS);
     assert_int_equal(M_ENTER(m, "\x0F\x20\xC0" /* mov rax, cr0 */), EXIT_REASON_HLT);
@@ -176,13 +184,15 @@ static void control_registers(void **state)
     assert_int_equal(M_ENTER(m, "\x0F\x01\x37" /* lmsw [rdi] */), EXIT_REASON_CR_ACCESS);
     assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 3 << 4 | 1 << 6 | 9 << 16);
     assert_int_equal(m_read(m, VMCS_GUEST_LINEAR_ADDRESS), M_DATA);
-    // PE alone: LMSW exits when it would set a masked PE whose shadow is 0; it never clears one, so a source of 0 does not exit
-    // (SDM 28.1.3). The other three bits exit when they differ.
+    // PE alone: LMSW exits when it would set a masked PE whose shadow is 0; it never clears one, so a source
+    // of 0 does not exit (SDM 28.1.3). The other three bits exit when they differ.
+    // clang-format off
     static const struct { u32 mask, shadow, source; bool exits; } pe[] = {
         {CR0_PE, CR0_PE, 0, false}, {CR0_PE, 0, 0, false}, {CR0_PE, CR0_PE, 1, false}, {CR0_PE, 0, 1, true},
         {CR0_PE | CR0_MP, CR0_PE, 2, true}, {CR0_MP, 0, 1, false}, {CR0_MP, CR0_MP, 0, true}, {CR0_EM, CR0_EM, 0, true},
         {CR0_TS, 0, 8, true}, {CR0_TS, CR0_TS, 0, true}, {CR0_PE | CR0_MP | CR0_EM | CR0_TS, 0xF, 0xF, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(pe); i++) {
         prepare(m, PROC_HLT_EXITING, 0);
         m_write(m, VMCS_CR0_GUEST_HOST_MASK, pe[i].mask);
@@ -245,14 +255,17 @@ static void bitmaps(void **state)
 {
     struct machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
+    // clang-format off
     static const struct { u16 port; const char *code; unsigned len; bool exits; } io[] = {
         {0x7FFF, "\xEC", 1, false}, {0x7FFE, "\x66\xED", 2, false}, {0x7FFD, "\xED", 1, true}, // reaches port 8000h
         {0x8000, "\xEC", 1, true},  {0x7FFC, "\xED", 1, false},     {0xFFFF, "\x66\xED", 2, true}, // wraps
         {0xFFFF, "\xEC", 1, false}, {0x3F8, "\xEC", 1, true},       {0x3F5, "\xED", 1, true}, {0x3F9, "\xED", 1, false},
     };
+    // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(io); i++) {
         prepare(m, PROC_HLT_EXITING | PROC_USE_IO_BITMAPS | PROC_UNCONDITIONAL_IO_EXITING, 0);
-        m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_A, M_BITMAP), m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_B, M_BITMAP + 0x1000);
+        m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_A, M_BITMAP),
+            m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_B, M_BITMAP + 0x1000);
         m_poke(m, M_BITMAP + 0x3F8 / 8, "\x01", 1);
         m_poke(m, M_BITMAP + 0x1000, "\x01", 1);
         gpr[RDX] = io[i].port;
@@ -260,13 +273,15 @@ static void bitmaps(void **state)
         // 7FFDh: ports 7FFDh to 8000h.
         assert_int_equal(m_enter(m, io[i].code, io[i].len), want);
     }
+    // clang-format off
     static const struct { u32 msr; bool read, write; } msrs[] = {
         {0x174, true, false}, {0xC0000082, false, true}, {0x175, false, false}, {0x2000, true, true},
         {0xC0002000, true, true}, {0xC0000081, false, false}, {0x40000000, true, true},
     };
+    // clang-format on
     memset(m->phys.ram + M_BITMAP, 0, 0x2000);
-    m_poke(m, M_BITMAP + 0x174 / 8, "\x10", 1);           // read 174h
-    m_poke(m, M_BITMAP + 0xC00 + 0x82 / 8, "\x04", 1);    // write C0000082h
+    m_poke(m, M_BITMAP + 0x174 / 8, "\x10", 1);        // read 174h
+    m_poke(m, M_BITMAP + 0xC00 + 0x82 / 8, "\x04", 1); // write C0000082h
     for (unsigned i = 0; i < ARRAY_LEN(msrs); i++) {
         for (unsigned write = 0; write < 2; write++) {
             prepare(m, PROC_HLT_EXITING | PROC_USE_MSR_BITMAPS, 0);
@@ -281,14 +296,16 @@ static void bitmaps(void **state)
     m_free(m);
 }
 
-// XSAVES and XRSTORS exit for the components that EDX:EAX, IA32_XSS and the XSS-exiting bitmap name (SDM 28.1.3). No bit of
-// IA32_XSS can be set here, so it is set behind the processor's back.
+// XSAVES and XRSTORS exit for the components that EDX:EAX, IA32_XSS and the XSS-exiting bitmap name
+// (SDM 28.1.3). No bit of IA32_XSS can be set here, so it is set behind the processor's back.
 static void xss_bitmap(void **state)
 {
+    // clang-format off
     static const struct { u64 mask, xss, bitmap; bool exits; } cases[] = {
         {0x100, 0x100, 0x100, true},  {0x100, 0x100, 0x800, false}, {0x100, 0x800, 0x900, false}, {0x800, 0x900, 0x800, true},
         {0x800, 0x900, 0x100, false}, {1ull << 40, 1ull << 40, 1ull << 40, true}, {0x100, 0, 0x100, false},
     };
+    // clang-format on
     struct machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (unsigned restore = 0; restore < 2; restore++) {
@@ -297,7 +314,8 @@ static void xss_bitmap(void **state)
             m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX); // what comes of it without the exit
             m->v->s.gpr[RAX] = (u32)cases[i].mask, m->v->s.gpr[RDX] = cases[i].mask >> 32;
             m->v->s.msr.xss = cases[i].xss;
-            s64 reason = m_enter(m, restore ? "\x0F\xC7\x1F" : "\x0F\xC7\x2F", 3); // xrstors [rdi], xsaves [rdi]
+            // xrstors [rdi], xsaves [rdi]
+            s64 reason = m_enter(m, restore ? "\x0F\xC7\x1F" : "\x0F\xC7\x2F", 3);
             assert_int_equal(reason == (restore ? EXIT_REASON_XRSTORS : EXIT_REASON_XSAVES), cases[i].exits);
             m->v->s.msr.xss = 0;
         }
@@ -315,12 +333,13 @@ static void vmfunc(void **state)
         m_poke64(m, a, (a + 0x1000) | 7);
         m_poke64(m, a + 0x1000, 6 << 3 | 0x80 | (k ? 5 : 7));
     }
-#define FUNC(eax, ecx, last)                                                                                           \
-    prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_EPT | PROC2_ENABLE_VM_FUNCTIONS),                                        \
-        m_write(m, VMCS_EPTP, eptp), m_write(m, VMCS_VM_FUNCTION_CONTROLS, 1),                                         \
-        m_write(m, VMCS_EPTP_LIST_ADDRESS, M_BITMAP), m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD),                  \
-        m_poke64(m, M_BITMAP, eptp), m_poke64(m, M_BITMAP + 8, other), m_poke64(m, M_BITMAP + 16, 0x80),               \
-        gpr[RAX] = (eax), gpr[RCX] = (ecx), assert_int_equal(M_ENTER(m, I_VMFUNC "\xC6\x07\x01" /* mov [rdi], 1 */), last)
+#define FUNC(eax, ecx, last) \
+    prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_EPT | PROC2_ENABLE_VM_FUNCTIONS), m_write(m, VMCS_EPTP, eptp), \
+        m_write(m, VMCS_VM_FUNCTION_CONTROLS, 1), m_write(m, VMCS_EPTP_LIST_ADDRESS, M_BITMAP), \
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD), m_poke64(m, M_BITMAP, eptp), \
+        m_poke64(m, M_BITMAP + 8, other), m_poke64(m, M_BITMAP + 16, 0x80), \
+        gpr[RAX] = (eax), gpr[RCX] = (ecx), \
+        assert_int_equal(M_ENTER(m, I_VMFUNC "\xC6\x07\x01" /* mov [rdi], 1 */), last)
     FUNC(0, 0, EXIT_REASON_HLT);
     FUNC(0, 1, EXIT_REASON_EPT_VIOLATION);
     assert_true(m_read(m, VMCS_EPTP) == other);
@@ -343,7 +362,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table),       cmocka_unit_test(hidden),  cmocka_unit_test(control_registers),
-        cmocka_unit_test(virtual_tpr), cmocka_unit_test(bitmaps), cmocka_unit_test(xss_bitmap), cmocka_unit_test(vmfunc),
+        cmocka_unit_test(virtual_tpr), cmocka_unit_test(bitmaps), cmocka_unit_test(xss_bitmap),
+        cmocka_unit_test(vmfunc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

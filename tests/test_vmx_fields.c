@@ -1,4 +1,5 @@
-// The VMCS field table: encodings against what their bits mean, against well-known numbers, and against each other.
+// The VMCS field table: encodings against what their bits mean, against well-known numbers, and against each
+// other.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ static void every_other_encoding_is_unknown(void **state)
 static void known_encodings(void **state)
 {
     (void)state;
+    // clang-format off
     static const struct { u32 encoding; int field; } known[] = {
         {0x0000, VMCS_VPID}, {0x0800, VMCS_GUEST_ES_SELECTOR}, {0x0802, VMCS_GUEST_CS_SELECTOR},
         {0x0804, VMCS_GUEST_SS_SELECTOR}, {0x080C, VMCS_GUEST_LDTR_SELECTOR}, {0x080E, VMCS_GUEST_TR_SELECTOR},
@@ -85,15 +87,36 @@ static void known_encodings(void **state)
         {0x6C10, VMCS_HOST_IA32_SYSENTER_ESP}, {0x6C12, VMCS_HOST_IA32_SYSENTER_EIP}, {0x6C14, VMCS_HOST_RSP},
         {0x6C16, VMCS_HOST_RIP},
     };
-    for (unsigned i = 0; i < ARRAY_LEN(known); i++) assert_int_equal(vmcs_field_find(known[i].encoding), known[i].field);
+    // clang-format on
+    for (unsigned i = 0; i < ARRAY_LEN(known); i++)
+        assert_int_equal(vmcs_field_find(known[i].encoding), known[i].field);
 }
 
-// Appendix B, with the fields that came later: every encoding, its name, and the control (one of the controls) with which it
-// exists: group and bit.
-#define ALWAYS                 {{FIELD_ALWAYS, 0}}
-#define NEVER                  {{FIELD_NEVER, 0}}
-#define IF(group, bit)         {{GROUP_##group, bit}}
-#define IF2(g1, b1, g2, b2)    {{GROUP_##g1, b1}, {GROUP_##g2, b2}}
+// Appendix B, with the fields that came later: every encoding, its name, and the control (one of the
+// controls) with which it exists: group and bit.
+#define ALWAYS \
+    { \
+        { \
+            FIELD_ALWAYS, 0 \
+        } \
+    }
+#define NEVER \
+    { \
+        { \
+            FIELD_NEVER, 0 \
+        } \
+    }
+#define IF(group, bit) \
+    { \
+        { \
+            GROUP_##group, bit \
+        } \
+    }
+#define IF2(g1, b1, g2, b2) \
+    { \
+        {GROUP_##g1, b1}, { GROUP_##g2, b2 } \
+    }
+// clang-format off
 static const struct { u32 encoding; const char *name; struct { int group, bit; } with[2]; } appendix_b[] = {
     {0x0000, "virtual-processor identifier (VPID)", IF(PROC2, 5)},
     {0x0002, "posted-interrupt notification vector", IF(PIN, 7)}, {0x0004, "EPTP index", IF(PROC2, 18)},
@@ -197,6 +220,7 @@ static const struct { u32 encoding; const char *name; struct { int group, bit; }
     {0x6C14, "host RSP", ALWAYS}, {0x6C16, "host RIP", ALWAYS}, {0x6C18, "host IA32_S_CET", IF(EXIT, 28)},
     {0x6C1A, "host SSP", IF(EXIT, 28)}, {0x6C1C, "host IA32_INTERRUPT_SSP_TABLE_ADDR", IF(EXIT, 28)},
 };
+// clang-format on
 
 static void every_field_of_appendix_b(void **state)
 {
@@ -228,7 +252,8 @@ static void fields_keep_apart(void **state)
     (void)state;
     struct vmcs_fields f;
     memset(&f, 0, sizeof f);
-    for (int i = 0; i < VMCS_FIELD_COUNT; i++) vmcs_field_set(&f, (enum vmcs_field)i, 0xFFFF000000000000ull | (u64)i << 8 | 0x5A);
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++)
+        vmcs_field_set(&f, (enum vmcs_field)i, 0xFFFF000000000000ull | (u64)i << 8 | 0x5A);
     for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
         u64 x = 0xFFFF000000000000ull | (u64)i << 8 | 0x5A;
         if (vmcs_field_rows[i].size == 2) x = (u16)x;

@@ -1,6 +1,7 @@
-// VMCSs spoiled at random and guests of random bytes: whatever happens is an event, never the end of the program; and the
-// threaded engine, the loop and a processor that keeps forgetting what is derived agree on all of the machine's state.
-// MATRYOSHKA_FUZZ_RUNS and MATRYOSHKA_FUZZ_SEED change how many runs, and from which seed.
+// VMCSs spoiled at random and guests of random bytes: whatever happens is an event, never the end of the
+// program; and the threaded engine, the loop and a processor that keeps forgetting what is derived agree on
+// all of the machine's state. MATRYOSHKA_FUZZ_RUNS and MATRYOSHKA_FUZZ_SEED change how many runs, and from
+// which seed.
 #include "vmx_machine.h"
 
 static u64 next(u64 *x) // xorshift64*
@@ -9,6 +10,7 @@ static u64 next(u64 *x) // xorshift64*
     return *x * 0x2545F4914F6CDD1D;
 }
 
+// clang-format off
 static const char *const pieces[] = {
     "\x0F\xA2", "\x0F\x31", "\xF4", "\x0F\x01\xC1", "\xEC", "\xEE", "\xF3\x6C", "\xF3\xA4", "\xF3\xAA", "\x0F\x20\xC0",
     "\x0F\x22\xC0", "\x0F\x22\xD8", "\x0F\x22\xE0", "\x44\x0F\x22\xC0", "\x0F\x32", "\x0F\x30", "\xCC", "\xCD\x20", "\x0F\x0B",
@@ -16,10 +18,12 @@ static const char *const pieces[] = {
     "\x0F\x01\xF0", "\x0F\x21\xF8", "\x0F\x23\xF8", "\x0F\x01\x3F", "\x0F\x09", "\x0F\x01\xD4", "\x48\x89\x07", "\x48\x8B\x06",
     "\xFF\xD0", "\xC3", "\x50", "\x58", "\xEB\xFE", "\x0F\xC7\xF0", "\x0F\x78\xC8", "\x0F\x01\xC8", "\x0F\x01\xC9", "\xF1",
 };
+// clang-format on
 
 static u64 odd_value(struct machine *m, u64 *seed, u64 old)
 {
-    static const u64 interesting[] = {0, 1, 2, 0xFFF, 0x1000, 0xFFFFFFFF, UINT64_MAX, 1ull << 47, 1ull << 52, 0x80000000};
+    static const u64 interesting[] = {0,          1,          2,          0xFFF,      0x1000,
+                                      0xFFFFFFFF, UINT64_MAX, 1ull << 47, 1ull << 52, 0x80000000};
     switch (next(seed) % 4) {
     case 0: return old ^ 1ull << next(seed) % 64;
     case 1: return interesting[next(seed) % ARRAY_LEN(interesting)];
@@ -40,29 +44,34 @@ static void without_paging(struct machine *m, bool real)
     m_write(m, VMCS_GUEST_CR0, CR0_NE | CR0_ET | (real ? 0 : CR0_PE));
     m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, real ? 0x9B : 0xC09B);
     if (!real) return;
-    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST), m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4), m_write(m, VMCS_GUEST_RIP, 0);
+    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST), m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4),
+        m_write(m, VMCS_GUEST_RIP, 0);
     for (unsigned i = SEG_ES; i <= SEG_GS; i++) {
         m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + i), 0xFFFF);
-        if (i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_BASE + i), m_read(m, (enum vmcs_field)(VMCS_GUEST_ES_SELECTOR + i)) << 4);
+        if (i != SEG_CS)
+            m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_BASE + i),
+                    m_read(m, (enum vmcs_field)(VMCS_GUEST_ES_SELECTOR + i)) << 4);
         if (i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + i), 0x93);
     }
 }
 
 static void spoil(struct machine *m, u64 *seed)
 {
-    static const u32 pin[] = {PIN_EXTERNAL_INTERRUPT_EXITING, PIN_NMI_EXITING, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS,
-                              PIN_ACTIVATE_VMX_PREEMPTION_TIMER};
+    static const u32 pin[] = {PIN_EXTERNAL_INTERRUPT_EXITING, PIN_NMI_EXITING,
+                              PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, PIN_ACTIVATE_VMX_PREEMPTION_TIMER};
     const struct vmx_caps *c = &m->v->vmx->caps;
     m_vmcs_64(m);
     // Legal controls, then a few fields of any kind.
     m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | (next(seed) & 3 ? pin[next(seed) % ARRAY_LEN(pin)] : 0));
-    u32 proc = c->true_allowed0[GROUP_PROC] | ((u32)next(seed) & (u32)next(seed) & (u32)c->allowed1[GROUP_PROC]);
+    u32 proc =
+        c->true_allowed0[GROUP_PROC] | ((u32)next(seed) & (u32)next(seed) & (u32)c->allowed1[GROUP_PROC]);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc & ~(u32)PROC_NMI_WINDOW_EXITING);
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, next(seed) & next(seed) & c->allowed1[GROUP_PROC2]);
     m_write(m, VMCS_EPTP, M_EPT | 6 | 3 << 3 | (next(seed) & 1 ? 64 : 0));
     m_write(m, VMCS_VPID, 1 + next(seed) % 3);
     m_write(m, VMCS_EXCEPTION_BITMAP, next(seed) & next(seed));
-    m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_A, M_BITMAP), m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_B, M_BITMAP + 0x1000);
+    m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_A, M_BITMAP),
+        m_write(m, VMCS_ADDRESS_OF_IO_BITMAP_B, M_BITMAP + 0x1000);
     m_write(m, VMCS_ADDRESS_OF_MSR_BITMAPS, M_BITMAP + 0x2000);
     m_write(m, VMCS_VIRTUAL_APIC_ADDRESS, M_VAPIC);
     m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, next(seed) % 200);
@@ -147,18 +156,20 @@ static void engines_agree(void **state)
                 const u8 *a = (const u8 *)&m[0]->v->s, *b = (const u8 *)&m[k]->v->s;
                 size_t i = 0;
                 while (a[i] == b[i]) i++;
-                fail_msg("seed %llu: the state of engine %u differs at byte %zu (rip %llx, %llx)", (unsigned long long)run,
-                         k, i, (unsigned long long)m[0]->v->s.rip, (unsigned long long)m[k]->v->s.rip);
+                fail_msg("seed %llu: the state of engine %u differs at byte %zu (rip %llx, %llx)",
+                         (unsigned long long)run, k, i, (unsigned long long)m[0]->v->s.rip,
+                         (unsigned long long)m[k]->v->s.rip);
             }
             if (memcmp(m[0]->phys.ram, m[k]->phys.ram, m[0]->phys.ram_size))
                 fail_msg("seed %llu: the memory of engine %u differs", (unsigned long long)run, k);
         }
     }
-    print_message("%llu runs from seed %llu: %llu entries, %llu failed, %llu exits by exception, %llu EPT violations\n",
-                  (unsigned long long)runs, (unsigned long long)first, (unsigned long long)m[0]->v->vmx->entries,
-                  (unsigned long long)m[0]->v->vmx->entry_failures,
-                  (unsigned long long)m[0]->v->vmx->exits[EXIT_REASON_EXCEPTION_NMI],
-                  (unsigned long long)m[0]->v->vmx->exits[EXIT_REASON_EPT_VIOLATION]);
+    print_message(
+        "%llu runs from seed %llu: %llu entries, %llu failed, %llu exits by exception, %llu EPT violations\n",
+        (unsigned long long)runs, (unsigned long long)first, (unsigned long long)m[0]->v->vmx->entries,
+        (unsigned long long)m[0]->v->vmx->entry_failures,
+        (unsigned long long)m[0]->v->vmx->exits[EXIT_REASON_EXCEPTION_NMI],
+        (unsigned long long)m[0]->v->vmx->exits[EXIT_REASON_EPT_VIOLATION]);
     if (runs >= 300) assert_true(m[0]->v->vmx->entries > runs && m[0]->v->vmx->entry_failures > runs / 10);
     for (unsigned k = 0; k < 3; k++) m_free(m[k]);
 }

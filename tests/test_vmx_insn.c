@@ -136,7 +136,8 @@ static void invept_invvpid(void **state)
     struct machine *m = m_vmx_new();
     u64 *rcx = &m->v->s.gpr[RCX];
     const u64 eptp = M_EPT | 6 | 3 << 3;
-#define INV(code, type, a, b) (*rcx = (type), m_operand(m, a, b), assert_int_equal(M_RUN(m, code), -1), m_outcome(m))
+#define INV(code, type, a, b) \
+    (*rcx = (type), m_operand(m, a, b), assert_int_equal(M_RUN(m, code), -1), m_outcome(m))
     assert_int_equal(INV(I_INVEPT, 0, eptp, 0), 28);
     assert_int_equal(INV(I_INVEPT, 3, eptp, 0), 28);
     assert_int_equal(INV(I_INVEPT, 0x100000001, eptp, 0), 28);
@@ -170,6 +171,7 @@ static void invept_invvpid(void **state)
 static void invalidations_reach_both_tlbs(void **state)
 {
     enum { X = 0x5000, G = 0x6000, Y = 0x7000 };
+    // clang-format off
     static const struct { u16 vpid; u64 view; laddr la; u32 rights; } entries[] = {
         {5, 0, X, 0}, {5, 0, G, TLB_GLOBAL}, {5, M_EPT | 1, X, 0}, {6, M_BITMAP | 1, X, 0}, {5, M_EPT | 1, Y, 0},
     };
@@ -179,6 +181,7 @@ static void invalidations_reach_both_tlbs(void **state)
         {I_INVVPID, 2, 0, 0, 31},                              {I_INVVPID, 3, 5, 0, 1 << 0 | 1 << 2 | 1 << 4},
         {I_INVVPID, 1, 7, 0, 0},
     };
+    // clang-format on
     struct machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct tlb *tlbs[] = {&m->v->s.itlb, &m->v->s.dtlb};
@@ -211,13 +214,16 @@ static void monitoring_ends(void **state)
 {
     static const char wait[] = "\x0F\x01\xC9", on[] = "\x0F\x01\xC8" I_VMXON "\x0F\x01\xC9",
                       off[] = "\x0F\x01\xC8" I_VMXOFF "\x0F\x01\xC9", both[] = "\x0F\x01\xC8\x90\x0F\x01\xC9";
+    // clang-format off
     static const struct { const char *code; u64 length; bool waits; } cases[] = {
         {wait, sizeof wait - 1, false}, {both, sizeof both - 1, true}, {on, sizeof on - 1, false}, {off, sizeof off - 1, false},
     };
+    // clang-format on
     struct machine *m = m_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         m_operand(m, M_VMXON, 0);
-        m->v->s.gpr[RAX] = M_DATA + 0x800, m->v->s.gpr[RCX] = m->v->s.gpr[RDX] = 0; // monitor [rax] ... mwait; hlt
+        // monitor [rax] ... mwait; hlt
+        m->v->s.gpr[RAX] = M_DATA + 0x800, m->v->s.gpr[RCX] = m->v->s.gpr[RDX] = 0;
         assert_int_equal(m_run(m, cases[i].code, (unsigned)cases[i].length), -1);
         assert_int_equal(m->v->s.rip, M_CODE + cases[i].length + !cases[i].waits);
     }
@@ -267,10 +273,12 @@ static void capability_msrs(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vmxon),          cmocka_unit_test(pointers),   cmocka_unit_test(every_field),
         cmocka_unit_test(invept_invvpid), cmocka_unit_test(invalidations_reach_both_tlbs),
         cmocka_unit_test(monitoring_ends), cmocka_unit_test(fixed_bits), cmocka_unit_test(capability_msrs),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-// Two processors and one VMCS region: the region in memory is the truth, so what anybody writes there is what the processor goes
-// by whose current VMCS it is, whoever else has it current or had.
-// (Software should not do that to an active VMCS (SDM 27.11.1); what happens is still the same with and without derived state.)
+// Two processors and one VMCS region: the region in memory is the truth, so what anybody writes there is what
+// the processor goes by whose current VMCS it is, whoever else has it current or had. (Software should not do
+// that to an active VMCS (SDM 27.11.1); what happens is still the same with and without derived state.)
 #include "vmx_machine.h"
 
 enum { M_WRITER = 0x98000 }; // its code; its stack is below
@@ -32,7 +32,8 @@ static int teardown(void **state)
 
 static void write_as_program(const char *code, unsigned n) // of the second processor; it ends with HLT
 {
-    if (memcmp(m->phys.ram + M_WRITER, code, n) != 0) m_poke(m, M_WRITER, code, n); // once, so that it runs fast
+    // once, so that it runs fast
+    if (memcmp(m->phys.ram + M_WRITER, code, n) != 0) m_poke(m, M_WRITER, code, n);
     m_poke(m, M_WRITER + n, "\xF4", 1);
     writer->s.rip = M_WRITER;
     writer->s.activity = ACTIVITY_ACTIVE;
@@ -42,7 +43,10 @@ static void write_as_program(const char *code, unsigned n) // of the second proc
 }
 #define WRITER(code) write_as_program(code, sizeof(code) - 1)
 
-static paddr field_at(enum vmcs_field f) { return M_VMCS + offsetof(struct vmcs_region, f) + vmcs_field_rows[f].offset; }
+static paddr field_at(enum vmcs_field f)
+{
+    return M_VMCS + offsetof(struct vmcs_region, f) + vmcs_field_rows[f].offset;
+}
 
 enum way { MOV, OPENED_MOV, MOVS, DEVICE, VMWRITE, WAYS };
 
@@ -109,8 +113,10 @@ static void another_leaves_the_vmcs(void **state)
         writer->s.gpr[RDI] = M_DATA;
         writer->s.vmx.on = true, writer->s.vmx.vmxon_pointer = M_VMCS2;
         WRITER(I_VMPTRLD);
-        if (leave[i]) write_as_program(leave[i], i == 0 ? 4 : 3);
-        else vcpu_reset(writer, false);
+        if (leave[i])
+            write_as_program(leave[i], i == 0 ? 4 : 3);
+        else
+            vcpu_reset(writer, false);
         assert_int_equal(writer->s.vmx.vmcs_pointer, VMX_NO_POINTER);
         assert_true(phys_code_or_watch(&m->phys, M_VMCS));
         if (!leave[i]) break;
@@ -143,10 +149,12 @@ static void code_in_the_vmcs(void **state)
 }
 
 static int loop;
-#define BOTH(f) {#f " (threaded)", f, setup, teardown, NULL}, {#f " (loop)", f, setup, teardown, &loop}
+#define BOTH(f) \
+    {#f " (threaded)", f, setup, teardown, NULL}, { #f " (loop)", f, setup, teardown, &loop }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {BOTH(controls_of_another_processor), BOTH(another_leaves_the_vmcs), BOTH(code_in_the_vmcs)};
+    const struct CMUnitTest tests[] = {BOTH(controls_of_another_processor), BOTH(another_leaves_the_vmcs),
+                                       BOTH(code_in_the_vmcs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

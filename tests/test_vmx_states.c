@@ -1,12 +1,13 @@
-// Activity states and signals, windows that end a HLT, the preemption timer to the tick, PAUSE loops, NMI unblocking by IRET,
-// PAE guests, and a 32-bit host.
+// Activity states and signals, windows that end a HLT, the preemption timer to the tick, PAUSE loops, NMI
+// unblocking by IRET, PAE guests, and a 32-bit host.
 #include "vmx_machine.h"
 
 static void pin(struct machine *m, u32 bits) { m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | bits); }
 static void proc(struct machine *m, u32 bits, u32 bits2)
 {
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
-            m->v->vmx->caps.true_allowed0[GROUP_PROC] | bits | (bits2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
+            m->v->vmx->caps.true_allowed0[GROUP_PROC] | bits |
+                (bits2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, bits2);
 }
 static struct machine *fresh(void)
@@ -37,7 +38,7 @@ static void init_and_sipi(void **state)
 {
     struct machine *m = fresh();
     proc(m, 0, 0);
-    enter_and_stop(m, "\xF4", 1); // HLT
+    enter_and_stop(m, "\xF4", 1);            // HLT
     cpu_signal(m->v, CPU_SIGNAL_SIPI, 0x12); // dropped
     assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
     assert_true(m->v->s.vmx.guest);
@@ -149,7 +150,8 @@ static void windows_end_halt(void **state)
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0);
     assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
     m_root_state(m);
-    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_EXTERNAL_INTERRUPT);
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000055);
     m_free(m);
@@ -181,10 +183,11 @@ static void timer_to_the_tick(void **state)
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
     u64 left = m_read(m, VMCS_VMX_PREEMPTION_TIMER_VALUE);
     assert_true(left < 1000 && left > 980);
-    // To the count: one is gone for every change of TSC bit 5 between the entry and the exit, wherever between two changes
-    // they fall. Each further NOP moves the exit by an eighth of a period.
+    // To the count: one is gone for every change of TSC bit 5 between the entry and the exit, wherever
+    // between two changes they fall. Each further NOP moves the exit by an eighth of a period.
     for (unsigned nops = 0; nops < 20; nops++) {
-        static const char code[] = "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
+        static const char code[] =
+            "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
         m_root_state(m);
         m_write(m, VMCS_GUEST_RIP, M_GUEST);
         m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1000);
@@ -210,8 +213,9 @@ static void pause_loop(void **state)
     m->v->s.gpr[RCX] = 2000;
     assert_int_equal(M_ENTER(m, "\xF3\x90\x48\xFF\xC9\x75\xF9" /* pause; dec rcx; jnz */), EXIT_REASON_HLT);
 
-    // To the tick: no loop if more than the gap has passed since the last PAUSE; an exit if more than the window has passed
-    // since the loop's first (SDM 28.1.3). L: pause; mov ebx, eax; rdtsc; dec ecx; jnz L measures its own period.
+    // To the tick: no loop if more than the gap has passed since the last PAUSE; an exit if more than the
+    // window has passed since the loop's first (SDM 28.1.3). L: pause; mov ebx, eax; rdtsc; dec ecx; jnz L
+    // measures its own period.
     static const char loop[] = "\xF3\x90\x89\xC3\x0F\x31\xFF\xC9\x75\xF6";
     u64 *gpr = m->v->s.gpr;
     for (unsigned run = 0; run < 5; run++) {
@@ -219,7 +223,11 @@ static void pause_loop(void **state)
         m_root_state(m);
         m_write(m, VMCS_GUEST_RIP, M_GUEST);
         m_write(m, VMCS_PLE_GAP, run == 1 ? period - 1 : period);
-        m_write(m, VMCS_PLE_WINDOW, run == 2 ? 10 * period : run == 3 ? 10 * period - 1 : run == 4 ? 10 * period + 1 : 0);
+        m_write(m, VMCS_PLE_WINDOW,
+                run == 2   ? 10 * period
+                : run == 3 ? 10 * period - 1
+                : run == 4 ? 10 * period + 1
+                           : 0);
         gpr[RCX] = 100;
         s64 reason = m_enter(m, loop, sizeof loop - 1);
         assert_int_equal(reason, run < 2 ? EXIT_REASON_HLT : EXIT_REASON_PAUSE);
@@ -229,16 +237,16 @@ static void pause_loop(void **state)
     m_free(m);
 }
 
-// A virtual-APIC page that is not memory: a store into it raises INIT, so that this and what the store causes meet at one
-// boundary.
+// A virtual-APIC page that is not memory: a store into it raises INIT, so that this and what the store causes
+// meet at one boundary.
 static u64 vapic_read(void *o, unsigned cpu, paddr a, unsigned size) { return 0xF0; }
 static void vapic_write(void *o, unsigned cpu, paddr a, unsigned size, u64 value)
 {
     cpu_signal(((struct machine *)o)->v, CPU_SIGNAL_INIT, 0);
 }
 
-// TPR below threshold goes before all that waits at the boundary: INIT, the monitor trap flag, debug traps, the preemption
-// timer, NMIs, interrupts (SDM table "Priority Among Concurrent Events", 29.7.7).
+// TPR below threshold goes before all that waits at the boundary: INIT, the monitor trap flag, debug traps,
+// the preemption timer, NMIs, interrupts (SDM table "Priority Among Concurrent Events", 29.7.7).
 static void tpr_threshold_goes_first(void **state)
 {
     static const struct phys_ops ops = {vapic_read, vapic_write};
@@ -250,14 +258,16 @@ static void tpr_threshold_goes_first(void **state)
             m->phys.ops_opaque = m;
         }
         proc(m, PROC_HLT_EXITING | PROC_USE_TPR_SHADOW | (with & MTF ? PROC_MONITOR_TRAP_FLAG : 0), 0);
-        pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | (with & TIMER ? PIN_ACTIVATE_VMX_PREEMPTION_TIMER : 0));
+        pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING |
+                   (with & TIMER ? PIN_ACTIVATE_VMX_PREEMPTION_TIMER : 0));
         m_write(m, VMCS_VIRTUAL_APIC_ADDRESS, with & INIT ? 0x10000000 : M_VAPIC);
         phys_write8(&m->phys, 0, M_VAPIC + 0x80, 0xF0);
         m_write(m, VMCS_TPR_THRESHOLD, 4);
         m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_DB);
         m_write(m, VMCS_GUEST_RFLAGS, with & TF ? 2 | FL_TF : 2);
         m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1);
-        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS); // holds NMIs and interrupts until the instruction is done
+        // holds NMIs and interrupts until the instruction is done
+        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS);
         m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, with & TF ? 0x4000 : 0);
         if (with & NMI) m->v->s.nmi_pending = true, m->v->s.block = BLOCK_NMI;
         if (with & INTERRUPT) m->v->s.intr_line = true;
@@ -268,7 +278,8 @@ static void tpr_threshold_goes_first(void **state)
         assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 4);
         assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
         assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
-        assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), with & TF ? 0x4000 : 0); // kept (SDM 30.3.4)
+        // kept (SDM 30.3.4)
+        assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), with & TF ? 0x4000 : 0);
         m_free(m);
     }
 }
@@ -295,7 +306,8 @@ static void nmi_unblocking(void **state)
     m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
     assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
-    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E); // bit 12 is not defined here: 0
+    // bit 12 is not defined here: 0
+    assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E);
     // Neither: it ends the processor's own.
     m_root_state(m);
     m->v->s.block = 0;
@@ -343,14 +355,16 @@ static void pdptes(void **state)
     m_root_state(m);
     pae_guest(m, PROC2_ENABLE_EPT);
     m_poke64(m, M_PDPT32, 0);
-    m_write(m, VMCS_GUEST_PDPTE0, M_PD32 | 1), m_write(m, VMCS_GUEST_PDPTE1, 0), m_write(m, VMCS_GUEST_PDPTE3, 0);
+    m_write(m, VMCS_GUEST_PDPTE0, M_PD32 | 1), m_write(m, VMCS_GUEST_PDPTE1, 0),
+        m_write(m, VMCS_GUEST_PDPTE3, 0);
     m_write(m, VMCS_GUEST_PDPTE2, M_PD32 | 1);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
     assert_int_equal(m->entered.pdpte[2], M_PD32 | 1);
     m_poke64(m, M_PDPT32, M_PD32 | 1);
     m_root_state(m);
     m_write(m, VMCS_GUEST_RIP, M_GUEST);
-    assert_int_equal(M_ENTER(m, "\x0F\x20\xD8\x0F\x22\xD8" /* mov eax, cr3; mov cr3, eax */), EXIT_REASON_HLT);
+    assert_int_equal(M_ENTER(m, "\x0F\x20\xD8\x0F\x22\xD8" /* mov eax, cr3; mov cr3, eax */),
+                     EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_PDPTE2), 0);
     m_free(m);
 }
@@ -364,7 +378,8 @@ static void real_mode_guest(void **state)
     m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4), m_write(m, VMCS_GUEST_RIP, 0);
     for (unsigned i = 0; i < SEG_TR; i++) {
         if (i != SEG_LDTR) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + i), 0xFFFF);
-        if (i != SEG_LDTR && i != SEG_CS) m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + i), 0x93);
+        if (i != SEG_LDTR && i != SEG_CS)
+            m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_ACCESS_RIGHTS + i), 0x93);
     }
     // mov ax, 1000h; mov ds, ax; mov eax, cr0; or al, 1; mov cr0, eax: PE may change, NE may not.
     assert_int_equal(M_ENTER(m, "\xB8\x00\x10\x8E\xD8\x0F\x20\xC0\x0C\x01\x0F\x22\xC0"), EXIT_REASON_HLT);
@@ -374,11 +389,12 @@ static void real_mode_guest(void **state)
     m_free(m);
 }
 
-// A VM exit costs the same time whatever causes it and however it comes about: in an instruction, at the boundary, instead of
-// an exception, in a delivery, for want of one.
+// A VM exit costs the same time whatever causes it and however it comes about: in an instruction, at the
+// boundary, instead of an exception, in a delivery, for want of one.
 static void exits_cost_alike(void **state)
 {
     struct machine *m = fresh();
+    // clang-format off
     static const struct { const char *code; u32 inject, bitmap, reason; bool bad_idt; } cases[] = {
         {"\x0F\xA2", 0, 0, EXIT_REASON_CPUID, false},
         {"\x90", 0x80000700, 0, EXIT_REASON_MONITOR_TRAP_FLAG, false},
@@ -386,6 +402,7 @@ static void exits_cost_alike(void **state)
         {"\x90", 0x80000306, 1 << VEC_GP, EXIT_REASON_EXCEPTION_NMI, true},
         {"\x90", 0x80000B08, 0, EXIT_REASON_TRIPLE_FAULT, true},
     };
+    // clang-format on
     u64 took[ARRAY_LEN(cases)];
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         m_root_state(m);
@@ -404,7 +421,8 @@ static void exits_cost_alike(void **state)
     m_free(m);
 }
 
-// INVLPG's qualification is the linear address (SDM 30.2.1): 32 bits wide outside 64-bit mode; in it only FS and GS have a base.
+// INVLPG's qualification is the linear address (SDM 30.2.1): 32 bits wide outside 64-bit mode; in it only FS
+// and GS have a base.
 static void invlpg_qualification(void **state)
 {
     struct machine *m = m_vmx_new();
@@ -446,7 +464,8 @@ static void host_32(void **state)
         m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
                 m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) & ~(u64)EXIT_HOST_ADDRESS_SPACE_SIZE);
         // mov dword [M_PDPT32+8], 3: spoils an entry of the host's
-        const char *code = bad ? "\xC7\x05\x08\x08\x05\x00\x03\x00\x00\x00" : "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
+        const char *code =
+            bad ? "\xC7\x05\x08\x08\x05\x00\x03\x00\x00\x00" : "\x90\x90\x90\x90\x90\x90\x90\x90\x90\x90";
         if (!bad) {
             assert_int_equal(m_enter(m, code, 10), EXIT_REASON_HLT);
             assert_false(m->v->s.msr.efer & (EFER_LMA | EFER_LME));
@@ -466,11 +485,13 @@ static void host_32(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),
         cmocka_unit_test(tpr_threshold_goes_first), cmocka_unit_test(invlpg_qualification), cmocka_unit_test(exits_cost_alike),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@ static void poison_on_entry(void *o, const struct trace_event *e)
     if (e->kind == TRACE_ENTRY) poison(o);
 }
 
+// clang-format off
 static const struct { enum vmcs_field field; u64 value; } guest_values[] = {
     {VMCS_GUEST_CR0, 0x80010033}, {VMCS_GUEST_CR4, CR4_PAE | CR4_VMXE | CR4_PGE}, {VMCS_GUEST_DR7, 0x700},
     {VMCS_GUEST_RSP, 0x8888}, {VMCS_GUEST_RFLAGS, 0x40AD7}, {VMCS_GUEST_IA32_SYSENTER_CS, 0x12345678},
@@ -28,6 +29,7 @@ static const struct { enum vmcs_field field; u64 value; } guest_values[] = {
     {VMCS_GUEST_LDTR_SELECTOR, 0x50}, {VMCS_GUEST_LDTR_BASE, 0xFFFF800000056000}, {VMCS_GUEST_LDTR_LIMIT, 0x77}, {VMCS_GUEST_LDTR_ACCESS_RIGHTS, 0x82},
     {VMCS_GUEST_TR_SELECTOR, 0x58}, {VMCS_GUEST_TR_BASE, 0xFFFF800000078000}, {VMCS_GUEST_TR_LIMIT, 0x99}, {VMCS_GUEST_TR_ACCESS_RIGHTS, 0x8B},
 };
+// clang-format on
 
 static void check_segment(const struct segment *s, const u64 *value) // selector, base, limit, rights
 {
@@ -41,7 +43,8 @@ static void entry_loads_exit_saves(void **state)
 {
     struct machine *m = m_vmx_new();
     m_vmcs_64(m);
-    for (unsigned i = 0; i < ARRAY_LEN(guest_values); i++) m_write(m, guest_values[i].field, guest_values[i].value);
+    for (unsigned i = 0; i < ARRAY_LEN(guest_values); i++)
+        m_write(m, guest_values[i].field, guest_values[i].value);
     u64 before[VMCS_FIELD_COUNT];
     for (int i = 0; i < VMCS_FIELD_COUNT; i++) before[i] = m_read(m, (enum vmcs_field)i);
     trace_add(&m->trace, &(struct trace_sink){poison_on_entry, m, 1 << TRACE_ENTRY});
@@ -72,11 +75,14 @@ static void entry_loads_exit_saves(void **state)
     for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
         enum vmcs_field f = (enum vmcs_field)i;
         if (vmcs_field_rows[i].area != AREA_GUEST || !m->v->vmx->caps.exists[i]) continue;
-        bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE || f == VMCS_VMX_PREEMPTION_TIMER_VALUE ||
+        bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE ||
+                         f == VMCS_VMX_PREEMPTION_TIMER_VALUE ||
                          (f >= VMCS_GUEST_PDPTE0 && f <= VMCS_GUEST_PDPTE3);
         u64 x = m_read(m, f), want = untouched ? 0x5A5A5A5A5A5A5A5A : before[i];
         if (untouched && vmcs_field_rows[i].size == 4) want = (u32)want;
-        if (x != want) fail_msg("%s: %llx, not %llx", vmcs_field_rows[i].name, (unsigned long long)x, (unsigned long long)want);
+        if (x != want)
+            fail_msg("%s: %llx, not %llx", vmcs_field_rows[i].name, (unsigned long long)x,
+                     (unsigned long long)want);
     }
     assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 1);
 
@@ -94,18 +100,20 @@ static void entry_loads_exit_saves(void **state)
     check_segment(&s->seg[SEG_DS], (u64[]){16, 0, 0xFFFFFFFF, 0xC093});
     check_segment(&s->seg[SEG_TR], (u64[]){24, M_TSS, 0x67, 0x8B});
     assert_true(s->seg[SEG_LDTR].ar & AR_UNUSABLE);
-    assert_true(s->gdtr.base == M_GDT && s->gdtr.limit == 0xFFFF && s->idtr.base == M_IDT && s->idtr.limit == 0xFFFF);
+    assert_true(s->gdtr.base == M_GDT && s->gdtr.limit == 0xFFFF && s->idtr.base == M_IDT &&
+                s->idtr.limit == 0xFFFF);
     m_free(m);
 }
 
-// DR7 as VM entry loads it: bits 12, 14 and 15 become 0 and bit 10 becomes 1, whatever the field says (SDM 29.3.2.1); the
-// exit saves what was loaded.
+// DR7 as VM entry loads it: bits 12, 14 and 15 become 0 and bit 10 becomes 1, whatever the field says
+// (SDM 29.3.2.1); the exit saves what was loaded.
 static void entry_forces_bits_of_dr7(void **state)
 {
     struct machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
-    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
     for (unsigned bit = 0; bit < 32; bit++)
         for (unsigned others = 0; others < 2; others++) {
             if (others && bit == 13) continue; // without GD
@@ -123,13 +131,15 @@ static void host_null_selectors_and_bases(void **state)
 {
     struct machine *m = m_vmx_new();
     m_vmcs_64(m);
-    m_write(m, VMCS_HOST_SS_SELECTOR, 0), m_write(m, VMCS_HOST_DS_SELECTOR, 0), m_write(m, VMCS_HOST_FS_SELECTOR, 0);
+    m_write(m, VMCS_HOST_SS_SELECTOR, 0), m_write(m, VMCS_HOST_DS_SELECTOR, 0),
+        m_write(m, VMCS_HOST_FS_SELECTOR, 0);
     m_write(m, VMCS_HOST_FS_BASE, 0xFFFF800000123000), m_write(m, VMCS_HOST_GS_BASE, 0x7FFF00000000);
     m_write(m, VMCS_HOST_IA32_SYSENTER_CS, 0x33), m_write(m, VMCS_HOST_IA32_SYSENTER_ESP, 0xFFFF800000000010);
     m_write(m, VMCS_HOST_IA32_PAT, 0x0606060606060606);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
     const struct vcpu_state *s = &m->v->s;
-    assert_true(s->seg[SEG_SS].ar & AR_UNUSABLE && s->seg[SEG_DS].ar & AR_UNUSABLE && s->seg[SEG_FS].ar & AR_UNUSABLE);
+    assert_true(s->seg[SEG_SS].ar & AR_UNUSABLE && s->seg[SEG_DS].ar & AR_UNUSABLE &&
+                s->seg[SEG_FS].ar & AR_UNUSABLE);
     assert_true(s->seg[SEG_SS].ar & AR_DB);
     assert_true(s->seg[SEG_FS].base == 0xFFFF800000123000 && s->seg[SEG_GS].base == 0x7FFF00000000);
     assert_true(s->msr.sysenter_cs == 0x33 && s->msr.sysenter_esp == 0xFFFF800000000010);
@@ -201,7 +211,8 @@ static void msr_areas(void **state)
     struct machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_VM_ENTRY_MSR_LOAD_ADDRESS, M_MSR_AREA), m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 2);
-    m_write(m, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA + 0x100), m_write(m, VMCS_VM_EXIT_MSR_STORE_COUNT, 2);
+    m_write(m, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA + 0x100),
+        m_write(m, VMCS_VM_EXIT_MSR_STORE_COUNT, 2);
     m_write(m, VMCS_VM_EXIT_MSR_LOAD_ADDRESS, M_MSR_AREA + 0x200), m_write(m, VMCS_VM_EXIT_MSR_LOAD_COUNT, 1);
     msr_entry(m, 0, 0xC0000102, 0xFFFF800000111000); // KERNEL_GS_BASE
     msr_entry(m, 1, 0xC0000082, 0xFFFF800000222000); // LSTAR
@@ -209,16 +220,20 @@ static void msr_areas(void **state)
     msr_entry(m, 17, 0xC0000082, 0);
     msr_entry(m, 32, 0xC0000102, 0x7F0000);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
-    assert_true(m->entered.msr.kernel_gs_base == 0xFFFF800000111000 && m->entered.msr.lstar == 0xFFFF800000222000);
+    assert_true(m->entered.msr.kernel_gs_base == 0xFFFF800000111000 &&
+                m->entered.msr.lstar == 0xFFFF800000222000);
     assert_true(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108) == 0xFFFF800000111000);
     assert_true(phys_read64(&m->phys, 0, M_MSR_AREA + 0x118) == 0xFFFF800000222000);
     assert_true(m->v->s.msr.kernel_gs_base == 0x7F0000 && m->v->s.msr.lstar == 0xFFFF800000222000);
 
-    // Failures: exit 34 with the number of the entry; the exit's load area is processed, its store area is not.
+    // Failures: exit 34 with the number of the entry; the exit's load area is processed, its store area is
+    // not.
+    // clang-format off
     static const struct { u32 index, reserved; u64 data; } bad[] = {
         {0xC0000100, 0, 0}, {0xC0000101, 0, 0}, {0x808, 0, 0}, {0xC0000082, 1, 0}, {0xC0000082, 0, 0x100000000000000},
         {0x480, 0, 0}, {0x12345, 0, 0}, {0x9E, 0, 0},
     };
+    // clang-format on
     m_poke64(m, M_MSR_AREA + 0x108, 0);
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
         m_root_state(m);
@@ -231,7 +246,9 @@ static void msr_areas(void **state)
         assert_int_equal(phys_read64(&m->phys, 0, M_MSR_AREA + 0x108), 0);
     }
     // An entry of the store area that cannot be: VMX abort 1, what comes before it is stored (SDM 30.4).
-    static const struct { u32 index, reserved; } unstorable[] = {
+    static const struct {
+        u32 index, reserved;
+    } unstorable[] = {
         {0xC0000082, 1}, {0xC0000082, 1u << 31}, {0x808, 0}, {0x9E, 0}, {0x9B, 0}, {0x12345, 0},
     };
     struct cpu_board_ops with_x2apic = m_board; // whose MSRs RDMSR can read, and a store area cannot
@@ -242,7 +259,8 @@ static void msr_areas(void **state)
         n->v->board = &with_x2apic;
         m_write(n, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA), m_write(n, VMCS_VM_EXIT_MSR_STORE_COUNT, 3);
         n->v->s.msr.lstar = 0x222000;
-        msr_entry(n, 0, 0xC0000082, 0), msr_entry(n, 1, unstorable[i].index, 0), msr_entry(n, 2, 0xC0000082, 0);
+        msr_entry(n, 0, 0xC0000082, 0), msr_entry(n, 1, unstorable[i].index, 0),
+            msr_entry(n, 2, 0xC0000082, 0);
         phys_write32(&n->phys, 0, M_MSR_AREA + 20, unstorable[i].reserved);
         m_poke(n, M_GUEST, "\xF4", 1);
         m_poke(n, M_CODE, I_VMLAUNCH, 3);
@@ -287,7 +305,8 @@ static void nonregister_state(void **state)
     m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
     assert_true(m->entered.virtual_nmi_blocked && m->entered.block == BLOCK_MOV_SS);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI | BLOCK_MOV_SS); // HLT itself exits
+    // HLT itself exits
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI | BLOCK_MOV_SS);
     assert_int_equal(m->v->s.block, 0);
     m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
@@ -323,13 +342,15 @@ static void exit_and_efer(void **state)
     }
 }
 
-// With VPIDs the host's translations live on; without them each world switch drops those of VPID 0 (SDM 31.4.3.1).
+// With VPIDs the host's translations live on; without them each world switch drops those of VPID 0
+// (SDM 31.4.3.1).
 static void translations_over_world_switches(void **state)
 {
     for (unsigned vpid = 0; vpid < 2; vpid++) {
         struct machine *m = m_vmx_new();
         m_vmcs_64(m);
-        m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+        m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+                m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
         m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, vpid ? PROC2_ENABLE_VPID : 0);
         m_write(m, VMCS_VPID, 5);
         struct walk_result r = {.page_shift = 12};
@@ -360,7 +381,10 @@ static bool vmcs_dirty(struct machine *m)
     phys_dirty_clear(&m->phys);
     return dirty;
 }
-static void dirty_clear_on_entry(void *o, const struct trace_event *e) { phys_dirty_clear(&((struct machine *)o)->phys); }
+static void dirty_clear_on_entry(void *o, const struct trace_event *e)
+{
+    phys_dirty_clear(&((struct machine *)o)->phys);
+}
 
 // The VMCS is memory: whatever the processor writes into it, the state hash and snapshots must learn of.
 static void region_becomes_dirty(void **state)
@@ -388,6 +412,7 @@ static void region_becomes_dirty(void **state)
 
 int main(void)
 {
+    // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
         cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
@@ -395,5 +420,6 @@ int main(void)
         cmocka_unit_test(region_becomes_dirty), cmocka_unit_test(exit_and_efer),
         cmocka_unit_test(translations_over_world_switches),
     };
+    // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-// A small machine for tests of VT-x: one processor in 64-bit root mode, identity-mapped, whose exceptions stop at a HLT that
-// tells the vector. Code is given as bytes.
+// A small machine for tests of VT-x: one processor in 64-bit root mode, identity-mapped, whose exceptions
+// stop at a HLT that tells the vector. Code is given as bytes.
 #ifndef TESTS_VMX_MACHINE_H
 #define TESTS_VMX_MACHINE_H
 
@@ -18,12 +18,14 @@
 #include "vmx/control.h"
 #include "vmx/intercept.h"
 
+// clang-format off
 enum { // guest-physical layout
     M_GDT = 0x1000, M_IDT = 0x2000, M_TSS = 0x3000, M_PML4 = 0x4000, M_PDPT = 0x5000, M_STACK = 0x9000,
     M_CODE = 0x10000, M_GUEST = 0x20000, M_HOST = 0x21000, M_STUBS = 0x30000, M_VMXON = 0x40000, M_VMCS = 0x41000,
     M_VMCS2 = 0x42000, M_DATA = 0x50000, M_BITMAP = 0x60000, M_EPT = 0x70000, M_GUEST_IDT = 0x80000, M_VAPIC = 0x90000,
     M_MSR_AREA = 0xA0000,
 };
+// clang-format on
 
 struct machine {
     struct vcpu *v;
@@ -45,9 +47,11 @@ static void m_tpr_set(void *o, unsigned cpu, u8 tpr) {}
 static bool m_msr_read(void *o, unsigned cpu, u32 msr, u64 *value) { return false; }
 static bool m_msr_write(void *o, unsigned cpu, u32 msr, u64 value) { return false; }
 static void m_shutdown(void *o, unsigned cpu, const char *why) { ((struct machine *)o)->shutdowns++; }
+// clang-format off
 static const struct cpu_board_ops m_board = {.port_read = m_port_read, .port_write = m_port_write, .intr_ack = m_intr_ack,
                                              .tpr_get = m_tpr_get, .tpr_set = m_tpr_set, .msr_read = m_msr_read,
                                              .msr_write = m_msr_write, .shutdown = m_shutdown};
+// clang-format on
 
 static void m_event(void *o, const struct trace_event *e)
 {
@@ -65,10 +69,16 @@ static void m_event(void *o, const struct trace_event *e)
     }
 }
 
-static inline void m_poke(struct machine *m, paddr a, const void *p, u64 n) { phys_write(&m->phys, 0, a, p, n); }
+static inline void m_poke(struct machine *m, paddr a, const void *p, u64 n)
+{
+    phys_write(&m->phys, 0, a, p, n);
+}
 static inline void m_poke64(struct machine *m, paddr a, u64 x) { phys_write64(&m->phys, 0, a, x); }
 
-static inline struct segment m_seg(u16 sel, u32 ar) { return (struct segment){.sel = sel, .limit = 0xFFFFFFFF, .ar = ar}; }
+static inline struct segment m_seg(u16 sel, u32 ar)
+{
+    return (struct segment){.sel = sel, .limit = 0xFFFFFFFF, .ar = ar};
+}
 
 static inline void m_root_state(struct machine *m)
 {
@@ -225,11 +235,11 @@ static inline void m_vmcs_64(struct machine *m)
     m_poke(m, M_HOST, "\xF4", 1);
     m_write(m, VMCS_PIN_BASED_CONTROLS, c->true_allowed0[GROUP_PIN]);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, c->true_allowed0[GROUP_PROC] | PROC_HLT_EXITING);
-    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, c->allowed0[GROUP_EXIT] | EXIT_HOST_ADDRESS_SPACE_SIZE |
-                                                  EXIT_SAVE_IA32_EFER | EXIT_LOAD_IA32_EFER | EXIT_SAVE_IA32_PAT |
-                                                  EXIT_LOAD_IA32_PAT);
-    m_write(m, VMCS_VM_ENTRY_CONTROLS, c->allowed0[GROUP_ENTRY] | ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_EFER |
-                                           ENTRY_LOAD_IA32_PAT);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            c->allowed0[GROUP_EXIT] | EXIT_HOST_ADDRESS_SPACE_SIZE | EXIT_SAVE_IA32_EFER |
+                EXIT_LOAD_IA32_EFER | EXIT_SAVE_IA32_PAT | EXIT_LOAD_IA32_PAT);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS,
+            c->allowed0[GROUP_ENTRY] | ENTRY_IA32E_MODE_GUEST | ENTRY_LOAD_IA32_EFER | ENTRY_LOAD_IA32_PAT);
     m_write(m, VMCS_VMCS_LINK_POINTER, UINT64_MAX);
     m_write(m, VMCS_HOST_CR0, s->cr0), m_write(m, VMCS_GUEST_CR0, s->cr0);
     m_write(m, VMCS_HOST_CR3, s->cr3), m_write(m, VMCS_GUEST_CR3, s->cr3);
@@ -239,15 +249,18 @@ static inline void m_vmcs_64(struct machine *m)
     m_write(m, VMCS_HOST_RIP, M_HOST), m_write(m, VMCS_HOST_RSP, M_STACK - 0x100);
     m_write(m, VMCS_GUEST_RIP, M_GUEST), m_write(m, VMCS_GUEST_RSP, M_STACK - 0x800);
     m_write(m, VMCS_GUEST_RFLAGS, 2), m_write(m, VMCS_GUEST_DR7, 0x400);
-    static const enum vmcs_field host_sel[] = {VMCS_HOST_ES_SELECTOR, VMCS_HOST_SS_SELECTOR, VMCS_HOST_DS_SELECTOR,
-                                               VMCS_HOST_FS_SELECTOR, VMCS_HOST_GS_SELECTOR};
+    static const enum vmcs_field host_sel[] = {VMCS_HOST_ES_SELECTOR, VMCS_HOST_SS_SELECTOR,
+                                               VMCS_HOST_DS_SELECTOR, VMCS_HOST_FS_SELECTOR,
+                                               VMCS_HOST_GS_SELECTOR};
     for (unsigned i = 0; i < ARRAY_LEN(host_sel); i++) m_write(m, host_sel[i], 16);
     m_write(m, VMCS_HOST_CS_SELECTOR, 8), m_write(m, VMCS_HOST_TR_SELECTOR, 24);
-    m_write(m, VMCS_HOST_TR_BASE, M_TSS), m_write(m, VMCS_HOST_GDTR_BASE, M_GDT), m_write(m, VMCS_HOST_IDTR_BASE, M_IDT);
-    static const enum vmcs_field sel[] = {VMCS_GUEST_ES_SELECTOR, VMCS_GUEST_CS_SELECTOR, VMCS_GUEST_SS_SELECTOR,
-                                          VMCS_GUEST_DS_SELECTOR, VMCS_GUEST_FS_SELECTOR, VMCS_GUEST_GS_SELECTOR,
-                                          VMCS_GUEST_LDTR_SELECTOR, VMCS_GUEST_TR_SELECTOR};
-    for (unsigned i = 0; i < SEG_COUNT; i++) { // the four fields of a segment lie at the same index of their groups
+    m_write(m, VMCS_HOST_TR_BASE, M_TSS), m_write(m, VMCS_HOST_GDTR_BASE, M_GDT),
+        m_write(m, VMCS_HOST_IDTR_BASE, M_IDT);
+    static const enum vmcs_field sel[] = {
+        VMCS_GUEST_ES_SELECTOR, VMCS_GUEST_CS_SELECTOR, VMCS_GUEST_SS_SELECTOR,   VMCS_GUEST_DS_SELECTOR,
+        VMCS_GUEST_FS_SELECTOR, VMCS_GUEST_GS_SELECTOR, VMCS_GUEST_LDTR_SELECTOR, VMCS_GUEST_TR_SELECTOR};
+    // the four fields of a segment lie at the same index of their groups
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
         m_write(m, sel[i], s->seg[i].sel);
         m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_BASE + i), s->seg[i].base);
         m_write(m, (enum vmcs_field)(VMCS_GUEST_ES_LIMIT + i), s->seg[i].limit);
@@ -257,8 +270,8 @@ static inline void m_vmcs_64(struct machine *m)
     m_write(m, VMCS_GUEST_IDTR_BASE, M_IDT), m_write(m, VMCS_GUEST_IDTR_LIMIT, 0xFFF);
 }
 
-// Enters with guest code (ended by a HLT, which exits); back in root at M_HOST. Returns the exit reason, or -1 if the entry
-// failed without an exit.
+// Enters with guest code (ended by a HLT, which exits); back in root at M_HOST. Returns the exit reason, or
+// -1 if the entry failed without an exit.
 static inline s64 m_enter(struct machine *m, const char *code, unsigned n)
 {
     unsigned exits = m->exits;
@@ -282,7 +295,8 @@ static inline s64 m_enter(struct machine *m, const char *code, unsigned n)
         if (t->insn_len_valid) assert_int_equal(t->insn_len, m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH));
         if (t->gpa_valid) assert_int_equal(t->gpa, m_read(m, VMCS_GUEST_PHYSICAL_ADDRESS));
         if (t->gla_valid) assert_int_equal(t->gla, m_read(m, VMCS_GUEST_LINEAR_ADDRESS));
-        assert_int_equal(t->gpa_valid, reason == EXIT_REASON_EPT_VIOLATION || reason == EXIT_REASON_EPT_MISCONFIGURATION);
+        assert_int_equal(t->gpa_valid,
+                         reason == EXIT_REASON_EPT_VIOLATION || reason == EXIT_REASON_EPT_MISCONFIGURATION);
     }
     return reason;
 }

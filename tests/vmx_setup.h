@@ -1,6 +1,6 @@
-// VMCSs that pass every check of VM entry, for tests to spoil: a 64-bit guest, a 32-bit protected-mode guest (with and
-// without PAE), an unrestricted real-mode guest, a virtual-8086 guest; under a 64-bit host, or a 32-bit one.
-// The capabilities are written down here from the manual, not taken from vmx_caps_init().
+// VMCSs that pass every check of VM entry, for tests to spoil: a 64-bit guest, a 32-bit protected-mode guest
+// (with and without PAE), an unrestricted real-mode guest, a virtual-8086 guest; under a 64-bit host, or a
+// 32-bit one. The capabilities are written down here from the manual, not taken from vmx_caps_init().
 #ifndef TESTS_VMX_SETUP_H
 #define TESTS_VMX_SETUP_H
 
@@ -48,7 +48,9 @@ static inline void setup_caps(struct vmx_caps *c)
     c->allowed1[GROUP_VMFUNC] = 1;
 }
 
+// clang-format off
 enum { SETUP_EPT = 0x02, SETUP_VPID = 0x20, SETUP_UNRESTRICTED = 0x80, SETUP_FUNCTIONS = 0x2000 }; // secondary controls
+// clang-format on
 
 // A 64-bit guest of a 64-bit host, with EPT and VPID, not unrestricted.
 static inline void setup_long(struct setup *s)
@@ -62,9 +64,11 @@ static inline void setup_long(struct setup *s)
     memset(&s->features, 0, sizeof s->features);
     static const enum feature has[] = {FEATURE_SYSCALL, FEATURE_LM, FEATURE_NX, FEATURE_VMX};
     for (unsigned i = 0; i < ARRAY_LEN(has); i++) s->features.bits[has[i] / 64] |= BIT(has[i] % 64);
+    // clang-format off
     s->e = (struct vmx_entry){.f = f, .caps = &s->caps, .features = &s->features, .phys = &s->phys, .maxphyaddr = 40,
                               .linear_bits = 48, .launch = true, .vmcs_pointer = SETUP_VMCS, .vmxon_pointer = 0xA000,
                               .revision = SETUP_REVISION, .cr0 = 0x80050033, .cr4 = 0x2020, .efer = 0xD01, .rflags = 2};
+    // clang-format on
 
     f->PIN_BASED_CONTROLS = 0x16;
     f->PRIMARY_PROC_BASED_CONTROLS = 0x84006172;
@@ -99,7 +103,8 @@ static inline void setup_long(struct setup *s)
     f->GUEST_FS_SELECTOR = f->GUEST_GS_SELECTOR = 0x10;
     f->GUEST_SS_ACCESS_RIGHTS = f->GUEST_DS_ACCESS_RIGHTS = f->GUEST_ES_ACCESS_RIGHTS = 0xC093;
     f->GUEST_FS_ACCESS_RIGHTS = f->GUEST_GS_ACCESS_RIGHTS = 0xC093;
-    f->GUEST_SS_LIMIT = f->GUEST_DS_LIMIT = f->GUEST_ES_LIMIT = f->GUEST_FS_LIMIT = f->GUEST_GS_LIMIT = 0xFFFFFFFF;
+    f->GUEST_SS_LIMIT = f->GUEST_DS_LIMIT = f->GUEST_ES_LIMIT = f->GUEST_FS_LIMIT = f->GUEST_GS_LIMIT =
+        0xFFFFFFFF;
     f->GUEST_LDTR_ACCESS_RIGHTS = 0x10000;
     f->GUEST_TR_SELECTOR = 0x18;
     f->GUEST_TR_ACCESS_RIGHTS = 0x8B;
@@ -141,7 +146,8 @@ static inline void setup_pae(struct setup *s) // 32-bit, PAE paging, EPT
 {
     setup_protected(s);
     s->f.GUEST_CR4 = 0x2020;
-    s->f.GUEST_PDPTE0 = 0x1001, s->f.GUEST_PDPTE1 = 0xFFFFFFFE19ull; // the highest address, PCD, PWT, ignored bits
+    // the highest address, PCD, PWT, ignored bits
+    s->f.GUEST_PDPTE0 = 0x1001, s->f.GUEST_PDPTE1 = 0xFFFFFFFE19ull;
     s->f.GUEST_PDPTE2 = 0xFFFFFFFFFFFFFFFEull; // not present: nothing is reserved
 }
 
@@ -150,7 +156,8 @@ static inline void setup_pae_memory(struct setup *s) // 32-bit, PAE paging, PDPT
     setup_pae(s);
     s->f.SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID;
     s->f.GUEST_CR3 = SETUP_PDPT + 0xE20 + 0x1F; // bits 4:0 are ignored
-    memcpy(s->phys.ram + SETUP_PDPT + 0xE20, (u64[]){s->f.GUEST_PDPTE0, s->f.GUEST_PDPTE1, s->f.GUEST_PDPTE2, 0}, 32);
+    memcpy(s->phys.ram + SETUP_PDPT + 0xE20,
+           (u64[]){s->f.GUEST_PDPTE0, s->f.GUEST_PDPTE1, s->f.GUEST_PDPTE2, 0}, 32);
     s->f.GUEST_PDPTE0 = s->f.GUEST_PDPTE3 = UINT64_MAX; // not looked at
 }
 
@@ -185,8 +192,8 @@ static inline void setup_v86(struct setup *s)
     setup_protected(s);
     f->GUEST_RFLAGS = 0x20002;
     f->GUEST_RIP = 0x100;
-#define V86(seg, sel)                                                                                                  \
-    f->GUEST_##seg##_SELECTOR = sel, f->GUEST_##seg##_BASE = sel * 16, f->GUEST_##seg##_LIMIT = 0xFFFF,               \
+#define V86(seg, sel) \
+    f->GUEST_##seg##_SELECTOR = sel, f->GUEST_##seg##_BASE = sel * 16, f->GUEST_##seg##_LIMIT = 0xFFFF, \
     f->GUEST_##seg##_ACCESS_RIGHTS = 0xF3
     V86(CS, 0x1003);
     V86(SS, 0x2000);
@@ -197,7 +204,8 @@ static inline void setup_v86(struct setup *s)
 #undef V86
 }
 
-// "As they act": secondary controls only while activated, VM functions only while enabled (SDM 27.6.2, 27.6.14).
+// "As they act": secondary controls only while activated, VM functions only while enabled
+// (SDM 27.6.2, 27.6.14).
 static inline void setup_decode(struct setup *s)
 {
     struct vmx_entry *e = &s->e;

@@ -1,5 +1,5 @@
-// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): TPR below
-// threshold, MTF, preemption timer, NMI window, interrupt window.
+// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): TPR
+// below threshold, MTF, preemption timer, NMI window, interrupt window.
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
@@ -75,5 +75,6 @@ bool vmx_boundary_wanted(const struct vcpu *v)
 
 u64 vmx_timer_deadline(const struct vcpu *v)
 {
-    return v->s.activity == ACTIVITY_WAIT_SIPI ? UINT64_MAX : v->s.vmx.timer_deadline; // UINT64_MAX if not active
+    // UINT64_MAX if not active
+    return v->s.activity == ACTIVITY_WAIT_SIPI ? UINT64_MAX : v->s.vmx.timer_deadline;
 }

@@ -1,9 +1,10 @@
-// The capability MSRs, computed: a control is reported if its row says that it is offered and the CPUID feature it goes
-// with is on; a field exists if a control that gives it meaning may be set.
+// The capability MSRs, computed: a control is reported if its row says that it is offered and the CPUID
+// feature it goes with is on; a field exists if a control that gives it meaning may be set.
 //
-// Not offered yet, so not reported: APIC-access page, x2APIC and APIC-register virtualization, virtual-interrupt
-// delivery, posted interrupts, VMCS shadowing, PML, #VE, mode-based execute control, sub-page permissions, TSC scaling,
-// tertiary and secondary exit controls, PERF_GLOBAL_CTRL, 5-level EPT, advanced EPT-violation information.
+// Not offered yet, so not reported: APIC-access page, x2APIC and APIC-register virtualization,
+// virtual-interrupt delivery, posted interrupts, VMCS shadowing, PML, #VE, mode-based execute control,
+// sub-page permissions, TSC scaling, tertiary and secondary exit controls, PERF_GLOBAL_CTRL, 5-level EPT,
+// advanced EPT-violation information.
 #include "vmx/caps.h"
 #include "vmx/vmcs.h"
 
@@ -16,7 +17,9 @@
 // Reserved bits that must be 1 in either half.
 #define CONTROL(group, bit, name, text, class, offered)
 #define DEFAULT1(group, bit) {GROUP_##group, bit},
-static const struct { u8 group, bit; } reserved_ones[] = {
+static const struct {
+    u8 group, bit;
+} reserved_ones[] = {
 #include "vmx/controls.def"
 };
 #undef DEFAULT1
@@ -42,13 +45,14 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 
     }
     for (unsigned i = 0; i < CONTROL_COUNT; i++) {
         const struct vmx_control_row *r = &vmx_control_rows[i];
-        if (r->offered == 0 || (r->offered > 1 && !feature_on(features, (enum feature)(r->offered - 2)))) continue;
+        if (r->offered == 0 || (r->offered > 1 && !feature_on(features, (enum feature)(r->offered - 2))))
+            continue;
         c->allowed1[r->group] |= BIT(r->bit);
         if (r->class == CONTROL_DEFAULT1) c->allowed0[r->group] |= 1u << r->bit;
     }
 
-    c->basic = VMCS_REVISION | PAGE_SIZE << 32 | 6ull << 50 /* write-back */ | BIT(54) /* INS/OUTS information */ |
-               BIT(55) /* TRUE MSRs */;
+    c->basic = VMCS_REVISION | PAGE_SIZE << 32 | 6ull << 50 /* write-back */ |
+               BIT(54) /* INS/OUTS information */ | BIT(55) /* TRUE MSRs */;
     c->misc = TIMER_RATE | BIT(VMX_MISC_STORE_LMA) | ACTIVITY_KINDS << VMX_MISC_ACTIVITY_SHIFT |
               CR3_TARGETS << VMX_MISC_CR3_TARGETS_SHIFT | BIT(VMX_MISC_VMWRITE_ANY) | BIT(VMX_MISC_LENGTH_0);
     c->cr0_fixed0 = CR0_PE | CR0_NE | CR0_PG;
@@ -88,17 +92,26 @@ bool vmx_caps_msr(const struct vmx_caps *c, u32 msr, u64 *value)
     case 0x488: *value = c->cr4_fixed0; return true;
     case 0x489: *value = c->cr4_fixed1; return true;
     case 0x48A: *value = c->vmcs_enum; return true;
-    case 0x48B: *value = pair(c, GROUP_PROC2, false); return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_SECONDARY_CONTROLS);
+    case 0x48B:
+        *value = pair(c, GROUP_PROC2, false);
+        return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_SECONDARY_CONTROLS);
     case 0x48C:
         *value = c->ept_vpid;
-        return vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT) || vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID);
+        return vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT) ||
+               vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID);
     case 0x48D: *value = pair(c, GROUP_PIN, true); return true;
     case 0x48E: *value = pair(c, GROUP_PROC, true); return true;
     case 0x48F: *value = pair(c, GROUP_EXIT, true); return true;
     case 0x490: *value = pair(c, GROUP_ENTRY, true); return true;
-    case 0x491: *value = c->allowed1[GROUP_VMFUNC]; return vmx_caps_control(c, CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
-    case 0x492: *value = c->allowed1[GROUP_PROC3]; return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_TERTIARY_CONTROLS);
-    case 0x493: *value = c->allowed1[GROUP_EXIT2]; return vmx_caps_control(c, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
+    case 0x491:
+        *value = c->allowed1[GROUP_VMFUNC];
+        return vmx_caps_control(c, CONTROL_PROC2_ENABLE_VM_FUNCTIONS);
+    case 0x492:
+        *value = c->allowed1[GROUP_PROC3];
+        return vmx_caps_control(c, CONTROL_PROC_ACTIVATE_TERTIARY_CONTROLS);
+    case 0x493:
+        *value = c->allowed1[GROUP_EXIT2];
+        return vmx_caps_control(c, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
     default: return false;
     }
 }

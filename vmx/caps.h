@@ -1,5 +1,5 @@
-// What the VMX capability MSRs report (SDM appendix A), computed from the rows of controls.def and fields.def and from
-// the CPUID features.
+// What the VMX capability MSRs report (SDM appendix A), computed from the rows of controls.def and fields.def
+// and from the CPUID features.
 #ifndef VMX_CAPS_H
 #define VMX_CAPS_H
 
@@ -14,6 +14,7 @@ struct vmx_caps {
     u64 allowed1[GROUP_COUNT];      // may be 1
     bool exists[VMCS_FIELD_COUNT];
 };
+// clang-format off
 enum { // IA32_VMX_BASIC and IA32_VMX_MISC, bits that checks ask for
     VMX_BASIC_ANY_ERROR_CODE = 56, VMX_BASIC_NESTED_EXCEPTION = 58,
     VMX_MISC_STORE_LMA = 5, VMX_MISC_ACTIVITY_SHIFT = 6, VMX_MISC_CR3_TARGETS_SHIFT = 16, VMX_MISC_MSR_LIST_SHIFT = 25,
@@ -24,11 +25,13 @@ enum { // IA32_VMX_EPT_VPID_CAP
     EPT_CAP_1G = 17, EPT_CAP_INVEPT = 20, EPT_CAP_AD = 21, EPT_CAP_ADVANCED = 22, EPT_CAP_SHADOW_STACK = 23,
     EPT_CAP_INVEPT_SINGLE = 25, EPT_CAP_INVEPT_ALL = 26, EPT_CAP_INVVPID = 32, EPT_CAP_INVVPID_TYPES = 40,
 };
+// clang-format on
 
 // `cr4_valid`: the bits of CR4 that this processor has.
 void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 cr4_valid);
 bool vmx_caps_msr(const struct vmx_caps *c, u32 msr, u64 *value); // 480h-493h; false: absent
-static inline bool vmx_caps_control(const struct vmx_caps *c, enum vmx_control_id id) // the control may be set
+// the control may be set
+static inline bool vmx_caps_control(const struct vmx_caps *c, enum vmx_control_id id)
 {
     const struct vmx_control_row *r = &vmx_control_rows[id];
     return c->allowed1[r->group] >> r->bit & 1;

@@ -1,6 +1,6 @@
-// Evaluation of the VM-entry checks. The rows are in checks.def and the files that it names; here is what their
-// expressions use, and the one function that runs them: straight-line code made from the rows, because it runs at every
-// VMLAUNCH and VMRESUME. Missing: what the head of checks.def lists as left out.
+// Evaluation of the VM-entry checks. The rows are in checks.def and the files that it names; here is what
+// their expressions use, and the one function that runs them: straight-line code made from the rows, because
+// it runs at every VMLAUNCH and VMRESUME. Missing: what the head of checks.def lists as left out.
 #include "vmx/checks.h"
 
 #include <string.h>
@@ -13,13 +13,14 @@
 // IA32_DEBUGCTL as this processor has it.
 enum { DEBUGCTL_LBR = 1, DEBUGCTL_BTF = 2, VMX_DEBUGCTL_VALID = DEBUGCTL_LBR | DEBUGCTL_BTF };
 
-// What several rows ask for, computed once an entry. Memory is read only where there is RAM: an all-ones answer stands
-// for the rest, as from a bus that nobody claims, so the checks have no side effect on a device.
+// What several rows ask for, computed once an entry. Memory is read only where there is RAM: an all-ones
+// answer stands for the rest, as from a bus that nobody claims, so the checks have no side effect on a
+// device.
 struct facts {
-    bool unrestricted, ia32e;  // unrestricted guest; IA-32e mode guest
-    bool v86;                  // the guest will be in virtual-8086 mode
-    bool pae;                  // the guest will use PAE paging
-    bool inject;               // an event is injected
+    bool unrestricted, ia32e; // unrestricted guest; IA-32e mode guest
+    bool v86;                 // the guest will be in virtual-8086 mode
+    bool pae;                 // the guest will use PAE paging
+    bool inject;              // an event is injected
     u8 inject_type, inject_vector;
     bool holds_traps;          // a single-step trap of the last instruction may be held back
     bool vtpr_read, link_read; // the address allowed to look
@@ -107,7 +108,7 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
 #define EXIT_33(q)   VMX_OUTCOME_EXIT, 33, q
 #define EXIT_34      VMX_OUTCOME_EXIT, 34, 0
 #define BARE(...)    __VA_ARGS__
-#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
+#define CHECK(id, section, outcome, when, rule, inputs, words) \
     {id, section, words, outcome, {BARE inputs, VMX_INPUT_END}},
 const struct vmx_check vmx_check_rows[] = {
 #include "vmx/checks.def"
@@ -131,16 +132,18 @@ enum {
 #define ENTRY(x)  (e->entry & ENTRY_##x)
 #define VMFUNC(x) (e->vmfunc & VMFUNC_##x)
 
-// The index of the first violated row, or FIRST_MSR_ROW. With `all`, notes each violated row there and goes on.
-static inline __attribute__((always_inline)) unsigned scan(const struct vmx_entry *e, const struct facts *k, u64 *all)
+// The index of the first violated row, or FIRST_MSR_ROW. With `all`, notes each violated row there and goes
+// on.
+static inline __attribute__((always_inline)) unsigned scan(const struct vmx_entry *e, const struct facts *k,
+                                                           u64 *all)
 {
     const struct vmcs_fields *f = e->f;
     unsigned n = 0;
-#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
-    if ((when) && unlikely(!(rule))) {                                                                                 \
-        if (!all) return n;                                                                                            \
-        all[n / 64] |= BIT(n % 64);                                                                                    \
-    }                                                                                                                  \
+#define CHECK(id, section, outcome, when, rule, inputs, words) \
+    if ((when) && unlikely(!(rule))) { \
+        if (!all) return n; \
+        all[n / 64] |= BIT(n % 64); \
+    } \
     n++;
 #include "vmx/checks.def"
 #undef CHECK
@@ -166,25 +169,23 @@ bool vmx_check_entry(const struct vmx_entry *e, struct vmx_check_failure *first)
     return n == FIRST_MSR_ROW || fail(&vmx_check_rows[n], first);
 }
 
-static unsigned first_violated_msr_row(const struct vmx_msr_entry *m, bool (*write)(void *opaque, u32 msr, u64 data),
-                                       void *opaque)
+static unsigned first_violated_msr_row(const struct vmx_msr_entry *m,
+                                       bool (*write)(void *opaque, u32 msr, u64 data), void *opaque)
 {
     unsigned n = FIRST_MSR_ROW;
-#define CHECK(id, section, outcome, when, rule, inputs, words)                                                         \
-    if ((when) && !(rule)) return n;                                                                                   \
+#define CHECK(id, section, outcome, when, rule, inputs, words) \
+    if ((when) && !(rule)) return n; \
     n++;
 #include "vmx/checks_msr.def"
 #undef CHECK
     return n;
 }
 
-static bool accept_any(void *opaque, u32 msr, u64 data)
-{
-    return true;
-}
+static bool accept_any(void *opaque, u32 msr, u64 data) { return true; }
 
-bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number, bool (*write)(void *opaque, u32 msr, u64 data),
-                         void *opaque, struct vmx_check_failure *first)
+bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number,
+                         bool (*write)(void *opaque, u32 msr, u64 data), void *opaque,
+                         struct vmx_check_failure *first)
 {
     unsigned n = first_violated_msr_row(m, write ? write : accept_any, opaque);
     if (n == vmx_check_row_count) return true;

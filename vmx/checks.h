@@ -1,10 +1,12 @@
-// The checks of a VM entry as rows (vmx/checks.def), their evaluation, and the entry doctor that lists all violated ones.
+// The checks of a VM entry as rows (vmx/checks.def), their evaluation, and the entry doctor that lists all
+// violated ones.
 #ifndef VMX_CHECKS_H
 #define VMX_CHECKS_H
 
 #include "vmx/entry.h"
 
 // What a row reads: an enum vmcs_field, or one of these.
+// clang-format off
 enum vmx_check_input {
     VMX_INPUT_MAXPHYADDR = VMCS_FIELD_COUNT,
     VMX_INPUT_LINEAR_BITS,
@@ -24,6 +26,7 @@ enum vmx_check_input {
     VMX_INPUT_MSR_NUMBER, VMX_INPUT_MSR_INDEX, VMX_INPUT_MSR_RESERVED, VMX_INPUT_MSR_DATA, // an MSR-load entry
     VMX_INPUT_END,
 };
+// clang-format on
 #define VMX_CHECK_INPUTS_MAX 10
 
 struct vmx_check { // a row
@@ -37,18 +40,21 @@ extern const struct vmx_check vmx_check_rows[]; // in architectural order, the M
 extern const unsigned vmx_check_row_count;
 const char *vmx_check_group(const struct vmx_check *c); // "basic", "controls", "host", "guest", "msr-load"
 
-// Checks and performs entry `number` (from 1) of the VM-entry MSR-load area. `write` is WRMSR at CPL 0, false for #GP;
-// NULL leaves out the row that needs it.
-bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number, bool (*write)(void *opaque, u32 msr, u64 data),
-                         void *opaque, struct vmx_check_failure *first);
+// Checks and performs entry `number` (from 1) of the VM-entry MSR-load area. `write` is WRMSR at CPL 0, false
+// for #GP; NULL leaves out the row that needs it.
+bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number,
+                         bool (*write)(void *opaque, u32 msr, u64 data), void *opaque,
+                         struct vmx_check_failure *first);
 
-// The entry doctor: every violated row, in architectural order. The first `max` go to out[]; returns how many there are.
-// It changes nothing, and reads memory only where there is RAM. Of the MSR-load area it checks all but the values.
+// The entry doctor: every violated row, in architectural order. The first `max` go to out[]; returns how many
+// there are. It changes nothing, and reads memory only where there is RAM. Of the MSR-load area it checks all
+// but the values.
 unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, unsigned max);
 
 typedef void (*vmx_put)(void *opaque, const char *text);
 // One violated row in one line without its end: id, section, outcome, fields with values, the rule in words.
-void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put, void *opaque);
+void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put,
+                        void *opaque);
 void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque);
 void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque);
 const char *vmx_check_input_name(unsigned input);

@@ -1,5 +1,5 @@
-// What the VM-entry checks say: one line for the log, the entry doctor's report for a person and as JSON, and the page of
-// documentation. Everything goes through a callback that takes text.
+// What the VM-entry checks say: one line for the log, the entry doctor's report for a person and as JSON, and
+// the page of documentation. Everything goes through a callback that takes text.
 #include "vmx/checks.h"
 
 #include <stdarg.h>
@@ -26,6 +26,7 @@ const char *vmx_check_group(const struct vmx_check *c)
 const char *vmx_check_input_name(unsigned input)
 {
 #define NAME(x) [VMX_INPUT_##x - VMCS_FIELD_COUNT] = #x
+    // clang-format off
     static const char *const names[] = {
         NAME(MAXPHYADDR), NAME(LINEAR_BITS), NAME(EFER), NAME(EFER_VALID), NAME(VMCS_POINTER), NAME(VMCS_DWORD),
         NAME(LAUNCH_STATE), NAME(BLOCKING), NAME(IA32_VMX_BASIC),
@@ -35,25 +36,31 @@ const char *vmx_check_input_name(unsigned input)
         NAME(IA32_VMX_TRUE_ENTRY_CTLS), NAME(IA32_VMX_VMFUNC), NAME(VTPR), NAME(LINK_DWORD), NAME(PDPTE0), NAME(PDPTE1),
         NAME(PDPTE2), NAME(PDPTE3), NAME(MSR_NUMBER), NAME(MSR_INDEX), NAME(MSR_RESERVED), NAME(MSR_DATA),
     };
+    // clang-format on
 #undef NAME
     return input < VMCS_FIELD_COUNT ? vmcs_field_rows[input].name : names[input - VMCS_FIELD_COUNT];
 }
 
 static void say_outcome(const struct vmx_check_failure *x, vmx_put put, void *opaque)
 {
-    if (x->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "VMfailValid(%u)", x->number);
-    else if (x->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "VMfailInvalid");
-    else say(put, opaque, "exit %u, qualification %llu", x->number, (unsigned long long)x->qualification);
+    if (x->outcome == VMX_OUTCOME_FAIL_VALID)
+        say(put, opaque, "VMfailValid(%u)", x->number);
+    else if (x->outcome == VMX_OUTCOME_FAIL_INVALID)
+        put(opaque, "VMfailInvalid");
+    else
+        say(put, opaque, "exit %u, qualification %llu", x->number, (unsigned long long)x->qualification);
 }
 
-void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put, void *opaque)
+void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put,
+                        void *opaque)
 {
     const struct vmx_check *c = x->check;
     say(put, opaque, "%s (SDM %s), ", c->id, c->section);
     say_outcome(x, put, opaque);
     put(opaque, ":");
     for (const u16 *p = c->inputs; *p != VMX_INPUT_END; p++)
-        say(put, opaque, " %s=%#llx", vmx_check_input_name(*p), (unsigned long long)vmx_check_input_value(e, x, *p));
+        say(put, opaque, " %s=%#llx", vmx_check_input_name(*p),
+            (unsigned long long)vmx_check_input_value(e, x, *p));
     say(put, opaque, "; %s", c->words);
 }
 
@@ -68,8 +75,8 @@ void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque)
         put(opaque, "No rule of VM entry is violated.\n");
         return;
     }
-    say(put, opaque, "%u rule%s of VM entry %s violated; the first one decides what the processor does.\n", total,
-        total == 1 ? "" : "s", total == 1 ? "is" : "are");
+    say(put, opaque, "%u rule%s of VM entry %s violated; the first one decides what the processor does.\n",
+        total, total == 1 ? "" : "s", total == 1 ? "is" : "are");
     for (unsigned i = 0; i < n; i++) {
         const struct vmx_check *c = found[i].check;
         say(put, opaque, "%u. %s, SDM %s: %s.\n   gives ", i + 1, c->id, c->section, c->words);
@@ -86,8 +93,10 @@ static void say_json_string(vmx_put put, void *opaque, const char *s)
 {
     put(opaque, "\"");
     for (; *s; s++) {
-        if (*s == '"' || *s == '\\') say(put, opaque, "\\%c", *s);
-        else say(put, opaque, "%c", *s);
+        if (*s == '"' || *s == '\\')
+            say(put, opaque, "\\%c", *s);
+        else
+            say(put, opaque, "%c", *s);
     }
     put(opaque, "\"");
 }
@@ -99,10 +108,12 @@ void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque)
     say(put, opaque, "{\"count\": %u, \"violated\": [", total);
     for (unsigned i = 0; i < n; i++) {
         const struct vmx_check_failure *x = &found[i];
-        say(put, opaque, "%s\n  {\"id\": \"%s\", \"section\": \"%s\", \"group\": \"%s\", ", i ? "," : "", x->check->id,
-            x->check->section, vmx_check_group(x->check));
-        if (x->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "\"outcome\": \"VMfailInvalid\", ");
-        else if (x->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "\"outcome\": \"VMfailValid\", \"number\": %u, ", x->number);
+        say(put, opaque, "%s\n  {\"id\": \"%s\", \"section\": \"%s\", \"group\": \"%s\", ", i ? "," : "",
+            x->check->id, x->check->section, vmx_check_group(x->check));
+        if (x->outcome == VMX_OUTCOME_FAIL_INVALID)
+            put(opaque, "\"outcome\": \"VMfailInvalid\", ");
+        else if (x->outcome == VMX_OUTCOME_FAIL_VALID)
+            say(put, opaque, "\"outcome\": \"VMfailValid\", \"number\": %u, ", x->number);
         else
             say(put, opaque, "\"outcome\": \"exit\", \"number\": %u, \"qualification\": %llu, ", x->number,
                 (unsigned long long)x->qualification);
@@ -111,8 +122,8 @@ void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque)
         put(opaque, ", \"inputs\": {");
         // Values are text: JSON's numbers do not hold 64 bits.
         for (const u16 *p = x->check->inputs; *p != VMX_INPUT_END; p++)
-            say(put, opaque, "%s\"%s\": \"%#llx\"", p == x->check->inputs ? "" : ", ", vmx_check_input_name(*p),
-                (unsigned long long)vmx_check_input_value(e, x, *p));
+            say(put, opaque, "%s\"%s\": \"%#llx\"", p == x->check->inputs ? "" : ", ",
+                vmx_check_input_name(*p), (unsigned long long)vmx_check_input_value(e, x, *p));
         put(opaque, "}}");
     }
     put(opaque, n ? "\n]}\n" : "]}\n");
@@ -122,23 +133,31 @@ void vmx_check_document(vmx_put put, void *opaque)
 {
     say(put, opaque,
         "# VM-entry checks\n\n"
-        "Every rule that VMLAUNCH and VMRESUME check once the instruction is allowed and there is a current VMCS, in the order in which "
+        "Every rule that VMLAUNCH and VMRESUME check once the instruction is allowed and there is a current "
+        "VMCS, in the order in which "
         "Matryoshka checks them.\n"
         "Sections are those of the Intel SDM, 326019-092. "
         "`build/test_vmx_doctor --page` prints this page from the rows in `vmx/checks*.def`.\n\n");
-    say(put, opaque, "%u checks. VMfailValid(n): the instruction fails with VM-instruction error n. ", vmx_check_row_count);
-    put(opaque, "Exit 33 and 34: the entry fails with that exit reason, bit 31 set, and host state is loaded.\n");
+    say(put, opaque, "%u checks. VMfailValid(n): the instruction fails with VM-instruction error n. ",
+        vmx_check_row_count);
+    put(opaque,
+        "Exit 33 and 34: the entry fails with that exit reason, bit 31 set, and host state is loaded.\n");
     const char *section = "";
     for (unsigned n = 0; n < vmx_check_row_count; n++) {
         const struct vmx_check *c = &vmx_check_rows[n];
         if (strcmp(section, c->section)) {
             section = c->section;
-            say(put, opaque, "\n## SDM %s (%s)\n\n| id | rule | otherwise |\n| --- | --- | --- |\n", section, vmx_check_group(c));
+            say(put, opaque, "\n## SDM %s (%s)\n\n| id | rule | otherwise |\n| --- | --- | --- |\n", section,
+                vmx_check_group(c));
         }
         say(put, opaque, "| %s | %s | ", c->id, c->words);
-        if (c->outcome == VMX_OUTCOME_FAIL_INVALID) put(opaque, "VMfailInvalid |\n");
-        else if (c->outcome == VMX_OUTCOME_FAIL_VALID) say(put, opaque, "VMfailValid(%u) |\n", c->number);
-        else if (c->number == 33) say(put, opaque, "exit 33, qualification %u |\n", c->qualification);
-        else put(opaque, "exit 34, qualification: number of the entry |\n");
+        if (c->outcome == VMX_OUTCOME_FAIL_INVALID)
+            put(opaque, "VMfailInvalid |\n");
+        else if (c->outcome == VMX_OUTCOME_FAIL_VALID)
+            say(put, opaque, "VMfailValid(%u) |\n", c->number);
+        else if (c->number == 33)
+            say(put, opaque, "exit 33, qualification %u |\n", c->qualification);
+        else
+            put(opaque, "exit 34, qualification: number of the entry |\n");
     }
 }

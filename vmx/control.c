@@ -1,5 +1,5 @@
-// Decoding the current VMCS, and what the rest of the processor asks about VT-x outside of instructions: capability
-// MSRs, the EPT and VPID part of the translation context, writes into the region.
+// Decoding the current VMCS, and what the rest of the processor asks about VT-x outside of instructions:
+// capability MSRs, the EPT and VPID part of the translation context, writes into the region.
 #include "vmx/control.h"
 
 #include <stdlib.h>
@@ -49,7 +49,8 @@ void vmx_control_decode(struct vcpu *v)
     c->exception_bitmap = f->EXCEPTION_BITMAP;
     c->pfec_mask = f->PAGE_FAULT_ERROR_CODE_MASK;
     c->pfec_match = f->PAGE_FAULT_ERROR_CODE_MATCH;
-    c->cr3_targets = f->CR3_TARGET_COUNT < ARRAY_LEN(c->cr3_target) ? f->CR3_TARGET_COUNT : ARRAY_LEN(c->cr3_target);
+    c->cr3_targets =
+        f->CR3_TARGET_COUNT < ARRAY_LEN(c->cr3_target) ? f->CR3_TARGET_COUNT : ARRAY_LEN(c->cr3_target);
     c->cr3_target[0] = f->CR3_TARGET_VALUE_0;
     c->cr3_target[1] = f->CR3_TARGET_VALUE_1;
     c->cr3_target[2] = f->CR3_TARGET_VALUE_2;
@@ -80,7 +81,8 @@ void vmx_set_current(struct vcpu *v, paddr vmcs)
 void vmx_region_written(struct vcpu *v)
 {
     paddr a = v->s.vmx.vmcs_pointer;
-    if (unlikely(v->phys->code[a >> PAGE_SHIFT] || v->phys->subscribers->next)) { // somebody else may want to know
+    // somebody else may want to know
+    if (unlikely(v->phys->code[a >> PAGE_SHIFT] || v->phys->subscribers->next)) {
         struct vmcs_region *own = v->vmx->region;
         phys_changing(v->phys, a, PAGE_SIZE);
         v->vmx->region = own;
@@ -90,7 +92,8 @@ void vmx_region_written(struct vcpu *v)
 
 bool vmx_watches(const struct vcpu *v, paddr page)
 {
-    return v->s.vmx.vmcs_pointer != VMX_NO_POINTER && v->s.vmx.vmcs_pointer >> PAGE_SHIFT == page >> PAGE_SHIFT;
+    return v->s.vmx.vmcs_pointer != VMX_NO_POINTER &&
+           v->s.vmx.vmcs_pointer >> PAGE_SHIFT == page >> PAGE_SHIFT;
 }
 
 void vmx_memory_written(struct vcpu *v, paddr a, u64 size)
@@ -124,8 +127,10 @@ void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
 bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
 {
     unsigned type = eptp & 7, length = eptp >> 3 & 7;
-    if (!(type == 0 && c->ept_vpid >> EPT_CAP_UC & 1) && !(type == 6 && c->ept_vpid >> EPT_CAP_WB & 1)) return false;
-    if (!(length == 3 && c->ept_vpid >> EPT_CAP_WALK_4 & 1) && !(length == 4 && c->ept_vpid >> EPT_CAP_WALK_5 & 1))
+    if (!(type == 0 && c->ept_vpid >> EPT_CAP_UC & 1) && !(type == 6 && c->ept_vpid >> EPT_CAP_WB & 1))
+        return false;
+    if (!(length == 3 && c->ept_vpid >> EPT_CAP_WALK_4 & 1) &&
+        !(length == 4 && c->ept_vpid >> EPT_CAP_WALK_5 & 1))
         return false;
     if (eptp >> 6 & 1 && !(c->ept_vpid >> EPT_CAP_AD & 1)) return false;
     if (eptp >> 7 & 1 && !(c->ept_vpid >> EPT_CAP_SHADOW_STACK & 1)) return false;

@@ -1,5 +1,6 @@
-// The decoded controls of the current VMCS, in the form in which guards and boundaries ask. Derived: rebuilt from the
-// region in memory whenever something wrote to it. Also what is fixed for a processor (its capabilities), and statistics.
+// The decoded controls of the current VMCS, in the form in which guards and boundaries ask. Derived: rebuilt
+// from the region in memory whenever something wrote to it. Also what is fixed for a processor (its
+// capabilities), and statistics.
 #ifndef VMX_CONTROL_H
 #define VMX_CONTROL_H
 
@@ -8,7 +9,8 @@
 #include "vmx/exit_reason.h"
 #include "vmx/vmcs.h"
 
-// What VMLAUNCH and VMRESUME cost beyond an instruction, in units of time. (The run loop charges for the exit.)
+// What VMLAUNCH and VMRESUME cost beyond an instruction, in units of time. (The run loop charges for the
+// exit.)
 #define VMX_ENTRY_UNITS 40
 
 struct vmx_control {

@@ -3,17 +3,17 @@
 #include "cpu/system/cpuid.h"
 #include "vmx/exit_reason.h"
 
-#define OFFERED_NO     0
-#define OFFERED_ALWAYS 1
-#define OFFERED_RDTSCP 2 + FEATURE_RDTSCP
-#define OFFERED_RDRAND 2 + FEATURE_RDRAND
-#define OFFERED_RDSEED 2 + FEATURE_RDSEED
+#define OFFERED_NO      0
+#define OFFERED_ALWAYS  1
+#define OFFERED_RDTSCP  2 + FEATURE_RDTSCP
+#define OFFERED_RDRAND  2 + FEATURE_RDRAND
+#define OFFERED_RDSEED  2 + FEATURE_RDSEED
 #define OFFERED_INVPCID 2 + FEATURE_INVPCID
-#define OFFERED_XSAVES 2 + FEATURE_XSAVES
-#define OFFERED_PAT    2 + FEATURE_PAT
+#define OFFERED_XSAVES  2 + FEATURE_XSAVES
+#define OFFERED_PAT     2 + FEATURE_PAT
 
 #define DEFAULT1(group, bit)
-#define CONTROL(group, bit, name, text, class, offered)                                                                \
+#define CONTROL(group, bit, name, text, class, offered) \
     {GROUP_##group, bit, CONTROL_##class, OFFERED_##offered, #name, text},
 const struct vmx_control_row vmx_control_rows[CONTROL_COUNT] = {
 #include "vmx/controls.def"

@@ -1,10 +1,13 @@
-// The control bits as masks (PIN_NMI_EXITING, PROC_HLT_EXITING, PROC2_ENABLE_EPT, EXIT_..., ENTRY_...), from controls.def.
+// The control bits as masks (PIN_NMI_EXITING, PROC_HLT_EXITING, PROC2_ENABLE_EPT, EXIT_..., ENTRY_...), from
+// controls.def.
 #ifndef VMX_CONTROLS_H
 #define VMX_CONTROLS_H
 
 #include "mmu/types.h"
 
+// clang-format off
 enum vmx_control_group { GROUP_PIN, GROUP_PROC, GROUP_PROC2, GROUP_PROC3, GROUP_EXIT, GROUP_EXIT2, GROUP_ENTRY, GROUP_VMFUNC, GROUP_COUNT };
+// clang-format on
 
 #define DEFAULT1(group, bit)
 #define CONTROL(group, bit, name, text, class, offered) name = 1u << bit,

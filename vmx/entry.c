@@ -1,5 +1,5 @@
-// VM entry (SDM chapter 29): VMLAUNCH and VMRESUME. Basic checks, then the check rows, then guest state, MSR-load area, and
-// the event to inject.
+// VM entry (SDM chapter 29): VMLAUNCH and VMRESUME. Basic checks, then the check rows, then guest state,
+// MSR-load area, and the event to inject.
 #include <string.h>
 
 #include "cpu/state/trace.h"
@@ -47,8 +47,8 @@ static void fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *
     vmx_entry_decode(e);
 }
 
-static void trace_failure(struct vcpu *v, const struct vmx_entry *e, const struct vmx_check_failure *why, u32 fail,
-                          u32 reason, u64 qualification)
+static void trace_failure(struct vcpu *v, const struct vmx_entry *e, const struct vmx_check_failure *why,
+                          u32 fail, u32 reason, u64 qualification)
 {
     struct trace_event t;
     if (!trace_wants(v, TRACE_ENTRY_FAILED)) return;
@@ -62,8 +62,8 @@ static void trace_failure(struct vcpu *v, const struct vmx_entry *e, const struc
     trace_emit(v, &t);
 }
 
-// A VM-entry failure after the control and host checks: reason and qualification are written, host state is loaded
-// (SDM 29.8). Nothing else of the VMCS changes.
+// A VM-entry failure after the control and host checks: reason and qualification are written, host state is
+// loaded (SDM 29.8). Nothing else of the VMCS changes.
 static void fail_by_exit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry *e,
                          const struct vmx_check_failure *why, u32 basic_reason, u64 qualification)
 {

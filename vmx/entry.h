@@ -1,4 +1,5 @@
-// What the checks of a VM entry look at: the VMCS and the facts about the processor. The checks change nothing.
+// What the checks of a VM entry look at: the VMCS and the facts about the processor. The checks change
+// nothing.
 #ifndef VMX_ENTRY_H
 #define VMX_ENTRY_H
 
@@ -12,14 +13,14 @@ struct vmx_entry {
     struct phys *phys; // for rows that look at memory
     unsigned cpu;
     u8 maxphyaddr;
-    u8 linear_bits;    // widest linear address: 57 with LA57, else 48
-    bool launch;       // VMLAUNCH, else VMRESUME
-    bool smm;          // never in this processor
+    u8 linear_bits; // widest linear address: 57 with LA57, else 48
+    bool launch;    // VMLAUNCH, else VMRESUME
+    bool smm;       // never in this processor
     paddr vmcs_pointer, vmxon_pointer;
-    u32 revision;      // first dword of the region (bit 31: shadow VMCS)
+    u32 revision; // first dword of the region (bit 31: shadow VMCS)
     u32 launch_state;
     u64 cr0, cr3, cr4, efer, misc_enable, rflags; // of the processor now
-    u32 block;         // BLOCK_* now
+    u32 block;                                    // BLOCK_* now
     u8 cpl;
     // The controls with "activate" applied: 0 where the field that holds them is not active.
     u32 pin, proc, proc2, exit, entry;

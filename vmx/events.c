@@ -1,5 +1,5 @@
-// Events in non-root operation: which exit instead of being delivered, what a VM exit on the way of a delivery reports,
-// NMI blocking, signals, and EPT events (SDM 28.2, 28.3, 30.2.4).
+// Events in non-root operation: which exit instead of being delivered, what a VM exit on the way of a
+// delivery reports, NMI blocking, signals, and EPT events (SDM 28.2, 28.3, 30.2.4).
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 #include "vmx/world.h"
@@ -31,7 +31,8 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
         if (e->vector == VEC_PF) x->exit_qualification = e->cr2;
         if (e->vector == VEC_DB) x->exit_qualification = e->dr6 & 0x600F;
         break;
-    case EVT_PRIV_SW_EXCEPTION: case EVT_SW_EXCEPTION:
+    case EVT_PRIV_SW_EXCEPTION:
+    case EVT_SW_EXCEPTION:
         exits = exception_exits(c, e);
         x->exit_valid = EXIT_HAS_INSN_LEN;
         break;
@@ -40,7 +41,10 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
     return exits;
 }
 
-bool vmx_interrupt_exits(const struct vcpu *v) { return v->s.vmx.guest && vmx_pin(v, PIN_EXTERNAL_INTERRUPT_EXITING); }
+bool vmx_interrupt_exits(const struct vcpu *v)
+{
+    return v->s.vmx.guest && vmx_pin(v, PIN_EXTERNAL_INTERRUPT_EXITING);
+}
 
 void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
 {
@@ -58,7 +62,8 @@ void vmx_vectoring_end(struct vcpu *v)
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
     x->vectoring_info = 0;
-    if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true; // before the handler's first instruction (SDM 28.5.2)
+    // before the handler's first instruction (SDM 28.5.2)
+    if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true;
 }
 
 bool vmx_iret_unblocks(struct vcpu *v)
@@ -74,7 +79,10 @@ bool vmx_iret_unblocks(struct vcpu *v)
     return blocked;
 }
 
-void vmx_init_exit(struct event *x) { *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_INIT}; }
+void vmx_init_exit(struct event *x)
+{
+    *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_INIT};
+}
 
 void vmx_sipi_exit(u8 vector, struct event *x)
 {
@@ -84,7 +92,8 @@ void vmx_sipi_exit(u8 vector, struct event *x)
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
 {
     // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
-    struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = EXIT_HAS_GPA | EXIT_HAS_INSN_LEN};
+    struct event e = {
+        .kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = EXIT_HAS_GPA | EXIT_HAS_INSN_LEN};
     if (v->d.in) e.insn_len = v->d.in->len;
     if (r->status == WALK_EPT_MISCONFIG)
         e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION;

@@ -1,4 +1,5 @@
-// VM exit (SDM chapter 30): information fields, guest state, MSR-store area, host state. Runs from the run loop only.
+// VM exit (SDM chapter 30): information fields, guest state, MSR-store area, host state. Runs from the run
+// loop only.
 #include "vmx/insn.h"
 #include "cpu/state/trace.h"
 #include "vmx/intercept.h"
@@ -22,16 +23,17 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
             f->EXITING_EVENT_ERROR_CODE = e->error;
         }
         // Not defined during delivery and for #DF: 0 there.
-        if (v->d.iret_unblocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF) info |= EVENT_NMI_UNBLOCKING;
+        if (v->d.iret_unblocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF)
+            info |= EVENT_NMI_UNBLOCKING;
         f->EXITING_EVENT_IDENTIFICATION = info;
         break;
     }
-    default:
-        break;
+    default: break;
     }
 }
 
-// The original event (SDM 30.2.4): what was being delivered. A #DF that exits itself, and a triple fault, have none.
+// The original event (SDM 30.2.4): what was being delivered. A #DF that exits itself, and a triple fault,
+// have none.
 static void save_original_event(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
 {
     u32 info = v->s.vmx.vectoring_info;
@@ -48,14 +50,16 @@ static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct
     u32 vectoring = v->s.vmx.vectoring_info;
 
     f->EXIT_REASON = e->exit_reason;
-    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->d.iret_unblocked && !vectoring) qualification |= BIT(12);
+    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->d.iret_unblocked && !vectoring)
+        qualification |= BIT(12);
     f->EXIT_QUALIFICATION = qualification;
     save_exiting_event(v, f, e);
     save_original_event(v, f, e);
     if (e->exit_valid & EXIT_HAS_INSN_INFO) f->VM_EXIT_INSTRUCTION_INFORMATION = e->exit_insn_info;
     if (e->exit_valid & EXIT_HAS_GLA) f->GUEST_LINEAR_ADDRESS = e->exit_gla;
     if (e->exit_valid & EXIT_HAS_GPA) f->GUEST_PHYSICAL_ADDRESS = e->exit_gpa;
-    if (vectoring & EVENT_VALID && event_type(vectoring) >= EVT_SW_INTERRUPT && event_type(vectoring) <= EVT_SW_EXCEPTION)
+    if (vectoring & EVENT_VALID && event_type(vectoring) >= EVT_SW_INTERRUPT &&
+        event_type(vectoring) <= EVT_SW_EXCEPTION)
         f->VM_EXIT_INSTRUCTION_LENGTH = v->s.vmx.vectoring_insn_len;
     else if (e->exit_valid & EXIT_HAS_INSN_LEN)
         f->VM_EXIT_INSTRUCTION_LENGTH = e->insn_len;

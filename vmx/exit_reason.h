@@ -1,8 +1,10 @@
-// Basic exit reasons (SDM appendix C), those that this processor gives and those that the manual reserves numbers for.
+// Basic exit reasons (SDM appendix C), those that this processor gives and those that the manual reserves
+// numbers for.
 #ifndef VMX_EXIT_REASON_H
 #define VMX_EXIT_REASON_H
 
 // EXIT_REASONS(X): X(number, NAME)
+// clang-format off
 #define EXIT_REASONS(X)                                                                                                \
     X(0, EXCEPTION_NMI) X(1, EXTERNAL_INTERRUPT) X(2, TRIPLE_FAULT) X(3, INIT) X(4, SIPI) X(5, IO_SMI)                 \
     X(6, OTHER_SMI) X(7, INTERRUPT_WINDOW) X(8, NMI_WINDOW) X(9, TASK_SWITCH) X(10, CPUID) X(11, GETSEC) X(12, HLT)    \
@@ -16,6 +18,7 @@
     X(60, ENCLS) X(61, RDSEED) X(62, PML_FULL) X(63, XSAVES) X(64, XRSTORS) X(65, PCONFIG) X(66, SPP) X(67, UMWAIT)    \
     X(68, TPAUSE) X(69, LOADIWKEY) X(72, ENQCMD) X(73, ENQCMDS) X(74, BUS_LOCK) X(75, INSTRUCTION_TIMEOUT)             \
     X(76, SEAMCALL) X(77, TDCALL) X(78, RDMSRLIST) X(79, WRMSRLIST) X(80, URDMSR) X(81, UWRMSR)
+// clang-format on
 #define EXIT_REASON_ENUM(n, name) EXIT_REASON_##name = n,
 enum exit_reason { EXIT_REASONS(EXIT_REASON_ENUM) EXIT_REASON_COUNT = 82 };
 #undef EXIT_REASON_ENUM

@@ -6,9 +6,11 @@
 #define F_IF(a)     CONTROL_##a, -1
 #define F_IF2(a, b) CONTROL_##a, CONTROL_##b
 
+// clang-format off
 #define FIELD(encoding, name, text, width, area, exists)                                                               \
     {encoding, offsetof(struct vmcs_fields, name), sizeof(FIELD_TYPE_##width), WIDTH_##width, AREA_##area, exists,      \
      #name, text},
+// clang-format on
 const struct vmcs_field_row vmcs_field_rows[VMCS_FIELD_COUNT] = {
 #include "vmx/fields.def"
 };

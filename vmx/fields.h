@@ -1,4 +1,5 @@
-// VMCS fields: indices (VMCS_GUEST_CR4), the C view of a VMCS's data (struct vmcs_fields), and their description.
+// VMCS fields: indices (VMCS_GUEST_CR4), the C view of a VMCS's data (struct vmcs_fields), and their
+// description.
 #ifndef VMX_FIELDS_H
 #define VMX_FIELDS_H
 
@@ -11,11 +12,12 @@ enum vmcs_field {
 };
 #undef FIELD
 
-// The data of a VMCS as it lies in the region, a member of the field's own width each, in the order of the table.
-#define FIELD_TYPE_16 u16
-#define FIELD_TYPE_32 u32
-#define FIELD_TYPE_64 u64
-#define FIELD_TYPE_N  u64
+// The data of a VMCS as it lies in the region, a member of the field's own width each, in the order of the
+// table.
+#define FIELD_TYPE_16                                    u16
+#define FIELD_TYPE_32                                    u32
+#define FIELD_TYPE_64                                    u64
+#define FIELD_TYPE_N                                     u64
 #define FIELD(encoding, name, text, width, area, exists) FIELD_TYPE_##width name;
 struct vmcs_fields {
 #include "vmx/fields.def"
@@ -25,7 +27,9 @@ struct vmcs_fields {
 // Controls as they act: 0 where the field that holds them is not active.
 static inline u32 vmcs_proc2(const struct vmcs_fields *f)
 {
-    return f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_PROC_BASED_CONTROLS : 0;
+    return f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_SECONDARY_CONTROLS
+               ? f->SECONDARY_PROC_BASED_CONTROLS
+               : 0;
 }
 static inline u64 vmcs_vmfunc(const struct vmcs_fields *f)
 {
@@ -40,7 +44,8 @@ struct vmcs_field_row {
     u16 offset;     // in struct vmcs_fields
     u8 size;        // bytes
     u8 width, area; // enum vmcs_width, enum vmcs_area
-    s16 if1, if2;   // exists if (one of) these controls may be set; FIELD_ALWAYS, FIELD_NEVER in if1; if2 -1 if unused
+    // exists if (one of) these controls may be set; FIELD_ALWAYS, FIELD_NEVER in if1; if2 -1 if unused
+    s16 if1, if2;
     const char *name, *text;
 };
 enum { FIELD_ALWAYS = -1, FIELD_NEVER = -2 };
@@ -59,9 +64,12 @@ static inline void vmcs_field_set(struct vmcs_fields *f, enum vmcs_field n, u64 
 {
     const struct vmcs_field_row *r = &vmcs_field_rows[n];
     u8 *p = (u8 *)f + r->offset;
-    if (r->size == 2) *(u16 *)p = (u16)value;
-    else if (r->size == 4) *(u32 *)p = (u32)value;
-    else *(u64 *)p = value;
+    if (r->size == 2)
+        *(u16 *)p = (u16)value;
+    else if (r->size == 4)
+        *(u32 *)p = (u32)value;
+    else
+        *(u64 *)p = value;
 }
 
 #endif

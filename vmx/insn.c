@@ -1,7 +1,8 @@
-// The VMX instructions that manage VMX operation and VMCSs: VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST, VMREAD, VMWRITE,
-// VMCALL (SDM chapter 32). In non-root operation they exit before a body runs (vmx/intercept.c).
+// The VMX instructions that manage VMX operation and VMCSs: VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST, VMREAD,
+// VMWRITE, VMCALL (SDM chapter 32). In non-root operation they exit before a body runs (vmx/intercept.c).
 //
-// Missing: VMCS shadowing (not reported); the dual-monitor treatment of SMM (not reported: VMCALL fails with error 1).
+// Missing: VMCS shadowing (not reported); the dual-monitor treatment of SMM (not reported: VMCALL fails with
+// error 1).
 #include "vmx/insn.h"
 
 #include "vmx/intercept.h"
@@ -32,7 +33,10 @@ void vmx_guard(struct vcpu *v)
     if (cpu_cpl(v) > 0) raise_gp0(v);
 }
 
-u64 vmx_operand64(struct vcpu *v, const struct insn *in) { return lin_load(v, insn_linear(v, in, 8, ACC_READ), 8); }
+u64 vmx_operand64(struct vcpu *v, const struct insn *in)
+{
+    return lin_load(v, insn_linear(v, in, 8, ACC_READ), 8);
+}
 
 void op_vmxon(struct vcpu *v, const struct insn *in)
 {
@@ -98,7 +102,8 @@ void op_vmptrld(struct vcpu *v, const struct insn *in)
         vmx_fail(v, 9);
     else if (a == v->s.vmx.vmxon_pointer)
         vmx_fail(v, 10);
-    else if (!phys_is_ram(v->phys, a) || phys_read32(v->phys, v->index, a) != VMCS_REVISION) // bit 31: no shadow VMCSs
+    else if (!phys_is_ram(v->phys, a) ||
+             phys_read32(v->phys, v->index, a) != VMCS_REVISION) // bit 31: no shadow VMCSs
         vmx_fail(v, 11);
     else {
         vmx_set_current(v, a);

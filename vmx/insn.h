@@ -11,10 +11,11 @@ static inline void vmx_fail_invalid(struct vcpu *v) { v->s.fl = fl_pack(FL_CF); 
 void vmx_fail_valid(struct vcpu *v, u32 number);
 void vmx_fail(struct vcpu *v, u32 number); // VMfailValid if there is a current VMCS, else VMfailInvalid
 
-// #UD outside VMX operation and in compatibility mode, then #GP(0) above CPL 0. Real and virtual-8086 mode are the row's.
+// #UD outside VMX operation and in compatibility mode, then #GP(0) above CPL 0. Real and virtual-8086 mode
+// are the row's.
 RAISES void vmx_guard_mode(struct vcpu *v);
 RAISES void vmx_guard(struct vcpu *v);
-RAISES u64 vmx_operand64(struct vcpu *v, const struct insn *in); // the m64 operand
+RAISES u64 vmx_operand64(struct vcpu *v, const struct insn *in);    // the m64 operand
 static inline bool vmx_address_valid(const struct vcpu *v, paddr a) // of a VMXON region or VMCS
 {
     return !(a & ~PAGE_MASK) && !(a >> v->features->maxphyaddr);

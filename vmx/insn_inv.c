@@ -2,7 +2,10 @@
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
-static u64 type_operand(const struct vcpu *v, const struct insn *in) { return reg_get(v, in->r, cpu_long64(v) ? W64 : W32); }
+static u64 type_operand(const struct vcpu *v, const struct insn *in)
+{
+    return reg_get(v, in->r, cpu_long64(v) ? W64 : W32);
+}
 
 static void load_descriptor(struct vcpu *v, const struct insn *in, u64 d[2])
 {
@@ -71,8 +74,8 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
     vmx_succeed(v);
 }
 
-// Leaf 0, EPTP switching. Before this, the intercept has given #UD outside "enable VM functions" and exit 59 for
-// functions that are not enabled. (In VMX root operation and outside VMX operation it is #UD.)
+// Leaf 0, EPTP switching. Before this, the intercept has given #UD outside "enable VM functions" and exit 59
+// for functions that are not enabled. (In VMX root operation and outside VMX operation it is #UD.)
 void op_vmfunc(struct vcpu *v, const struct insn *in)
 {
     if (!v->s.vmx.guest) raise_ud(v);

@@ -1,4 +1,5 @@
-// The guard's hook: which instructions exit in non-root operation, and what the exit says (SDM 28.1.2, 28.1.3).
+// The guard's hook: which instructions exit in non-root operation, and what the exit says
+// (SDM 28.1.2, 28.1.3).
 #include "vmx/intercept.h"
 
 #include "vmx/controls.h"
@@ -96,4 +97,7 @@ void vmx_intercept(struct vcpu *v, const struct insn *in)
                  EXIT_HAS_INSN_LEN | (has_info ? EXIT_HAS_INSN_INFO : 0));
 }
 
-bool vmx_hides(const struct vcpu *v, const struct row *r) { return r->needs && !control_on(v, r->needs - 1u); }
+bool vmx_hides(const struct vcpu *v, const struct row *r)
+{
+    return r->needs && !control_on(v, r->needs - 1u);
+}

@@ -1,5 +1,5 @@
-// Control and debug registers in non-root operation: guest/host masks and read shadows, CR3 targets, CR8 and the virtual
-// TPR, MOV DR; and the bits that VMX operation fixes.
+// Control and debug registers in non-root operation: guest/host masks and read shadows, CR3 targets, CR8 and
+// the virtual TPR, MOV DR; and the bits that VMX operation fixes.
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 #include "vmx/intercept_parts.h"
@@ -33,7 +33,8 @@ bool vmx_mov_to_cr_exits(struct vcpu *v, const struct insn *in)
 
 bool vmx_mov_from_cr_exits(struct vcpu *v, const struct insn *in)
 {
-    return (in->r == 3 && vmx_proc(v, PROC_CR3_STORE_EXITING)) || (in->r == 8 && vmx_proc(v, PROC_CR8_STORE_EXITING));
+    return (in->r == 3 && vmx_proc(v, PROC_CR3_STORE_EXITING)) ||
+           (in->r == 8 && vmx_proc(v, PROC_CR8_STORE_EXITING));
 }
 
 bool vmx_clts_exits(struct vcpu *v)
@@ -127,6 +128,10 @@ bool vmx_write_cr8(struct vcpu *v, u64 value)
     return true;
 }
 
-u64 vmx_tsc(const struct vcpu *v, u64 tsc) { return v->s.vmx.guest ? tsc + vmx_controls(v)->tsc_offset : tsc; }
+u64 vmx_tsc(const struct vcpu *v, u64 tsc)
+{
+    return v->s.vmx.guest ? tsc + vmx_controls(v)->tsc_offset : tsc;
+}
 
-bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value) { return false; } // x2APIC mode is not offered
+// x2APIC mode is not offered
+bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value) { return false; }

@@ -16,8 +16,8 @@ static bool port_exits(struct vcpu *v, u16 port, unsigned size)
     return false;
 }
 
-void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned size, bool input, bool string, bool rep,
-                      bool immediate, laddr string_address)
+void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned size, bool input, bool string,
+                      bool rep, bool immediate, laddr string_address)
 {
     if (!v->s.vmx.guest || !port_exits(v, port, size)) return;
     struct event e = {.kind = EVENT_VMEXIT,
@@ -53,6 +53,8 @@ bool vmx_msr_exits(struct vcpu *v, bool write)
 void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source)
 {
     if (!v->s.vmx.guest) return;
-    // CALL, IRET and JMP report their length here; an IDT task gate reached by software reports it from the vectoring.
-    raise_vmexit(v, EXIT_REASON_TASK_SWITCH, selector | (u64)source << 30, 0, source < 3 ? EXIT_HAS_INSN_LEN : 0);
+    // CALL, IRET and JMP report their length here; an IDT task gate reached by software reports it from the
+    // vectoring.
+    raise_vmexit(v, EXIT_REASON_TASK_SWITCH, selector | (u64)source << 30, 0,
+                 source < 3 ? EXIT_HAS_INSN_LEN : 0);
 }

@@ -13,8 +13,8 @@ static void load_segment(struct segment *s, u16 sel, u64 base, u32 limit, u32 ar
 static void load_segments(struct vcpu *v, const struct vmcs_fields *f)
 {
     struct segment *s = v->s.seg;
-#define LOAD(seg)                                                                                                      \
-    load_segment(&s[SEG_##seg], f->GUEST_##seg##_SELECTOR, f->GUEST_##seg##_BASE, f->GUEST_##seg##_LIMIT,              \
+#define LOAD(seg) \
+    load_segment(&s[SEG_##seg], f->GUEST_##seg##_SELECTOR, f->GUEST_##seg##_BASE, f->GUEST_##seg##_LIMIT, \
                  f->GUEST_##seg##_ACCESS_RIGHTS)
     LOAD(ES);
     LOAD(CS);

@@ -42,8 +42,8 @@ static void load_segments(struct vcpu *v, const struct vmcs_fields *f, bool host
     load_segment(&s[SEG_ES], f->HOST_ES_SELECTOR, 0, data);
     load_segment(&s[SEG_FS], f->HOST_FS_SELECTOR, extend(f->HOST_FS_BASE, bits), data);
     load_segment(&s[SEG_GS], f->HOST_GS_SELECTOR, extend(f->HOST_GS_BASE, bits), data);
-    s[SEG_TR] = (struct segment){.sel = f->HOST_TR_SELECTOR, .base = extend(f->HOST_TR_BASE, bits), .limit = 0x67,
-                                 .ar = AR_P | 11};
+    s[SEG_TR] = (struct segment){
+        .sel = f->HOST_TR_SELECTOR, .base = extend(f->HOST_TR_BASE, bits), .limit = 0x67, .ar = AR_P | 11};
     s[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
 }
 
@@ -102,7 +102,8 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
         struct walk_result w = {.status = WALK_OK};
         cpu_mode_changed(v);
         if (!walk_load_pdptes(v->phys, &v->d.mmu, s->cr3, s->pdpte, &w) || w.status != WALK_OK) {
-            vmx_abort(v, r, VMX_ABORT_HOST_PDPTE, "VMX abort 2: a reserved bit is set in a PDPTE of the host");
+            vmx_abort(v, r, VMX_ABORT_HOST_PDPTE,
+                      "VMX abort 2: a reserved bit is set in a PDPTE of the host");
             return false;
         }
     }

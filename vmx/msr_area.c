@@ -6,9 +6,12 @@
 #define MSR_SMM_MONITOR 0x9Bu
 #define MSR_SMBASE      0x9Eu
 
-// A list may hold 512 * (N + 1) entries, N = IA32_VMX_MISC[27:25]. What follows in a longer one is undefined by the SDM: here
-// the next entry fails.
-static u32 list_max(const struct vcpu *v) { return 512 * (1 + (v->vmx->caps.misc >> VMX_MISC_MSR_LIST_SHIFT & 7)); }
+// A list may hold 512 * (N + 1) entries, N = IA32_VMX_MISC[27:25]. What follows in a longer one is undefined
+// by the SDM: here the next entry fails.
+static u32 list_max(const struct vcpu *v)
+{
+    return 512 * (1 + (v->vmx->caps.misc >> VMX_MISC_MSR_LIST_SHIFT & 7));
+}
 
 static bool write_msr(void *opaque, u32 msr, u64 data) { return msr_write(opaque, msr, data); }
 
@@ -31,7 +34,8 @@ u32 vmx_msr_area_store(struct vcpu *v, paddr area, u32 count)
         paddr a = area + 16ull * i;
         phys_read(v->phys, v->index, a, &m, sizeof m);
         if (m.reserved || m.index >> 8 == 8 || m.index == MSR_SMM_MONITOR || m.index == MSR_SMBASE ||
-            !msr_read(v, m.index, &m.data)) return i + 1;
+            !msr_read(v, m.index, &m.data))
+            return i + 1;
         phys_write64(v->phys, v->index, a + 8, m.data);
     }
     return 0;

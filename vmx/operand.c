@@ -27,15 +27,16 @@ u32 vmx_memory_info(const struct insn *in)
     return info;
 }
 
-// The operand in ModRM.rm, then ModRM.reg as a second register, then what the exit's reason adds: the operand size of RDRAND, RDSEED and
-// of the descriptor-table registers, and which of the latter it is.
+// The operand in ModRM.rm, then ModRM.reg as a second register, then what the exit's reason adds: the operand
+// size of RDRAND, RDSEED and of the descriptor-table registers, and which of the latter it is.
 u32 vmx_instruction_info(const struct insn *in, const struct row *r)
 {
     u32 info = in->mem ? vmx_memory_info(in) : vmx_gpr_number(in->m) << INFO_REG1_SHIFT;
     if (row_has(r, 1 << KIND_G)) info |= vmx_gpr_number(in->r) << INFO_REG2_SHIFT;
     switch (r->exit_reason) {
     case EXIT_REASON_RDRAND:
-    case EXIT_REASON_RDSEED: return info | (in->osz == W64 ? 2u : in->osz == W32 ? 1u : 0u) << INFO_OSIZE_SHIFT;
+    case EXIT_REASON_RDSEED:
+        return info | (in->osz == W64 ? 2u : in->osz == W32 ? 1u : 0u) << INFO_OSIZE_SHIFT;
     case EXIT_REASON_GDTR_IDTR:
         if (in->osz != W16) info |= 1 << INFO_OSIZE_SHIFT;
         return info | row_digit(r) << INFO_ID_SHIFT;

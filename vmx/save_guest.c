@@ -5,8 +5,8 @@
 static void save_segments(const struct vcpu *v, struct vmcs_fields *f)
 {
     const struct segment *s = v->s.seg;
-#define SAVE(seg)                                                                                                      \
-    f->GUEST_##seg##_SELECTOR = s[SEG_##seg].sel, f->GUEST_##seg##_BASE = s[SEG_##seg].base,                           \
+#define SAVE(seg) \
+    f->GUEST_##seg##_SELECTOR = s[SEG_##seg].sel, f->GUEST_##seg##_BASE = s[SEG_##seg].base, \
     f->GUEST_##seg##_LIMIT = s[SEG_##seg].limit, f->GUEST_##seg##_ACCESS_RIGHTS = s[SEG_##seg].ar & 0x1F0FF
     SAVE(ES);
     SAVE(CS);
@@ -27,13 +27,14 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
 
     switch (e->exit_reason) {
     case EXIT_REASON_EXCEPTION_NMI:
-        if (e->type == EVT_HW_EXCEPTION && e->vector != VEC_DB) return e->trap ? current : FL_RF; // as it would be pushed
+        if (e->type == EVT_HW_EXCEPTION && e->vector != VEC_DB)
+            return e->trap ? current : FL_RF; // as it would be pushed
         return current;
-    case EXIT_REASON_EPT_VIOLATION: case EXIT_REASON_EPT_MISCONFIGURATION:
+    case EXIT_REASON_EPT_VIOLATION:
+    case EXIT_REASON_EPT_MISCONFIGURATION:
         if (!(vectoring & EVENT_VALID)) return FL_RF;
         return v->s.vmx.vectoring_rf ? FL_RF : current;
-    default:
-        return e->exit_valid & EXIT_HAS_INSN_LEN ? 0 : current;
+    default: return e->exit_valid & EXIT_HAS_INSN_LEN ? 0 : current;
     }
 }
 
@@ -41,14 +42,14 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
 static bool keeps_pending_debug(const struct vcpu *v, const struct event *e)
 {
     switch (e->exit_reason) {
-    case EXIT_REASON_INIT: case EXIT_REASON_MONITOR_TRAP_FLAG: case EXIT_REASON_TPR_BELOW_THRESHOLD:
-        return true;
+    case EXIT_REASON_INIT:
+    case EXIT_REASON_MONITOR_TRAP_FLAG:
+    case EXIT_REASON_TPR_BELOW_THRESHOLD: return true;
     case EXIT_REASON_EXCEPTION_NMI:
         if (e->type == EVT_HW_EXCEPTION && e->vector == VEC_MC) return true;
         if (e->vector == VEC_DB) return false;
         return v->s.block & BLOCK_MOV_SS;
-    default:
-        return v->s.block & BLOCK_MOV_SS;
+    default: return v->s.block & BLOCK_MOV_SS;
     }
 }
 
@@ -93,6 +94,6 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
         f->GUEST_PDPTE2 = s->pdpte[2];
         f->GUEST_PDPTE3 = s->pdpte[3];
     }
-    f->VM_ENTRY_CONTROLS = (c->entry & ~(u32)ENTRY_IA32E_MODE_GUEST) |
-                           (s->msr.efer & EFER_LMA ? ENTRY_IA32E_MODE_GUEST : 0);
+    f->VM_ENTRY_CONTROLS =
+        (c->entry & ~(u32)ENTRY_IA32E_MODE_GUEST) | (s->msr.efer & EFER_LMA ? ENTRY_IA32E_MODE_GUEST : 0);
 }

@@ -1,4 +1,5 @@
-// VT-x state of a logical processor. Plain data; the VMX helpers' own derived data (decoded controls) is in vmx/control.h.
+// VT-x state of a logical processor. Plain data; the VMX helpers' own derived data (decoded controls) is in
+// vmx/control.h.
 #ifndef VMX_STATE_H
 #define VMX_STATE_H
 
@@ -7,23 +8,25 @@
 #define VMX_NO_POINTER UINT64_MAX
 
 STATE_BEGIN
-struct vmx_state { // architectural
-    bool on;         // in VMX operation (after VMXON)
-    bool guest;      // in VMX non-root operation
-    bool mtf_pending;      // a monitor-trap-flag exit is pending for the next boundary
-    bool timer_active;     // the VMX-preemption timer is counting
+struct vmx_state {     // architectural
+    bool on;           // in VMX operation (after VMXON)
+    bool guest;        // in VMX non-root operation
+    bool mtf_pending;  // a monitor-trap-flag exit is pending for the next boundary
+    bool timer_active; // the VMX-preemption timer is counting
     u8 pad[4];
     u64 vmxon_pointer;
-    u64 vmcs_pointer;      // current VMCS, VMX_NO_POINTER if none
-    u64 timer_deadline;    // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
-    // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring information
+    u64 vmcs_pointer;   // current VMCS, VMX_NO_POINTER if none
+    u64 timer_deadline; // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
+    // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring
+    // information
     u32 vectoring_info, vectoring_error, vectoring_insn_len;
-    bool vectoring_rf;     // its frame shows RF=1
-    bool tpr_pending;      // a TPR-below-threshold exit is pending for the next boundary
-    u16 vpid;              // of the running guest, 0 without VPIDs
-    u64 eptp;              // of the running guest, 0 without EPT
-    u64 mtf_retired;       // instructions retired at VM entry: the monitor trap flag traps after one more
-    u64 ple_first, ple_last; // PAUSE-loop exiting: vtime of the loop's first PAUSE at CPL 0 and of the last; 0: none
+    bool vectoring_rf; // its frame shows RF=1
+    bool tpr_pending;  // a TPR-below-threshold exit is pending for the next boundary
+    u16 vpid;          // of the running guest, 0 without VPIDs
+    u64 eptp;          // of the running guest, 0 without EPT
+    u64 mtf_retired;   // instructions retired at VM entry: the monitor trap flag traps after one more
+    // PAUSE-loop exiting: vtime of the loop's first PAUSE at CPL 0 and of the last; 0: none
+    u64 ple_first, ple_last;
 };
 STATE_END
 

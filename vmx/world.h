@@ -11,7 +11,8 @@ enum { EVENT_ERROR_CODE = 1 << 11, EVENT_NMI_UNBLOCKING = 1 << 12 };
 static inline unsigned event_vector(u32 info) { return info & 0xFF; }
 static inline unsigned event_type(u32 info) { return info >> 8 & 7; }
 
-// Bits of CR0 that neither entry nor exit changes: ET, CD, NW and the reserved 15:6, 17, 28:19 (SDM 29.3.2.1, 30.5.1).
+// Bits of CR0 that neither entry nor exit changes: ET, CD, NW and the reserved 15:6, 17, 28:19
+// (SDM 29.3.2.1, 30.5.1).
 #define CR0_WORLD_KEEPS (CR0_ET | CR0_CD | CR0_NW | 0xFFC0u | 1u << 17 | 0x1FF80000u)
 
 // ---- vmx/load_guest.c ----

@@ -14,7 +14,10 @@ u64 insn_ea(const struct vcpu *v, const struct insn *in)
     return in->asz == W64 ? a : in->asz == W32 ? (u32)a : (u16)a;
 }
 
-_Noreturn static void segment_fault(struct vcpu *v, unsigned seg) { raise_error(v, seg == SEG_SS ? VEC_SS : VEC_GP, 0); }
+_Noreturn static void segment_fault(struct vcpu *v, unsigned seg)
+{
+    raise_error(v, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+}
 
 static bool limit_ok(const struct segment *s, u64 offset, u64 size)
 {
@@ -33,7 +36,8 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
     if (mode_long64(mode)) {
         laddr la = seg >= SEG_FS ? s->base + offset : offset;
         unsigned bits = (v->s.cr4 & CR4_LA57) ? 57 : 48;
-        if (unlikely(!laddr_canonical(la, bits) || !laddr_canonical(la + size - 1, bits))) segment_fault(v, seg);
+        if (unlikely(!laddr_canonical(la, bits) || !laddr_canonical(la + size - 1, bits)))
+            segment_fault(v, seg);
         return la;
     }
     if (mode_protected(mode)) {
@@ -50,7 +54,8 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
 
 static inline void check_alignment(struct vcpu *v, laddr la, unsigned size)
 {
-    if (unlikely(v->d.mode & MODE_AC) && (size & (size - 1)) == 0 && (la & (size - 1))) raise_error(v, VEC_AC, 0);
+    if (unlikely(v->d.mode & MODE_AC) && (size & (size - 1)) == 0 && (la & (size - 1)))
+        raise_error(v, VEC_AC, 0);
 }
 
 laddr insn_linear(struct vcpu *v, const struct insn *in, u64 size, u32 acc)
@@ -146,8 +151,14 @@ void lin_store(struct vcpu *v, laddr la, unsigned size, u64 x)
 }
 
 void lin_align(struct vcpu *v, laddr la, unsigned n) { check_alignment(v, la, n); }
-void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n) { acc_load_n(v, la, buf, n, acc_current(v)); }
-void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n) { acc_store_n(v, la, buf, n, acc_current(v)); }
+void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n)
+{
+    acc_load_n(v, la, buf, n, acc_current(v));
+}
+void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n)
+{
+    acc_store_n(v, la, buf, n, acc_current(v));
+}
 void lin_probe_write(struct vcpu *v, laddr la, unsigned n)
 {
     if (n <= 8) check_alignment(v, la, n);
@@ -273,8 +284,10 @@ void branch_to(struct vcpu *v, u64 rip)
 
 void board_done(struct vcpu *v)
 {
-    // A device may have moved a deadline to before the end of this slice: the run loop computes the slice anew.
-    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->stop)) v->d.leave = v->d.attention = true;
+    // A device may have moved a deadline to before the end of this slice: the run loop computes the slice
+    // anew.
+    if (v->clock_next && (*v->clock_next != v->d.slice_deadline || v->stop))
+        v->d.leave = v->d.attention = true;
 }
 
 static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, bool write)

@@ -1,7 +1,7 @@
 // Memory and operand access for slow (loop) bodies. All of these may unwind.
 //
-// Order of checks: segment (type, limit, canonical), alignment, then translation. A store of more than one page, and every
-// read-modify-write, translates all it will touch for writing before anything changes.
+// Order of checks: segment (type, limit, canonical), alignment, then translation. A store of more than one
+// page, and every read-modify-write, translates all it will touch for writing before anything changes.
 #ifndef CPU_ACCESS_H
 #define CPU_ACCESS_H
 
@@ -18,10 +18,12 @@ RAISES laddr insn_linear(struct vcpu *v, const struct insn *in, u64 size, u32 ac
 // ---- linear memory, with the privilege of the current CPL (explicit accesses) ----
 RAISES u64 lin_load(struct vcpu *v, laddr la, unsigned size); // 1, 2, 4, 8; zero-extended
 RAISES void lin_store(struct vcpu *v, laddr la, unsigned size, u64 value);
-RAISES void lin_align(struct vcpu *v, laddr la, unsigned n); // #AC if alignment is checked and la is no multiple of n
+// #AC if alignment is checked and la is no multiple of n
+RAISES void lin_align(struct vcpu *v, laddr la, unsigned n);
 RAISES void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n); // n <= 4096
 RAISES void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n);
-RAISES void lin_probe_write(struct vcpu *v, laddr la, unsigned n); // faults exactly as a store of n bytes would; changes nothing
+// faults exactly as a store of n bytes would; changes nothing
+RAISES void lin_probe_write(struct vcpu *v, laddr la, unsigned n);
 RAISES void lin_probe_read(struct vcpu *v, laddr la, unsigned n);
 // ---- implicit supervisor accesses: descriptor tables, TSS, IDT ----
 RAISES u64 sys_load(struct vcpu *v, laddr la, unsigned size);
@@ -33,14 +35,17 @@ RAISES void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u
 RAISES void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc);
 u32 acc_current(const struct vcpu *v); // ACC_USER and ACC_AC of the present CPL and EFLAGS
 
-// One translation: host pointer to RAM valid to the end of the 4 KiB page, or NULL where there is none; *pa receives the
-// physical address. Before a store through the pointer: phys_changing. For REP by pages.
+// One translation: host pointer to RAM valid to the end of the 4 KiB page, or NULL where there is none; *pa
+// receives the physical address. Before a store through the pointer: phys_changing. For REP by pages.
 RAISES u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa);
-u64 device_load(struct vcpu *v, paddr pa, unsigned size); // at a translated address that is no RAM, within a page
+// at a translated address that is no RAM, within a page
+u64 device_load(struct vcpu *v, paddr pa, unsigned size);
 void device_store(struct vcpu *v, paddr pa, unsigned size, u64 x);
 
 // ---- read-modify-write of a memory operand up to 8 bytes (or 16) ----
+// clang-format off
 struct rmw { laddr la; unsigned size; u8 *host; }; // host: direct pointer, or NULL
+// clang-format on
 RAISES u64 rmw_open(struct vcpu *v, laddr la, unsigned size, struct rmw *m);
 void rmw_commit(struct vcpu *v, struct rmw *m, u64 value); // cannot fault
 
@@ -63,14 +68,15 @@ static inline void reg_set(struct vcpu *v, u8 off, unsigned w, u64 x) // a 32-bi
     default: REG64(v, off) = x; break;
     }
 }
-RAISES u64 rm_load(struct vcpu *v, const struct insn *in, unsigned w);           // GPR or memory
+RAISES u64 rm_load(struct vcpu *v, const struct insn *in, unsigned w); // GPR or memory
 RAISES void rm_store(struct vcpu *v, const struct insn *in, unsigned w, u64 x);
-RAISES u64 rm_open(struct vcpu *v, const struct insn *in, unsigned w, struct rmw *m); // read-modify-write of r/m
+// read-modify-write of r/m
+RAISES u64 rm_open(struct vcpu *v, const struct insn *in, unsigned w, struct rmw *m);
 void rm_commit(struct vcpu *v, const struct insn *in, unsigned w, struct rmw *m, u64 x);
 
 // ---- the stack, in the width of the stack segment ----
-u64 stack_mask(const struct vcpu *v); // of RSP
-RAISES void stack_push(struct vcpu *v, unsigned w, u64 x); // commits RSP after the store
+u64 stack_mask(const struct vcpu *v);                               // of RSP
+RAISES void stack_push(struct vcpu *v, unsigned w, u64 x);          // commits RSP after the store
 RAISES u64 stack_peek(struct vcpu *v, unsigned w, unsigned offset); // at RSP + offset
 static inline void stack_add(struct vcpu *v, s64 n)
 {
@@ -84,7 +90,7 @@ bool branch_good(const struct vcpu *v, u64 rip); // the check alone
 RAISES void branch_to(struct vcpu *v, u64 rip);
 
 // ---- board ----
-void board_done(struct vcpu *v); // after it: a new deadline or request ends the block
+void board_done(struct vcpu *v);                      // after it: a new deadline or request ends the block
 u64 port_in(struct vcpu *v, u16 port, unsigned size); // no permission checks
 void port_out(struct vcpu *v, u16 port, unsigned size, u64 value);
 

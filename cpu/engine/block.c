@@ -1,5 +1,5 @@
-// The engine's life, and the block cache: decoded blocks by physical address and mode, dropped when the lines that they were decoded from
-// are written.
+// The engine's life, and the block cache: decoded blocks by physical address and mode, dropped when the lines
+// that they were decoded from are written.
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +23,8 @@ struct engine *engine_new(const struct phys *phys)
         engine_free(e);
         return NULL;
     }
-    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1; // anything may be in it: cleared when it gets its key
+    // anything may be in it: cleared when it gets its key
+    for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1;
     return e;
 }
 
@@ -47,7 +48,8 @@ static inline u32 block_hash(paddr pa, u32 mode)
     return (u32)(h >> (64 - BLOCK_HASH_BITS));
 }
 
-static struct page_code *page_code(const struct engine *e, paddr a) // NULL: no code of its 2 MiB was ever decoded
+// NULL: no code of its 2 MiB was ever decoded
+static struct page_code *page_code(const struct engine *e, paddr a)
 {
     u64 n = a >> PAGE_SHIFT;
     struct page_group *g = e->groups[n / GROUP_PAGES];
@@ -105,7 +107,8 @@ static void block_kill(struct vcpu *v, struct block *b)
             *p = b->hash_next;
             break;
         }
-    if (v->d.in && insn_block(v->d.in) == b) v->d.leave = v->d.attention = true; // the running block ends after this instruction
+    // the running block ends after this instruction
+    if (v->d.in && insn_block(v->d.in) == b) v->d.leave = v->d.attention = true;
 }
 
 void block_code_written(struct vcpu *v, paddr a, u64 size)
@@ -143,7 +146,8 @@ static struct block *arena_block(struct vcpu *v)
     size_t need = sizeof(struct block) + (BLOCK_INSNS_MAX + 2) * sizeof(struct insn);
     if (unlikely(e->arena_used + need > e->arena_open)) {
         // The host may have no more to give: then what there is must do.
-        if (e->arena_open < BLOCK_ARENA && mprotect(e->arena + e->arena_open, BLOCK_ARENA_STEP, PROT_READ | PROT_WRITE) == 0)
+        if (e->arena_open < BLOCK_ARENA &&
+            mprotect(e->arena + e->arena_open, BLOCK_ARENA_STEP, PROT_READ | PROT_WRITE) == 0)
             e->arena_open += BLOCK_ARENA_STEP;
         else if (e->arena_open)
             block_flush(e, v->phys);
@@ -153,8 +157,8 @@ static struct block *arena_block(struct vcpu *v)
     return (struct block *)(e->arena + e->arena_used);
 }
 
-// Flags that are dead (written again before anything reads them or can look) need not be stored. Whatever may fault, exit or
-// leave the block looks.
+// Flags that are dead (written again before anything reads them or can look) need not be stored. Whatever may
+// fault, exit or leave the block looks.
 static void mark_dead_flags(struct block *b)
 {
     bool dead = false; // at the end of the block everything lives
@@ -170,11 +174,12 @@ static void mark_dead_flags(struct block *b)
     }
 }
 
-// Where a crossing block keeps the bytes of its second half: behind its instruction, what ends it, and their link.
+// Where a crossing block keeps the bytes of its second half: behind its instruction, what ends it, and their
+// link.
 static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[3]; }
 
-// Makes a new block known: it can be found, and is dropped with its bytes. (Apart from block_build: that may raise, and so allocates
-// nothing.)
+// Makes a new block known: it can be found, and is dropped with its bytes. (Apart from block_build: that may
+// raise, and so allocates nothing.)
 static __attribute__((noinline)) void block_enter(struct vcpu *v, struct block *b)
 {
     struct engine *e = v->d.engine;
@@ -265,8 +270,8 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
     return b;
 }
 
-// A block whose one instruction goes on in another page is never linked: each time it is found, the second half is
-// compared with what it was decoded from, so a remapped or rewritten second page is seen.
+// A block whose one instruction goes on in another page is never linked: each time it is found, the second
+// half is compared with what it was decoded from, so a remapped or rewritten second page is seen.
 static bool crossing_valid(struct vcpu *v, struct block *b, laddr la)
 {
     u8 now[16];
@@ -285,7 +290,8 @@ struct block *block_find(struct vcpu *v)
     INVARIANT(!v->d.in && v->d.mode == mode_compute(v));
     if (unlikely(e->next_gen >= GEN_LAST)) tlbops_restart_generations(v);
     struct jump_entry *j = &e->jump[jump_hash(rip)];
-    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) && j->b->n_check != BLOCK_DROPPED) {
+    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) &&
+        j->b->n_check != BLOCK_DROPPED) {
         v->d.found_gen = j->gen;
         INVARIANT(block_is_at_rip(v, j->b));
         return j->b;

@@ -1,8 +1,9 @@
 // Decoding: Zydis parses the bytes, the table says what they mean here.
 //
-// Zydis gives prefixes, opcode, ModRM, SIB, displacement, immediates and the length. Which row runs is decided by our
-// table alone, by mode and feature: a feature that is off is not always #UD (ENDBR64, RDSSP, F3 BSF are what they are on
-// a processor without CET or BMI1), and Zydis does not know what this processor has.
+// Zydis gives prefixes, opcode, ModRM, SIB, displacement, immediates and the length. Which row runs is
+// decided by our table alone, by mode and feature: a feature that is off is not always #UD (ENDBR64, RDSSP,
+// F3 BSF are what they are on a processor without CET or BMI1), and Zydis does not know what this processor
+// has.
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,8 @@ static bool index_rows(struct decoder *d)
             u16 first = at;
             for (unsigned i = ROW_FIXED; i < rows_n; i++) {
                 const struct row *r = &rows[i];
-                if (r->map == map && op >= r->opcode && op < r->opcode + row_span(r)) d->row_list[at++] = (u16)i;
+                if (r->map == map && op >= r->opcode && op < r->opcode + row_span(r))
+                    d->row_list[at++] = (u16)i;
             }
             if (at == first)
                 d->row_first[map][op] = 0xFFFF;
@@ -47,7 +49,8 @@ static bool index_rows(struct decoder *d)
 
 struct decoder *decoder_new(void)
 {
-    INVARIANT(rows[ROW_UD].body->loop[W32] == op_ud && rows[ROW_NM].body->loop[W32] == op_nm && rows[ROW_GP0].body->loop[W32] == op_gp0);
+    INVARIANT(rows[ROW_UD].body->loop[W32] == op_ud && rows[ROW_NM].body->loop[W32] == op_nm &&
+              rows[ROW_GP0].body->loop[W32] == op_gp0);
     struct decoder *d = calloc(1, sizeof *d);
     if (!d) return NULL;
     if (!index_rows(d)) {
@@ -56,13 +59,15 @@ struct decoder *decoder_new(void)
     }
     static const ZydisMachineMode machine[3] = {ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_MACHINE_MODE_LEGACY_32,
                                                 ZYDIS_MACHINE_MODE_LONG_64};
-    static const ZydisStackWidth width[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};
-    static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX,   ZYDIS_DECODER_MODE_CET,
+    static const ZydisStackWidth width[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32,
+                                             ZYDIS_STACK_WIDTH_64};
+    static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET,
                                            ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
                                            ZYDIS_DECODER_MODE_CLDEMOTE};
     for (unsigned i = 0; i < 3; i++) {
         ZydisDecoderInit(&d->zydis[i], machine[i], width[i]);
-        for (unsigned k = 0; k < ARRAY_LEN(off); k++) ZydisDecoderEnableMode(&d->zydis[i], off[k], ZYAN_FALSE);
+        for (unsigned k = 0; k < ARRAY_LEN(off); k++)
+            ZydisDecoderEnableMode(&d->zydis[i], off[k], ZYAN_FALSE);
     }
     return d;
 }
@@ -86,8 +91,8 @@ static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
     }
 }
 
-static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, unsigned rep, bool p66, bool modrm,
-                        u8 mrm)
+static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, unsigned rep, bool p66,
+                        bool modrm, u8 mrm)
 {
     if (!prefix_matches(r->prefix, rep, p66)) return false;
     bool reg_form = modrm && mrm >> 6 == 3;
@@ -129,7 +134,10 @@ static bool byte_operand(const struct row *r, enum operand_kind kind)
     return false;
 }
 
-static u8 byte_reg(unsigned n, bool rex) { return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8); }
+static u8 byte_reg(unsigned n, bool rex)
+{
+    return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8);
+}
 
 // The memory operand of ModRM: base, index, scale, displacement, default segment.
 static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u32 mode)
@@ -140,7 +148,8 @@ static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u3
     unsigned mod = z->raw.modrm.mod, rm = z->raw.modrm.rm;
     bool stack = false;
     if (in->asz == W16) {
-        static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX}, index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
+        static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX},
+                        index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
         if (mod != 0 || rm != 6) {
             in->m = GPR_OFF(base[rm]);
             in->x = GPR_OFF(index[rm]);
@@ -194,7 +203,8 @@ enum { FORM_NONE = -1 };
 // The addressing form for which the row's fast bodies serve in this mode, or FORM_NONE.
 static int choose_form(const struct insn *in, const struct row *r, u32 mode)
 {
-    if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT)) return FORM_NONE;
+    if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT))
+        return FORM_NONE;
     // Branches and the stack: in 64-bit code, and in 32-bit code with a 32-bit stack.
     if ((r->d64 || r->f64) && !mode_long64(mode) &&
         (in->osz != W32 || (mode & (MODE_CODE | MODE_STACK32)) != (MODE_CODE32 | MODE_STACK32)))
@@ -202,10 +212,12 @@ static int choose_form(const struct insn *in, const struct row *r, u32 mode)
     if (r->xm && (mode & MODE_FPUNMASK)) return FORM_NONE;
     if (in->lock && !in->mem) return FORM_NONE;
     if (!in->mem) return FORM_REG;
-    if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64) return in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
-    if (mode_long64(mode) ? in->seg < SEG_FS || in->asz == W64
-                          : in->seg == SEG_FS ? mode & MODE_FS_WHOLE
-                          : in->seg == SEG_GS ? mode & MODE_GS_WHOLE : in->seg != SEG_CS) // CS is never writable
+    if (mode_long64(mode) && in->seg < SEG_FS && in->asz == W64)
+        return in->x == GPR_ZERO_OFF ? FORM_B : FORM_X;
+    if (mode_long64(mode)   ? in->seg < SEG_FS || in->asz == W64
+        : in->seg == SEG_FS ? mode & MODE_FS_WHOLE
+        : in->seg == SEG_GS ? mode & MODE_GS_WHOLE
+                            : in->seg != SEG_CS) // CS is never writable
         return FORM_S;
     return FORM_NONE;
 }

@@ -1,17 +1,17 @@
-// Derived state of one processor: fast tables, block cache, jump cache. All of it can be dropped at any instant
-// between instructions.
+// Derived state of one processor: fast tables, block cache, jump cache. All of it can be dropped at any
+// instant between instructions.
 #ifndef CPU_ENGINE_H
 #define CPU_ENGINE_H
 
 #include "cpu/engine/insn.h"
 
-#define BLOCK_HASH_BITS 16
-#define BLOCK_ARENA     (192u << 20) // reserved; the host gives memory for what is used of it, in steps of
+#define BLOCK_HASH_BITS  16
+#define BLOCK_ARENA      (192u << 20) // reserved; the host gives memory for what is used of it, in steps of
 #define BLOCK_ARENA_STEP (1u << 20)
-#define BLOCK_INSNS_MAX 64
-#define JUMP_BITS       13
-#define GENERATIONS     64 // in sets
-#define GENERATION_WAYS 4
+#define BLOCK_INSNS_MAX  64
+#define JUMP_BITS        13
+#define GENERATIONS      64 // in sets
+#define GENERATION_WAYS  4
 
 struct jump_entry { // RIP -> block, for one generation
     u64 rip;
@@ -21,13 +21,15 @@ struct jump_entry { // RIP -> block, for one generation
     u64 pad2;
 };
 
-struct generation { // (serial 0: of global pages) // the fetch generation of a (context, mode): links made under it are good under it
+// (serial 0: of global pages) // the fetch generation of a (context, mode): links made under it are good
+// under it
+struct generation {
     u32 serial, global_serial, mode, rights, gen;
 };
 
 #define FAST_NOTED 31 // short-lived tables (world switches without VPIDs) are cleared where they were filled
 
-struct page_code { // of one physical page, as one processor knows it
+struct page_code {       // of one physical page, as one processor knows it
     struct block *first; // of those that begin in it (page_next)
     u64 lines;           // that they were decoded from
 };
@@ -42,50 +44,59 @@ struct engine {
     struct fast_tlb *tables; // FAST_TABLES
     struct fast_key keys[FAST_TABLES];
     u32 next_table, table; // round-robin replacement; the one in use
-    struct { u16 n, at[FAST_NOTED]; } filled[FAST_TABLES]; // where each table was filled; n > FAST_NOTED: anywhere
-    u32 drops[2], restarts[2]; // what the instruction and data TLB said of themselves when their mirrors were last right
+    // where each table was filled; n > FAST_NOTED: anywhere
+    struct {
+        u16 n, at[FAST_NOTED];
+    } filled[FAST_TABLES];
+    // what the instruction and data TLB said of themselves when their mirrors were last right
+    u32 drops[2], restarts[2];
     u32 next_gen;
     struct generation generations[GENERATIONS]; // of each set, the ones used last come first
     u8 *arena;
-    size_t arena_used; // bytes
+    size_t arena_used;          // bytes
     struct page_group **groups; // by physical address; NULL where no code has been
     struct block *hash[1u << BLOCK_HASH_BITS];
     struct jump_entry jump[1u << JUMP_BITS];
-    struct page_group *grouped; // those that there are
-    size_t arena_open;          // bytes of the arena that the host has been asked for
+    struct page_group *grouped;                // those that there are
+    size_t arena_open;                         // bytes of the arena that the host has been asked for
     u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine
     u64 lookups, links;
     struct decoder *decoder; // cpu/engine/decode.c
 };
 
-// A link within a page needs no generation: who runs in the page has its translation, and whatever changes that ends the block and
-// looks up anew.
+// A link within a page needs no generation: who runs in the page has its translation, and whatever changes
+// that ends the block and looks up anew.
 #define GEN_SAME_PAGE UINT32_MAX
-// Fetch generations are counted with 32 bits, which last for half an hour of world switches. After this one all blocks and links are
-// forgotten, between two instructions, and the count begins anew; what an instruction may still use up fits in the rest.
-#define GEN_LAST (UINT32_MAX - (1u << 20))
+// Fetch generations are counted with 32 bits, which last for half an hour of world switches. After this one
+// all blocks and links are forgotten, between two instructions, and the count begins anew; what an
+// instruction may still use up fits in the rest.
+#define GEN_LAST      (UINT32_MAX - (1u << 20))
 
-struct link { // the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
+// the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
+struct link {
     struct block *b[2];
     u32 gen[2];
-    u64 rip; // of the block that it ends: at another linear address of the same page the next page may be another
+    // of the block that it ends: at another linear address of the same page the next page may be another
+    u64 rip;
 };
 _Static_assert(sizeof(struct link) == sizeof(struct insn), "a link takes the place of an instruction");
 
 struct engine *engine_new(const struct phys *phys);
 void engine_free(struct engine *e);
 
-// The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on fetch.
+// The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on
+// fetch.
 RAISES struct block *block_find(struct vcpu *v);
 void block_flush(struct engine *e, struct phys *phys); // forgets all blocks
-// For the processor's subscription to its memory: drops the blocks decoded from [a, a + size), in one page; and the lines of a page
-// that blocks are left of.
+// For the processor's subscription to its memory: drops the blocks decoded from [a, a + size), in one page;
+// and the lines of a page that blocks are left of.
 void block_code_written(struct vcpu *v, paddr a, u64 size);
 u64 block_code_lines(const struct engine *e, paddr page);
 // The rows by opcode, and Zydis: made once, never written again. NULL: the host has no memory.
 struct decoder *decoder_new(void);
 void decoder_free(struct decoder *d);
-// Decodes one instruction of at most `n` bytes. `avail` short of the instruction: returns 0 (needs more bytes). Else its length.
+// Decodes one instruction of at most `n` bytes. `avail` short of the instruction: returns 0 (needs more
+// bytes). Else its length.
 unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
 
 static inline u32 jump_hash(u64 rip) { return (u32)(rip ^ rip >> 13) & ((1u << JUMP_BITS) - 1); }

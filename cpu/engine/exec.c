@@ -63,21 +63,23 @@ void exec_block_over(struct vcpu *v, const struct insn *first)
     v->d.budget += insn_block(first)->n_check; // back in the run loop at the block's start
 }
 
-// After the instruction `in`, in a block that began at `base`: the block at s.rip, which is linked in the slots of `ways` (bit 0: falls
-// through; bit 1: taken), or NULL: back to the run loop.
+// After the instruction `in`, in a block that began at `base`: the block at s.rip, which is linked in the
+// slots of `ways` (bit 0: falls through; bit 1: taken), or NULL: back to the run loop.
 static struct block *link_block(struct vcpu *v, const struct insn *in, u64 base, unsigned ways)
 {
     if (unlikely(v->d.attention || v->d.budget <= 0)) return NULL;
     u64 flushes = v->d.engine->flushes;
     struct block *b = block_find(v);
     // What is not flat is found each time: its segment's base and limit are in no key.
-    if (ways && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes && (v->d.mode & MODE_FLAT)) {
+    if (ways && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes &&
+        (v->d.mode & MODE_FLAT)) {
         struct link *l = insn_link(in);
         v->d.engine->links++;
         if (l->rip != base) l->gen[0] = l->gen[1] = 0;
         l->rip = base;
         const struct block *from = insn_block(in);
-        bool same_page = base >> PAGE_SHIFT == v->s.rip >> PAGE_SHIFT && from->pa >> PAGE_SHIFT == b->pa >> PAGE_SHIFT && !from->crosses;
+        bool same_page = base >> PAGE_SHIFT == v->s.rip >> PAGE_SHIFT &&
+                         from->pa >> PAGE_SHIFT == b->pa >> PAGE_SHIFT && !from->crosses;
         for (unsigned k = 0; k < 2; k++)
             if (ways >> k & 1) l->b[k] = b, l->gen[k] = same_page ? GEN_SAME_PAGE : v->d.found_gen;
     }

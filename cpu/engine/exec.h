@@ -6,20 +6,24 @@
 #include "cpu/engine/engine.h"
 #include "cpu/state/mode.h"
 
-// Encodings that Zydis refuses though this processor has them or ignores them; else #UD (or #GP when over 15 bytes).
+// Encodings that Zydis refuses though this processor has them or ignores them; else #UD (or #GP when over 15
+// bytes).
 unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
 void decode_bind(struct insn *in, u32 mode); // chooses in->exec
-call_fn *decode_callable(const struct insn *in, u32 mode); // the form that emitted code calls, or NULL: exec_checked alone
+// the form that emitted code calls, or NULL: exec_checked alone
+call_fn *decode_callable(const struct insn *in, u32 mode);
 
 exec_fn exec_fallthrough; // the pseudo-instruction that ends a block without a branch
 exec_fn op_ud, op_nm, op_gp0;
 
 // Leaves the block before `in`: RIP and budget become those of that boundary.
 void block_leave(struct vcpu *v, const struct insn *in);
-// Runs the instructions of a block in the loop, at most until the budget is used or something needs attention.
+// Runs the instructions of a block in the loop, at most until the budget is used or something needs
+// attention.
 RAISES void block_run_loop(struct vcpu *v, struct block *b, bool one);
 
-// RIP behind the instruction. Outside 64-bit mode it has 32 bits, in 16-bit code too: what goes on behind FFFFh there meets the limit.
+// RIP behind the instruction. Outside 64-bit mode it has 32 bits, in 16-bit code too: what goes on behind
+// FFFFh there meets the limit.
 static inline u64 next_rip(const struct vcpu *v, const struct insn *in)
 {
     u64 rip = v->s.rip + in->off + in->len;
@@ -44,12 +48,14 @@ static inline void insn_run(struct vcpu *v, const struct insn *in)
     if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
     r->body->loop[in->osz](v, in);
     INVARIANT(in->row >= ROW_FIXED);
-    INVARIANT(v->s.rip == rip); // of the block's start until the block is left; a body that branches writes d.npc
+    // of the block's start until the block is left; a body that branches writes d.npc
+    INVARIANT(v->s.rip == rip);
     INVARIANT(v->d.mode == mode_compute(v));
     INVARIANT(v->d.mode == mode || in->term);
 }
 
-// The checked form, for emitted code: raises, or returns whether to go on with the next instruction. If not, the block has been left.
+// The checked form, for emitted code: raises, or returns whether to go on with the next instruction. If not,
+// the block has been left.
 RAISES bool exec_checked(struct vcpu *v, const struct insn *in);
 
 #endif

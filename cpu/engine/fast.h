@@ -1,4 +1,5 @@
-// What bodies at speed are made of (cpu/engine/bodies.h): addresses of flat segments, the fast TLB, operands, the stack, links.
+// What bodies at speed are made of (cpu/engine/bodies.h): addresses of flat segments, the fast TLB, operands,
+// the stack, links.
 #ifndef CPU_FAST_H
 #define CPU_FAST_H
 
@@ -21,7 +22,10 @@ struct how {
     bool fast; // at speed: goes on or returns false; otherwise checked: may raise
 };
 // Whether the r/m operand is in memory.
-ALWAYS_INLINE bool how_mem(const struct insn *in, struct how h) { return h.fast ? h.form != FORM_REG : in->mem; }
+ALWAYS_INLINE bool how_mem(const struct insn *in, struct how h)
+{
+    return h.fast ? h.form != FORM_REG : in->mem;
+}
 
 // ---- effective addresses (flat segments) ----
 ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned form)
@@ -30,8 +34,10 @@ ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned 
     if (form == FORM_B) return a;
     a += REG64(v, in->x) << in->scale;
     if (form == FORM_X) return a;
-    if (in->asz == W16) a = (u16)a;
-    else if (in->asz == W32) a = (u32)a;
+    if (in->asz == W16)
+        a = (u16)a;
+    else if (in->asz == W32)
+        a = (u32)a;
     if (in->seg >= SEG_FS) a += v->s.seg[in->seg].base;
     return in->asz == W64 ? a : (u32)a; // with a base, 32-bit addresses are those of code that is not 64-bit
 }
@@ -121,12 +127,16 @@ ALWAYS_INLINE bool target_open(struct vcpu *v, const struct insn *in, struct how
 }
 ALWAYS_INLINE void target_commit(struct vcpu *v, const struct insn *in, struct how h, struct target *t, u64 x)
 {
-    if (!h.fast) rm_commit(v, in, h.w, &t->m, x);
-    else if (h.form == FORM_REG) reg_set(v, in->m, h.w, x);
-    else host_store(t->host, h.w, x);
+    if (!h.fast)
+        rm_commit(v, in, h.w, &t->m, x);
+    else if (h.form == FORM_REG)
+        reg_set(v, in->m, h.w, x);
+    else
+        host_store(t->host, h.w, x);
 }
 
-// ---- the stack. At speed operands of 32 bits are those of flat 32-bit code, whose stack pointer has 32 bits; all others 64 ----
+// ---- the stack. At speed operands of 32 bits are those of flat 32-bit code, whose stack pointer has 32
+// bits; all others 64 ----
 ALWAYS_INLINE u64 fast_sp(u64 sp, unsigned w) { return w == W32 ? (u32)sp : sp; }
 ALWAYS_INLINE bool push_at(struct vcpu *v, struct how h, u64 x)
 {
@@ -154,8 +164,10 @@ ALWAYS_INLINE bool stack_top(struct vcpu *v, struct how h, u64 *x)
 }
 ALWAYS_INLINE void drop_at(struct vcpu *v, struct how h, unsigned n)
 {
-    if (h.fast) v->s.gpr[RSP] = fast_sp(v->s.gpr[RSP] + n, h.w);
-    else stack_add(v, n);
+    if (h.fast)
+        v->s.gpr[RSP] = fast_sp(v->s.gpr[RSP] + n, h.w);
+    else
+        stack_add(v, n);
 }
 
 // ---- branches ----
@@ -163,9 +175,11 @@ ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
 {
     return gen == v->d.fetch_gen || gen == v->d.fetch_gen_global;
 }
-exec_fn exec_block_over; // the slice cannot hold a block that was charged, or it was dropped; given its first instruction
-// The slot behind a direct branch: [0] falls through, [1] taken. exec_branch makes the link and goes there, when it is not made, was made
-// under another generation, leads to a block that was dropped, or the slice cannot hold the block.
+// the slice cannot hold a block that was charged, or it was dropped; given its first instruction
+exec_fn exec_block_over;
+// The slot behind a direct branch: [0] falls through, [1] taken. exec_branch makes the link and goes there,
+// when it is not made, was made under another generation, leads to a block that was dropped, or the slice
+// cannot hold the block.
 static inline struct link *insn_link(const struct insn *in) { return (struct link *)(uintptr_t)(in + 1); }
 ALWAYS_INLINE bool link_good(const struct vcpu *v, const struct insn *in, unsigned k)
 {

@@ -1,7 +1,8 @@
 // The host's MXCSR on loan to the guest, and SIMD floating-point exceptions with a mask clear.
 //
-// Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded exponent; it
-// says what the masked response says (counted). Portable arithmetic for hosts that are not x86-64 (fp_host_capable is false there).
+// Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded
+// exponent; it says what the masked response says (counted). Portable arithmetic for hosts that are not
+// x86-64 (fp_host_capable is false there).
 #include "cpu/engine/fp.h"
 
 #if FP_HOST_X86
@@ -11,18 +12,10 @@ static inline u32 host_get(void)
     asm volatile("stmxcsr %0" : "=m"(x));
     return x;
 }
-static inline void host_set(u32 x)
-{
-    asm volatile("ldmxcsr %0" : : "m"(x));
-}
+static inline void host_set(u32 x) { asm volatile("ldmxcsr %0" : : "m"(x)); }
 #else
-static inline u32 host_get(void)
-{
-    return MXCSR_RESET;
-}
-static inline void host_set(u32 x)
-{
-}
+static inline u32 host_get(void) { return MXCSR_RESET; }
+static inline void host_set(u32 x) {}
 #endif
 
 #define HOST_VALID (1ull << 32) // d.host_mxcsr_valid: this bit and the host's own value below it
@@ -36,10 +29,7 @@ bool fp_host_capable(void)
 #endif
 }
 
-static bool all_masked(const struct vcpu *v)
-{
-    return (v->s.mxcsr & MXCSR_MASKS) == MXCSR_MASKS;
-}
+static bool all_masked(const struct vcpu *v) { return (v->s.mxcsr & MXCSR_MASKS) == MXCSR_MASKS; }
 
 void fp_enter(struct vcpu *v)
 {
@@ -73,18 +63,13 @@ void fp_set_mxcsr(struct vcpu *v, u32 value)
 void fp_begin(struct vcpu *v)
 {
     u32 x = (v->s.mxcsr | MXCSR_MASKS) & ~0x3Fu;
-    if (!(v->s.mxcsr & MXCSR_UM)) x &= ~(u32)MXCSR_FTZ; // flush-to-zero needs a masked underflow (SDM Vol. 1, 10.2.3.3)
+    // flush-to-zero needs a masked underflow (SDM Vol. 1, 10.2.3.3)
+    if (!(v->s.mxcsr & MXCSR_UM)) x &= ~(u32)MXCSR_FTZ;
     host_set(x);
 }
 
-static bool tiny32(u32 x)
-{
-    return !(x & 0x7F800000) && (x & 0x7FFFFF);
-}
-static bool tiny64(u64 x)
-{
-    return !(x & 0x7FF0000000000000ull) && (x & 0xFFFFFFFFFFFFFull);
-}
+static bool tiny32(u32 x) { return !(x & 0x7F800000) && (x & 0x7FFFFF); }
+static bool tiny64(u64 x) { return !(x & 0x7FF0000000000000ull) && (x & 0xFFFFFFFFFFFFFull); }
 
 static bool result_tiny(const void *result, enum fp_lanes lanes)
 {
@@ -107,7 +92,8 @@ void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes)
     // Unmasked, underflow is signalled for a tiny result even if it is exact (SDM Vol. 1, 4.9.1.5).
     if (!(masks & MXCSR_UE) && result_tiny(result, lanes)) flags |= MXCSR_UE;
     u32 bad = flags & ~masks;
-    if (bad & PRE) flags &= PRE; // the operation did not run: nothing of its result is reported (SDM Vol. 1, 11.5.3)
+    // the operation did not run: nothing of its result is reported (SDM Vol. 1, 11.5.3)
+    if (bad & PRE) flags &= PRE;
     v->s.mxcsr |= flags;
     if (!bad) return;
     if (bad & (MXCSR_OE | MXCSR_UE)) unimplemented(v, "SSE: PE of an unmasked overflow or underflow", flags);

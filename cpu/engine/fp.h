@@ -1,10 +1,10 @@
 // Floating point's side of the run loop: who owns the host's MXCSR, and how an SSE exception is raised.
 //
-// On x86-64 hosts guest SSE arithmetic runs on the host's SSE under the guest's own MXCSR. While the guest has all six
-// exceptions masked, the host's register *is* the guest's: bodies touch nothing, flags accumulate by themselves, and
-// s.mxcsr lags behind until fp_sync. While a mask is clear (MODE_FPUNMASK), s.mxcsr is the truth and the host's register
-// is scratch: fp_begin clears the flags with everything masked, fp_end tests them and raises before the body commits.
-// The mask bits of s.mxcsr are current at all times.
+// On x86-64 hosts guest SSE arithmetic runs on the host's SSE under the guest's own MXCSR. While the guest
+// has all six exceptions masked, the host's register *is* the guest's: bodies touch nothing, flags accumulate
+// by themselves, and s.mxcsr lags behind until fp_sync. While a mask is clear (MODE_FPUNMASK), s.mxcsr is the
+// truth and the host's register is scratch: fp_begin clears the flags with everything masked, fp_end tests
+// them and raises before the body commits. The mask bits of s.mxcsr are current at all times.
 #ifndef CPU_FP_H
 #define CPU_FP_H
 
@@ -19,8 +19,10 @@
 #define MXCSR_RESET 0x1F80u
 #define MXCSR_MASKS 0x1F80u
 #define MXCSR_VALID 0xFFFFu // the MXCSR_MASK that FXSAVE reports
+// clang-format off
 enum { MXCSR_IE = 1, MXCSR_DE = 2, MXCSR_ZE = 4, MXCSR_OE = 8, MXCSR_UE = 16, MXCSR_PE = 32, MXCSR_DAZ = 64,
        MXCSR_UM = 1 << 11, MXCSR_FTZ = 1 << 15 };
+// clang-format on
 
 // Whether this host can run the rows of SSE, MMX and x87: if not, their features must not be claimed.
 bool fp_host_capable(void);

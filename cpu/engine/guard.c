@@ -1,5 +1,6 @@
-// What the mode refuses, by row: resolved at decode, because the mode word is part of a block's key; in non-root operation,
-// where an exit or a hidden instruction may come between, asked by the guard (exec_guard).
+// What the mode refuses, by row: resolved at decode, because the mode word is part of a block's key; in
+// non-root operation, where an exit or a hidden instruction may come between, asked by the guard
+// (exec_guard).
 #include "cpu/engine/insn.h"
 #include "cpu/state/mode.h"
 
@@ -8,8 +9,11 @@ enum verdict row_guard(const struct row *r, u32 mode, unsigned reg)
     bool user = mode_cpl(mode) > 0;
     switch ((enum guard_kind)r->guard) {
     case GUARD_NONE: break;
-    case GUARD_CR: return reg <= 8 && (1u << reg & 0x11D) ? VERDICT_PASS : VERDICT_UD; // CR0, CR2, CR3, CR4, CR8
-    case GUARD_DR: return reg < 8 ? VERDICT_PASS : VERDICT_UD; // DR4 and DR5 come after the privilege check, as on silicon
+    case GUARD_CR:
+        return reg <= 8 && (1u << reg & 0x11D) ? VERDICT_PASS : VERDICT_UD; // CR0, CR2, CR3, CR4, CR8
+    case GUARD_DR:
+        return reg < 8 ? VERDICT_PASS
+                       : VERDICT_UD; // DR4 and DR5 come after the privilege check, as on silicon
     case GUARD_OSXSAVE: return mode & MODE_OSXSAVE ? VERDICT_PASS : VERDICT_UD;
     case GUARD_FSGSBASE: return mode & MODE_FSGSBASE ? VERDICT_PASS : VERDICT_UD;
     case GUARD_PKE: return mode & MODE_PKE ? VERDICT_PASS : VERDICT_UD;

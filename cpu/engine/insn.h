@@ -7,8 +7,9 @@
 typedef void exec_fn(struct vcpu *v, const struct insn *in);
 typedef bool call_fn(struct vcpu *v, const struct insn *in);
 
-enum { W8, W16, W32, W64 };                // operand widths (osz, asz; asz is never W8)
+enum { W8, W16, W32, W64 }; // operand widths (osz, asz; asz is never W8)
 #define W_BYTES(w) (1u << (w))
+// clang-format off
 enum { FORM_REG, FORM_B, FORM_X, FORM_S }; // register; base+disp; base+index*s+disp; the same with mask and segment base
 
 struct insn { // 32 bytes
@@ -29,11 +30,13 @@ struct insn { // 32 bytes
         struct { u32 imm1, imm2; }; // ENTER, far pointers (offset, selector)
     };
 };
+// clang-format on
 _Static_assert(sizeof(struct insn) == 32, "two to a cache line");
 
 // ---- operands, in the notation of the manual's opcode maps (SDM volume 2, A.2) ----
 // A code of an operand: its kind (where it comes from), its size, and what the instruction does with it.
 typedef u16 operand_code;
+// clang-format off
 enum operand_kind {
     KIND_NONE,
     // general registers: ModRM.reg, ModRM.rm or memory, ModRM.rm only, the opcode's low three bits
@@ -61,6 +64,7 @@ enum operand_size {
     SIZE_T, SIZE_P, SIZE_A, SIZE_S, // 80 bits; far pointer; two of operand size; pseudo-descriptor
     SIZE_D_OR_B, SIZE_D_OR_W,       // 4 in a register, 1 or 2 in memory
 };
+// clang-format on
 #define OPERAND_CODE(kind, size) ((kind) << 5 | (size))
 enum { OPERAND_READ = 0, OPERAND_WRITTEN = 1 << 10, OPERAND_MODIFIED = 1 << 11, OPERANDS_MAX = 4 };
 static inline enum operand_kind operand_kind(operand_code o) { return (enum operand_kind)(o >> 5 & 31); }
@@ -86,8 +90,9 @@ struct emitter; // cpu/jit/, which does not exist yet
 struct body {
     exec_fn *loop[4];       // checked, by width: may raise
     exec_fn *fast[2][4][4]; // tail-threaded: [flags dead][width][FORM_REG..FORM_S]; NULL: exec_slow
-    // Callable, by width and form, for emitted code: false if it cannot go on; then nothing has happened, and the checked form
-    // (exec_checked) is to be run. Never raises. decode_callable says which one an instruction has.
+    // Callable, by width and form, for emitted code: false if it cannot go on; then nothing has happened, and
+    // the checked form (exec_checked) is to be run. Never raises. decode_callable says which one an
+    // instruction has.
     call_fn *call[4][4];
     // The JIT's seam: writes host code for the instruction, or is NULL: the code then calls the body.
     bool (*emit)(struct emitter *e, const struct insn *in);
@@ -95,19 +100,22 @@ struct body {
 
 struct row {
     const char *name; // mnemonic, lower case
-    operand_code operand[OPERANDS_MAX]; // as the manual lists them; the first that is no operand ends the list
+    // as the manual lists them; the first that is no operand ends the list
+    operand_code operand[OPERANDS_MAX];
     u8 map, prefix, opcode;
-    u16 modrm;        // MODRM_*
-    u8 feature;       // enum feature (cpu/system/cpuid.h); 0: always
-    // VMX non-root operation (vmx/intercept.h): the control without which the instruction is #UD (1 + enum vmx_control_id, or 0);
-    // the exit's reason, on what condition and at which stage it is taken, and the control that the condition names.
+    u16 modrm;  // MODRM_*
+    u8 feature; // enum feature (cpu/system/cpuid.h); 0: always
+    // VMX non-root operation (vmx/intercept.h): the control without which the instruction is #UD (1 + enum
+    // vmx_control_id, or 0); the exit's reason, on what condition and at which stage it is taken, and the
+    // control that the condition names.
     u8 needs, exit_reason, exit_when, exit_stage, exit_control;
-    u8 guard;         // enum guard_kind
-    u8 unit;          // UNIT_*
-    // Arithmetic flags, as FL_* bits: read; always stored; stored or not by the operands' values (a shift by 0, a REP of 0);
-    // and those whose value afterwards the manual leaves open.
+    u8 guard; // enum guard_kind
+    u8 unit;  // UNIT_*
+    // Arithmetic flags, as FL_* bits: read; always stored; stored or not by the operands' values (a shift by
+    // 0, a REP of 0); and those whose value afterwards the manual leaves open.
     u16 reads, writes, changes, undefined;
-    // 64-bit mode, the manual's superscripts: invalid in it, only in it, operand size 64 by default, or whatever the prefixes say.
+    // 64-bit mode, the manual's superscripts: invalid in it, only in it, operand size 64 by default, or
+    // whatever the prefixes say.
     u8 i64 : 1, o64 : 1, d64 : 1, f64 : 1;
     u8 register_form : 1;  // ModRM names a register though no operand says so: #UD with memory
     u8 unaligned : 1;      // its 16-byte memory operand need not be aligned
@@ -122,7 +130,9 @@ struct row {
     const struct body *body;
 };
 
-// What an instruction is refused for by its mode beyond CPL 0: asked before its privilege check, its exit and its operands.
+// What an instruction is refused for by its mode beyond CPL 0: asked before its privilege check, its exit and
+// its operands.
+// clang-format off
 enum guard_kind {
     GUARD_NONE,
     GUARD_CR, GUARD_DR,                         // a register number that there is
@@ -131,37 +141,47 @@ enum guard_kind {
     GUARD_NOT_COMPATIBILITY,                    // #UD in compatibility mode
     GUARD_TSD, GUARD_PCE, GUARD_UMIP,           // #GP(0) above CPL 0 by the bit of CR4
 };
+// clang-format on
 enum verdict { VERDICT_PASS, VERDICT_UD, VERDICT_GP0 };
-enum verdict row_guard(const struct row *r, u32 mode, unsigned reg); // reg: ModRM.reg with REX.R (cpu/engine/guard.c)
-static inline bool row_intercepted(const struct row *r) { return r->needs | r->exit_when; } // the guard asks in non-root operation
+// reg: ModRM.reg with REX.R (cpu/engine/guard.c)
+enum verdict row_guard(const struct row *r, u32 mode, unsigned reg);
+// the guard asks in non-root operation
+static inline bool row_intercepted(const struct row *r) { return r->needs | r->exit_when; }
 
+// clang-format off
 enum { ROW_UD, ROW_NM, ROW_GP0, ROW_FIXED }; // the first rows are faults, which decoding chooses and no opcode is looked up in
+// clang-format on
 extern const struct row rows[];
 extern const unsigned rows_n;
 
 // ---- what follows from a row's operands ----
 bool row_has(const struct row *r, u32 kinds); // an operand of one of the kinds (bits 1 << KIND_*)
-bool row_is_byte(const struct row *r);        // its operand size is 8 bits: the first operand that is no immediate is a byte
-bool row_aligned(const struct row *r);        // its memory operand must be aligned on 16 bytes: #GP
+// its operand size is 8 bits: the first operand that is no immediate is a byte
+bool row_is_byte(const struct row *r);
+bool row_aligned(const struct row *r); // its memory operand must be aligned on 16 bytes: #GP
 enum row_mod { MOD_ANY, MOD_MEM, MOD_REG };
-enum row_mod row_mod(const struct row *r);    // whether ModRM may name memory, a register, or both
+enum row_mod row_mod(const struct row *r); // whether ModRM may name memory, a register, or both
 const char *row_operands(const struct row *r, char *buf, size_t n); // "Ev,Gv", in buf
-unsigned row_span(const struct row *r);       // how many opcodes it covers: 1, 8 (register in the opcode) or 16 (condition)
+// how many opcodes it covers: 1, 8 (register in the opcode) or 16 (condition)
+unsigned row_span(const struct row *r);
 static inline bool row_matches_modrm(const struct row *r, u8 modrm)
 {
     if (r->modrm & MODRM_EXACT) return modrm == (u8)r->modrm;
     return !(r->modrm & MODRM_DIGIT) || (modrm >> 3 & 7) == (r->modrm & 7);
 }
-static inline unsigned row_digit(const struct row *r) { return r->modrm & MODRM_EXACT ? r->modrm >> 3 & 7 : r->modrm & 7; }
+static inline unsigned row_digit(const struct row *r)
+{
+    return r->modrm & MODRM_EXACT ? r->modrm >> 3 & 7 : r->modrm & 7;
+}
 
 #define BLOCK_DROPPED INT32_MAX // more than any slice's budget: nothing enters the block any more
 struct block {
-    paddr pa;        // of the first byte
+    paddr pa; // of the first byte
     u32 mode;
-    s32 n_check;     // n, or BLOCK_DROPPED
-    u16 n;           // instructions
+    s32 n_check; // n, or BLOCK_DROPPED
+    u16 n;       // instructions
     u16 bytes;
-    u32 crosses;     // its single instruction goes on at pa2, in another page
+    u32 crosses; // its single instruction goes on at pa2, in another page
     paddr pa2;
     struct block *hash_next, *page_next;
     struct insn in[];
@@ -169,7 +189,8 @@ struct block {
 
 // ---- continuing (cpu/engine/exec.c, cpu/engine/block.c) ----
 RAISES void exec_slow(struct vcpu *v, const struct insn *in); // run the loop body out of line, then go on
-exec_fn exec_goto; // s.rip is set (the instruction does not matter): find the block and go on, or return to the run loop
+// s.rip is set (the instruction does not matter): find the block and go on, or return to the run loop
+exec_fn exec_goto;
 static inline u64 insn_rip(const struct vcpu *v, const struct insn *in) { return v->s.rip + in->off; }
 static inline const struct block *insn_block(const struct insn *in)
 {

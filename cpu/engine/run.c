@@ -6,13 +6,15 @@
 #include "cpu/state/trace.h"
 #include "vmx/intercept.h"
 
-// Units. Fast wrappers look at nothing but the budget, so this is also what a stop from outside may wait for in them: milliseconds.
+// Units. Fast wrappers look at nothing but the budget, so this is also what a stop from outside may wait for
+// in them: milliseconds.
 enum { SLICE_MAX = 1 << 21 };
 _Static_assert(SLICE_MAX < BLOCK_DROPPED, "a dropped block fails the check of the budget");
 
 static void trace_interruption(const struct vcpu *v, const struct event *e)
 {
-    bool fault = e->type == EVT_HW_EXCEPTION || e->type == EVT_SW_EXCEPTION || e->type == EVT_PRIV_SW_EXCEPTION;
+    bool fault =
+        e->type == EVT_HW_EXCEPTION || e->type == EVT_SW_EXCEPTION || e->type == EVT_PRIV_SW_EXCEPTION;
     if (!trace_wants(v, fault ? TRACE_FAULT : TRACE_INTERRUPT)) return;
     struct trace_event t;
     trace_begin(v, &t, fault ? TRACE_FAULT : TRACE_INTERRUPT);
@@ -103,8 +105,8 @@ static bool take_exit(struct vcpu *v, struct event *exit)
     return true;
 }
 
-// The boundary between two instructions: takes at most one event, in the order of SDM table 7-2 and section 26.5 with
-// what VMX adds. True if something was taken (look again).
+// The boundary between two instructions: takes at most one event, in the order of SDM table 7-2 and
+// section 26.5 with what VMX adds. True if something was taken (look again).
 static bool boundary(struct vcpu *v)
 {
     struct vcpu_state *s = &v->s;
@@ -145,15 +147,18 @@ static bool boundary(struct vcpu *v)
         s->sipi_pending = false; // lost in any other state
     }
     if (s->activity == ACTIVITY_WAIT_SIPI || (s->activity == ACTIVITY_SHUTDOWN && !guest)) return false;
-    bool shut = s->activity == ACTIVITY_SHUTDOWN; // a guest's: only NMIs, the timer and the NMI window get through
+    // a guest's: only NMIs, the timer and the NMI window get through
+    bool shut = s->activity == ACTIVITY_SHUTDOWN;
     if (guest && vmx_boundary_mtf(v, &exit)) return take_exit(v, &exit);
     if (s->pending_dbg && !(s->block & BLOCK_MOV_SS) && !shut) {
         u64 p = s->pending_dbg;
         s->pending_dbg = 0;
         if (p & (BIT(14) | BIT(12))) {
             s->activity = ACTIVITY_ACTIVE;
+            // clang-format off
             struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .trap = true,
                               .dr6 = p & (0xF | BIT(14))};
+            // clang-format on
             handle_interruption(v, &e);
             return true;
         }
@@ -185,7 +190,8 @@ static bool boundary(struct vcpu *v)
         }
     }
     if (cpu_virtual_interrupt(v) && s->activity == ACTIVITY_ACTIVE) {
-        struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_HW_EXCEPTION, .has_error = true};
+        struct event e = {
+            .kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_HW_EXCEPTION, .has_error = true};
         handle_interruption(v, &e);
         return true;
     }
@@ -214,7 +220,8 @@ u32 cpu_woken_by(const struct vcpu *v)
     if (s->activity == ACTIVITY_WAIT_SIPI) return by | BIT(CPU_SIGNAL_SIPI);
     if (s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest) return by;
     if (!(s->block & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))) by |= BIT(CPU_SIGNAL_NMI);
-    if (s->activity == ACTIVITY_HLT && (s->rflags & FL_IF || vmx_interrupt_exits(v))) by |= BIT(CPU_SIGNAL_INTR_ON);
+    if (s->activity == ACTIVITY_HLT && (s->rflags & FL_IF || vmx_interrupt_exits(v)))
+        by |= BIT(CPU_SIGNAL_INTR_ON);
     return by;
 }
 
@@ -233,7 +240,9 @@ static void slice_begin(struct vcpu *v, u64 limit)
     u64 d = next_deadline(v);
     v->d.slice_deadline = v->clock_next ? *v->clock_next : UINT64_MAX;
     v->d.deadline_units = UINT64_MAX;
-    if (d != UINT64_MAX) v->d.deadline_units = d <= s->skipped ? 0 : (d - s->skipped + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
+    if (d != UINT64_MAX)
+        v->d.deadline_units =
+            d <= s->skipped ? 0 : (d - s->skipped + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
     v->d.units_end = limit < v->d.deadline_units ? limit : v->d.deadline_units;
     if (v->d.units_end < s->units) v->d.units_end = s->units;
     // Shorter than a dropped block's count; the loop makes the next one.
@@ -265,7 +274,8 @@ static void step_one(struct vcpu *v)
         cpu_attention(v);
         return;
     }
-    if (!v->d.rf_loaded) s->rflags &= ~(u64)FL_RF; // every instruction clears it but the IRET that loads it (SDM 19.3.1.1)
+    // every instruction clears it but the IRET that loads it (SDM 19.3.1.1)
+    if (!v->d.rf_loaded) s->rflags &= ~(u64)FL_RF;
     if (shadow && !s->shadow_one) s->block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
     if (tf) s->pending_dbg |= BIT(14);
     cpu_attention(v);
@@ -283,11 +293,13 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     slice_begin(v, limit);
     cpu_attention(v);
     if (_setjmp(v->d.landing)) {
-        // Raised. Inside an instruction: nothing of it happened, and it and what follows it in its block are not spent.
+        // Raised. Inside an instruction: nothing of it happened, and it and what follows it in its block are
+        // not spent.
         INVARIANT(!v->d.in || v->d.mode == mode_compute(v));
         if (v->d.in) block_leave(v, v->d.in);
         v->d.leave = false;
-        if (v->d.event.kind == EVENT_RESTART) s->rflags |= FL_RF; // what an event between two iterations pushes (SDM 19.3.1.1)
+        // what an event between two iterations pushes (SDM 19.3.1.1)
+        if (v->d.event.kind == EVENT_RESTART) s->rflags |= FL_RF;
         if (v->d.event.kind == EVENT_INTERRUPTION || v->d.event.kind == EVENT_VMEXIT ||
             v->d.event.kind == EVENT_SHUTDOWN) {
             if (handle_event(v)) {
@@ -316,8 +328,10 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
         }
         if (v->d.budget <= 0) {
-            // A deadline or the limit. The preemption timer's is this processor's own; the board's is the caller's.
-            if (s->units < limit && (!v->clock_next || s->units * CPU_TICKS_PER_UNIT + s->skipped < *v->clock_next)) {
+            // A deadline or the limit. The preemption timer's is this processor's own; the board's is the
+            // caller's.
+            if (s->units < limit &&
+                (!v->clock_next || s->units * CPU_TICKS_PER_UNIT + s->skipped < *v->clock_next)) {
                 v->d.attention = true;
                 struct event exit;
                 if (s->vmx.guest && vmx_boundary_timer(v, &exit)) take_exit(v, &exit);
@@ -325,13 +339,14 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
             break;
         }
-        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (s->rflags & FL_RF) || (v->d.mode & MODE_STEP) ||
-                     vmx_single_steps(v))) {
+        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (s->rflags & FL_RF) ||
+                     (v->d.mode & MODE_STEP) || vmx_single_steps(v))) {
             step_one(v);
             continue;
         }
         v->d.attention = false;
-        if (unlikely(v->stop_asked)) continue; // by a signal handler, since this turn began: its attention was just lost
+        // by a signal handler, since this turn began: its attention was just lost
+        if (unlikely(v->stop_asked)) continue;
         struct block *b = block_find(v);
         if (unlikely(v->loop_engine || v->d.budget < b->n))
             block_run_loop(v, b, false);

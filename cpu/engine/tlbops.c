@@ -1,4 +1,5 @@
-// The processor's side of both TLB levels: the translation context, filling, the fast tables and fetch generations.
+// The processor's side of both TLB levels: the translation context, filling, the fast tables and fetch
+// generations.
 #include <string.h>
 
 #include "cpu/engine/tlbops.h"
@@ -12,14 +13,15 @@ static void fast_clear(struct engine *e, u32 table)
     struct fast_tlb *t = &e->tables[table];
     u32 n = e->filled[table].n;
     if (n <= FAST_NOTED)
-        for (u32 i = 0; i < n; i++) t->e[e->filled[table].at[i]].read = t->e[e->filled[table].at[i]].write = FAST_NONE;
+        for (u32 i = 0; i < n; i++)
+            t->e[e->filled[table].at[i]].read = t->e[e->filled[table].at[i]].write = FAST_NONE;
     else
         for (u32 i = 0; i < FAST_SIZE; i++) t->e[i].read = t->e[i].write = FAST_NONE;
     e->filled[table].n = 0;
 }
 
-// Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit, or a write of
-// CR0, CR4, EFER or PKRU, can change it while the context stays.
+// Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit,
+// or a write of CR0, CR4, EFER or PKRU, can change it while the context stays.
 static u32 fast_view(const struct vcpu *v)
 {
     const struct mmu_ctx *c = &v->d.mmu;
@@ -35,11 +37,13 @@ static bool key_is(const struct fast_key *k, const struct fast_key *want)
            k->pkru == want->pkru;
 }
 
-// Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if there is none.
+// Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if
+// there is none.
 static void fast_select(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v), v->d.mmu.pke ? v->d.mmu.pkru : 0};
+    struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v),
+                            v->d.mmu.pke ? v->d.mmu.pkru : 0};
     u32 i, unused = FAST_TABLES;
     if (key_is(&e->keys[e->table], &want)) {
         v->d.ft = &e->tables[e->table];
@@ -62,12 +66,15 @@ static u32 generation_of(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
     struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu), 0};
-    u64 hash = ((u64)want.serial << 32 ^ (u64)want.global_serial << 13 ^ want.mode ^ (u64)want.rights << 40) * 0x9E3779B97F4A7C15ull;
-    struct generation *set = &e->generations[(hash >> 32) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
+    u64 hash = ((u64)want.serial << 32 ^ (u64)want.global_serial << 13 ^ want.mode ^ (u64)want.rights << 40) *
+               0x9E3779B97F4A7C15ull;
+    struct generation *set =
+        &e->generations[(hash >> 32) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
     u32 i;
     for (i = 0; i < GENERATION_WAYS; i++) {
         struct generation *g = &set[i];
-        if (g->gen && g->serial == want.serial && g->global_serial == want.global_serial && g->mode == want.mode && g->rights == want.rights)
+        if (g->gen && g->serial == want.serial && g->global_serial == want.global_serial &&
+            g->mode == want.mode && g->rights == want.rights)
             break;
     }
     if (likely(i == 0)) return set[0].gen;
@@ -94,7 +101,8 @@ void tlbops_restart_generations(struct vcpu *v)
     generation_select(v);
 }
 
-// A global entry that no context's own entry hides: links to its page are good in all contexts, for as long as it stays.
+// A global entry that no context's own entry hides: links to its page are good in all contexts, for as long
+// as it stays.
 static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
 {
     if (e->serial != t->global_serial || t->serial == t->global_serial) return false;
@@ -104,8 +112,8 @@ static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
     return true;
 }
 
-// An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced entries are of
-// contexts that were flushed; nobody links by those.)
+// An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced
+// entries are of contexts that were flushed; nobody links by those.)
 static void generations_forget(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
@@ -136,11 +144,11 @@ void cpu_context_changed(struct vcpu *v)
     memcpy(c->pdpte, s->pdpte, sizeof c->pdpte);
     c->pkru = s->pkru;
     c->pcid = (s->cr4 & CR4_PCIDE) ? s->cr3 & 0xFFF : 0;
-    c->paging = !(s->cr0 & CR0_PG)    ? PAGING_OFF
-                : !(s->cr4 & CR4_PAE) ? PAGING_32
+    c->paging = !(s->cr0 & CR0_PG)          ? PAGING_OFF
+                : !(s->cr4 & CR4_PAE)       ? PAGING_32
                 : !(s->msr.efer & EFER_LMA) ? PAGING_PAE
-                : (s->cr4 & CR4_LA57) ? PAGING_5LEVEL
-                                      : PAGING_4LEVEL;
+                : (s->cr4 & CR4_LA57)       ? PAGING_5LEVEL
+                                            : PAGING_4LEVEL;
     c->maxphyaddr = v->features->maxphyaddr;
     c->cpu = (u8)v->index;
     c->wp = s->cr0 & CR0_WP;
@@ -185,15 +193,17 @@ static void fast_forget_page(struct vcpu *v, u64 lpage)
     }
 }
 
-// A flushed context has a new serial, so its tables and links are not found again. What was dropped by address is to be
-// forgotten by address.
+// A flushed context has a new serial, so its tables and links are not found again. What was dropped by
+// address is to be forgotten by address.
 void cpu_tlb_flushed(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     u32 data = v->s.dtlb.drops - e->drops[1];
     if (e->drops[0] != v->s.itlb.drops) memset(e->generations, 0, sizeof e->generations);
-    if (data == 1) fast_forget_page(v, v->s.dtlb.drop_page);
-    else if (data) memset(e->keys, 0, sizeof e->keys);
+    if (data == 1)
+        fast_forget_page(v, v->s.dtlb.drop_page);
+    else if (data)
+        memset(e->keys, 0, sizeof e->keys);
     e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
     // The table in use is free for another if its context was among the flushed ones.
     struct fast_key *k = &e->keys[e->table];

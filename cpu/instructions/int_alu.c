@@ -16,10 +16,14 @@ ALWAYS_INLINE bool alu_body(struct vcpu *v, const struct insn *in, struct how h,
         a = reg_get(v, in->r, h.w), b = e;
     else
         a = e, b = dir == DIR_EI ? in->imm : reg_get(v, in->r, h.w);
-    if (h.nf) r = alu_plain(op, a, b, op == ALU_ADC || op == ALU_SBB ? f >> 8 & 1 : 0);
-    else r = alu(op, h.w, a, b, &f);
-    if (modifies) target_commit(v, in, h, &t, r);
-    else if (writes) reg_set(v, in->r, h.w, r);
+    if (h.nf)
+        r = alu_plain(op, a, b, op == ALU_ADC || op == ALU_SBB ? f >> 8 & 1 : 0);
+    else
+        r = alu(op, h.w, a, b, &f);
+    if (modifies)
+        target_commit(v, in, h, &t, r);
+    else if (writes)
+        reg_set(v, in->r, h.w, r);
     if (!h.nf) v->s.fl = f;
     return true;
 }
@@ -27,8 +31,10 @@ ALWAYS_INLINE bool alu_body(struct vcpu *v, const struct insn *in, struct how h,
 ALWAYS_INLINE bool alu_acc(struct vcpu *v, const struct insn *in, struct how h, unsigned op)
 {
     u64 a = reg_get(v, GPR_OFF(RAX), h.w), r;
-    if (h.nf) r = alu_plain(op, a, in->imm, op == ALU_ADC || op == ALU_SBB ? v->s.fl >> 8 & 1 : 0);
-    else r = alu(op, h.w, a, in->imm, &v->s.fl);
+    if (h.nf)
+        r = alu_plain(op, a, in->imm, op == ALU_ADC || op == ALU_SBB ? v->s.fl >> 8 & 1 : 0);
+    else
+        r = alu(op, h.w, a, in->imm, &v->s.fl);
     if (op != ALU_CMP && op != ALU_TEST) reg_set(v, GPR_OFF(RAX), h.w, r);
     return true;
 }
@@ -99,7 +105,8 @@ ALWAYS_INLINE bool unary_body(struct vcpu *v, const struct insn *in, struct how 
     u64 a;
     u16 f = v->s.fl;
     if (!target_open(v, in, h, &t, &a)) return false;
-    target_commit(v, in, h, &t, h.nf && op == UN_NEG ? -a : unary(op, h.w, a, &f)); // the others leave flags, so theirs are never dead
+    // the others leave flags, so theirs are never dead
+    target_commit(v, in, h, &t, h.nf && op == UN_NEG ? -a : unary(op, h.w, a, &f));
     if (!h.nf) v->s.fl = f;
     return true;
 }

@@ -1,4 +1,5 @@
-// Moves: MOV, MOVZX, MOVSX, LEA, XCHG, CMOV, SETcc, BSWAP, CBW and CWD families, MOVBE, XLAT, flag instructions, and the stack.
+// Moves: MOV, MOVZX, MOVSX, LEA, XCHG, CMOV, SETcc, BSWAP, CBW and CWD families, MOVBE, XLAT, flag
+// instructions, and the stack.
 #include "cpu/instructions/alu.h"
 #include "cpu/engine/bodies.h"
 
@@ -63,8 +64,8 @@ ALWAYS_INLINE bool lea_body(struct vcpu *v, const struct insn *in, struct how h)
 }
 BODY4(body_lea, lea_body)
 
-// MOV with an absolute offset (A0-A3). At speed these are loads and stores of a memory operand without registers, if 32 bits hold the
-// offset; decode says so.
+// MOV with an absolute offset (A0-A3). At speed these are loads and stores of a memory operand without
+// registers, if 32 bits hold the offset; decode says so.
 ALWAYS_INLINE bool mov_load_at(struct vcpu *v, const struct insn *in, struct how h)
 {
     unsigned n = W_BYTES(h.w);
@@ -145,7 +146,8 @@ void op_cmpxchg(struct vcpu *v, const struct insn *in)
     if (f & F_ZF)
         rm_commit(v, in, w, &m, reg_get(v, in->r, w));
     else {
-        if (in->mem) rm_commit(v, in, w, &m, a); // memory is written in both cases; a register keeps even its upper half
+        // memory is written in both cases; a register keeps even its upper half
+        if (in->mem) rm_commit(v, in, w, &m, a);
         reg_set(v, GPR_OFF(RAX), w, a);
     }
     v->s.fl = f;
@@ -187,14 +189,18 @@ void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
 ALWAYS_INLINE bool bswap_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x = reg_get(v, in->r, h.w);
-    reg_set(v, in->r, h.w, h.w == W64 ? __builtin_bswap64(x) : h.w == W32 ? __builtin_bswap32((u32)x) : 0); // 16 bits: undefined, 0
+    // 16 bits: undefined, 0
+    reg_set(v, in->r, h.w, h.w == W64 ? __builtin_bswap64(x) : h.w == W32 ? __builtin_bswap32((u32)x) : 0);
     return true;
 }
 BODY4_REG(body_bswap, bswap_body)
 ALWAYS_INLINE bool cbw_body(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 a = v->s.gpr[RAX];
-    reg_set(v, GPR_OFF(RAX), h.w, h.w == W16 ? (u64)(s64)(s8)a : h.w == W32 ? (u64)(s64)(s16)a : (u64)(s64)(s32)a);
+    reg_set(v, GPR_OFF(RAX), h.w,
+            h.w == W16   ? (u64)(s64)(s8)a
+            : h.w == W32 ? (u64)(s64)(s16)a
+                         : (u64)(s64)(s32)a);
     return true;
 }
 BODY4_REG(body_cbw, cbw_body)
@@ -238,7 +244,10 @@ void op_sahf(struct vcpu *v, const struct insn *in)
     u16 ah = REG8(v, 1);
     v->s.fl = (u16)((ah & 0xD5) << 8 | 0x200 | (v->s.fl & F_OF));
 }
-void op_lahf(struct vcpu *v, const struct insn *in) { REG8(v, 1) = (u8)(fl_unpack(v->s.fl & (u16)~F_OF) | 2); }
+void op_lahf(struct vcpu *v, const struct insn *in)
+{
+    REG8(v, 1) = (u8)(fl_unpack(v->s.fl & (u16)~F_OF) | 2);
+}
 
 void op_movbe_load(struct vcpu *v, const struct insn *in)
 {

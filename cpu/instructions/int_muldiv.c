@@ -14,10 +14,14 @@ static void multiply(struct vcpu *v, const struct insn *in, bool is_signed)
     u64 b = rm_load(v, in, w), a = reg_get(v, GPR_OFF(RAX), w), lo, hi;
     bool over;
     if (w == W64) {
-        unsigned __int128 p = is_signed ? (unsigned __int128)((__int128)(s64)a * (s64)b) : (unsigned __int128)a * b;
+        unsigned __int128 p =
+            is_signed ? (unsigned __int128)((__int128)(s64)a * (s64)b) : (unsigned __int128)a * b;
         lo = (u64)p, hi = (u64)(p >> 64);
     } else {
-        u64 p = is_signed ? (u64)(((s64)(a << (64 - bits)) >> (64 - bits)) * ((s64)(b << (64 - bits)) >> (64 - bits))) : a * b;
+        u64 p =
+            is_signed
+                ? (u64)(((s64)(a << (64 - bits)) >> (64 - bits)) * ((s64)(b << (64 - bits)) >> (64 - bits)))
+                : a * b;
         lo = p & width_mask(w), hi = p >> bits & width_mask(w);
     }
     u64 sign = (lo >> (bits - 1) & 1) ? width_mask(w) : 0;
@@ -108,7 +112,8 @@ void op_idiv(struct vcpu *v, const struct insn *in)
         u64 x = reg_get(v, GPR_OFF(RDX), w) << bits | reg_get(v, GPR_OFF(RAX), w);
         n = w == W32 ? (s64)x : (s32)x;
     }
-    if (d == -1 && n == (__int128)((unsigned __int128)1 << 127)) raise_fault(v, VEC_DE); // the host would trap
+    // the host would trap
+    if (d == -1 && n == (__int128)((unsigned __int128)1 << 127)) raise_fault(v, VEC_DE);
     __int128 q = n / d, r = n % d;
     __int128 max = ((__int128)1 << (bits - 1)) - 1;
     if (q > max || q < -max - 1) raise_fault(v, VEC_DE);
@@ -173,8 +178,8 @@ BODY4(body_btr_i, bt_body, BIT_R, true)
 BODY4(body_btc_r, bt_body, BIT_C, false)
 BODY4(body_btc_i, bt_body, BIT_C, true)
 
-// BSF, BSR: ZF by the source; a zero source leaves the destination (as both vendors' processors do, AMD documents it).
-// The other flags are undefined: CF = OF = AF = 0, SF and PF of the source.
+// BSF, BSR: ZF by the source; a zero source leaves the destination (as both vendors' processors do, AMD
+// documents it). The other flags are undefined: CF = OF = AF = 0, SF and PF of the source.
 ALWAYS_INLINE bool scan_body(struct vcpu *v, const struct insn *in, struct how h, bool reverse)
 {
     u64 a;

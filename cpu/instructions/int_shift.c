@@ -2,12 +2,18 @@
 #include "cpu/instructions/alu.h"
 #include "cpu/engine/bodies.h"
 
-static inline u16 with_cf_of(u16 f, bool cf, bool of) { return (u16)((f & ~(F_CF | F_OF)) | (cf ? F_CF : 0) | (of ? F_OF : 0)); }
+static inline u16 with_cf_of(u16 f, bool cf, bool of)
+{
+    return (u16)((f & ~(F_CF | F_OF)) | (cf ? F_CF : 0) | (of ? F_OF : 0));
+}
 
+// clang-format off
 enum { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAR = 7 }; // ModRM digits; 6 is SHL too
+// clang-format on
 
-// `a` shifted by `count`, which is masked to 5 or 6 bits and not 0. OF as the processor leaves it for counts other than 1 is undefined:
-// computed by the same formula. With a constant width of 32 or 64 bits what asks for larger counts falls away.
+// `a` shifted by `count`, which is masked to 5 or 6 bits and not 0. OF as the processor leaves it for counts
+// other than 1 is undefined: computed by the same formula. With a constant width of 32 or 64 bits what asks
+// for larger counts falls away.
 ALWAYS_INLINE u64 shift(unsigned op, unsigned w, u64 a, unsigned count, u16 *fl)
 {
     unsigned bits = width_bits(w);
@@ -88,10 +94,12 @@ ALWAYS_INLINE bool shift_body(struct vcpu *v, const struct insn *in, struct how 
     u16 f = v->s.fl;
     struct target t;
     u64 a;
-    if (h.fast && (op == SHIFT_RCL || op == SHIFT_RCR || h.w < W32)) return false; // would need a frame at speed
+    // would need a frame at speed
+    if (h.fast && (op == SHIFT_RCL || op == SHIFT_RCR || h.w < W32)) return false;
     if (!target_open(v, in, h, &t, &a)) return false;
     if (from != COUNT_1 && count == 0) {
-        target_commit(v, in, h, &t, a); // a 32-bit register's upper half is cleared, memory is written all the same
+        // a 32-bit register's upper half is cleared, memory is written all the same
+        target_commit(v, in, h, &t, a);
         return true;
     }
     u64 r = shift(op, h.w, a, count, &f);
@@ -128,8 +136,8 @@ BODY4(body_sar_1, shift_body, SHIFT_SAR, COUNT_1)
 BODY4(body_sar_cl, shift_body, SHIFT_SAR, COUNT_CL)
 BODY4(body_sar_i, shift_body, SHIFT_SAR, COUNT_IMM)
 
-// The bits that are shifted in come from a register. With 16 bits and a count over 16 the result is undefined: what the processor's
-// 32-bit rotate of dest:src:dest leaves.
+// The bits that are shifted in come from a register. With 16 bits and a count over 16 the result is
+// undefined: what the processor's 32-bit rotate of dest:src:dest leaves.
 static u64 double_shift(bool left, unsigned w, u64 a, u64 b, unsigned count, u16 *fl)
 {
     unsigned bits = width_bits(w);

@@ -1,38 +1,40 @@
-// MMX, and what SSE, SSE2 and SSSE3 added to it. Cores run on the host's MMX registers and leave its x87 empty (EMMS).
+// MMX, and what SSE, SSE2 and SSSE3 added to it. Cores run on the host's MMX registers and leave its x87
+// empty (EMMS).
 #include "cpu/instructions/sse.h"
 
 #if FP_HOST_X86
-#define MMX_CORE(core, insn)                                                                                           \
-    static inline void core(u64 *d, const void *s)                                                                     \
-    {                                                                                                                  \
-        asm volatile("movq %0, %%mm0\n\tmovq %1, %%mm1\n\t" insn " %%mm1, %%mm0\n\tmovq %%mm0, %0\n\temms"             \
-                     : "+m"(*d) : S64 : "mm0", "mm1");                                                                 \
+#define MMX_CORE(core, insn) \
+    static inline void core(u64 *d, const void *s) \
+    { \
+        asm volatile("movq %0, %%mm0\n\tmovq %1, %%mm1\n\t" insn " %%mm1, %%mm0\n\tmovq %%mm0, %0\n\temms" \
+                     : "+m"(*d) \
+                     : S64 \
+                     : "mm0", "mm1"); \
     }
 // Stubs as in cpu/instructions/sse.h, on mm0 and mm1.
-#define MMX_IMM_CALL(name, imm, d, s)                                                                                  \
-    asm volatile("movq (%0), %%mm0\n\tmovq (%1), %%mm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%2\n\t"                      \
-                 "lea 128(%%rsp), %%rsp\n\tmovq %%mm0, (%0)\n\temms"                                                   \
-                 : : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm) & 0xFF)) : "mm0", "mm1", "memory", "cc")
+#define MMX_IMM_CALL(name, imm, d, s) \
+    asm volatile("movq (%0), %%mm0\n\tmovq (%1), %%mm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%2\n\t" \
+                 "lea 128(%%rsp), %%rsp\n\tmovq %%mm0, (%0)\n\temms" \
+                 : \
+                 : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
+                 : "mm0", "mm1", "memory", "cc")
 #else
-#define MMX_CORE(core, insn)                                                                                           \
-    static inline void core(u64 *d, const void *s)                                                                     \
-    {                                                                                                                  \
-        panic("no host instruction for " #name);                                                                       \
-    }
+#define MMX_CORE(core, insn) \
+    static inline void core(u64 *d, const void *s) { panic("no host instruction for " #name); }
 #define MMX_IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
 #endif
 
 // One line an instruction: the function's name, and the host's for it.
-#define MMX_N(name, host, size)                                                                                        \
-    MMX_CORE(name##_core, host)                                                                                        \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        mmx_wait(v);                                                                                                   \
-        u64 t, d = *mmx_reg(v, in->r);                                                                                 \
-        const void *s = mmx_source(v, in, &t, size);                                                                   \
-        name##_core(&d, s);                                                                                            \
-        mmx_enter(v);                                                                                                  \
-        mmx_write(v, in->r, d);                                                                                        \
+#define MMX_N(name, host, size) \
+    MMX_CORE(name##_core, host) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        mmx_wait(v); \
+        u64 t, d = *mmx_reg(v, in->r); \
+        const void *s = mmx_source(v, in, &t, size); \
+        name##_core(&d, s); \
+        mmx_enter(v); \
+        mmx_write(v, in->r, d); \
     }
 #define MMX(name, host) MMX_N(name, host, 8)
 
@@ -108,14 +110,14 @@ MMX(op_mmx_pabsb, "pabsb")
 MMX(op_mmx_pabsw, "pabsw")
 MMX(op_mmx_pabsd, "pabsd")
 
-#define MMX_SHIFT_IMM(name, core)                                                                                      \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        mmx_wait(v);                                                                                                   \
-        u64 count = (u8)in->imm, d = *mmx_reg(v, in->m);                                                               \
-        core(&d, &count);                                                                                              \
-        mmx_enter(v);                                                                                                  \
-        mmx_write(v, in->m, d);                                                                                        \
+#define MMX_SHIFT_IMM(name, core) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        mmx_wait(v); \
+        u64 count = (u8)in->imm, d = *mmx_reg(v, in->m); \
+        core(&d, &count); \
+        mmx_enter(v); \
+        mmx_write(v, in->m, d); \
     }
 MMX_SHIFT_IMM(op_mmx_psrlw_imm, op_mmx_psrlw_core)
 MMX_SHIFT_IMM(op_mmx_psraw_imm, op_mmx_psraw_core)
@@ -126,16 +128,16 @@ MMX_SHIFT_IMM(op_mmx_pslld_imm, op_mmx_pslld_core)
 MMX_SHIFT_IMM(op_mmx_psrlq_imm, op_mmx_psrlq_core)
 MMX_SHIFT_IMM(op_mmx_psllq_imm, op_mmx_psllq_core)
 
-#define MMX_IMM(name, ...)                                                                                             \
-    IMM_TABLE(name, __VA_ARGS__)                                                                                       \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        mmx_wait(v);                                                                                                   \
-        u64 t, d = *mmx_reg(v, in->r);                                                                                 \
-        const void *s = mmx_source(v, in, &t, 8);                                                                      \
-        MMX_IMM_CALL(name, in->imm, &d, s);                                                                            \
-        mmx_enter(v);                                                                                                  \
-        mmx_write(v, in->r, d);                                                                                        \
+#define MMX_IMM(name, ...) \
+    IMM_TABLE(name, __VA_ARGS__) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        mmx_wait(v); \
+        u64 t, d = *mmx_reg(v, in->r); \
+        const void *s = mmx_source(v, in, &t, 8); \
+        MMX_IMM_CALL(name, in->imm, &d, s); \
+        mmx_enter(v); \
+        mmx_write(v, in->r, d); \
     }
 // PSHUFW, PALIGNR
 MMX_IMM(op_mmx_pshufw, "0x0F, 0x70, 0xC1")
@@ -221,56 +223,57 @@ void op_emms(struct vcpu *v, const struct insn *in)
 
 // ---- conversions between MMX and XMM registers ----
 #if FP_HOST_X86
+// clang-format off
 #define FROM_MMX_CORE(core, insn)                                                                                      \
     CORE(core, insn, asm volatile("movups %0, %%xmm0\n\tmovq %1, %%mm0\n\t" insn " %%mm0, %%xmm0\n\tmovups %%xmm0, %0\n\temms"\
                             : D128 : S64 : "xmm0", "mm0");)
-#define TO_MMX_CORE(core, insn)                                                                                        \
-    static inline u64 core(const void *s)                                                                              \
-    {                                                                                                                  \
-        u64 d;                                                                                                         \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %%mm0\n\tmovq %%mm0, %0\n\temms"                           \
-                     : "=m"(d) : S128 : "xmm0", "mm0");                                                                \
-        return d;                                                                                                      \
+// clang-format on
+#define TO_MMX_CORE(core, insn) \
+    static inline u64 core(const void *s) \
+    { \
+        u64 d; \
+        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %%mm0\n\tmovq %%mm0, %0\n\temms" \
+                     : "=m"(d) \
+                     : S128 \
+                     : "xmm0", "mm0"); \
+        return d; \
     }
 #else
 #define FROM_MMX_CORE(core, insn) CORE(core, insn)
-#define TO_MMX_CORE(core, insn)                                                                                        \
-    static inline u64 core(const void *s)                                                                              \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define TO_MMX_CORE(core, insn) \
+    static inline u64 core(const void *s) { panic("no host instruction for " insn); }
 #endif
-#define FROM_MMX(name, host)                                                                                           \
-    FROM_MMX_CORE(name##_core, host)                                                                                   \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        if (rows[in->row].unit & UNIT_MMX) mmx_wait(v);                                                                \
-        u64 t;                                                                                                         \
-        struct x128 d = *sse_reg(v, in->r);                                                                            \
-        const void *s = mmx_source(v, in, &t, 8);                                                                      \
-        bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
-        u64 from = *(const u64 *)s;                                                                                    \
-        if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */                               \
-        if (unmasked) fp_begin(v);                                                                                     \
-        name##_core(&d, &from);                                                                                        \
-        if (unmasked) fp_end(v, NULL, FP_NONE);                                                                        \
-        *sse_reg(v, in->r) = d;                                                                                        \
+#define FROM_MMX(name, host) \
+    FROM_MMX_CORE(name##_core, host) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        if (rows[in->row].unit & UNIT_MMX) mmx_wait(v); \
+        u64 t; \
+        struct x128 d = *sse_reg(v, in->r); \
+        const void *s = mmx_source(v, in, &t, 8); \
+        bool unmasked = v->d.mode & MODE_FPUNMASK; \
+        u64 from = *(const u64 *)s; \
+        if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */ \
+        if (unmasked) fp_begin(v); \
+        name##_core(&d, &from); \
+        if (unmasked) fp_end(v, NULL, FP_NONE); \
+        *sse_reg(v, in->r) = d; \
     }
 FROM_MMX(op_cvtpi2ps, "cvtpi2ps")
 FROM_MMX(op_cvtpi2pd, "cvtpi2pd")
-#define TO_MMX(name, host, size)                                                                                       \
-    TO_MMX_CORE(name##_core, host)                                                                                     \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        mmx_wait(v);                                                                                                   \
-        struct x128 t, s = {{0, 0}};                                                                                   \
-        memcpy(&s, sse_source(v, in, &t, size), size);                                                                 \
-        bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
-        mmx_enter(v); /* stays even if #XM follows */                                                                  \
-        if (unmasked) fp_begin(v);                                                                                     \
-        u64 d = name##_core(&s);                                                                                       \
-        if (unmasked) fp_end(v, NULL, FP_NONE);                                                                        \
-        mmx_write(v, in->r, d);                                                                                        \
+#define TO_MMX(name, host, size) \
+    TO_MMX_CORE(name##_core, host) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        mmx_wait(v); \
+        struct x128 t, s = {{0, 0}}; \
+        memcpy(&s, sse_source(v, in, &t, size), size); \
+        bool unmasked = v->d.mode & MODE_FPUNMASK; \
+        mmx_enter(v); /* stays even if #XM follows */ \
+        if (unmasked) fp_begin(v); \
+        u64 d = name##_core(&s); \
+        if (unmasked) fp_end(v, NULL, FP_NONE); \
+        mmx_write(v, in->r, d); \
     }
 TO_MMX(op_cvtps2pi, "cvtps2pi", 8)
 TO_MMX(op_cvttps2pi, "cvttps2pi", 8)

@@ -1,6 +1,7 @@
-// The instruction table: one row a form, gathered from the .def files by area. Decoding looks rows up by opcode map,
-// opcode, mandatory prefix, ModRM and feature (cpu/engine/decode.c); a row that does not match, is not in the mode,
-// or whose feature is off is #UD (or the row that the opcode means without that feature, listed after it).
+// The instruction table: one row a form, gathered from the .def files by area. Decoding looks rows up by
+// opcode map, opcode, mandatory prefix, ModRM and feature (cpu/engine/decode.c); a row that does not match,
+// is not in the mode, or whose feature is off is #UD (or the row that the opcode means without that feature,
+// listed after it).
 //
 // A line reads like the manual's opcode map:
 //   ROW(mnemonic, operands, opcode, body, what else there is to say, by name)
@@ -14,6 +15,7 @@
 #include "vmx/intercept.h"
 
 // ---- operands: kind and size, then what is done with it (read, unless it says W: written, or RW) ----
+// clang-format off
 enum {
     Eb = OPERAND_CODE(KIND_E, SIZE_B), Ew = OPERAND_CODE(KIND_E, SIZE_W), Ed = OPERAND_CODE(KIND_E, SIZE_D), Ev = OPERAND_CODE(KIND_E, SIZE_V),
     Ey = OPERAND_CODE(KIND_E, SIZE_Y), E = OPERAND_CODE(KIND_E, SIZE_NONE), RdMb = OPERAND_CODE(KIND_E, SIZE_D_OR_B),
@@ -41,62 +43,66 @@ enum {
     ONE = OPERAND_CODE(KIND_I, SIZE_NONE), // the constant 1
     W = OPERAND_WRITTEN, RW = OPERAND_MODIFIED,
 };
-#define OPERANDS(...) .operand = {__VA_ARGS__}
-#define NO_OPERANDS   .operand = {KIND_NONE}
+// clang-format on
+#define OPERANDS(...)       .operand = {__VA_ARGS__}
+#define NO_OPERANDS         .operand = {KIND_NONE}
 
 // ---- opcodes: any of 66h, F2h, F3h; NP none of them; NFX no F2h, F3h; P66 ... a mandatory one ----
 #define OPCODE_(m, p, byte) .map = m, .prefix = p, .opcode = byte
-#define OP(byte)       OPCODE_(MAP_1, PFX_ANY, byte)
-#define PF3(byte)      OPCODE_(MAP_1, PFX_F3, byte)
-#define OP_0F(byte)    OPCODE_(MAP_0F, PFX_ANY, byte)
-#define NP_0F(byte)    OPCODE_(MAP_0F, PFX_NONE, byte)
-#define NFX_0F(byte)   OPCODE_(MAP_0F, PFX_NO_REP, byte)
-#define P66_0F(byte)   OPCODE_(MAP_0F, PFX_66, byte)
-#define PF2_0F(byte)   OPCODE_(MAP_0F, PFX_F2, byte)
-#define PF3_0F(byte)   OPCODE_(MAP_0F, PFX_F3, byte)
-#define NP_0F38(byte)  OPCODE_(MAP_0F38, PFX_NONE, byte)
-#define NFX_0F38(byte) OPCODE_(MAP_0F38, PFX_NO_REP, byte)
-#define P66_0F38(byte) OPCODE_(MAP_0F38, PFX_66, byte)
-#define PF2_0F38(byte) OPCODE_(MAP_0F38, PFX_F2, byte)
-#define NP_0F3A(byte)  OPCODE_(MAP_0F3A, PFX_NONE, byte)
-#define P66_0F3A(byte) OPCODE_(MAP_0F3A, PFX_66, byte)
-#define DIGIT(n)       .modrm = MODRM_DIGIT | (n)
-#define MODRM(byte)    .modrm = MODRM_EXACT | (byte)
+#define OP(byte)            OPCODE_(MAP_1, PFX_ANY, byte)
+#define PF3(byte)           OPCODE_(MAP_1, PFX_F3, byte)
+#define OP_0F(byte)         OPCODE_(MAP_0F, PFX_ANY, byte)
+#define NP_0F(byte)         OPCODE_(MAP_0F, PFX_NONE, byte)
+#define NFX_0F(byte)        OPCODE_(MAP_0F, PFX_NO_REP, byte)
+#define P66_0F(byte)        OPCODE_(MAP_0F, PFX_66, byte)
+#define PF2_0F(byte)        OPCODE_(MAP_0F, PFX_F2, byte)
+#define PF3_0F(byte)        OPCODE_(MAP_0F, PFX_F3, byte)
+#define NP_0F38(byte)       OPCODE_(MAP_0F38, PFX_NONE, byte)
+#define NFX_0F38(byte)      OPCODE_(MAP_0F38, PFX_NO_REP, byte)
+#define P66_0F38(byte)      OPCODE_(MAP_0F38, PFX_66, byte)
+#define PF2_0F38(byte)      OPCODE_(MAP_0F38, PFX_F2, byte)
+#define NP_0F3A(byte)       OPCODE_(MAP_0F3A, PFX_NONE, byte)
+#define P66_0F3A(byte)      OPCODE_(MAP_0F3A, PFX_66, byte)
+#define DIGIT(n)            .modrm = MODRM_DIGIT | (n)
+#define MODRM(byte)         .modrm = MODRM_EXACT | (byte)
 
 // ---- the other columns: see struct row ----
+// clang-format off
 enum {
     CF = FL_CF, PF = FL_PF, AF = FL_AF, ZF = FL_ZF, SF = FL_SF, OF = FL_OF, OSZAPC = FL_ARITH, OSZAP = FL_ARITH & ~FL_CF,
     SZAPC = FL_ARITH & ~FL_OF, SZAP = SZAPC & ~FL_CF, OSAP = OSZAP & ~FL_ZF,
     X87 = UNIT_X87, X87_WAITS = UNIT_X87 | UNIT_X87_WAITS, MMX = UNIT_MMX, SSE = UNIT_SSE,
 };
-#define FEATURE(f)    .feature = FEATURE_##f
-#define NEEDS(control)       .needs = 1 + CONTROL_##control
-#define EXITS(reason)        .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_ALWAYS
-#define EXITS_IF(reason, c)  .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_BY_CONTROL, .exit_control = CONTROL_##c
-#define EXITS_BY(reason, by) .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_BY_##by
-#define BEFORE_PRIVILEGE     .exit_stage = STAGE_BEFORE_PRIVILEGE
-#define AFTER_IO_PERMISSION  .exit_stage = STAGE_AFTER_IO_PERMISSION
-#define AFTER_OPERAND        .exit_stage = STAGE_AFTER_OPERAND
-#define GUARD(g)             .guard = GUARD_##g
-#define UNIT(u)       .unit = u
-#define READS(f)      .reads = f
-#define WRITES(f)     .writes = f
-#define CHANGES(f)    .changes = f
-#define UNDEFINED(f)  .undefined = f
-#define I64           .i64 = 1
-#define O64           .o64 = 1
-#define D64           .d64 = 1
-#define F64           .f64 = 1
-#define REGISTER_FORM .register_form = 1
-#define UNALIGNED     .unaligned = 1
-#define CONDITIONS    .conditions = 1
-#define REPEATS       .repeats = 1
-#define LOCKABLE      .lockable = 1
-#define CPL0          .cpl0 = 1
-#define PROTECTED     .protected_mode = 1
-#define ENDS_BLOCK    .ends_block = 1
-#define PURE          .pure = 1
-#define XM            .xm = 1
+// clang-format on
+#define FEATURE(f)          .feature = FEATURE_##f
+#define NEEDS(control)      .needs = 1 + CONTROL_##control
+#define EXITS(reason)       .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_ALWAYS
+#define EXITS_IF(reason, c) \
+    .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_BY_CONTROL, .exit_control = CONTROL_##c
+#define EXITS_BY(reason, by)                    .exit_reason = EXIT_REASON_##reason, .exit_when = EXIT_BY_##by
+#define BEFORE_PRIVILEGE                        .exit_stage = STAGE_BEFORE_PRIVILEGE
+#define AFTER_IO_PERMISSION                     .exit_stage = STAGE_AFTER_IO_PERMISSION
+#define AFTER_OPERAND                           .exit_stage = STAGE_AFTER_OPERAND
+#define GUARD(g)                                .guard = GUARD_##g
+#define UNIT(u)                                 .unit = u
+#define READS(f)                                .reads = f
+#define WRITES(f)                               .writes = f
+#define CHANGES(f)                              .changes = f
+#define UNDEFINED(f)                            .undefined = f
+#define I64                                     .i64 = 1
+#define O64                                     .o64 = 1
+#define D64                                     .d64 = 1
+#define F64                                     .f64 = 1
+#define REGISTER_FORM                           .register_form = 1
+#define UNALIGNED                               .unaligned = 1
+#define CONDITIONS                              .conditions = 1
+#define REPEATS                                 .repeats = 1
+#define LOCKABLE                                .lockable = 1
+#define CPL0                                    .cpl0 = 1
+#define PROTECTED                               .protected_mode = 1
+#define ENDS_BLOCK                              .ends_block = 1
+#define PURE                                    .pure = 1
+#define XM                                      .xm = 1
 
 #define ROW(name, operands, code, fn, ...)      extern exec_fn fn;
 #define FAST_ROW(name, operands, code, bd, ...) extern const struct body bd;
@@ -106,7 +112,8 @@ enum {
 
 #define ROW(mnemonic, operands, code, fn, ...) \
     {.name = mnemonic, operands, code, .body = &(const struct body){.loop = {fn, fn, fn, fn}}, __VA_ARGS__},
-#define FAST_ROW(mnemonic, operands, code, bd, ...) {.name = mnemonic, operands, code, .body = &bd, __VA_ARGS__},
+#define FAST_ROW(mnemonic, operands, code, bd, ...) \
+    {.name = mnemonic, operands, code, .body = &bd, __VA_ARGS__},
 const struct row rows[] = {
 #include "cpu/instructions/rows.def"
 };
@@ -142,7 +149,8 @@ bool row_aligned(const struct row *r)
 enum row_mod row_mod(const struct row *r)
 {
     if (row_has(r, 1 << KIND_M)) return MOD_MEM;
-    if (r->register_form || r->modrm & MODRM_EXACT || row_has(r, 1 << KIND_U | 1 << KIND_N | 1 << KIND_STI)) return MOD_REG;
+    if (r->register_form || r->modrm & MODRM_EXACT || row_has(r, 1 << KIND_U | 1 << KIND_N | 1 << KIND_STI))
+        return MOD_REG;
     // MOV to and from control and debug registers takes ModRM.rm as a register whatever mod says.
     return row_has(r, 1 << KIND_R) && !row_has(r, 1 << KIND_C | 1 << KIND_D) ? MOD_REG : MOD_ANY;
 }
@@ -151,9 +159,10 @@ unsigned row_span(const struct row *r) { return r->conditions ? 16 : row_has(r, 
 
 const char *row_operands(const struct row *r, char *buf, size_t n)
 {
-    static const char *const kind[] = {"", "G", "E", "R", "Z", "V", "W", "U", "P", "Q", "N", "M", "S", "C", "D", "STi", "I", "J", "A",
-                                       "O", "X", "Y", "F", "r", "DX"};
-    static const char *const size[] = {"", "b", "w", "d", "q", "v", "z", "y", "dq", "x", "t", "p", "a", "s", "d/b", "d/w"};
+    static const char *const kind[] = {"",  "G", "E",   "R", "Z", "V", "W", "U", "P", "Q", "N", "M", "S",
+                                       "C", "D", "STi", "I", "J", "A", "O", "X", "Y", "F", "r", "DX"};
+    static const char *const size[] = {"",   "b", "w", "d", "q", "v", "z",   "y",
+                                       "dq", "x", "t", "p", "a", "s", "d/b", "d/w"};
     size_t at = 0;
     buf[0] = 0;
     for (unsigned i = 0; i < OPERANDS_MAX && r->operand[i]; i++) {

@@ -5,7 +5,8 @@ laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc)
 {
     laddr la = insn_linear(v, in, size, acc);
     if ((la & 15) && row_aligned(&rows[in->row])) raise_gp0(v);
-    if (size < 16) lin_align(v, la, size); // MOVUPS and its like raise no #AC: 16 unaligned bytes are what they are for
+    // MOVUPS and its like raise no #AC: 16 unaligned bytes are what they are for
+    if (size < 16) lin_align(v, la, size);
     return la;
 }
 

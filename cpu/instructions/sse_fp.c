@@ -1,5 +1,5 @@
-// Floating-point arithmetic on XMM registers: SSE to SSE4.1. One line an instruction; how exceptions are raised with a
-// mask clear is in cpu/engine/fp.c.
+// Floating-point arithmetic on XMM registers: SSE to SSE4.1. One line an instruction; how exceptions are
+// raised with a mask clear is in cpu/engine/fp.c.
 //
 // RCPPS, RCPSS, RSQRTPS and RSQRTSS give what the host gives: vendors differ in the low bits.
 #include "cpu/instructions/sse.h"
@@ -86,18 +86,18 @@ SSE_PLAIN_M(body_movddup, "movddup", 8, S64)
         }                                                                                                              \
     }
 // clang-format on
-#define CMP_CASE(insn, form, src, k)                                                                                   \
-    case k: asm volatile("movups %0, %%xmm0\n\t" form(insn, k) "movups %%xmm0, %0" : D128 : src : "xmm0", "xmm1"); break;
+#define CMP_CASE(insn, form, src, k) \
+    case k: \
+        asm volatile("movups %0, %%xmm0\n\t" form(insn, k) "movups %%xmm0, %0" : D128:src : "xmm0", "xmm1"); \
+        break;
 #define CMP_PACKED(insn, k) "movups %1, %%xmm1\n\t" insn " $" #k ", %%xmm1, %%xmm0\n\t"
 #define CMP_SCALAR(insn, k) insn " $" #k ", %1, %%xmm0\n\t"
 #else
-#define CMP_CORE(core, insn, form, src)                                                                                \
-    static inline void core(void *d, const void *s, u8 imm)                                                            \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define CMP_CORE(core, insn, form, src) \
+    static inline void core(void *d, const void *s, u8 imm) { panic("no host instruction for " insn); }
 #endif
-ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core, unsigned size)
+ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
+                           unsigned size)
 {
     struct x128 t, d;
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
@@ -122,17 +122,17 @@ BODY_X(body_cmppd, cmp_imm, cmppd, 16)
 BODY_X(body_cmpss, cmp_imm, cmpss, 4)
 BODY_X(body_cmpsd, cmp_imm, cmpsd, 8)
 
-#define ROUND(name, size, bytes)                                                                                       \
-    IMM_TABLE(name, bytes)                                                                                             \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t, d = *sse_reg(v, in->r);                                                                         \
-        const void *s = sse_source(v, in, &t, size);                                                                   \
-        bool unmasked = v->d.mode & MODE_FPUNMASK;                                                                     \
-        if (unmasked) fp_begin(v);                                                                                     \
-        IMM_CALL(name, in->imm, &d, s);                                                                                \
-        if (unmasked) fp_end(v, &d, FP_NONE);                                                                          \
-        *sse_reg(v, in->r) = d;                                                                                        \
+#define ROUND(name, size, bytes) \
+    IMM_TABLE(name, bytes) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t, d = *sse_reg(v, in->r); \
+        const void *s = sse_source(v, in, &t, size); \
+        bool unmasked = v->d.mode & MODE_FPUNMASK; \
+        if (unmasked) fp_begin(v); \
+        IMM_CALL(name, in->imm, &d, s); \
+        if (unmasked) fp_end(v, &d, FP_NONE); \
+        *sse_reg(v, in->r) = d; \
     }
 // ROUNDPS, ROUNDPD, ROUNDSS, ROUNDSD
 ROUND(op_roundps, 16, "0x66, 0x0F, 0x3A, 0x08, 0xC1")
@@ -140,58 +140,59 @@ ROUND(op_roundpd, 16, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
 ROUND(op_roundss, 4, "0x66, 0x0F, 0x3A, 0x0A, 0xC1")
 ROUND(op_roundsd, 8, "0x66, 0x0F, 0x3A, 0x0B, 0xC1")
 
-// DPPS and DPPD check for exceptions after each of their steps (what the silicon does, held by the silicon test): the products, the
-// sums of pairs, the sum of sums. With a mask clear the steps are done one by one, for their exceptions alone.
+// DPPS and DPPD check for exceptions after each of their steps (what the silicon does, held by the silicon
+// test): the products, the sums of pairs, the sum of sums. With a mask clear the steps are done one by one,
+// for their exceptions alone.
 static void dot_lanes(struct x128 *x, unsigned lanes, unsigned size)
 {
     for (unsigned i = 0; i < 16 / size; i++)
         if (!(lanes >> i & 1)) memset((u8 *)x + i * size, 0, size);
 }
-#define DOT(name, mul, hadd, lanes, size, bytes)                                                                       \
-    IMM_TABLE(name, bytes)                                                                                             \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t, d = *sse_reg(v, in->r);                                                                         \
-        const void *s = sse_source(v, in, &t, 16);                                                                     \
-        if (v->d.mode & MODE_FPUNMASK) {                                                                               \
-            struct x128 step = d, other;                                                                               \
-            memcpy(&other, s, sizeof other);                                                                           \
-            dot_lanes(&step, (unsigned)in->imm >> 4, size);                                                            \
-            dot_lanes(&other, (unsigned)in->imm >> 4, size);                                                           \
-            fp_begin(v);                                                                                               \
-            mul(&step, &other);                                                                                        \
-            fp_end(v, &step, lanes);                                                                                   \
-            for (unsigned i = 16 / size; i > 1; i /= 2) {                                                              \
-                other = step;                                                                                          \
-                fp_begin(v);                                                                                           \
-                hadd(&step, &other);                                                                                   \
-                fp_end(v, &step, lanes);                                                                               \
-            }                                                                                                          \
-            fp_begin(v);                                                                                               \
-        }                                                                                                              \
-        IMM_CALL(name, in->imm, &d, s);                                                                                \
-        *sse_reg(v, in->r) = d;                                                                                        \
+#define DOT(name, mul, hadd, lanes, size, bytes) \
+    IMM_TABLE(name, bytes) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t, d = *sse_reg(v, in->r); \
+        const void *s = sse_source(v, in, &t, 16); \
+        if (v->d.mode & MODE_FPUNMASK) { \
+            struct x128 step = d, other; \
+            memcpy(&other, s, sizeof other); \
+            dot_lanes(&step, (unsigned)in->imm >> 4, size); \
+            dot_lanes(&other, (unsigned)in->imm >> 4, size); \
+            fp_begin(v); \
+            mul(&step, &other); \
+            fp_end(v, &step, lanes); \
+            for (unsigned i = 16 / size; i > 1; i /= 2) { \
+                other = step; \
+                fp_begin(v); \
+                hadd(&step, &other); \
+                fp_end(v, &step, lanes); \
+            } \
+            fp_begin(v); \
+        } \
+        IMM_CALL(name, in->imm, &d, s); \
+        *sse_reg(v, in->r) = d; \
     }
 DOT(op_dpps, body_mulps_core, body_haddps_core, FP_PS, 4, "0x66, 0x0F, 0x3A, 0x40, 0xC1")
 DOT(op_dppd, body_mulpd_core, body_haddpd_core, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
 
-// ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO give ----
+// ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO
+// give ----
 typedef u16 comi_core(const void *d, const void *s);
 #if FP_HOST_X86
-#define COMI_CORE(core, insn, src)                                                                                     \
-    ALWAYS_INLINE u16 core(const void *d, const void *s)                                                               \
-    {                                                                                                                  \
-        u16 ax;                                                                                                        \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tlahf\n\tseto %%al"                                   \
-                     : "=&a"(ax) : "m"(*(const struct x128 *)d), src : "xmm0", "cc");                                  \
-        return ax;                                                                                                     \
+#define COMI_CORE(core, insn, src) \
+    ALWAYS_INLINE u16 core(const void *d, const void *s) \
+    { \
+        u16 ax; \
+        asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tlahf\n\tseto %%al" \
+                     : "=&a"(ax) \
+                     : "m"(*(const struct x128 *)d), src \
+                     : "xmm0", "cc"); \
+        return ax; \
     }
 #else
-#define COMI_CORE(core, insn, src)                                                                                     \
-    static inline u16 core(const void *d, const void *s)                                                               \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define COMI_CORE(core, insn, src) \
+    static inline u16 core(const void *d, const void *s) { panic("no host instruction for " insn); }
 #endif
 ALWAYS_INLINE bool comi(struct vcpu *v, const struct insn *in, struct how h, comi_core *core, unsigned size)
 {
@@ -216,11 +217,13 @@ BODY_X(body_comisd, comi, comisd, 8)
 
 // ---- conversions between XMM and general registers ----
 // From an integer in a register or memory, by cores for 32 and for 64 bits.
-ALWAYS_INLINE bool from_int(struct vcpu *v, const struct insn *in, struct how h, sse_core *core32, sse_core *core64)
+ALWAYS_INLINE bool from_int(struct vcpu *v, const struct insn *in, struct how h, sse_core *core32,
+                            sse_core *core64)
 {
     sse_core *core = h.w == W64 ? core64 : core32;
     if (h.fast) {
-        const void *s = h.form == FORM_REG ? (const void *)&REG64(v, in->m) : fast_read(v, fast_ea(v, in, h.form), W_BYTES(h.w));
+        const void *s = h.form == FORM_REG ? (const void *)&REG64(v, in->m)
+                                           : fast_read(v, fast_ea(v, in, h.form), W_BYTES(h.w));
         if (sse_missed(h, s)) return false;
         core(sse_reg(v, in->r), s);
         return true;
@@ -244,22 +247,22 @@ BODY_Y(body_cvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64)
 
 typedef u64 to_int_core(const void *s, bool wide);
 #if FP_HOST_X86
-#define TO_INT_CORE(core, insn, src)                                                                                   \
-    ALWAYS_INLINE u64 core(const void *s, bool wide)                                                                   \
-    {                                                                                                                  \
-        u64 x;                                                                                                         \
-        if (wide) asm volatile(insn " %1, %q0" : "=r"(x) : src);                                                       \
-        else asm volatile(insn " %1, %k0" : "=r"(x) : src);                                                            \
-        return x;                                                                                                      \
+#define TO_INT_CORE(core, insn, src) \
+    ALWAYS_INLINE u64 core(const void *s, bool wide) \
+    { \
+        u64 x; \
+        if (wide) \
+            asm volatile(insn " %1, %q0" : "=r"(x) : src); \
+        else \
+            asm volatile(insn " %1, %k0" : "=r"(x) : src); \
+        return x; \
     }
 #else
-#define TO_INT_CORE(core, insn, src)                                                                                   \
-    static inline u64 core(const void *s, bool wide)                                                                   \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define TO_INT_CORE(core, insn, src) \
+    static inline u64 core(const void *s, bool wide) { panic("no host instruction for " insn); }
 #endif
-ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, to_int_core *core, unsigned size)
+ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, to_int_core *core,
+                          unsigned size)
 {
     struct x128 t;
     const void *s = sse_operand(v, in, h, &t, size, false);

@@ -107,18 +107,17 @@ SSE_PLAIN_M(body_pmovzxdq, "pmovzxdq", 8, S64)
 // ---- shifts of a group by an immediate: the same as by a register that holds it ----
 typedef void shift_core(void *d, u64 count);
 #if FP_HOST_X86
-#define SHIFT_CORE(core, insn)                                                                                         \
-    ALWAYS_INLINE void core(void *d, u64 count)                                                                        \
-    {                                                                                                                  \
-        asm volatile("movups %0, %%xmm0\n\tmovq %1, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"            \
-                     : D128 : "r"(count) : "xmm0", "xmm1");                                                            \
+#define SHIFT_CORE(core, insn) \
+    ALWAYS_INLINE void core(void *d, u64 count) \
+    { \
+        asm volatile("movups %0, %%xmm0\n\tmovq %1, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
+                     : D128 \
+                     : "r"(count) \
+                     : "xmm0", "xmm1"); \
     }
 #else
-#define SHIFT_CORE(core, insn)                                                                                         \
-    static inline void core(void *d, u64 count)                                                                        \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define SHIFT_CORE(core, insn) \
+    static inline void core(void *d, u64 count) { panic("no host instruction for " insn); }
 #endif
 ALWAYS_INLINE bool shift_imm(struct vcpu *v, const struct insn *in, struct how h, shift_core *core)
 {
@@ -149,6 +148,7 @@ BODY_X_REG(body_psrldq, byte_shift, false)
 BODY_X_REG(body_pslldq, byte_shift, true)
 
 // ---- blends whose mask is XMM0 ----
+// clang-format off
 #define BLENDV(name, host)                                                                                             \
     CORE(name##_core, host, asm volatile("movups %0, %%xmm1\n\tmovups %1, %%xmm2\n\tmovups %2, %%xmm0\n\t" host        \
                                          " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0"                                \
@@ -160,6 +160,7 @@ BODY_X_REG(body_pslldq, byte_shift, true)
         pair[1] = *sse_reg(v, 0);                                                                                      \
         name##_core(sse_reg(v, in->r), pair);                                                                          \
     }
+// clang-format on
 BLENDV(op_pblendvb, "pblendvb")
 BLENDV(op_blendvps, "blendvps")
 BLENDV(op_blendvpd, "blendvpd")
@@ -177,13 +178,13 @@ ALWAYS_INLINE bool ptest(struct vcpu *v, const struct insn *in, struct how h)
 BODY_X(body_ptest, ptest)
 
 // ---- shuffles and the like by an immediate ----
-#define SHUFFLE(name, bytes)                                                                                           \
-    IMM_TABLE(name, bytes)                                                                                             \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t;                                                                                                 \
-        const void *s = sse_source(v, in, &t, 16);                                                                     \
-        IMM_CALL(name, in->imm, sse_reg(v, in->r), s);                                                                 \
+#define SHUFFLE(name, bytes) \
+    IMM_TABLE(name, bytes) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t; \
+        const void *s = sse_source(v, in, &t, 16); \
+        IMM_CALL(name, in->imm, sse_reg(v, in->r), s); \
     }
 // BLENDPS, BLENDPD, PBLENDW, MPSADBW
 SHUFFLE(op_blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
@@ -198,14 +199,8 @@ ALWAYS_INLINE void shuffle32(void *d, const void *first, const void *second, u8 
     u64 low = a[imm & 3] | (u64)a[imm >> 2 & 3] << 32, high = b[imm >> 4 & 3] | (u64)b[imm >> 6] << 32;
     sse_put(d, low, high);
 }
-ALWAYS_INLINE void pshufd(void *d, const void *s, u8 imm)
-{
-    shuffle32(d, s, s, imm);
-}
-ALWAYS_INLINE void shufps(void *d, const void *s, u8 imm)
-{
-    shuffle32(d, d, s, imm);
-}
+ALWAYS_INLINE void pshufd(void *d, const void *s, u8 imm) { shuffle32(d, s, s, imm); }
+ALWAYS_INLINE void shufps(void *d, const void *s, u8 imm) { shuffle32(d, d, s, imm); }
 ALWAYS_INLINE void shufpd(void *d, const void *s, u8 imm)
 {
     u64 low = ((const u64 *)d)[imm & 1], high = ((const u64 *)s)[imm >> 1 & 1];
@@ -213,7 +208,8 @@ ALWAYS_INLINE void shufpd(void *d, const void *s, u8 imm)
 }
 ALWAYS_INLINE u64 shuffle16(const void *source, u8 imm)
 {
-    const u16 *a = source; // one element after the other, from memory: few registers, so that no compiler saves one
+    // one element after the other, from memory: few registers, so that no compiler saves one
+    const u16 *a = source;
     u64 x = a[imm >> 6];
     x = x << 16 | a[imm >> 4 & 3];
     x = x << 16 | a[imm >> 2 & 3];
@@ -243,13 +239,16 @@ BODY_X(body_shufpd, pick, shufpd)
 BODY_X(body_pshuflw, pick, pshuflw)
 BODY_X(body_pshufhw, pick, pshufhw)
 
-// PALIGNR: a constant for each shift that takes bytes of both operands; the others, which nobody uses, go the slow way.
+// PALIGNR: a constant for each shift that takes bytes of both operands; the others, which nobody uses, go the
+// slow way.
 IMM_TABLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
 #if FP_HOST_X86
-#define ALIGN_CASE(k)                                                                                                  \
-    case k:                                                                                                            \
-        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tpalignr $" #k                                         \
-                     ", %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" : D128 : S128 : "xmm0", "xmm1");                          \
+#define ALIGN_CASE(k) \
+    case k: \
+        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tpalignr $" #k \
+                     ", %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
+                     : D128:S128 \
+                     : "xmm0", "xmm1"); \
         break;
 #else
 #define ALIGN_CASE(k)
@@ -268,8 +267,8 @@ ALWAYS_INLINE bool palignr(struct vcpu *v, const struct insn *in, struct how h)
         // clang-format off
         ALIGN_CASE(1) ALIGN_CASE(2) ALIGN_CASE(3) ALIGN_CASE(4) ALIGN_CASE(5) ALIGN_CASE(6) ALIGN_CASE(7) ALIGN_CASE(8)
         ALIGN_CASE(9) ALIGN_CASE(10) ALIGN_CASE(11) ALIGN_CASE(12) ALIGN_CASE(13) ALIGN_CASE(14) ALIGN_CASE(15)
-        // clang-format on
-    default: return false;
+            // clang-format on
+            default : return false;
     }
     return true;
 }

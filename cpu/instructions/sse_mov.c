@@ -3,7 +3,8 @@
 
 // ---- loads and stores: which part of the register, and what becomes of the rest ----
 // Stores `size` bytes of *from to the memory operand.
-ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h, const u64 *from, unsigned size, bool align)
+ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h, const u64 *from,
+                             unsigned size, bool align)
 {
     if (!h.fast) {
         sse_store(v, in, from, size);
@@ -13,9 +14,12 @@ ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h
     if (align && unlikely(a & 15)) return false;
     void *p = fast_write(v, a, size);
     if (unlikely(!p)) return false;
-    if (size == 16) *(whole128 *)p = *(const whole128 *)from;
-    else if (size == 8) *(u64 *)p = *from;
-    else *(u32 *)p = (u32)*from;
+    if (size == 16)
+        *(whole128 *)p = *(const whole128 *)from;
+    else if (size == 8)
+        *(u64 *)p = *from;
+    else
+        *(u32 *)p = (u32)*from;
     return true;
 }
 // The low doubleword replaced.
@@ -44,8 +48,10 @@ ALWAYS_INLINE bool scalar_load(struct vcpu *v, const struct insn *in, struct how
     u64 *d = sse_reg(v, in->r)->q;
     if (sse_missed(h, s)) return false;
     u64 x = size == 4 ? *(const u32 *)s : *(const u64 *)s;
-    if (how_mem(in, h)) sse_put(d, x, 0);
-    else sse_put(d, size == 4 ? low32(d[0], x) : x, d[1]);
+    if (how_mem(in, h))
+        sse_put(d, x, 0);
+    else
+        sse_put(d, size == 4 ? low32(d[0], x) : x, d[1]);
     return true;
 }
 ALWAYS_INLINE bool scalar_store(struct vcpu *v, const struct insn *in, struct how h, unsigned size)
@@ -127,32 +133,23 @@ BODY_X(body_movq_store, quad_store)
 BODY_Y(body_movd_load, int_load)
 BODY_Y(body_movd_store, int_store)
 
-static unsigned int_width(const struct insn *in)
-{
-    return in->osz == W64 ? W64 : W32;
-}
+static unsigned int_width(const struct insn *in) { return in->osz == W64 ? W64 : W32; }
 // MOVNTI
-void op_movnti(struct vcpu *v, const struct insn *in)
-{
-    rm_store(v, in, int_width(in), REG64(v, in->r));
-}
+void op_movnti(struct vcpu *v, const struct insn *in) { rm_store(v, in, int_width(in), REG64(v, in->r)); }
 
 // ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----
 typedef u32 mask_core(const void *s);
 #if FP_HOST_X86
-#define MASK_CORE(core, insn)                                                                                          \
-    ALWAYS_INLINE u32 core(const void *s)                                                                              \
-    {                                                                                                                  \
-        u32 x;                                                                                                         \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %0" : "=r"(x) : S128 : "xmm0");                            \
-        return x;                                                                                                      \
+#define MASK_CORE(core, insn) \
+    ALWAYS_INLINE u32 core(const void *s) \
+    { \
+        u32 x; \
+        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %0" : "=r"(x) : S128 : "xmm0"); \
+        return x; \
     }
 #else
-#define MASK_CORE(core, insn)                                                                                          \
-    static inline u32 core(const void *s)                                                                              \
-    {                                                                                                                  \
-        panic("no host instruction for " insn);                                                                        \
-    }
+#define MASK_CORE(core, insn) \
+    static inline u32 core(const void *s) { panic("no host instruction for " insn); }
 #endif
 ALWAYS_INLINE bool sign_mask(struct vcpu *v, const struct insn *in, struct how h, mask_core *core)
 {
@@ -185,14 +182,18 @@ BODY_X(body_pinsrw, pinsrw)
 void op_pinsrd(struct vcpu *v, const struct insn *in)
 {
     u64 x = rm_load(v, in, int_width(in));
-    if (in->osz == W64) sse_reg(v, in->r)->q[in->imm & 1] = x;
-    else ((u32 *)sse_reg(v, in->r))[in->imm & 3] = (u32)x;
+    if (in->osz == W64)
+        sse_reg(v, in->r)->q[in->imm & 1] = x;
+    else
+        ((u32 *)sse_reg(v, in->r))[in->imm & 3] = (u32)x;
 }
 // An element to a general register, zero-extended whatever REX.W says, or to memory in its own size.
 static void extract(struct vcpu *v, const struct insn *in, unsigned w, u64 x)
 {
-    if (in->mem) rm_store(v, in, w, x);
-    else reg_set(v, in->m, W64, x);
+    if (in->mem)
+        rm_store(v, in, w, x);
+    else
+        reg_set(v, in->m, W64, x);
 }
 // PEXTRB
 void op_pextrb(struct vcpu *v, const struct insn *in)
@@ -206,8 +207,10 @@ void op_pextrw_store(struct vcpu *v, const struct insn *in)
 // PEXTRD
 void op_pextrd(struct vcpu *v, const struct insn *in)
 {
-    if (in->osz == W64) extract(v, in, W64, sse_reg(v, in->r)->q[in->imm & 1]);
-    else extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
+    if (in->osz == W64)
+        extract(v, in, W64, sse_reg(v, in->r)->q[in->imm & 1]);
+    else
+        extract(v, in, W32, ((u32 *)sse_reg(v, in->r))[in->imm & 3]);
 }
 // EXTRACTPS
 void op_extractps(struct vcpu *v, const struct insn *in)
@@ -232,14 +235,17 @@ void op_insertps(struct vcpu *v, const struct insn *in)
     }
 }
 
-// MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set, to DS:rDI (or another segment). All of them or none: the
-// span that will be written is checked first. With an empty mask only the segment is.
-RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 *data, const u8 *mask, unsigned n)
+// MASKMOVDQU and MASKMOVQ: bytes whose mask has bit 7 set, to DS:rDI (or another segment). All of them or
+// none: the span that will be written is checked first. With an empty mask only the segment is.
+RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 *data, const u8 *mask,
+                                unsigned n)
 {
     unsigned first = 0, end = n;
     u64 ea = v->s.gpr[RDI];
-    if (in->asz == W32) ea = (u32)ea;
-    else if (in->asz == W16) ea = (u16)ea;
+    if (in->asz == W32)
+        ea = (u32)ea;
+    else if (in->asz == W16)
+        ea = (u16)ea;
     laddr la = seg_linear(v, in->seg, ea, n, ACC_WRITE);
     lin_align(v, la, 8); // by quadwords, whatever the mask and the register
     while (first < n && !(mask[first] & 0x80)) first++;
@@ -277,6 +283,4 @@ void op_stmxcsr(struct vcpu *v, const struct insn *in)
 
 // LFENCE, MFENCE, SFENCE
 // Memory is strongly ordered here: every access is done when its instruction is.
-void op_fence(struct vcpu *v, const struct insn *in)
-{
-}
+void op_fence(struct vcpu *v, const struct insn *in) {}

@@ -1,4 +1,5 @@
-// The string comparisons of SSE4.2: on the host's own, by a table of stubs that takes the lengths in EAX and EDX.
+// The string comparisons of SSE4.2: on the host's own, by a table of stubs that takes the lengths in EAX and
+// EDX.
 #include "cpu/instructions/sse.h"
 
 #if FP_HOST_X86
@@ -32,8 +33,8 @@ struct string_result {
     u32 index;
     u16 fl;
 };
-#define run(stubs, imm, d, s, la, ld)                                                                                  \
-    ((void)(d), (void)(s), (void)(la), (void)(ld), panic("no host instruction for string comparison"),                 \
+#define run(stubs, imm, d, s, la, ld) \
+    ((void)(d), (void)(s), (void)(la), (void)(ld), panic("no host instruction for string comparison"), \
      (struct string_result){0})
 #endif
 
@@ -44,16 +45,18 @@ static u64 length(const struct vcpu *v, const struct insn *in, unsigned r)
 }
 
 // PCMPESTRM, PCMPISTRM, PCMPESTRI, PCMPISTRI
-#define STRING(name, writes_mask)                                                                                      \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t;                                                                                                 \
-        const void *s = sse_source(v, in, &t, 16);                                                                     \
-        struct string_result r = run(name##_stubs, (u8)in->imm, sse_reg(v, in->r), s, length(v, in, RAX),              \
-                                     length(v, in, RDX));                                                              \
-        if (writes_mask) *sse_reg(v, 0) = r.mask;                                                                      \
-        else reg_set(v, GPR_OFF(RCX), W32, r.index);                                                                   \
-        v->s.fl = r.fl;                                                                                                \
+#define STRING(name, writes_mask) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t; \
+        const void *s = sse_source(v, in, &t, 16); \
+        struct string_result r = \
+            run(name##_stubs, (u8)in->imm, sse_reg(v, in->r), s, length(v, in, RAX), length(v, in, RDX)); \
+        if (writes_mask) \
+            *sse_reg(v, 0) = r.mask; \
+        else \
+            reg_set(v, GPR_OFF(RCX), W32, r.index); \
+        v->s.fl = r.fl; \
     }
 STRING(op_pcmpestrm, true)
 STRING(op_pcmpistrm, true)

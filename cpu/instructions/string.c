@@ -1,10 +1,12 @@
-// String instructions and their REP forms. Each iteration commits; an interruption leaves the registers at the iteration that
-// has not happened, RIP at the instruction, and EFLAGS as they were before it: SCAS and CMPS write them when they end, by the last
-// iteration (SDM "REP/REPE/REPZ/REPNE/REPNZ" says so of faults; silicon does it between single-stepped iterations too).
-// Time: a unit per 16 bytes of MOVS and STOS, per iteration of the others.
+// String instructions and their REP forms. Each iteration commits; an interruption leaves the registers at
+// the iteration that has not happened, RIP at the instruction, and EFLAGS as they were before it: SCAS and
+// CMPS write them when they end, by the last iteration (SDM "REP/REPE/REPZ/REPNE/REPNZ" says so of faults;
+// silicon does it between single-stepped iterations too). Time: a unit per 16 bytes of MOVS and STOS, per
+// iteration of the others.
 //
-// Where operands are RAM, as many iterations as stay in their pages are done at once. How a REP is cut into such chunks must not
-// show: it depends on the slice, which is the caller's affair. So what a chunk translates it could translate again without a trace.
+// Where operands are RAM, as many iterations as stay in their pages are done at once. How a REP is cut into
+// such chunks must not show: it depends on the slice, which is the caller's affair. So what a chunk
+// translates it could translate again without a trace.
 #include <string.h>
 
 #include "cpu/instructions/alu.h"
@@ -15,8 +17,10 @@
 #include "cpu/system/system.h"
 #include "vmx/intercept.h"
 
-
-static u64 index_get(const struct vcpu *v, const struct insn *in, unsigned r) { return reg_get(v, GPR_OFF(r), in->asz); }
+static u64 index_get(const struct vcpu *v, const struct insn *in, unsigned r)
+{
+    return reg_get(v, GPR_OFF(r), in->asz);
+}
 static void index_add(struct vcpu *v, const struct insn *in, unsigned r, s64 n)
 {
     reg_set(v, GPR_OFF(r), in->asz, index_get(v, in, r) + (u64)n);
@@ -27,11 +31,14 @@ static s64 step_of(const struct vcpu *v, const struct insn *in)
     s64 n = W_BYTES(in->osz);
     return downwards(v) ? -n : n;
 }
-static bool segment_expands_down(const struct segment *s) { return (s->ar & (AR_CODE | AR_EXPAND_DOWN)) == AR_EXPAND_DOWN; }
+static bool segment_expands_down(const struct segment *s)
+{
+    return (s->ar & (AR_CODE | AR_EXPAND_DOWN)) == AR_EXPAND_DOWN;
+}
 static u64 least(u64 a, u64 b) { return a < b ? a : b; }
 
-// What MOVS and STOS cost for the bytes [a, a+n): a unit for each 16-byte boundary that they reach, going up. The sum does not
-// depend on how a REP is cut into chunks.
+// What MOVS and STOS cost for the bytes [a, a+n): a unit for each 16-byte boundary that they reach, going up.
+// The sum does not depend on how a REP is cut into chunks.
 static u64 move_cost(laddr a, u64 n) { return (a % 16 + n) / 16; }
 
 static u64 units_left(const struct vcpu *v)
@@ -40,10 +47,13 @@ static u64 units_left(const struct vcpu *v)
     return v->d.units_end > now ? v->d.units_end - now : 0;
 }
 // One iteration at a time: TF and the monitor trap flag trap after each.
-static bool stepping(const struct vcpu *v) { return (v->s.rflags & FL_TF) || (v->s.vmx.guest && vmx_single_steps(v)); }
+static bool stepping(const struct vcpu *v)
+{
+    return (v->s.rflags & FL_TF) || (v->s.vmx.guest && vmx_single_steps(v));
+}
 
-// How many of `count` elements until the slice's end is reached, for a deadline or the caller's limit: then the boundary must
-// look. Stopping there changes nothing that the guest sees.
+// How many of `count` elements until the slice's end is reached, for a deadline or the caller's limit: then
+// the boundary must look. Stopping there changes nothing that the guest sees.
 static u64 fit_iterations(const struct vcpu *v, u64 count)
 {
     u64 left = units_left(v);
@@ -61,7 +71,8 @@ static u64 fit_moves(const struct vcpu *v, const struct insn *in, laddr a, u64 c
     return least((bytes + n - 1) >> in->osz, count);
 }
 
-// After an iteration (or chunk) with work left: give the boundary its turn? Then come back to this instruction.
+// After an iteration (or chunk) with work left: give the boundary its turn? Then come back to this
+// instruction.
 static void rep_pause(struct vcpu *v)
 {
     struct event e = {.kind = EVENT_RESTART};
@@ -70,8 +81,9 @@ static void rep_pause(struct vcpu *v)
     if (v->d.attention || v->stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
 }
 
-// A REP with 32-bit addresses clears the upper halves of RCX, and of the index registers that it writes memory by (MOVS: both),
-// before its first iteration, though that fault or there be none (silicon; the manual is silent).
+// A REP with 32-bit addresses clears the upper halves of RCX, and of the index registers that it writes
+// memory by (MOVS: both), before its first iteration, though that fault or there be none (silicon; the manual
+// is silent).
 static void rep_begin(struct vcpu *v, const struct insn *in, u32 registers)
 {
     if (!in->rep || in->asz != W32) return;
@@ -99,7 +111,8 @@ static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct ope
         lin_probe_read(v, o->la, n);
 }
 // Translates the next element; its faults are those of an access to it.
-ALWAYS_INLINE void operand(struct vcpu *v, const struct insn *in, unsigned seg, unsigned reg, u32 acc, struct operand *o)
+ALWAYS_INLINE void operand(struct vcpu *v, const struct insn *in, unsigned seg, unsigned reg, u32 acc,
+                           struct operand *o)
 {
     unsigned n = W_BYTES(in->osz);
     o->la = seg_linear(v, seg, index_get(v, in, reg), n, acc);
@@ -108,19 +121,30 @@ ALWAYS_INLINE void operand(struct vcpu *v, const struct insn *in, unsigned seg, 
     if (unlikely(!o->host)) translate(v, in, acc, o);
 }
 // DS:rSI (DS overridable) and ES:rDI.
-static void source(struct vcpu *v, const struct insn *in, struct operand *o) { operand(v, in, in->seg, RSI, ACC_READ, o); }
-static void destination_read(struct vcpu *v, const struct insn *in, struct operand *o) { operand(v, in, SEG_ES, RDI, ACC_READ, o); }
-static void destination(struct vcpu *v, const struct insn *in, struct operand *o) { operand(v, in, SEG_ES, RDI, ACC_WRITE, o); }
+static void source(struct vcpu *v, const struct insn *in, struct operand *o)
+{
+    operand(v, in, in->seg, RSI, ACC_READ, o);
+}
+static void destination_read(struct vcpu *v, const struct insn *in, struct operand *o)
+{
+    operand(v, in, SEG_ES, RDI, ACC_READ, o);
+}
+static void destination(struct vcpu *v, const struct insn *in, struct operand *o)
+{
+    operand(v, in, SEG_ES, RDI, ACC_WRITE, o);
+}
 
-// Of two in RAM, the second's translation may have taken the TLB's entry of the first. With both there, translating them again
-// leaves no trace.
+// Of two in RAM, the second's translation may have taken the TLB's entry of the first. With both there,
+// translating them again leaves no trace.
 static void keep(struct vcpu *v, const struct operand *first)
 {
     if (unlikely(!fast_read(v, first->la, 1))) lin_probe_read(v, first->la, 1);
 }
 
-// How many of k elements from this one on, which is in RAM, are like it: in its page, in the segment, before the index wraps.
-static u64 fit(const struct vcpu *v, const struct insn *in, unsigned seg, unsigned reg, const struct operand *o, u64 k)
+// How many of k elements from this one on, which is in RAM, are like it: in its page, in the segment, before
+// the index wraps.
+static u64 fit(const struct vcpu *v, const struct insn *in, unsigned seg, unsigned reg,
+               const struct operand *o, u64 k)
 {
     u64 offset = index_get(v, in, reg), at = o->la & ~PAGE_MASK;
     u64 last = in->asz == W64 ? UINT64_MAX : in->asz == W32 ? 0xFFFFFFFF : 0xFFFF;
@@ -128,7 +152,8 @@ static u64 fit(const struct vcpu *v, const struct insn *in, unsigned seg, unsign
     if (downwards(v)) {
         k = least(k, (at >> in->osz) + 1);
         k = least(k - 1, offset >> in->osz) + 1;
-        if (!mode_long64(v->d.mode) && segment_expands_down(s)) k = least(k - 1, (offset - s->limit - 1) >> in->osz) + 1;
+        if (!mode_long64(v->d.mode) && segment_expands_down(s))
+            k = least(k - 1, (offset - s->limit - 1) >> in->osz) + 1;
         return k;
     }
     k = least(k, (PAGE_SIZE - at) >> in->osz);
@@ -147,15 +172,19 @@ static u64 operand_load(struct vcpu *v, const struct insn *in, const struct oper
 }
 static void operand_store(struct vcpu *v, const struct insn *in, const struct operand *o, u64 x)
 {
-    if (o->spans) lin_store(v, o->la, W_BYTES(in->osz), x);
-    else device_store(v, o->pa, W_BYTES(in->osz), x);
+    if (o->spans)
+        lin_store(v, o->la, W_BYTES(in->osz), x);
+    else
+        device_store(v, o->pa, W_BYTES(in->osz), x);
 }
 
 static void changing(struct vcpu *v, const u8 *host, u64 size) // before a store to RAM
 {
     paddr pa = (paddr)(host - v->phys->ram);
-    if (unlikely(phys_code_or_watch(v->phys, pa))) phys_changing(v->phys, pa, size);
-    else phys_mark_dirty(v->phys, pa);
+    if (unlikely(phys_code_or_watch(v->phys, pa)))
+        phys_changing(v->phys, pa, size);
+    else
+        phys_mark_dirty(v->phys, pa);
 }
 
 // k elements, the first at p: the lowest of their addresses.
@@ -195,7 +224,8 @@ void op_movs(struct vcpu *v, const struct insn *in)
         u64 count = in->rep ? index_get(v, in, RCX) : 1, k = 1;
         if (count == 0) return;
         struct operand from, to;
-        source(v, in, &from); // the source's faults, also its #AC, come before those of the destination's segment
+        // the source's faults, also its #AC, come before those of the destination's segment
+        source(v, in, &from);
         destination(v, in, &to);
         if (likely(from.host && to.host)) {
             if (count > 1) {
@@ -357,7 +387,8 @@ static void port_check(struct vcpu *v, const struct insn *in, bool input)
     u16 port = (u16)v->s.gpr[RDX];
     u64 base = mode_long64(v->d.mode) && seg < SEG_FS ? 0 : v->s.seg[seg].base;
     io_permission(v, port, n);
-    vmx_intercept_io(v, in, port, n, input, true, in->rep != 0, false, base + index_get(v, in, input ? RDI : RSI));
+    vmx_intercept_io(v, in, port, n, input, true, in->rep != 0, false,
+                     base + index_get(v, in, input ? RDI : RSI));
 }
 static void ins_once(struct vcpu *v, const struct insn *in)
 {
@@ -374,8 +405,10 @@ static void outs_once(struct vcpu *v, const struct insn *in)
     port_out(v, (u16)v->s.gpr[RDX], n, x);
     index_add(v, in, RSI, v->s.rflags & FL_DF ? -(s64)n : (s64)n);
 }
-// Permission and the I/O intercept come before the count is looked at: REP INS with a count of 0 faults and exits all the same.
-static void port_string(struct vcpu *v, const struct insn *in, bool input, void (*once)(struct vcpu *, const struct insn *))
+// Permission and the I/O intercept come before the count is looked at: REP INS with a count of 0 faults and
+// exits all the same.
+static void port_string(struct vcpu *v, const struct insn *in, bool input,
+                        void (*once)(struct vcpu *, const struct insn *))
 {
     port_check(v, in, input);
     if (!in->rep) {

@@ -1,11 +1,12 @@
-// x87: every instruction that computes, loads, stores or compares runs on the host's own x87, by one of two ways that give the same
-// state (tests/test_cpu_x87.c). The long way serves always: the whole register file, tags, TOP, control word and status go in with FRSTOR
-// and come back with FNSAVE; in between runs the very instruction, under the guest's own control word. So empty registers, stack faults,
-// masked and unmasked responses are the silicon's. No waiting form follows the instruction, so an unmasked exception shows in the status
-// word and never reaches the host. The short way is for what is common.
+// x87: every instruction that computes, loads, stores or compares runs on the host's own x87, by one of two
+// ways that give the same state (tests/test_cpu_x87.c). The long way serves always: the whole register file,
+// tags, TOP, control word and status go in with FRSTOR and come back with FNSAVE; in between runs the very
+// instruction, under the guest's own control word. So empty registers, stack faults, masked and unmasked
+// responses are the silicon's. No waiting form follows the instruction, so an unmasked exception shows in the
+// status word and never reaches the host. The short way is for what is common.
 //
-// FIP and FDP are those of the last instruction that was not a control instruction; FOP is stored for unmasked exceptions
-// only (SDM Vol. 1, 8.1.9.1). Transcendental results are those of the host's vendor.
+// FIP and FDP are those of the last instruction that was not a control instruction; FOP is stored for
+// unmasked exceptions only (SDM Vol. 1, 8.1.9.1). Transcendental results are those of the host's vendor.
 // Missing: FERR# (CR0.NE = 0: counted and named), hosts that are not x86-64.
 #include "cpu/instructions/x87.h"
 #include "cpu/engine/fp.h"
@@ -26,11 +27,14 @@ struct __attribute__((packed)) image { // of FRSTOR and FNSAVE, 32-bit protected
 _Static_assert(sizeof(struct image) == 108, "SDM Vol. 1, figure 8-9 and eight registers");
 
 #if FP_HOST_X86
-asm(".pushsection .text\n\t.balign 4\n\t.globl x87_reg_stubs, x87_mem_stubs\n\t.hidden x87_reg_stubs, x87_mem_stubs\n"
+asm(".pushsection .text\n\t.balign 4\n\t.globl x87_reg_stubs, x87_mem_stubs\n\t.hidden x87_reg_stubs, "
+    "x87_mem_stubs\n"
     "x87_reg_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0xC0\n\t.rept 64\n\t"
-    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 1\n\t.endr\n\t.set x87_op, x87_op + 1\n\t.endr\n"
+    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 1\n\t.endr\n\t.set x87_op, x87_op + "
+    "1\n\t.endr\n"
     "x87_mem_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0x07\n\t.rept 8\n\t"
-    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 8\n\t.endr\n\t.set x87_op, x87_op + 1\n\t.endr\n\t.popsection");
+    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 8\n\t.endr\n\t.set x87_op, x87_op + "
+    "1\n\t.endr\n\t.popsection");
 
 // Returns the arithmetic flags afterwards, in the layout of vcpu_state.fl.
 static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
@@ -44,19 +48,18 @@ static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
     return (u16)ax;
 }
 #else
-static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
-{
-    panic("no host x87");
-}
+static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl) { panic("no host x87"); }
 #define x87_reg_stub(op, modrm) NULL
 #define x87_mem_stub(op, digit) NULL
 #endif
 
 static void image_fill(struct image *im, const struct fpu_state *f)
 {
-    // Still pending here means CR0.NE = 0: the instruction runs as with IGNNE# asserted, and the host must not see it.
+    // Still pending here means CR0.NE = 0: the instruction runs as with IGNNE# asserted, and the host must
+    // not see it.
     u16 pending = x87_pending(f);
-    *im = (struct image){.fcw = f->fcw, .fsw = pending ? f->fsw & ~(pending | FSW_ES | FSW_B) : f->fsw, .ftw = f->ftw};
+    *im = (struct image){
+        .fcw = f->fcw, .fsw = pending ? f->fsw & ~(pending | FSW_ES | FSW_B) : f->fsw, .ftw = f->ftw};
     for (unsigned i = 0; i < 8; i++) {
         unsigned p = (x87_top(f) + i) & 7;
         im->st[i].m = f->r[p].m;
@@ -100,8 +103,9 @@ bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
     return stores;
 }
 
-// ---- the short way: with every exception masked and no register empty (or full) that must not be, only the operands go over ----
-// The host's x87 is empty with TOP 0 and the default control word before and after each of these.
+// ---- the short way: with every exception masked and no register empty (or full) that must not be, only the
+// operands go over ---- The host's x87 is empty with TOP 0 and the default control word before and after each
+// of these.
 #if FP_HOST_X86
 enum { C0 = 0x100, C1 = 0x200, C2 = 0x400, C3 = 0x4000, SIGNALS = 0x3F, COMPARED = C0 | C2 | C3 };
 enum { MASKED = 0x3F };
@@ -138,9 +142,10 @@ static inline void signals(struct fpu_state *f, u16 sw, u16 conditions)
     f->fsw = (u16)((f->fsw & ~conditions) | (sw & (SIGNALS | conditions)));
 }
 
-#define CALL_STUB  "lea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\tfnstsw %%ax\n\t"
+#define CALL_STUB    "lea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\tfnstsw %%ax\n\t"
 #define X87_CLOBBERS "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
-// Loading the control word and clearing the status are slow: only where they are not already as they should be.
+// Loading the control word and clearing the status are slow: only where they are not already as they should
+// be.
 static inline void enter(const struct fpu_state *f)
 {
     if (unlikely(f->fcw != FCW_RESET)) asm volatile("fldcw %0" : : "m"(f->fcw));
@@ -153,18 +158,20 @@ static inline void leave(const struct fpu_state *f, u16 sw)
 }
 
 // op on ST(0) = *a and ST(1) = *b; the result, in ST(0) or ST(1), to *to.
-static u16 run_binary(const struct fpu_state *f, const struct ext *a, const struct ext *b, struct ext *to, const u8 *stub,
-                      bool second)
+static u16 run_binary(const struct fpu_state *f, const struct ext *a, const struct ext *b, struct ext *to,
+                      const u8 *stub, bool second)
 {
     u16 sw;
     enter(f);
     if (second)
         asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstp %%st(0)\n\tfstpt (%[to])"
-                     : "=&a"(sw) : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
+                     : "=&a"(sw)
+                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
                      : X87_CLOBBERS);
     else
         asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstpt (%[to])\n\tfstp %%st(0)"
-                     : "=&a"(sw) : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
+                     : "=&a"(sw)
+                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
                      : X87_CLOBBERS);
     leave(f, sw);
     return sw;
@@ -175,7 +182,9 @@ static u16 run_unary(const struct fpu_state *f, struct ext *a, const u8 *stub, v
     u16 sw;
     enter(f);
     asm volatile("fldt (%[a])\n\t" CALL_STUB "fstpt (%[a])"
-                 : "=&a"(sw) : [a] "r"(a), [stub] "r"(stub), "D"(mem) : X87_CLOBBERS);
+                 : "=&a"(sw)
+                 : [a] "r"(a), [stub] "r"(stub), "D"(mem)
+                 : X87_CLOBBERS);
     leave(f, sw);
     return sw;
 }
@@ -183,7 +192,10 @@ static u16 run_load(const struct fpu_state *f, struct ext *to, const u8 *stub, v
 {
     u16 sw;
     enter(f);
-    asm volatile(CALL_STUB "fstpt (%[to])" : "=&a"(sw) : [to] "r"(to), [stub] "r"(stub), "D"(mem) : X87_CLOBBERS);
+    asm volatile(CALL_STUB "fstpt (%[to])"
+                 : "=&a"(sw)
+                 : [to] "r"(to), [stub] "r"(stub), "D"(mem)
+                 : X87_CLOBBERS);
     leave(f, sw);
     return sw;
 }
@@ -194,21 +206,30 @@ static u16 run_store(const struct fpu_state *f, const struct ext *a, const u8 *s
     enter(f);
     if (pops)
         asm volatile("fldt (%[a])\n\t" CALL_STUB
-                     : "=&a"(sw) : [a] "r"(a), [stub] "r"(stub), "D"(mem) : X87_CLOBBERS);
+                     : "=&a"(sw)
+                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
+                     : X87_CLOBBERS);
     else
         asm volatile("fldt (%[a])\n\t" CALL_STUB "fstp %%st(0)"
-                     : "=&a"(sw) : [a] "r"(a), [stub] "r"(stub), "D"(mem) : X87_CLOBBERS);
+                     : "=&a"(sw)
+                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
+                     : X87_CLOBBERS);
     leave(f, sw);
     return sw;
 }
-// A compare of ST(0) = *a with ST(1) = *b that does not pop. *fl: the arithmetic flags in the layout of vcpu_state.fl.
-static u16 run_compare(const struct fpu_state *f, const struct ext *a, const struct ext *b, const u8 *stub, u16 *fl)
+// A compare of ST(0) = *a with ST(1) = *b that does not pop. *fl: the arithmetic flags in the layout of
+// vcpu_state.fl.
+static u16 run_compare(const struct fpu_state *f, const struct ext *a, const struct ext *b, const u8 *stub,
+                       u16 *fl)
 {
     u32 ax, flags;
     enter(f);
-    asm volatile("fldt (%[b])\n\tfldt (%[a])\n\tlea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\t"
-                 "lahf\n\tseto %%al\n\tmovzwl %%ax, %[flags]\n\tfnstsw %%ax\n\tfstp %%st(0)\n\tfstp %%st(0)"
-                 : "=&a"(ax), [flags] "=&r"(flags) : [a] "r"(a), [b] "r"(b), [stub] "r"(stub) : X87_CLOBBERS);
+    asm volatile(
+        "fldt (%[b])\n\tfldt (%[a])\n\tlea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\t"
+        "lahf\n\tseto %%al\n\tmovzwl %%ax, %[flags]\n\tfnstsw %%ax\n\tfstp %%st(0)\n\tfstp %%st(0)"
+        : "=&a"(ax), [flags] "=&r"(flags)
+        : [a] "r"(a), [b] "r"(b), [stub] "r"(stub)
+        : X87_CLOBBERS);
     *fl = (u16)flags;
     leave(f, (u16)ax);
     return (u16)ax;
@@ -226,14 +247,21 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
     case 0xDE:
         if (!full(f, 0) || !full(f, i) || (compares && op != 0xD8)) return false;
         if (compares) {
-            signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xD8, 0xD1), &fl) & ~C1, COMPARED | C1);
+            signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xD8, 0xD1), &fl) & ~C1,
+                    COMPARED | C1);
             if (digit == 3) pop(f);
             return true;
         }
         if (op == 0xD8)
-            signals(f, run_binary(f, reg(f, 0), reg(f, i), reg(f, 0), x87_reg_stub(op, (u8)((modrm & 0xF8) | 1)), false), C1);
+            signals(f,
+                    run_binary(f, reg(f, 0), reg(f, i), reg(f, 0), x87_reg_stub(op, (u8)((modrm & 0xF8) | 1)),
+                               false),
+                    C1);
         else
-            signals(f, run_binary(f, reg(f, 0), reg(f, i), reg(f, i), x87_reg_stub(0xDC, (u8)((modrm & 0xF8) | 1)), true), C1);
+            signals(f,
+                    run_binary(f, reg(f, 0), reg(f, i), reg(f, i),
+                               x87_reg_stub(0xDC, (u8)((modrm & 0xF8) | 1)), true),
+                    C1);
         if (op == 0xDE) pop(f);
         return true;
     case 0xD9:
@@ -274,14 +302,16 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
         }
         if (digit != 4 && digit != 5) return false;
         if (!full(f, i)) return false;
-        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDD, 0xE1), &fl) & ~C1, COMPARED | C1); // FUCOM, FUCOMP
+        // FUCOM, FUCOMP
+        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDD, 0xE1), &fl) & ~C1, COMPARED | C1);
         if (digit == 5) pop(f);
         return true;
     case 0xDB:
     case 0xDF:
         // What becomes of C1 is the vendor's choice: the long way shows it.
         if ((digit != 5 && digit != 6) || !full(f, 0) || !full(f, i) || (f->fsw & C1)) return false;
-        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDB, (u8)((modrm & 0xF8) | 1)), &fl), 0);
+        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDB, (u8)((modrm & 0xF8) | 1)), &fl),
+                0);
         *flags = fl & (0x200 | F_ZF | F_PF | F_CF);
         if (op == 0xDF) pop(f);
         return true;
@@ -296,7 +326,8 @@ bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
     if (!(op & 1)) { // D8, DA, DC, DE: arithmetic and compares
         if (!full(f, 0)) return false;
         if (digit == 2 || digit == 3) {
-            signals(f, run_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit == 3) & ~C1, COMPARED | C1);
+            signals(f, run_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit == 3) & ~C1,
+                    COMPARED | C1);
             if (digit == 3) pop(f);
         } else {
             signals(f, run_unary(f, reg(f, 0), x87_mem_stub(op, digit), mem), C1);
@@ -326,21 +357,10 @@ void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw)
 }
 
 #else
-bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
-{
-    return false;
-}
-bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
-{
-    return false;
-}
-bool x87_short_store(struct fpu_state *f, u8 op, u8 digit, void *mem, u16 *sw)
-{
-    return false;
-}
-void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw)
-{
-}
+bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags) { return false; }
+bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem) { return false; }
+bool x87_short_store(struct fpu_state *f, u8 op, u8 digit, void *mem, u16 *sw) { return false; }
+void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw) {}
 #endif
 
 // ---- bodies ----
@@ -351,8 +371,8 @@ void x87_wait(struct vcpu *v)
     unimplemented(v, "FERR#", v->s.fpu.fsw);
 }
 
-// The two opcode bytes as FOP holds them. `in` does not keep ModRM, the block's page does; 67h, 66h, segment and REX
-// prefixes are no D8-DF.
+// The two opcode bytes as FOP holds them. `in` does not keep ModRM, the block's page does; 67h, 66h, segment
+// and REX prefixes are no D8-DF.
 static u16 opcode_bytes(struct vcpu *v, const struct insn *in)
 {
     const struct block *b = insn_block(in);
@@ -457,7 +477,8 @@ void op_x87_store(struct vcpu *v, const struct insn *in)
         return;
     }
     struct fpu_state after = v->s.fpu;
-    // With an unmasked exception other than precision nothing is stored (SDM Vol. 1, 8.5), and nothing about the operand's address can fault.
+    // With an unmasked exception other than precision nothing is stored (SDM Vol. 1, 8.5), and nothing about
+    // the operand's address can fault.
     if (x87_long_store(&after, in->op, digit, buf)) operand_store(v, in, buf, size);
     v->s.fpu = after;
     note_all(v, in);

@@ -7,10 +7,7 @@
 enum { FSW_IE = 1, FSW_SF = 0x40, FSW_ES = 0x80, FSW_TOP = 0x3800, FSW_B = 0x8000 };
 #define FCW_RESET 0x37F
 
-static inline unsigned x87_top(const struct fpu_state *f)
-{
-    return f->fsw >> 11 & 7;
-}
+static inline unsigned x87_top(const struct fpu_state *f) { return f->fsw >> 11 & 7; }
 static inline u16 x87_pending(const struct fpu_state *f) // exceptions that are not masked
 {
     return f->fsw & ~f->fcw & 0x3F;
@@ -21,15 +18,17 @@ static inline void x87_update_es(struct fpu_state *f)
     f->fsw &= (u16) ~(FSW_ES | FSW_B);
     if (x87_pending(f)) f->fsw |= FSW_ES | FSW_B;
 }
-void x87_init(struct fpu_state *f);            // FNINIT; the registers keep their contents
-RAISES void x87_wait(struct vcpu *v);          // #MF if an unmasked exception is pending
-u16 x87_tags(const struct fpu_state *f);       // full tag word, classes by contents (what FNSTENV and FNSAVE store)
-static inline u16 x87_tags_normal(u16 ftw)     // as state keeps it: 3 empty, 0 not
+void x87_init(struct fpu_state *f);   // FNINIT; the registers keep their contents
+RAISES void x87_wait(struct vcpu *v); // #MF if an unmasked exception is pending
+// full tag word, classes by contents (what FNSTENV and FNSAVE store)
+u16 x87_tags(const struct fpu_state *f);
+static inline u16 x87_tags_normal(u16 ftw) // as state keeps it: 3 empty, 0 not
 {
     u16 empty = ftw & ftw >> 1 & 0x5555;
     return (u16)(empty | empty << 1);
 }
-static inline u8 x87_tags_abridged(const struct fpu_state *f) // FXSAVE: a bit a physical register, 1 = not empty
+// FXSAVE: a bit a physical register, 1 = not empty
+static inline u8 x87_tags_abridged(const struct fpu_state *f)
 {
     u8 x = 0;
     for (unsigned i = 0; i < 8; i++) x |= (u8)(((f->ftw >> 2 * i & 3) != 3) << i);
@@ -42,28 +41,28 @@ static inline u16 x87_tags_full(u8 abridged)
     return x;
 }
 
-// ---- two ways through an instruction that computes (cpu/instructions/x87.c). `flags`: the arithmetic flags in the layout of vcpu_state.fl ----
-// The short way says false if the long one is needed; then nothing has changed. `mem` holds the operand, or receives it.
+// ---- two ways through an instruction that computes (cpu/instructions/x87.c). `flags`: the arithmetic flags
+// in the layout of vcpu_state.fl ---- The short way says false if the long one is needed; then nothing has
+// changed. `mem` holds the operand, or receives it.
 bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
 bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
 bool x87_short_store(struct fpu_state *f, u8 op, u8 digit, void *mem, u16 *sw); // changes nothing yet:
-void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw);                  // when memory has it
+void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw);                   // when memory has it
 void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
 void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
-bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem); // whether there is something to be stored
+// whether there is something to be stored
+bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem);
 
 #if defined(__x86_64__)
-// Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7 on (%rdi).
+// Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7
+// on (%rdi).
 extern const u8 x87_reg_stubs[] __attribute__((visibility("hidden")));
 extern const u8 x87_mem_stubs[] __attribute__((visibility("hidden")));
 static inline const u8 *x87_reg_stub(u8 op, u8 modrm)
 {
     return x87_reg_stubs + 4 * ((op & 7) * 64 + (modrm & 63));
 }
-static inline const u8 *x87_mem_stub(u8 op, u8 digit)
-{
-    return x87_mem_stubs + 4 * ((op & 7) * 8 + digit);
-}
+static inline const u8 *x87_mem_stub(u8 op, u8 digit) { return x87_mem_stubs + 4 * ((op & 7) * 8 + digit); }
 #endif
 
 #endif

@@ -1,5 +1,5 @@
-// x87 control: FNINIT, FNCLEX, the control and status words, the environment and the whole state in the formats of 16-
-// and 32-bit real and protected mode.
+// x87 control: FNINIT, FNCLEX, the control and status words, the environment and the whole state in the
+// formats of 16- and 32-bit real and protected mode.
 //
 // FCS and FDS are stored (CPUID.7:EBX[13] is 0).
 #include <string.h>
@@ -21,22 +21,19 @@ u16 x87_tags(const struct fpu_state *f)
     u16 x = 0;
     for (unsigned i = 0; i < 8; i++) {
         unsigned tag = 0, exponent = f->r[i].se & 0x7FFF;
-        if ((f->ftw >> 2 * i & 3) == 3) tag = 3;
-        else if (exponent == 0 && f->r[i].m == 0) tag = 1;
-        else if (exponent == 0 || exponent == 0x7FFF || !(f->r[i].m >> 63)) tag = 2;
+        if ((f->ftw >> 2 * i & 3) == 3)
+            tag = 3;
+        else if (exponent == 0 && f->r[i].m == 0)
+            tag = 1;
+        else if (exponent == 0 || exponent == 0x7FFF || !(f->r[i].m >> 63))
+            tag = 2;
         x |= (u16)(tag << 2 * i);
     }
     return x;
 }
 
-void op_fninit(struct vcpu *v, const struct insn *in)
-{
-    x87_init(&v->s.fpu);
-}
-void op_fnclex(struct vcpu *v, const struct insn *in)
-{
-    v->s.fpu.fsw &= 0x7F00;
-}
+void op_fninit(struct vcpu *v, const struct insn *in) { x87_init(&v->s.fpu); }
+void op_fnclex(struct vcpu *v, const struct insn *in) { v->s.fpu.fsw &= 0x7F00; }
 void op_x87_nop(struct vcpu *v, const struct insn *in) // FENI, FDISI, FSETPM: of the 8087 and the 287
 {
 }
@@ -51,10 +48,7 @@ void op_fnstsw(struct vcpu *v, const struct insn *in)
     lin_store(v, insn_linear(v, in, 2, ACC_WRITE), 2, v->s.fpu.fsw);
 }
 // FNSTSW
-void op_fnstsw_ax(struct vcpu *v, const struct insn *in)
-{
-    reg_set(v, GPR_OFF(RAX), W16, v->s.fpu.fsw);
-}
+void op_fnstsw_ax(struct vcpu *v, const struct insn *in) { reg_set(v, GPR_OFF(RAX), W16, v->s.fpu.fsw); }
 static u16 fcw_fixed(u16 fcw) // bits 7, 13-15 are 0, bit 6 reads as 1
 {
     return (u16)((fcw & 0x1F3F) | 0x40);
@@ -68,20 +62,14 @@ void op_fldcw(struct vcpu *v, const struct insn *in)
 
 // ---- the environment: four formats (SDM Vol. 1, figures 8-9 to 8-12) ----
 // Without protection the pointers are linear addresses.
-static bool real_format(const struct vcpu *v)
-{
-    return !mode_protected(v->d.mode);
-}
+static bool real_format(const struct vcpu *v) { return !mode_protected(v->d.mode); }
 RAISES static laddr env_linear(struct vcpu *v, const struct insn *in, unsigned n, u32 acc)
 {
     laddr la = insn_linear(v, in, n, acc);
     lin_align(v, la, in->osz == W16 ? 2 : 4);
     return la;
 }
-static unsigned env_size(const struct insn *in)
-{
-    return in->osz == W16 ? 14 : 28;
-}
+static unsigned env_size(const struct insn *in) { return in->osz == W16 ? 14 : 28; }
 
 static void env_fill(const struct vcpu *v, const struct insn *in, u8 *buf)
 {
@@ -102,8 +90,9 @@ static void env_fill(const struct vcpu *v, const struct insn *in, u8 *buf)
         memcpy(buf, e, sizeof(e));
         return;
     }
-    u32 e[7] = {0xFFFF0000u | f->fcw, 0xFFFF0000u | f->fsw, 0xFFFF0000u | ftw, ip, f->fcs | (u32)fop << 16, dp,
-                0xFFFF0000u | f->fds};
+    u32 e[7] = {
+        0xFFFF0000u | f->fcw, 0xFFFF0000u | f->fsw, 0xFFFF0000u | ftw, ip, f->fcs | (u32)fop << 16, dp,
+        0xFFFF0000u | f->fds};
     if (real) {
         e[3] = 0xFFFF0000u | (ip & 0xFFFF);
         e[4] = (ip >> 16) << 12 | fop;

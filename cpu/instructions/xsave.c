@@ -1,8 +1,8 @@
 // FXSAVE and FXRSTOR, and the XSAVE family for the x87, SSE and PKRU components (XCR0 bits 0, 1 and 9).
 //
-// The init optimisation is exact: a component counts as in use when it differs from its initial configuration. The
-// modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written (SDM Vol. 1, 13.9 allows it).
-// Missing: AVX and all other components; IA32_XSS has no bit.
+// The init optimisation is exact: a component counts as in use when it differs from its initial
+// configuration. The modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written
+// (SDM Vol. 1, 13.9 allows it). Missing: AVX and all other components; IA32_XSS has no bit.
 #include <string.h>
 
 #include "cpu/system/system.h"
@@ -10,7 +10,8 @@
 #include "cpu/instructions/x87.h"
 
 enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XAVX = 4, XCOMP_PKRU = 1 << 9 };
-enum { OFF_PKRU = 0xA80 }; // in the standard format (CPUID leaf 0Dh, subleaf 9); the compacted one has it after the header
+// in the standard format (CPUID leaf 0Dh, subleaf 9); the compacted one has it after the header
+enum { OFF_PKRU = 0xA80 };
 #define XCOMP_COMPACT (1ull << 63)
 
 // ---- the 512-byte legacy region ----
@@ -80,13 +81,11 @@ static bool x87_in_use(const struct fpu_state *f)
     for (unsigned i = 0; i < 8; i++) {
         if (f->r[i].m || f->r[i].se) return true;
     }
-    return f->fcw != init.fcw || f->fsw || f->ftw != init.ftw || f->fop || f->fcs || f->fds || f->fip || f->fdp;
+    return f->fcw != init.fcw || f->fsw || f->ftw != init.ftw || f->fop || f->fcs || f->fds || f->fip ||
+           f->fdp;
 }
 
-static unsigned xmm_count(const struct vcpu *v)
-{
-    return mode_long64(v->d.mode) ? 16 : 8;
-}
+static unsigned xmm_count(const struct vcpu *v) { return mode_long64(v->d.mode) ? 16 : 8; }
 static bool xmm_in_use(const struct vcpu *v)
 {
     u64 any = 0;
@@ -170,7 +169,8 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
     bool pkru = (kind == XSAVE ? rfbm : rfbm & in_use) & XCOMP_PKRU;
     if (pkru) seg_linear(v, in->seg, insn_ea(v, in), pkru_at + 8, ACC_WRITE);
     lin_probe_write(v, la + LEGACY, HEADER);
-    if (rfbm & (XCOMP_X87 | XCOMP_SSE | XAVX)) lin_probe_write(v, la, LEGACY); // whether or not it will be written
+    // whether or not it will be written
+    if (rfbm & (XCOMP_X87 | XCOMP_SSE | XAVX)) lin_probe_write(v, la, LEGACY);
     if (pkru) lin_probe_write(v, la + pkru_at, 8);
     fp_sync(v);
     in_use |= (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
@@ -204,9 +204,9 @@ void op_xsaveopt(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVEOPT)
 void op_xsavec(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVEC); }
 void op_xsaves(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVES); }
 
-// Rules of the header: SDM Vol. 1, 13.8 and 13.12. Everything is read and checked before anything is loaded, but for MXCSR in the
-// compacted form. The manual leaves the order of #GP and #PF open; this is that of Intel's silicon (the recording that the
-// silicon test compares).
+// Rules of the header: SDM Vol. 1, 13.8 and 13.12. Everything is read and checked before anything is loaded,
+// but for MXCSR in the compacted form. The manual leaves the order of #GP and #PF open; this is that of
+// Intel's silicon (the recording that the silicon test compares).
 RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor)
 {
     u8 b[LEGACY];
@@ -222,10 +222,13 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     bool compact = comp & XCOMP_COMPACT;
     if (supervisor && !compact) raise_gp0(v);
     if (compact && ((comp & ~XCOMP_COMPACT) & ~enabled)) raise_gp0(v);
-    // The legacy region is read if it may be needed, by what is in the area: its page faults come before the other rules.
+    // The legacy region is read if it may be needed, by what is in the area: its page faults come before the
+    // other rules.
     u64 listed = compact ? rfbm & comp : rfbm;
-    if (listed & (XCOMP_X87 | XCOMP_SSE | XAVX)) lin_load_n(v, la, b, LEGACY);
-    else memset(b, 0, sizeof(b));
+    if (listed & (XCOMP_X87 | XCOMP_SSE | XAVX))
+        lin_load_n(v, la, b, LEGACY);
+    else
+        memset(b, 0, sizeof(b));
     if (compact) {
         u64 rest = 0;
         for (unsigned i = 2; i < 8; i++) rest |= header[i];
@@ -244,17 +247,24 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     if (mxcsr_bad && !compact) raise_gp0(v);
 
     if (rfbm & XCOMP_X87) {
-        if (bv & XCOMP_X87) x87_take(v, in, b);
-        else x87_clear(&v->s.fpu);
+        if (bv & XCOMP_X87)
+            x87_take(v, in, b);
+        else
+            x87_clear(&v->s.fpu);
     }
     if (rfbm & XCOMP_SSE) {
-        if (bv & XCOMP_SSE) memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
-        else memset(v->s.xmm, 0, 16 * xmm_count(v));
+        if (bv & XCOMP_SSE)
+            memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
+        else
+            memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
-    if (mxcsr_bad) raise_gp0(v); // the compacted form has loaded the registers by then, as Intel's processors do
+    // the compacted form has loaded the registers by then, as Intel's processors do
+    if (mxcsr_bad) raise_gp0(v);
     if (rfbm & XCOMP_PKRU) pkru_write(v, pkru);
-    if (load_mxcsr) fp_set_mxcsr(v, mxcsr);
-    else if (compact && (rfbm & XCOMP_SSE)) fp_set_mxcsr(v, MXCSR_RESET);
+    if (load_mxcsr)
+        fp_set_mxcsr(v, mxcsr);
+    else if (compact && (rfbm & XCOMP_SSE))
+        fp_set_mxcsr(v, MXCSR_RESET);
 }
 void op_xrstor(struct vcpu *v, const struct insn *in) { xrstor(v, in, false); }
 void op_xrstors(struct vcpu *v, const struct insn *in) { xrstor(v, in, true); }

@@ -1,5 +1,5 @@
-// What things cost beyond the one unit of an instruction (REP moves: cpu/instructions/string.c). Guest state alone decides them, so time
-// is the same in every engine.
+// What things cost beyond the one unit of an instruction (REP moves: cpu/instructions/string.c). Guest state
+// alone decides them, so time is the same in every engine.
 #ifndef CPU_COST_H
 #define CPU_COST_H
 

@@ -1,5 +1,5 @@
-// Events: what interrupts the flow of instructions. A body raises one and unwinds to the run loop, which delivers
-// it through the IDT or turns it into a VM exit.
+// Events: what interrupts the flow of instructions. A body raises one and unwinds to the run loop, which
+// delivers it through the IDT or turns it into a VM exit.
 #ifndef CPU_EVENT_H
 #define CPU_EVENT_H
 
@@ -7,6 +7,7 @@
 
 struct vcpu;
 
+// clang-format off
 enum vector {
     VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6, VEC_NM = 7, VEC_DF = 8,
     VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_MC = 18,
@@ -18,28 +19,31 @@ enum event_type {
     EVT_EXTERNAL = 0, EVT_NMI = 2, EVT_HW_EXCEPTION = 3, EVT_SW_INTERRUPT = 4, EVT_PRIV_SW_EXCEPTION = 5 /* INT1 */,
     EVT_SW_EXCEPTION = 6 /* INT3, INTO */, EVT_OTHER = 7 /* MTF */,
 };
+// clang-format on
 
 enum event_kind {
     EVENT_NONE,
     EVENT_INTERRUPTION, // vector/type/error below: deliver
     EVENT_VMEXIT,       // reason/qualification below
     EVENT_SHUTDOWN,     // triple fault outside VMX non-root operation
-    EVENT_RESTART,      // leave the slice at this instruction, nothing happened (a REP that used its time, a stop request)
+    EVENT_RESTART, // leave the slice at this instruction, nothing happened (a REP that used its time, a stop
+                   // request)
 };
 
 STATE_BEGIN
 struct event {
-    u8 kind;        // enum event_kind
+    u8 kind; // enum event_kind
     u8 vector;
-    u8 type;        // enum event_type
+    u8 type; // enum event_type
     bool has_error;
-    u8 insn_len;    // length of the instruction, for software interrupts/exceptions and for exits that report it
-    bool injected;  // by VM entry: delivery leaves CR2, DR6 and DR7 as they are
-    bool trap;      // state is after the instruction (#DB trap, INT n): RIP to push is the next one
+    // length of the instruction, for software interrupts/exceptions and for exits that report it
+    u8 insn_len;
+    bool injected; // by VM entry: delivery leaves CR2, DR6 and DR7 as they are
+    bool trap;     // state is after the instruction (#DB trap, INT n): RIP to push is the next one
     u8 pad[5];
     u32 error;
-    u64 cr2;        // #PF
-    u64 dr6;        // #DB: bits to OR into DR6 (B0-B3, BD, BS), also the "pending debug exception" payload
+    u64 cr2; // #PF
+    u64 dr6; // #DB: bits to OR into DR6 (B0-B3, BD, BS), also the "pending debug exception" payload
     // EVENT_VMEXIT
     u32 exit_reason;
     u32 exit_insn_info;
@@ -50,14 +54,14 @@ struct event {
 };
 STATE_END
 enum {
-    EXIT_HAS_INSN_LEN = 1,  // VM-exit instruction length is defined
+    EXIT_HAS_INSN_LEN = 1, // VM-exit instruction length is defined
     EXIT_HAS_INSN_INFO = 2,
     EXIT_HAS_GLA = 4,
     EXIT_HAS_GPA = 8,
 };
 
 // Raise and unwind; RIP is that of the instruction being executed (a fault).
-_Noreturn void raise_fault(struct vcpu *v, u8 vector);           // no error code
+_Noreturn void raise_fault(struct vcpu *v, u8 vector);            // no error code
 _Noreturn void raise_error(struct vcpu *v, u8 vector, u32 error); // with error code
 _Noreturn void raise_pf(struct vcpu *v, laddr la, u32 error);
 _Noreturn void raise_event(struct vcpu *v, const struct event *e);

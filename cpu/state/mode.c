@@ -1,9 +1,11 @@
-// The mode word, and what else follows from the control state: the translation context and what waits at the boundary.
+// The mode word, and what else follows from the control state: the translation context and what waits at the
+// boundary.
 #include "cpu/state/mode.h"
 #include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
 
-// Whole: limit 4 GiB, expand-up, present and usable; `write` asks for a writable data segment. Flat: from base 0.
+// Whole: limit 4 GiB, expand-up, present and usable; `write` asks for a writable data segment. Flat: from
+// base 0.
 static bool segment_whole(const struct segment *s, bool write)
 {
     if (s->limit != 0xFFFFFFFF || (s->ar & AR_UNUSABLE) || !(s->ar & AR_P)) return false;
@@ -11,7 +13,10 @@ static bool segment_whole(const struct segment *s, bool write)
     return !(s->ar & AR_EXPAND_DOWN) && (s->ar & AR_WRITABLE);
 }
 
-static bool segment_flat(const struct segment *s, bool write) { return s->base == 0 && segment_whole(s, write); }
+static bool segment_flat(const struct segment *s, bool write)
+{
+    return s->base == 0 && segment_whole(s, write);
+}
 
 u32 mode_compute(const struct vcpu *v)
 {
@@ -69,11 +74,13 @@ void cpu_segment_loaded(struct vcpu *v)
 void cpu_attention(struct vcpu *v)
 {
     const struct vcpu_state *s = &v->s;
-    bool a = v->stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending || s->pending_dbg || s->nmi_pending ||
-             s->activity != ACTIVITY_ACTIVE || (s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) ||
-             (s->rflags & FL_RF) || cpu_virtual_interrupt(v);
+    bool a = v->stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending ||
+             s->pending_dbg || s->nmi_pending || s->activity != ACTIVITY_ACTIVE ||
+             (s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) || (s->rflags & FL_RF) ||
+             cpu_virtual_interrupt(v);
     if (v->s.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;
     if (s->vmx.guest && vmx_boundary_wanted(v)) a = true;
     v->d.attention = a;
-    if (unlikely(v->stop_asked)) v->d.attention = true; // asked by a signal handler, perhaps since `a` was computed
+    // asked by a signal handler, perhaps since `a` was computed
+    if (unlikely(v->stop_asked)) v->d.attention = true;
 }

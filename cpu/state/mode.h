@@ -5,6 +5,7 @@
 
 #include "cpu/state/vcpu.h"
 
+// clang-format off
 enum {
     MODE_CODE16 = 0, MODE_CODE32 = 1, MODE_CODE64 = 2, MODE_CODE = 3, // code size
     MODE_PE = 1 << 2,       // CR0.PE
@@ -23,16 +24,18 @@ enum {
     MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on
     MODE_FS_WHOLE = 1 << 24, MODE_GS_WHOLE = 1 << 25, // outside 64-bit code: FS, GS reach 4 GiB and are writable, from any base
 };
+// clang-format on
 static inline bool mode_long64(u32 mode) { return (mode & MODE_CODE) == MODE_CODE64; }
 static inline unsigned mode_cpl(u32 mode) { return mode >> MODE_CPL_SHIFT & 3; }
 static inline bool mode_real(u32 mode) { return !(mode & MODE_PE); }
-static inline bool mode_protected(u32 mode) { return (mode & (MODE_PE | MODE_VM)) == MODE_PE; } // protected or IA-32e, not v86
+// protected or IA-32e, not v86
+static inline bool mode_protected(u32 mode) { return (mode & (MODE_PE | MODE_VM)) == MODE_PE; }
 
 u32 mode_compute(const struct vcpu *v); // from architectural state
 static inline unsigned cpu_cpl(const struct vcpu *v) { return v->d.cpl; }
 static inline bool cpu_long64(const struct vcpu *v) { return mode_long64(v->d.mode); }
-// VIF and VIP are both set where they count: virtual-8086 mode with CR4.VME, or level 3 with CR4.PVI, below IOPL 3. The next
-// instruction is a #GP(0) then (SDM 22.3.2).
+// VIF and VIP are both set where they count: virtual-8086 mode with CR4.VME, or level 3 with CR4.PVI, below
+// IOPL 3. The next instruction is a #GP(0) then (SDM 22.3.2).
 static inline bool cpu_virtual_interrupt(const struct vcpu *v)
 {
     u64 f = v->s.rflags;

@@ -22,15 +22,19 @@ _Noreturn void raise_error(struct vcpu *v, u8 vector, u32 error)
 
 _Noreturn void raise_pf(struct vcpu *v, laddr la, u32 error)
 {
+    // clang-format off
     struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_PF, .type = EVT_HW_EXCEPTION, .has_error = true,
                       .error = error, .cr2 = la};
+    // clang-format on
     raise_event(v, &e);
 }
 
 _Noreturn void raise_vmexit(struct vcpu *v, u32 reason, u64 qualification, u32 insn_info, u32 valid)
 {
+    // clang-format off
     struct event e = {.kind = EVENT_VMEXIT, .exit_reason = reason, .exit_qualification = qualification,
                       .exit_insn_info = insn_info, .exit_valid = valid};
+    // clang-format on
     if (v->d.in) e.insn_len = v->d.in->len;
     raise_event(v, &e);
 }

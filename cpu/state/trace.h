@@ -1,5 +1,6 @@
-// The event stream: what the log, the timeline, statistics and breakpoints are made from. Free when nobody listens:
-// v->trace is NULL then, and no event is emitted from an instruction's path, only from the run loop and the world switches.
+// The event stream: what the log, the timeline, statistics and breakpoints are made from. Free when nobody
+// listens: v->trace is NULL then, and no event is emitted from an instruction's path, only from the run loop
+// and the world switches.
 #ifndef CPU_TRACE_H
 #define CPU_TRACE_H
 
@@ -23,15 +24,16 @@ struct vmx_check_failure;
 struct trace_event {
     u8 kind; // enum trace_kind
     u8 cpu;
-    u8 vector, type;    // enum event_type
+    u8 vector, type; // enum event_type
     bool has_error, write;
     u8 size, insn_len;
     u32 error;
-    u32 reason;         // full exit reason field (bit 31: entry failure); ENTRY_FAILED: see `fail`
-    u32 fail;           // ENTRY_FAILED: 0 VMfailInvalid, 1..: VMfailValid error; UINT32_MAX: an exit with `reason`
+    u32 reason; // full exit reason field (bit 31: entry failure); ENTRY_FAILED: see `fail`
+    // ENTRY_FAILED: 0 VMfailInvalid, 1..: VMfailValid error; UINT32_MAX: an exit with `reason`
+    u32 fail;
     u32 intr_info, vectoring_info; // EXIT: exiting and original event; ENTRY: injected event in intr_info
     u64 retired, vtime, rip;
-    u64 vmcs;           // the current VMCS, VMX_NO_POINTER if none: tells guests apart
+    u64 vmcs; // the current VMCS, VMX_NO_POINTER if none: tells guests apart
     u64 qualification, gpa, gla;
     u64 addr, value;
     bool gpa_valid, gla_valid, insn_len_valid;
@@ -57,7 +59,8 @@ static inline bool trace_wants(const struct vcpu *v, enum trace_kind k)
     return unlikely(v->trace != NULL) && (v->trace->mask >> k & 1);
 }
 void trace_add(struct trace *t, const struct trace_sink *s);
-void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k); // clears, and fills kind, cpu, retired, vtime, rip
+// clears, and fills kind, cpu, retired, vtime, rip
+void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k);
 void trace_emit(const struct vcpu *v, const struct trace_event *e);
 
 #endif

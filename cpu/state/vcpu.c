@@ -1,4 +1,5 @@
-// The life of a processor: creation, reset, signals from the board, exact time, and the count of what is missing.
+// The life of a processor: creation, reset, signals from the board, exact time, and the count of what is
+// missing.
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,13 +59,17 @@ void vcpu_free(struct vcpu *v)
     free(v);
 }
 
-static struct segment segment_reset(u16 sel, u64 base, u32 ar) { return (struct segment){base, 0xFFFF, ar, sel, {0}}; }
+static struct segment segment_reset(u16 sel, u64 base, u32 ar)
+{
+    return (struct segment){base, 0xFFFF, ar, sel, {0}};
+}
 
 // SDM table 11-1 (processor state following power-up, reset, or INIT).
 void vcpu_reset(struct vcpu *v, bool init)
 {
     struct vcpu_state *s = &v->s;
     if (v->vmx) vmx_unwatch(v);
+    // clang-format off
     struct { // what INIT keeps: the whole state, with its TLBs, is more than a small stack holds
         u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2];
         struct fpu_state fpu;
@@ -74,6 +79,7 @@ void vcpu_reset(struct vcpu *v, bool init)
     } old = {.units = s->units, .extra = s->extra, .skipped = s->skipped, .cr0 = s->cr0, .xcr0 = s->xcr0, .rng_state = s->rng_state,
              .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending,
              .intr_line = s->intr_line};
+    // clang-format on
     memcpy(old.xmm, s->xmm, sizeof s->xmm);
     memset(s, 0, sizeof *s);
     s->intr_line = old.intr_line; // the board's, over a RESET too
@@ -81,7 +87,8 @@ void vcpu_reset(struct vcpu *v, bool init)
     cpuid_query(v, 1, 0, id);
     s->gpr[RDX] = id[0]; // family, model, stepping
     s->rip = 0xFFF0;
-    for (unsigned i = 0; i < SEG_COUNT; i++) s->seg[i] = segment_reset(0, 0, AR_P | AR_S | AR_WRITABLE | AR_ACCESSED);
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        s->seg[i] = segment_reset(0, 0, AR_P | AR_S | AR_WRITABLE | AR_ACCESSED);
     s->seg[SEG_CS] = segment_reset(0xF000, 0xFFFF0000, AR_P | AR_S | AR_CODE | AR_READABLE | AR_ACCESSED);
     s->seg[SEG_LDTR] = segment_reset(0, 0, AR_P | 2);
     s->seg[SEG_TR] = segment_reset(0, 0, AR_P | 11);

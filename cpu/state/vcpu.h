@@ -1,7 +1,8 @@
 // The processor: architectural state as plain data, and what is derived from it.
 //
 // Time: an instruction costs one unit; `extra` counts the units charged beyond that (faults, exits, I/O, REP
-// iterations). vtime = units * CPU_TICKS_PER_UNIT + skipped, in ticks of 2 GHz: a pure function of the instruction stream.
+// iterations). vtime = units * CPU_TICKS_PER_UNIT + skipped, in ticks of 2 GHz: a pure function of the
+// instruction stream.
 #ifndef CPU_VCPU_H
 #define CPU_VCPU_H
 
@@ -27,19 +28,23 @@ STATE_BEGIN
 struct segment { // with its hidden part
     u64 base;
     u32 limit; // in bytes, scaled
-    u32 ar;    // VMX access-rights format: 3:0 type, 4 S, 6:5 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G, 16 unusable
+    // VMX access-rights format: 3:0 type, 4 S, 6:5 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G, 16 unusable
+    u32 ar;
     u16 sel;
     u16 pad[3];
 };
 STATE_END
+// clang-format off
 enum {
     AR_ACCESSED = 1 << 0, AR_WRITABLE = 1 << 1 /* data */, AR_READABLE = 1 << 1 /* code */,
     AR_EXPAND_DOWN = 1 << 2, AR_CONFORMING = 1 << 2, AR_CODE = 1 << 3, AR_S = 1 << 4, AR_DPL = 3 << 5,
     AR_P = 1 << 7, AR_AVL = 1 << 12, AR_L = 1 << 13, AR_DB = 1 << 14, AR_G = 1 << 15, AR_UNUSABLE = 1 << 16,
 };
+// clang-format on
 static inline unsigned ar_dpl(u32 ar) { return ar >> 5 & 3; }
 
 STATE_BEGIN
+// clang-format off
 struct dtable { u64 base; u32 limit; u32 pad; };
 STATE_END
 
@@ -49,18 +54,23 @@ enum {
     FL_OF = 0x800, FL_IOPL = 0x3000, FL_NT = 0x4000, FL_RF = 0x10000, FL_VM = 0x20000, FL_AC = 0x40000,
     FL_VIF = 0x80000, FL_VIP = 0x100000, FL_ID = 0x200000,
 };
+// clang-format on
 #define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
-// The six arithmetic flags live in `fl`, as the host's own LAHF (high byte) and SETO (low byte) leave them: one 16-bit
-// store writes them all, one bit test reads any. ARCHITECTURE.md says why.
+// The six arithmetic flags live in `fl`, as the host's own LAHF (high byte) and SETO (low byte) leave them:
+// one 16-bit store writes them all, one bit test reads any. ARCHITECTURE.md says why.
 enum { F_OF = 1, F_CF = 0x100, F_PF = 0x400, F_AF = 0x1000, F_ZF = 0x4000, F_SF = 0x8000 };
 
+// clang-format off
 enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 16, CR0_NE = 32, CR0_WP = 1 << 16, CR0_AM = 1 << 18,
        CR0_NW = 1 << 29, CR0_CD = 1 << 30 };
+// clang-format on
 #define CR0_PG 0x80000000u
+// clang-format off
 enum { CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 16, CR4_PAE = 32, CR4_MCE = 64, CR4_PGE = 128,
        CR4_PCE = 256, CR4_OSFXSR = 512, CR4_OSXMMEXCPT = 1024, CR4_UMIP = 2048, CR4_LA57 = 4096, CR4_VMXE = 8192,
        CR4_SMXE = 1 << 14, CR4_FSGSBASE = 1 << 16, CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20,
        CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22 };
+// clang-format on
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
 // Blocking, in the bits of the VMX interruptibility state.
@@ -68,6 +78,7 @@ enum { BLOCK_STI = 1, BLOCK_MOV_SS = 2, BLOCK_SMI = 4, BLOCK_NMI = 8 };
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
 STATE_BEGIN
+// clang-format off
 struct fpu_state {
     struct { u64 m; u16 se; u16 pad[3]; } r[8]; // physical registers R0-R7 (MMi is r[i].m)
     u16 fcw, fsw; // fsw holds TOP
@@ -77,27 +88,29 @@ struct fpu_state {
     u32 pad;
     u64 fip, fdp;
 };
+// clang-format on
 
 struct msr_state {
     u64 efer, star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 tsc_offset; // guest-visible TSC = vtime + tsc_offset (WRMSR 10h, TSC_ADJUST)
     u64 tsc_adjust;
-    u64 apic_base;  // mirror of the local APIC's, for speed of the check of the page
+    u64 apic_base; // mirror of the local APIC's, for speed of the check of the page
     u64 feature_control, misc_enable, debugctl, pat, spec_ctrl, xss, pkg_cst_config, power_ctl;
     u64 mtrr_def_type, mtrr_fix[11], mtrr_phys_base[10], mtrr_phys_mask[10];
     u64 mcg_status, mcg_ctl, bios_sign_id;
     u64 spare[8];
 };
 
-#define VCPU_STATE_VERSION 1 // of this struct and of those in it: one more with each change of layout or meaning
+#define VCPU_STATE_VERSION \
+    1 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
     u64 zero; // always 0: the base or index that an address does not have
     u64 rip;  // inside a block: RIP of the block's first instruction; at every boundary: RIP
     struct segment seg[SEG_COUNT];
-    u16 fl;    // arithmetic flags, F_*
+    u16 fl; // arithmetic flags, F_*
     u16 pad0[3];
     u64 rflags; // all other flags (bit 1 set, arithmetic bits 0)
     struct dtable gdtr, idtr;
@@ -105,24 +118,28 @@ struct vcpu_state {
     u64 pdpte[4];
     u64 dr[8];
     u32 pkru;
-    u32 mxcsr;  // while the run loop runs with all masks set, the host's register is ahead of this (fp_sync)
-    u32 block;  // BLOCK_*
+    u32 mxcsr; // while the run loop runs with all masks set, the host's register is ahead of this (fp_sync)
+    u32 block; // BLOCK_*
     u32 activity;
     u64 units, extra, skipped; // time: see the head of this file; exact at boundaries
     bool nmi_pending, init_pending, sipi_pending, virtual_nmi_blocked;
     u8 sipi_vector;
     bool shadow_one; // the STI/MOV SS shadow covers the next instruction
-    bool intr_line;  // level of the INTR pin, as the board drives it: what its local APIC's state implies, so hashes leave it out
+    // level of the INTR pin, as the board drives it: what its local APIC's state implies, so hashes leave it
+    // out
+    bool intr_line;
     u8 pad1;
-    u64 pending_dbg;    // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14)
-    struct event inject; // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
+    // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14)
+    u64 pending_dbg;
+    // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
+    struct event inject;
     u64 xmm[16][2];
     struct fpu_state fpu;
     struct msr_state msr;
     struct vmx_state vmx;
     u64 monitor_addr; // physical address of the line that MONITOR armed, bit 0 set; 0: not armed
     u64 monitor_sum;  // of the line's contents then
-    u64 rng_state; // RDRAND/RDSEED: seeded by the command line
+    u64 rng_state;    // RDRAND/RDSEED: seeded by the command line
     struct tlb itlb, dtlb;
 };
 STATE_END
@@ -137,12 +154,17 @@ struct cpu_board_ops {
     // IA32_APIC_BASE, IA32_TSC_DEADLINE, 800h-8FFh. False: #GP(0).
     bool (*msr_read)(void *opaque, unsigned cpu, u32 msr, u64 *value);
     bool (*msr_write)(void *opaque, unsigned cpu, u32 msr, u64 value);
-    void (*shutdown)(void *opaque, unsigned cpu, const char *why); // triple fault or VMX abort: v->s still holds the state
-    void (*init_taken)(void *opaque, unsigned cpu); // an INIT was taken: the local APIC resets with the processor
+    // triple fault or VMX abort: v->s still holds the state
+    void (*shutdown)(void *opaque, unsigned cpu, const char *why);
+    // an INIT was taken: the local APIC resets with the processor
+    void (*init_taken)(void *opaque, unsigned cpu);
 };
 
-// Notices from the board to a processor (any time between instructions or during an access of that processor).
+// Notices from the board to a processor (any time between instructions or during an access of that
+// processor).
+// clang-format off
 enum cpu_signal { CPU_SIGNAL_INTR_ON, CPU_SIGNAL_INTR_OFF, CPU_SIGNAL_NMI, CPU_SIGNAL_INIT, CPU_SIGNAL_SIPI, CPU_SIGNAL_STOP };
+// clang-format on
 
 struct block;
 struct insn;
@@ -156,23 +178,26 @@ struct trace;        // cpu/state/trace.h
 
 // Everything below can be dropped and rebuilt with no effect that a guest can see.
 struct vcpu_derived {
-    struct fast_tlb *ft; // of the context and view in use
-    s64 budget;          // units left in the slice (may go negative by the length of a block)
-    u64 units_end;       // s.units at the slice's end: s.units = units_end - budget at block boundaries
-    u64 npc;             // slow bodies that branch put the target here
+    struct fast_tlb *ft;   // of the context and view in use
+    s64 budget;            // units left in the slice (may go negative by the length of a block)
+    u64 units_end;         // s.units at the slice's end: s.units = units_end - budget at block boundaries
+    u64 npc;               // slow bodies that branch put the target here
     const struct insn *in; // the instruction a slow body executes; NULL between instructions
-    u32 mode;            // cpu/state/mode.h
-    u32 fetch_gen;       // links and jump-cache entries of this generation are good,
-    u32 fetch_gen_global; // and those of this one: to pages that are global, good in every context of the same (VPID, EPT view)
-    u32 found_gen;       // generation under which block_find's last answer is good
-    bool fetch_global;   // the last fetch was translated by a global entry alone
-    bool attention;      // leave the block after this instruction: something waits at the boundary
-    bool leave;          // of what makes attention: the running block was written to, or the slice may end sooner now
-    bool rf_loaded;      // the instruction being executed loaded RF: it does not clear it
-    bool iret_unblocked; // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
-    u32 cpl;             // of the mode word
+    u32 mode;              // cpu/state/mode.h
+    u32 fetch_gen;         // links and jump-cache entries of this generation are good,
+    // and those of this one: to pages that are global, good in every context of the same (VPID, EPT view)
+    u32 fetch_gen_global;
+    u32 found_gen;     // generation under which block_find's last answer is good
+    bool fetch_global; // the last fetch was translated by a global entry alone
+    bool attention;    // leave the block after this instruction: something waits at the boundary
+    // of what makes attention: the running block was written to, or the slice may end sooner now
+    bool leave;
+    bool rf_loaded; // the instruction being executed loaded RF: it does not clear it
+    // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
+    bool iret_unblocked;
+    u32 cpl; // of the mode word
     struct mmu_ctx mmu;
-    struct event event;  // raised and not yet handled
+    struct event event;      // raised and not yet handled
     struct event delivering; // being delivered through the IDT (a fault now is a nested one)
     jmp_buf landing;
     struct engine *engine; // block cache, jump cache, fast tables
@@ -181,6 +206,7 @@ struct vcpu_derived {
     u64 host_mxcsr_valid;
 };
 
+// clang-format off
 struct vcpu {
     struct vcpu_state s;
     struct vcpu_derived d;
@@ -201,24 +227,28 @@ struct vcpu {
     struct { const char *name; u64 count; u64 detail; } unimplemented[UNIMPLEMENTED_MAX];
     unsigned unimplemented_n;
 };
+// clang-format on
 
-// Reference a general register by its byte offset from the start of the vcpu (struct insn holds such offsets).
-#define GPR_OFF(n)     ((u8)((n) * 8))
-#define GPR_ZERO_OFF   ((u8)(16 * 8))
-#define GPR_RIP_OFF    ((u8)(17 * 8))
-#define REG64(v, off)  (*(u64 *)((u8 *)(v) + (off)))
-#define REG32(v, off)  (*(u32 *)((u8 *)(v) + (off)))
-#define REG16(v, off)  (*(u16 *)((u8 *)(v) + (off)))
-#define REG8(v, off)   (*((u8 *)(v) + (off)))
+// Reference a general register by its byte offset from the start of the vcpu (struct insn holds such
+// offsets).
+#define GPR_OFF(n)    ((u8)((n)*8))
+#define GPR_ZERO_OFF  ((u8)(16 * 8))
+#define GPR_RIP_OFF   ((u8)(17 * 8))
+#define REG64(v, off) (*(u64 *)((u8 *)(v) + (off)))
+#define REG32(v, off) (*(u32 *)((u8 *)(v) + (off)))
+#define REG16(v, off) (*(u16 *)((u8 *)(v) + (off)))
+#define REG8(v, off)  (*((u8 *)(v) + (off)))
 
 // ---- life (cpu/state/vcpu.c) ----
 struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_features *features);
 void vcpu_free(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, bool init); // power-up/RESET state, or INIT state
-void cpu_loaded(struct vcpu *v); // v->s was put there whole, between slices: all else of the processor is made from it and from RAM
+// v->s was put there whole, between slices: all else of the processor is made from it and from RAM
+void cpu_loaded(struct vcpu *v);
 void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector);
-// From a signal handler of the host, too: the processor leaves its run loop at the next boundary that it comes to, of an
-// instruction or of an iteration of REP, whatever its slice holds. Stays asked until cpu_stop_taken.
+// From a signal handler of the host, too: the processor leaves its run loop at the next boundary that it
+// comes to, of an instruction or of an iteration of REP, whatever its slice holds. Stays asked until
+// cpu_stop_taken.
 void cpu_ask_stop(struct vcpu *v);
 void cpu_stop_taken(struct vcpu *v);
 void unimplemented(struct vcpu *v, const char *name, u64 detail); // counts, and names once in the log
@@ -227,16 +257,17 @@ void unimplemented(struct vcpu *v, const char *name, u64 detail); // counts, and
 static inline u16 fl_pack(u64 rflags) { return (u16)((rflags & 0xD5) << 8 | (rflags >> 11 & 1) | 0x200); }
 static inline u64 fl_unpack(u16 fl) { return (fl >> 8 & 0xD5) | (u64)(fl & 1) << 11; }
 static inline u64 cpu_rflags(const struct vcpu *v) { return v->s.rflags | fl_unpack(v->s.fl); }
-static inline void cpu_set_rflags(struct vcpu *v, u64 f) // no checks; cpu_mode_changed() if TF, RF, AC, VM, IF changed
+// no checks; cpu_mode_changed() if TF, RF, AC, VM, IF changed
+static inline void cpu_set_rflags(struct vcpu *v, u64 f)
 {
     v->s.fl = fl_pack(f);
     v->s.rflags = (f & ~(u64)FL_ARITH) | 2;
 }
 
 // ---- time (exact anywhere, also inside a slow body) ----
-u64 cpu_units(const struct vcpu *v);   // units before the instruction being executed
-u64 cpu_vtime(const struct vcpu *v);   // the same in ticks
-u64 cpu_retired(const struct vcpu *v); // instructions retired before the one being executed
+u64 cpu_units(const struct vcpu *v);                     // units before the instruction being executed
+u64 cpu_vtime(const struct vcpu *v);                     // the same in ticks
+u64 cpu_retired(const struct vcpu *v);                   // instructions retired before the one being executed
 static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit of the instruction
 {
     v->s.extra += units;
@@ -244,23 +275,31 @@ static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit 
 }
 
 // ---- consequences of a change of state: call after writing the fields ----
-void cpu_mode_changed(struct vcpu *v);    // CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, MXCSR masks, non-root
-void cpu_segment_loaded(struct vcpu *v);  // a data segment alone: nothing but the mode word can follow
-void cpu_context_changed(struct vcpu *v); // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
-                                          // (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
-void cpu_drop_fast(struct vcpu *v);       // fast tables and fetch links of all contexts (APIC base, watched pages)
-void tlbops_drop_page(struct vcpu *v, u64 page); // page number: no direct stores by this processor (phys_subscriber.guarded)
-void tlbops_drop_writes(struct vcpu *v);         // no direct stores anywhere (dirty tracking starts anew)
-void cpu_tlb_flushed(struct vcpu *v);     // after any invalidation of the architectural TLBs: what mirrored it goes
-void cpu_a20_changed(struct vcpu *v);     // after phys->a20_masked changed
-void cpu_attention(struct vcpu *v);       // recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)
-void cpu_drop_derived(struct vcpu *v);    // everything derived
+// CS/SS/DS/ES attributes, CR0, CR4, EFER, RFLAGS.VM/TF/AC, CPL, MXCSR masks, non-root
+void cpu_mode_changed(struct vcpu *v);
+void cpu_segment_loaded(struct vcpu *v); // a data segment alone: nothing but the mode word can follow
+// CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
+// (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
+void cpu_context_changed(struct vcpu *v);
+// fast tables and fetch links of all contexts (APIC base, watched pages)
+void cpu_drop_fast(struct vcpu *v);
+// page number: no direct stores by this processor (phys_subscriber.guarded)
+void tlbops_drop_page(struct vcpu *v, u64 page);
+void tlbops_drop_writes(struct vcpu *v); // no direct stores anywhere (dirty tracking starts anew)
+// after any invalidation of the architectural TLBs: what mirrored it goes
+void cpu_tlb_flushed(struct vcpu *v);
+void cpu_a20_changed(struct vcpu *v); // after phys->a20_masked changed
+// recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)
+void cpu_attention(struct vcpu *v);
+void cpu_drop_derived(struct vcpu *v); // everything derived
 
 // ---- running (cpu/engine/run.c) ----
 enum run_exit { RUN_BUDGET, RUN_STOP, RUN_HALTED, RUN_SHUTDOWN };
-// Runs until `units` more units are used, the clock's next deadline is due, a stop is asked, or the processor is idle.
+// Runs until `units` more units are used, the clock's next deadline is due, a stop is asked, or the processor
+// is idle.
 enum run_exit vcpu_run(struct vcpu *v, u64 units);
-// Idle (RUN_HALTED): the vtime of the next thing that can happen by itself (UINT64_MAX: nothing), and going there.
+// Idle (RUN_HALTED): the vtime of the next thing that can happen by itself (UINT64_MAX: nothing), and going
+// there.
 u64 cpu_idle_deadline(const struct vcpu *v);
 // Idle: which signals of the board would wake it (BIT(CPU_SIGNAL_...)), and whether a timer of its own will.
 u32 cpu_woken_by(const struct vcpu *v);

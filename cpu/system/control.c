@@ -5,7 +5,10 @@
 #include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
 
-bool cpu_canonical(const struct vcpu *v, laddr a) { return laddr_canonical(a, (v->s.cr4 & CR4_LA57) ? 57 : 48); }
+bool cpu_canonical(const struct vcpu *v, laddr a)
+{
+    return laddr_canonical(a, (v->s.cr4 & CR4_LA57) ? 57 : 48);
+}
 bool cpu_canonical_max(const struct vcpu *v, laddr a)
 {
     return laddr_canonical(a, feature_on(v->features, FEATURE_LA57) ? 57 : 48);
@@ -43,7 +46,8 @@ void cr0_write(struct vcpu *v, u64 value)
     struct vcpu_state *s = &v->s;
     u64 old = s->cr0, pdpte[4];
     if (value >> 32) raise_gp0(v);
-    value &= CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG; // reserved: ignored
+    // reserved: ignored
+    value &= CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
     value |= CR0_ET;
     if ((value & CR0_NW) && !(value & CR0_CD)) raise_gp0(v);
     if ((value & CR0_PG) && !(value & CR0_PE)) raise_gp0(v);
@@ -99,12 +103,14 @@ void cr3_write(struct vcpu *v, u64 value)
 
 u64 cr4_valid_mask(const struct vcpu *v)
 {
+    // clang-format off
     static const struct { u8 feature; u32 bits; } t[] = {
         {FEATURE_VME, CR4_VME | CR4_PVI}, {FEATURE_TSC, CR4_TSD}, {FEATURE_DE, CR4_DE}, {FEATURE_PSE, CR4_PSE},
         {FEATURE_PAE, CR4_PAE}, {FEATURE_MCE, CR4_MCE}, {FEATURE_PGE, CR4_PGE}, {FEATURE_NONE, CR4_PCE},
         {FEATURE_FXSR, CR4_OSFXSR}, {FEATURE_SSE, CR4_OSXMMEXCPT}, {FEATURE_UMIP, CR4_UMIP}, {FEATURE_LA57, CR4_LA57},
         {FEATURE_VMX, CR4_VMXE}, {FEATURE_FSGSBASE, CR4_FSGSBASE}, {FEATURE_PCID, CR4_PCIDE}, {FEATURE_XSAVE, CR4_OSXSAVE},
         {FEATURE_SMEP, CR4_SMEP}, {FEATURE_SMAP, CR4_SMAP}, {FEATURE_PKU, CR4_PKE}};
+    // clang-format on
     u64 m = 0;
     for (unsigned i = 0; i < ARRAY_LEN(t); i++)
         if (feature_on(v->features, t[i].feature)) m |= t[i].bits;
@@ -121,7 +127,8 @@ void cr4_write(struct vcpu *v, u64 value)
     if ((value & ~old & CR4_PCIDE) && (!lma || (s->cr3 & 0xFFF))) raise_gp0(v);
     if (!vmx_cr4_allowed(v, value)) raise_gp0(v);
     // SDM 5.4.1: what reloads the PDPTEs.
-    bool load = (s->cr0 & CR0_PG) && (value & CR4_PAE) && !lma && (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP));
+    bool load = (s->cr0 & CR0_PG) && (value & CR4_PAE) && !lma &&
+                (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP));
     if (load) {
         read_pdptes(v, s->cr3, pdpte);
         set_pdptes(v, pdpte);

@@ -1,18 +1,21 @@
 // CPUID: every leaf follows from the one feature list, live where the architecture says so.
 //
-// Who we say we are: GenuineIntel, family 6, model 80h, stepping 0, a model number that no processor carries. The errata
-// lists of Linux, KVM, Xen and Windows go by model: an unlisted one gets no workaround for another's bug (a TSC-deadline
-// erratum, a broken preemption timer, a microcode revision to be at least), while family 6 keeps everything that is keyed
-// to the family (constant TSC, SEP, fast strings) and keeps the P4 and P6 performance-counter drivers away. So the
-// hypervisor bit can stay clear, as it does on the bare machine that this is; +hypervisor sets it.
+// Who we say we are: GenuineIntel, family 6, model 80h, stepping 0, a model number that no processor carries.
+// The errata lists of Linux, KVM, Xen and Windows go by model: an unlisted one gets no workaround for
+// another's bug (a TSC-deadline erratum, a broken preemption timer, a microcode revision to be at least),
+// while family 6 keeps everything that is keyed to the family (constant TSC, SEP, fast strings) and keeps the
+// P4 and P6 performance-counter drivers away. So the hypervisor bit can stay clear, as it does on the bare
+// machine that this is; +hypervisor sets it.
 //
-// IA32_ARCH_CAPABILITIES says which speculation flaws an interpreter does not have, so that kernels leave out what would
-// only cost time here (page-table isolation, buffer clearing, retpolines); BHI_CTRL spares them the loops that clear the
-// branch history, which Linux runs at each system call whatever BHI_NO says.
+// IA32_ARCH_CAPABILITIES says which speculation flaws an interpreter does not have, so that kernels leave out
+// what would only cost time here (page-table isolation, buffer clearing, retpolines); BHI_CTRL spares them
+// the loops that clear the branch history, which Linux runs at each system call whatever BHI_NO says.
 //
-// Leaf 5 reports MONITOR/MWAIT without extensions: MWAIT then waits as HLT does, and kernels use the form "STI; MWAIT".
+// Leaf 5 reports MONITOR/MWAIT without extensions: MWAIT then waits as HLT does, and kernels use the form
+// "STI; MWAIT".
 //
-// Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal leaf 6 bits.
+// Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal
+// leaf 6 bits.
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +41,7 @@ static const struct feature_row {
 };
 
 // Turning the first off turns the second off: the second is built on it.
+// clang-format off
 static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_SSE}, {FEATURE_MMX, FEATURE_SSE}, {FEATURE_SSE, FEATURE_SSE2}, {FEATURE_SSE2, FEATURE_SSE3},
     {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
@@ -49,6 +53,7 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_LM, FEATURE_FSGSBASE}, {FEATURE_LM, FEATURE_PKU}, {FEATURE_LM, FEATURE_PDPE1GB}, {FEATURE_LM, FEATURE_CX16},
     {FEATURE_SPEC_CTRL, FEATURE_BHI_CTRL}, {FEATURE_CX8, FEATURE_CX16}, {FEATURE_PCID, FEATURE_INVPCID}, {FEATURE_PSE, FEATURE_PSE36}, {FEATURE_MCE, FEATURE_MCA},
 };
+// clang-format on
 
 const char *cpu_feature_name(unsigned n) { return n + 1 < FEATURE_COUNT ? feature_rows[n + 1].name : NULL; }
 
@@ -84,12 +89,16 @@ void cpu_features_max(struct cpu_features *f)
 
 // ---- the -cpu option ----
 
-// Words that scripts pass and that ask for nothing which is not so: what is wrong is an error always, and nothing is the host's.
-static const char *const no_effect[] = {"enforce", "check", "migratable", "host-phys-bits", "l3-cache", "host-cache-info", "kvm", "tcg-cpuid",
-                                        "kvm-pv-enforce-cpuid"};
+// Words that scripts pass and that ask for nothing which is not so: what is wrong is an error always, and
+// nothing is the host's.
+static const char *const no_effect[] = {
+    "enforce",         "check", "migratable", "host-phys-bits",      "l3-cache",
+    "host-cache-info", "kvm",   "tcg-cpuid",  "kvm-pv-enforce-cpuid"};
 // What the processor says of itself.
-static const char *const fixed[] = {"family", "model", "stepping", "model-id", "level", "xlevel", "min-level", "min-xlevel", "xlevel2"};
+static const char *const fixed[] = {"family", "model",     "stepping",   "model-id", "level",
+                                    "xlevel", "min-level", "min-xlevel", "xlevel2"};
 // Bits of IA32_ARCH_CAPABILITIES, which come together.
+// clang-format off
 static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vmentry", "ssb-no", "mds-no", "pschange-mc-no", "taa-no", "sbdr-ssdp-no",
                                          "fbsdp-no", "psdp-no", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "its-no"};
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
@@ -102,17 +111,25 @@ static const char *const foreign[] = {
     "avx-vnni", "avx512f", "avx512dq", "avx512ifma", "avx512pf", "avx512er", "avx512cd", "avx512bw", "avx512vl", "avx512vbmi", "avx512vbmi2", "avx512vnni",
     "avx512bitalg", "avx512vpopcntdq", "avx512-4vnniw", "avx512-4fmaps", "avx512-vp2intersect", "avx512-bf16", "avx512-fp16", "full-width-write", "fxsr-opt",
     "cmp-legacy", "cr8legacy", "extapic", "ibs", "osvw", "skinit", "wdt", "tce", "nodeid-msr", "perfctr-core", "perfctr-nb", "rsba", "pcommit", "kvmclock"};
-static const struct { const char *name, *ours; } aliases[] = {{"pni", "sse3"}, {"3dnowprefetch", "prefetchw"}, {"xd", "nx"}};
+// clang-format on
+static const struct {
+    const char *name, *ours;
+} aliases[] = {{"pni", "sse3"}, {"3dnowprefetch", "prefetchw"}, {"xd", "nx"}};
 
-// QEMU's model names that scripts pass and whose features are all here: each gives the one processor that there is. The others would
-// leave their users without what they asked for.
-static const char *const models[] = {"max", "host", "qemu64", "kvm64", "core2duo", "Conroe", "Penryn", "Nehalem"};
-static const char *const newer[] = {"Westmere", "SandyBridge", "IvyBridge", "Haswell", "Broadwell", "Skylake-Client", "Skylake-Server", "Cascadelake-Server",
-                                    "Cooperlake", "Icelake-Client", "Icelake-Server", "Denverton", "Snowridge", "KnightsMill", "SapphireRapids",
-                                    "GraniteRapids", "SierraForest"};
-static const char *const narrow[] = {"base", "qemu32", "kvm32", "486", "pentium", "pentium2", "pentium3", "coreduo", "n270", "athlon"};
-static const char *const amd[] = {"phenom", "Opteron_G1", "Opteron_G2", "Opteron_G3", "Opteron_G4", "Opteron_G5", "EPYC", "EPYC-Rome", "EPYC-Milan",
-                                  "EPYC-Genoa", "Dhyana"};
+// QEMU's model names that scripts pass and whose features are all here: each gives the one processor that
+// there is. The others would leave their users without what they asked for.
+static const char *const models[] = {"max",      "host",   "qemu64", "kvm64",
+                                     "core2duo", "Conroe", "Penryn", "Nehalem"};
+static const char *const newer[] = {"Westmere",    "SandyBridge",    "IvyBridge",      "Haswell",
+                                    "Broadwell",   "Skylake-Client", "Skylake-Server", "Cascadelake-Server",
+                                    "Cooperlake",  "Icelake-Client", "Icelake-Server", "Denverton",
+                                    "Snowridge",   "KnightsMill",    "SapphireRapids", "GraniteRapids",
+                                    "SierraForest"};
+static const char *const narrow[] = {"base",     "qemu32",   "kvm32",   "486",  "pentium",
+                                     "pentium2", "pentium3", "coreduo", "n270", "athlon"};
+static const char *const amd[] = {"phenom",     "Opteron_G1", "Opteron_G2", "Opteron_G3",
+                                  "Opteron_G4", "Opteron_G5", "EPYC",       "EPYC-Rome",
+                                  "EPYC-Milan", "EPYC-Genoa", "Dhyana"};
 
 const char *cpu_model_name(unsigned n) { return n < ARRAY_LEN(models) ? models[n] : NULL; }
 
@@ -177,7 +194,8 @@ static size_t model_length(const char *word, size_t n)
     return n;
 }
 
-static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, ...)
 {
     va_list ap;
@@ -194,16 +212,23 @@ static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, 
     int shown = (int)n;
     if (in_list(models, ARRAY_LEN(models), word, k)) return true;
     if (in_list(newer, ARRAY_LEN(newer), word, k))
-        return fail(buf, buf_size, why, "'%.*s' has features that are not there yet, as AES or AVX; max has all that are", shown, word);
+        return fail(buf, buf_size, why,
+                    "'%.*s' has features that are not there yet, as AES or AVX; max has all that are", shown,
+                    word);
     if (in_list(narrow, ARRAY_LEN(narrow), word, k))
-        return fail(buf, buf_size, why, "'%.*s' is less than the processor that is there; take features away from max", shown, word);
-    if (in_list(amd, ARRAY_LEN(amd), word, k)) return fail(buf, buf_size, why, "'%.*s' is AMD's, and the processor is Intel's; use max", shown, word);
+        return fail(buf, buf_size, why,
+                    "'%.*s' is less than the processor that is there; take features away from max", shown,
+                    word);
+    if (in_list(amd, ARRAY_LEN(amd), word, k))
+        return fail(buf, buf_size, why, "'%.*s' is AMD's, and the processor is Intel's; use max", shown,
+                    word);
     unsigned best = 99, at = 0;
     for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
         unsigned d = distance(word, n, models[i]);
         if (d < best) best = d, at = i;
     }
-    if (best > 1 + n / 4) return fail(buf, buf_size, why, "unknown model '%.*s' (-cpu help lists them)", shown, word);
+    if (best > 1 + n / 4)
+        return fail(buf, buf_size, why, "unknown model '%.*s' (-cpu help lists them)", shown, word);
     return fail(buf, buf_size, why, "unknown model '%.*s'; did you mean '%s'?", shown, word, models[at]);
 }
 
@@ -214,8 +239,10 @@ static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, cons
         unsigned d = distance(word, n, feature_rows[i].name);
         if (d < best) best = d, at = i;
     }
-    if (best > n / 3) return fail(buf, buf_size, why, "unknown feature '%.*s' (-cpu help lists them)", (int)n, word);
-    return fail(buf, buf_size, why, "unknown feature '%.*s'; did you mean '%s'?", (int)n, word, feature_rows[at].name);
+    if (best > n / 3)
+        return fail(buf, buf_size, why, "unknown feature '%.*s' (-cpu help lists them)", (int)n, word);
+    return fail(buf, buf_size, why, "unknown feature '%.*s'; did you mean '%s'?", (int)n, word,
+                feature_rows[at].name);
 }
 
 static bool parse_switch(const char *value, size_t n, bool *on)
@@ -229,7 +256,8 @@ static bool parse_switch(const char *value, size_t n, bool *on)
     return true;
 }
 
-bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size, const char **why)
+bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size,
+                        const char **why)
 {
     cpu_features_max(f);
     bool first = true;
@@ -258,19 +286,25 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
             char *end;
             unsigned long bits = strtoul(value, &end, 10);
             if (end != word + n || bits < 32 || bits > 52)
-                return fail(buf, buf_size, why, "phys-bits must be 32 to 52, not '%.*s'", (int)value_n, value);
+                return fail(buf, buf_size, why, "phys-bits must be 32 to 52, not '%.*s'", (int)value_n,
+                            value);
             f->maxphyaddr = (u8)bits;
             continue;
         }
         if (equals && same_word(word, key, "vendor")) {
             if (value_n == 12 && memcmp(value, "GenuineIntel", 12) == 0) continue;
-            return fail(buf, buf_size, why, "vendor '%.*s': the processor is GenuineIntel", (int)value_n, value);
+            return fail(buf, buf_size, why, "vendor '%.*s': the processor is GenuineIntel", (int)value_n,
+                        value);
         }
-        if (in_list(fixed, ARRAY_LEN(fixed), word, key)) return fail(buf, buf_size, why, "'%.*s' cannot be set", key_shown, word);
+        if (in_list(fixed, ARRAY_LEN(fixed), word, key))
+            return fail(buf, buf_size, why, "'%.*s' cannot be set", key_shown, word);
         bool is_switch = !equals || parse_switch(value, value_n, &on);
-        if (key > 4 && memcmp(word, "vmx-", 4) == 0) return fail(buf, buf_size, why, "'%.*s': VMX's features cannot be switched one by one yet", key_shown, word);
+        if (key > 4 && memcmp(word, "vmx-", 4) == 0)
+            return fail(buf, buf_size, why, "'%.*s': VMX's features cannot be switched one by one yet",
+                        key_shown, word);
         if ((key > 3 && (memcmp(word, "hv-", 3) == 0 || memcmp(word, "hv_", 3) == 0)) ||
-            (key > 4 && memcmp(word, "kvm-", 4) == 0 && !in_list(no_effect, ARRAY_LEN(no_effect), word, key))) { // another hypervisor's
+            (key > 4 && memcmp(word, "kvm-", 4) == 0 &&
+             !in_list(no_effect, ARRAY_LEN(no_effect), word, key))) { // another hypervisor's
             if (is_switch && !on) continue;
             return fail(buf, buf_size, why, "this processor has no '%.*s'", key_shown, word);
         }
@@ -278,7 +312,9 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         if (in_list(no_effect, ARRAY_LEN(no_effect), word, key)) continue;
         if (in_list(immunities, ARRAY_LEN(immunities), word, key)) {
             if (on) continue;
-            return fail(buf, buf_size, why, "'%.*s' cannot be switched off by itself; -arch-capabilities takes all of them", key_shown, word);
+            return fail(buf, buf_size, why,
+                        "'%.*s' cannot be switched off by itself; -arch-capabilities takes all of them",
+                        key_shown, word);
         }
         unsigned feature = find_feature(word, key);
         if (feature) {
@@ -296,7 +332,8 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
     }
     for (unsigned i = 0; i < ARRAY_LEN(depends); i++)
         if (feature_on(f, depends[i].derived) && !feature_on(f, depends[i].base))
-            return fail(buf, buf_size, why, "'%s' needs '%s'", feature_rows[depends[i].derived].name, feature_rows[depends[i].base].name);
+            return fail(buf, buf_size, why, "'%s' needs '%s'", feature_rows[depends[i].derived].name,
+                        feature_rows[depends[i].base].name);
     return true;
 }
 
@@ -312,13 +349,14 @@ static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, uns
     u32 bits = 0;
     for (unsigned i = 1; i < FEATURE_COUNT; i++) {
         const struct feature_row *r = &feature_rows[i];
-        if (r->leaf == leaf && r->subleaf == subleaf && r->reg == reg && feature_on(f, i)) bits |= 1u << r->bit;
+        if (r->leaf == leaf && r->subleaf == subleaf && r->reg == reg && feature_on(f, i))
+            bits |= 1u << r->bit;
     }
     return bits;
 }
 
-// Area that XSAVE needs for these components: legacy region and header, and PKRU at its place in the standard format or
-// right behind the header in the compacted one.
+// Area that XSAVE needs for these components: legacy region and header, and PKRU at its place in the standard
+// format or right behind the header in the compacted one.
 static u32 xsave_size(u64 components, bool compact)
 {
     if (!(components & XCR0_PKRU)) return 512 + 64;
@@ -330,20 +368,24 @@ static void leaf_1(const struct vcpu *v, u32 out[4])
     const struct cpu_features *f = v->features;
     u32 cpus = f->cpus ? f->cpus : 1;
     out[0] = STEPPING | (MODEL & 0xF) << 4 | FAMILY << 8 | (MODEL >> 4) << 16;
-    out[1] = 8 << 8 | cpus << 16 | v->index << 24; // CLFLUSH line in quadwords, logical processors, initial APIC ID
+    // CLFLUSH line in quadwords, logical processors, initial APIC ID
+    out[1] = 8 << 8 | cpus << 16 | v->index << 24;
     out[2] = feature_bits(f, 1, 0, 2);
     out[3] = feature_bits(f, 1, 0, 3);
     if (cpus > 1) out[3] |= 1u << 28; // HTT: the count above is valid
     if (feature_on(f, FEATURE_XSAVE) && (v->s.cr4 & CR4_OSXSAVE)) out[2] |= 1u << 27;
-    if (!(v->s.msr.apic_base & BIT(11))) out[3] &= ~(1u << 9); // the APIC switched off is an APIC that is not there
+    // the APIC switched off is an APIC that is not there
+    if (!(v->s.msr.apic_base & BIT(11))) out[3] &= ~(1u << 9);
     if (!(v->s.msr.misc_enable & BIT(18))) out[2] &= ~(1u << 3); // MONITOR
 }
 
 // Deterministic cache parameters: two first-level caches, a second and a third level.
 static void leaf_4(const struct vcpu *v, u32 subleaf, u32 out[4])
 {
+    // clang-format off
     static const struct { u8 type, level; u16 ways; u32 sets; bool shared; } cache[] = {
         {1, 1, 8, 64, false}, {2, 1, 8, 64, false}, {3, 2, 8, 1024, false}, {3, 3, 16, 8192, true}};
+    // clang-format on
     if (subleaf >= ARRAY_LEN(cache)) return;
     u32 cpus = v->features->cpus ? v->features->cpus : 1, cores = 1;
     while (cores < cpus) cores *= 2;
@@ -443,7 +485,8 @@ static void extended(const struct vcpu *v, u32 leaf, u32 out[4])
         out[2] = feature_bits(f, leaf, 0, 2);
         out[3] = feature_bits(f, leaf, 0, 3);
         if (v->s.msr.misc_enable & BIT(34)) out[3] &= ~(1u << 20); // XD Bit Disable
-        if (!cpu_long64(v)) out[3] &= ~(1u << 11); // SYSCALL: shown in 64-bit mode only (SDM CPUID, note to EDX[11])
+        // SYSCALL: shown in 64-bit mode only (SDM CPUID, note to EDX[11])
+        if (!cpu_long64(v)) out[3] &= ~(1u << 11);
         break;
     case 0x80000002:
     case 0x80000003:

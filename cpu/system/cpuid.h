@@ -4,7 +4,9 @@
 
 #include "cpu/state/vcpu.h"
 
-// FEATURE(enumerator, command-line name, leaf, subleaf, register 0-3 = eax-edx, bit). Leaf 0x80000001 and 7 as CPUID has them.
+// FEATURE(enumerator, command-line name, leaf, subleaf, register 0-3 = eax-edx, bit). Leaf 0x80000001 and 7
+// as CPUID has them.
+// clang-format off
 #define FEATURES(X)                                                                                                    \
     X(FPU, "fpu", 1, 0, 3, 0) X(VME, "vme", 1, 0, 3, 1) X(DE, "de", 1, 0, 3, 2) X(PSE, "pse", 1, 0, 3, 3)             \
     X(TSC, "tsc", 1, 0, 3, 4) X(MSR, "msr", 1, 0, 3, 5) X(PAE, "pae", 1, 0, 3, 6) X(MCE, "mce", 1, 0, 3, 7)           \
@@ -30,13 +32,14 @@
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                             \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf_lm", 0x80000001, 0, 2, 0)                                      \
     X(PREFETCHW, "prefetchw", 0x80000001, 0, 2, 8) X(INVTSC, "invtsc", 0x80000007, 0, 3, 8)
+// clang-format on
 
 enum feature {
     FEATURE_NONE,
 #define FEATURE_ENUM(e, n, l, s, r, b) FEATURE_##e,
     FEATURES(FEATURE_ENUM)
 #undef FEATURE_ENUM
-    FEATURE_COUNT
+        FEATURE_COUNT
 };
 
 struct cpu_features {
@@ -51,13 +54,15 @@ static inline bool feature_on(const struct cpu_features *f, enum feature n)
     return n == FEATURE_NONE || (f->bits[n / 64] >> (n % 64) & 1);
 }
 void cpu_features_max(struct cpu_features *f); // everything that is implemented
-// Parses "max,+x,-y,phys-bits=40" (also those model names of QEMU whose features are all there). On an error false, and *why is a
-// line that names the word and suggests the nearest name (static or in buf).
-bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size, const char **why);
+// Parses "max,+x,-y,phys-bits=40" (also those model names of QEMU whose features are all there). On an error
+// false, and *why is a line that names the word and suggests the nearest name (static or in buf).
+bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size,
+                        const char **why);
 // The names that it takes, from 0 on; NULL behind the last.
 const char *cpu_model_name(unsigned n);
 const char *cpu_feature_name(unsigned n);
 u64 cpuid_xcr0_mask(const struct cpu_features *f); // state components that XCR0 can enable
-void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]); // eax ebx ecx edx, live (OSXSAVE, APIC id ...)
+// eax ebx ecx edx, live (OSXSAVE, APIC id ...)
+void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]);
 
 #endif

@@ -1,10 +1,11 @@
 // Delivery of events through the interrupt-vector table and the IDT, and the double-fault table.
 //
-// Runs from the run loop under its landing pad: a fault on the way is raised and combined there. All pushes are checked and
-// translated before the first is made; RSP, RIP and the segments change last.
+// Runs from the run loop under its landing pad: a fault on the way is raised and combined there. All pushes
+// are checked and translated before the first is made; RSP, RIP and the segments change last.
 //
-// Out of virtual-8086 mode a gate leads to level 0, with the data segments on its stack and NULL in the registers. With CR4.VME
-// an INT n may stay there and go through the vectors at linear address 0: the redirection bitmap of the TSS decides.
+// Out of virtual-8086 mode a gate leads to level 0, with the data segments on its stack and NULL in the
+// registers. With CR4.VME an INT n may stay there and go through the vectors at linear address 0: the
+// redirection bitmap of the TSS decides.
 //
 // Missing: task gates (counted, then #GP as for a descriptor that is no gate).
 #include "cpu/system/system.h"
@@ -24,9 +25,9 @@ static u64 return_rip(const struct vcpu *v, const struct event *e)
     return cpu_long64(v) ? rip : (u32)rip;
 }
 
-// RFLAGS as pushed: RF is 1 for faults, so that an instruction breakpoint does not strike again on return (SDM 19.3.1.1);
-// a #DB that is a fault is such a breakpoint or a general-detect and leaves RF as it is. What VM entry injects is pushed with
-// RFLAGS as the entry loaded it (SDM 29.6.1.1).
+// RFLAGS as pushed: RF is 1 for faults, so that an instruction breakpoint does not strike again on return
+// (SDM 19.3.1.1); a #DB that is a fault is such a breakpoint or a general-detect and leaves RF as it is. What
+// VM entry injects is pushed with RFLAGS as the entry loaded it (SDM 29.6.1.1).
 static u64 return_flags(const struct vcpu *v, const struct event *e)
 {
     u64 f = cpu_rflags(v);
@@ -75,7 +76,8 @@ bool deliver_v86_redirects(struct vcpu *v, u8 vector)
     return !(sys_load(v, (u32)(tr->base + at), 1) >> (vector & 7) & 1);
 }
 
-// To the 8086 program's own handler, as the 8086 would; below IOPL 3 its IF is VIF, and it believes in IOPL 3.
+// To the 8086 program's own handler, as the 8086 would; below IOPL 3 its IF is VIF, and it believes in
+// IOPL 3.
 static void deliver_redirected(struct vcpu *v, const struct event *e)
 {
     bool virtual_if = (v->s.rflags & FL_IOPL) != FL_IOPL;
@@ -111,8 +113,10 @@ static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
     u32 ar = (u32)(low >> 40) & 0xFF;
     struct gate g = {.type = ar & 0x1F, .sel = (u16)(low >> 16)};
     bool task = g.type == 5 && !lma;
-    if (!task && g.type != 14 && g.type != 15 && (lma || (g.type != 6 && g.type != 7))) raise_error(v, VEC_GP, error);
-    if (is_software(e) && e->type != EVT_PRIV_SW_EXCEPTION && ar_dpl(ar) < v->d.cpl) raise_error(v, VEC_GP, error);
+    if (!task && g.type != 14 && g.type != 15 && (lma || (g.type != 6 && g.type != 7)))
+        raise_error(v, VEC_GP, error);
+    if (is_software(e) && e->type != EVT_PRIV_SW_EXCEPTION && ar_dpl(ar) < v->d.cpl)
+        raise_error(v, VEC_GP, error);
     if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
     if (task) {
         vmx_intercept_task_switch(v, g.sel, 3);
@@ -198,7 +202,8 @@ void deliver_event(struct vcpu *v, const struct event *e)
 {
     v->d.iret_unblocked = false;
     v->s.monitor_addr = 0;
-    v->s.block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS); // an event ends the shadow, also when its delivery leads elsewhere
+    // an event ends the shadow, also when its delivery leads elsewhere
+    v->s.block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
     note_cause(v, e);
     bool vme = v->s.rflags & FL_VM && v->s.cr4 & CR4_VME;
     if (!(v->s.cr0 & CR0_PE))
@@ -239,6 +244,7 @@ bool deliver_combine(const struct event *first, const struct event *second, stru
     bool serious = b == CONTRIBUTORY || b == PAGE_FAULT;
     if (a == DOUBLE_FAULT && serious) return false;
     if ((a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && serious))
-        *result = (struct event){.kind = EVENT_INTERRUPTION, .vector = VEC_DF, .type = EVT_HW_EXCEPTION, .has_error = true};
+        *result = (struct event){
+            .kind = EVENT_INTERRUPTION, .vector = VEC_DF, .type = EVT_HW_EXCEPTION, .has_error = true};
     return true;
 }

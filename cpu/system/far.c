@@ -1,7 +1,7 @@
 // Far transfers: JMP, CALL and RET between code segments.
 //
-// Missing: task gates and task switches (counted, then #GP with the selector, which is what they give where they
-// cannot be used).
+// Missing: task gates and task switches (counted, then #GP with the selector, which is what they give where
+// they cannot be used).
 #include "cpu/system/system.h"
 #include "cpu/system/frame.h"
 #include "cpu/system/far.h"
@@ -187,9 +187,11 @@ static void call_inner(struct vcpu *v, struct target *t)
 {
     unsigned cpl = t->cs.sel & 3, n = W_BYTES(t->gate_w);
     struct far_stack st = far_stack_from_tss(v, cpl, 0, 0);
+    // clang-format off
     struct frame f = {.ss = &st.ss, .sp = st.sp, .mask = st.mask, .w = t->gate_w, .long64 = cpu_lma(v),
                       .error = st.ss.sel & 0xFFFC,
                       .acc = ACC_WRITE | (cpl == 3 ? ACC_USER : 0) | (v->s.rflags & FL_AC ? ACC_AC : 0)};
+    // clang-format on
     frame_push(&f, v->s.seg[SEG_SS].sel);
     frame_push(&f, v->s.gpr[RSP]);
     for (unsigned i = t->params; i-- > 0;) frame_push(&f, stack_peek(v, t->gate_w, i * n));
@@ -200,7 +202,8 @@ static void call_inner(struct vcpu *v, struct target *t)
     seg_mark_accessed(v, t->sel, &t->d);
     if (!st.null) seg_mark_accessed(v, st.ss.sel, &st.d);
     u64 sp = frame_store(v, &f);
-    far_stack_commit(v, &st, f.long64 ? sp : (st.mask == 0xFFFF ? (v->s.gpr[RSP] & ~0xFFFFull) | (sp & 0xFFFF) : sp));
+    far_stack_commit(v, &st,
+                     f.long64 ? sp : (st.mask == 0xFFFF ? (v->s.gpr[RSP] & ~0xFFFFull) | (sp & 0xFFFF) : sp));
     enter_code(v, t);
     cpu_mode_changed(v);
 }
@@ -250,7 +253,8 @@ void far_read_return_code(struct vcpu *v, u16 sel, struct segment *cs, struct de
     if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
 }
 
-void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, struct segment *ss, struct descriptor *d)
+void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, struct segment *ss,
+                           struct descriptor *d)
 {
     unsigned rpl = cs->sel & 3;
     u32 error = sel & 0xFFFC;
@@ -281,8 +285,9 @@ void far_commit_stack(struct vcpu *v, const struct segment *ss, struct descripto
         v->s.gpr[RSP] = (v->s.gpr[RSP] & ~0xFFFFull) | (u16)sp;
 }
 
-// SDM RET and IRET, return to outer privilege level. Only the selector is cleared, of segments that were NULL before too; the
-// base stays, so FS and GS outlive the return to 64-bit code (test_cpu_segments holds what an Intel processor does).
+// SDM RET and IRET, return to outer privilege level. Only the selector is cleared, of segments that were NULL
+// before too; the base stays, so FS and GS outlive the return to 64-bit code (test_cpu_segments holds what an
+// Intel processor does).
 void far_drop_privileged_data(struct vcpu *v, unsigned cpl)
 {
     static const u8 segs[] = {SEG_ES, SEG_FS, SEG_GS, SEG_DS};
@@ -360,4 +365,7 @@ void op_call_far_mem(struct vcpu *v, const struct insn *in)
     far_call(v, sel, offset, in->osz);
 }
 // RETF
-void op_ret_far(struct vcpu *v, const struct insn *in) { far_return(v, in->osz, in->op == 0xCA ? (u16)in->imm : 0); }
+void op_ret_far(struct vcpu *v, const struct insn *in)
+{
+    far_return(v, in->osz, in->op == 0xCA ? (u16)in->imm : 0);
+}

@@ -22,7 +22,8 @@ RAISES void far_read_return_code(struct vcpu *v, u16 sel, struct segment *cs, st
 RAISES void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, struct segment *ss,
                                   struct descriptor *d);
 void far_commit_stack(struct vcpu *v, const struct segment *ss, struct descriptor *d, u64 sp);
-// After a return to an outer level: data segments that the new CPL may not see, and NULL ones, get selector 0; bases stay.
+// After a return to an outer level: data segments that the new CPL may not see, and NULL ones, get selector
+// 0; bases stay.
 void far_drop_privileged_data(struct vcpu *v, unsigned cpl);
 
 #endif

@@ -3,7 +3,10 @@
 
 #include "cpu/system/frame.h"
 
-static u64 item_offset(const struct frame *f, unsigned i) { return (f->sp - (u64)(i + 1) * W_BYTES(f->w)) & f->mask; }
+static u64 item_offset(const struct frame *f, unsigned i)
+{
+    return (f->sp - (u64)(i + 1) * W_BYTES(f->w)) & f->mask;
+}
 
 static laddr item_linear(struct vcpu *v, const struct frame *f, unsigned i)
 {
@@ -32,7 +35,8 @@ void frame_prepare(struct vcpu *v, const struct frame *f)
 
 u64 frame_store(struct vcpu *v, const struct frame *f)
 {
-    for (unsigned i = 0; i < f->n; i++) acc_store_n(v, item_linear(v, f, i), &f->item[i], W_BYTES(f->w), f->acc);
+    for (unsigned i = 0; i < f->n; i++)
+        acc_store_n(v, item_linear(v, f, i), &f->item[i], W_BYTES(f->w), f->acc);
     u64 sp = f->sp - (u64)f->n * W_BYTES(f->w);
     if (f->mask == 0xFFFFFFFF) return (u32)sp;
     return (f->sp & ~f->mask) | (sp & f->mask);

@@ -1,4 +1,5 @@
-// IRET: real-address mode, virtual-8086 mode and into it, protected mode to the same and to an outer level, IA-32e mode.
+// IRET: real-address mode, virtual-8086 mode and into it, protected mode to the same and to an outer level,
+// IA-32e mode.
 //
 // Missing: return from a nested task (counted, then #GP(0)).
 #include "cpu/system/system.h"
@@ -28,8 +29,8 @@ static void finish(struct vcpu *v)
     cpu_attention(v);
 }
 
-// Real-address and virtual-8086 mode. In the latter IOPL stays, and below IOPL 3 CR4.VME lets a 16-bit IRET load VIF in
-// place of IF.
+// Real-address and virtual-8086 mode. In the latter IOPL stays, and below IOPL 3 CR4.VME lets a 16-bit IRET
+// load VIF in place of IF.
 static void iret_real(struct vcpu *v, unsigned w)
 {
     unsigned n = W_BYTES(w);
@@ -61,7 +62,10 @@ static void iret_to_v86(struct vcpu *v, u64 eip, u16 cs, u64 flags)
     u16 ss = (u16)stack_peek(v, W32, 16);
     for (unsigned i = 0; i < 4; i++) sel[i] = (u16)stack_peek(v, W32, 20 + 4 * i);
     if (eip > 0xFFFF) raise_gp0(v);
-    set_flags(v, flags, FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID, W32);
+    set_flags(v, flags,
+              FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP |
+                  FL_ID,
+              W32);
     seg_load_real(v, SEG_CS, cs);
     seg_load_real(v, SEG_SS, ss);
     for (unsigned i = 0; i < 4; i++) seg_load_real(v, segs[i], sel[i]);

@@ -1,11 +1,11 @@
 // Model-specific registers: rows of number, name, feature, writable bits, and what is special about one.
 //
-// Registers of the local APIC belong to the board, those of VMX (480h-493h) to vmx/. A register without a row is #GP(0),
-// counted and named: that includes everything of performance monitoring (CPUID leaf 0Ah says version 0), of thermal and
-// power control, and TSX_CTRL (122h), whose features CPUID does not report.
+// Registers of the local APIC belong to the board, those of VMX (480h-493h) to vmx/. A register without a row
+// is #GP(0), counted and named: that includes everything of performance monitoring (CPUID leaf 0Ah says
+// version 0), of thermal and power control, and TSX_CTRL (122h), whose features CPUID does not report.
 //
-// Missing: DEBUGCTL's LBR and BTF are stored and named when set, but record and step nothing; machine-check banks (MCG_CAP
-// says there are none).
+// Missing: DEBUGCTL's LBR and BTF are stored and named when set, but record and step nothing; machine-check
+// banks (MCG_CAP says there are none).
 #include <string.h>
 
 #include "cpu/system/system.h"
@@ -24,23 +24,29 @@ struct msr_row {
     bool (*read)(struct vcpu *v, u32 msr, u64 *value);
     bool (*write)(struct vcpu *v, u32 msr, u64 value);
 };
-#define NONE 0xFFFFFFFFu
-#define FIELD(f) ((u32)offsetof(struct msr_state, f))
+#define NONE                 0xFFFFFFFFu
+#define FIELD(f)             ((u32)offsetof(struct msr_state, f))
 
 #define MISC_ENABLE_WRITABLE (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(23) | BIT(34))
-// Bits 63:32 of IA32_SYSENTER_CS and IA32_FMASK are reserved to the manual; processors ignore what a write holds there (a
-// probe of MSRs on some twenty models, in VirtualBox's data base of processors, found no #GP), and there is software that
-// writes all ones.
-#define HIGH 0xFFFFFFFF00000000ull
+// Bits 63:32 of IA32_SYSENTER_CS and IA32_FMASK are reserved to the manual; processors ignore what a write
+// holds there (a probe of MSRs on some twenty models, in VirtualBox's data base of processors, found no #GP),
+// and there is software that writes all ones.
+#define HIGH                 0xFFFFFFFF00000000ull
 
 enum { MTRR_VARIABLE = MTYPE_VARIABLE };
 
 // ---- special reads and writes: false is #GP(0) ----
 
 static bool refuse(struct vcpu *v, u32 msr, u64 value) { return (void)v, (void)msr, (void)value, false; }
-static bool refuse_read(struct vcpu *v, u32 msr, u64 *value) { return (void)v, (void)msr, (void)value, false; }
+static bool refuse_read(struct vcpu *v, u32 msr, u64 *value)
+{
+    return (void)v, (void)msr, (void)value, false;
+}
 
-static bool tsc_read(struct vcpu *v, u32 msr, u64 *value) { return *value = cpu_vtime(v) + v->s.msr.tsc_offset, true; }
+static bool tsc_read(struct vcpu *v, u32 msr, u64 *value)
+{
+    return *value = cpu_vtime(v) + v->s.msr.tsc_offset, true;
+}
 
 // The APIC's TSC deadline is a value of the TSC: when the TSC jumps, it is armed anew.
 static void tsc_jump(struct vcpu *v, u64 by)
@@ -121,9 +127,9 @@ static bool debugctl_write(struct vcpu *v, u32 msr, u64 value)
     return true;
 }
 
-// What a bit does: 18 takes MONITOR away, 22 CPUID's leaves above 2, 34 the NX of CPUID and of WRMSR to IA32_EFER (an NXE that
-// is set stays: the manual has nothing that clears it). Fast strings (0), the thermal circuit (3), SpeedStep (16) and xTPR
-// messages (23) are switches of what cannot be seen here.
+// What a bit does: 18 takes MONITOR away, 22 CPUID's leaves above 2, 34 the NX of CPUID and of WRMSR to
+// IA32_EFER (an NXE that is set stays: the manual has nothing that clears it). Fast strings (0), the thermal
+// circuit (3), SpeedStep (16) and xTPR messages (23) are switches of what cannot be seen here.
 static bool misc_enable_write(struct vcpu *v, u32 msr, u64 value)
 {
     u64 toggles = MISC_ENABLE_WRITABLE;
@@ -135,7 +141,8 @@ static bool misc_enable_write(struct vcpu *v, u32 msr, u64 value)
     return true;
 }
 
-// Bit 15 locks bits 15:0 until the next reset. A change of them is #GP(0) then, as software on locked boards knows.
+// Bit 15 locks bits 15:0 until the next reset. A change of them is #GP(0) then, as software on locked boards
+// knows.
 static bool pkg_cst_config_write(struct vcpu *v, u32 msr, u64 value)
 {
     u64 locked = v->s.msr.pkg_cst_config & BIT(15) ? 0xFFFF : 0;
@@ -146,10 +153,10 @@ static bool pkg_cst_config_write(struct vcpu *v, u32 msr, u64 value)
 
 static u64 arch_capabilities(void)
 {
-    // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
-    // BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO: nothing is executed ahead of time here.
-    return BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | BIT(20) | BIT(24) |
-           BIT(26) | BIT(27) | BIT(62);
+    // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
+    // FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO: nothing is executed ahead of time here.
+    return BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) |
+           BIT(20) | BIT(24) | BIT(26) | BIT(27) | BIT(62);
 }
 static bool arch_capabilities_read(struct vcpu *v, u32 msr, u64 *value)
 {
@@ -243,6 +250,7 @@ static bool efer_write(struct vcpu *v, u32 msr, u64 value)
 static bool vmx_range_read(struct vcpu *v, u32 msr, u64 *value) { return vmx_msr_read(v, msr, value); }
 
 // Sorted by number.
+// clang-format off
 static const struct msr_row msr_rows[] = {
     {0x10, 0x10, "IA32_TIME_STAMP_COUNTER", FEATURE_TSC, ~0ull, 0, NONE, 0, tsc_read, tsc_write},
     {0x17, 0x17, "IA32_PLATFORM_ID", 0, 0, 0, NONE, 0, NULL, refuse},
@@ -287,6 +295,7 @@ static const struct msr_row msr_rows[] = {
     {0xC0000102, 0xC0000102, "IA32_KERNEL_GS_BASE", FEATURE_LM, ~0ull, 0, FIELD(kernel_gs_base), 0, NULL, canonical_write},
     {0xC0000103, 0xC0000103, "IA32_TSC_AUX", FEATURE_RDTSCP, 0xFFFFFFFF, 0, FIELD(tsc_aux), 0, NULL, NULL},
 };
+// clang-format on
 
 static const struct msr_row *find_row(const struct vcpu *v, u32 msr)
 {
@@ -302,7 +311,10 @@ static const struct msr_row *find_row(const struct vcpu *v, u32 msr)
     return feature_on(v->features, msr_rows[low].feature) ? &msr_rows[low] : NULL;
 }
 
-static u64 *row_field(struct vcpu *v, const struct msr_row *r) { return (u64 *)((u8 *)&v->s.msr + r->offset); }
+static u64 *row_field(struct vcpu *v, const struct msr_row *r)
+{
+    return (u64 *)((u8 *)&v->s.msr + r->offset);
+}
 
 bool msr_read(struct vcpu *v, u32 msr, u64 *value)
 {
@@ -349,8 +361,8 @@ void msr_firmware_defaults(struct vcpu *v)
     struct msr_state *m = &v->s.msr;
     if (!feature_on(v->features, FEATURE_MTRR)) return;
     u64 mask = BIT(v->features->maxphyaddr) - 1;
-    for (unsigned i = 0; i < 3; i++) m->mtrr_fix[i] = 0x0606060606060606ull; // RAM below 640 KiB
-    m->mtrr_fix[2] = 0;                                                      // A0000h: display memory
+    for (unsigned i = 0; i < 3; i++) m->mtrr_fix[i] = 0x0606060606060606ull;  // RAM below 640 KiB
+    m->mtrr_fix[2] = 0;                                                       // A0000h: display memory
     for (unsigned i = 3; i < 11; i++) m->mtrr_fix[i] = 0x0505050505050505ull; // C0000h: read-only images
     // Everything is write-back but the hole for devices below 4 GiB.
     m->mtrr_phys_base[0] = PHYS_HOLE_FIRST;

@@ -1,8 +1,9 @@
-// Segment registers: reading descriptors, the checks of a load, the hidden part; the instructions that load and inspect them.
+// Segment registers: reading descriptors, the checks of a load, the hidden part; the instructions that load
+// and inspect them.
 //
-// CPL is the DPL of SS at all times, so a NULL SS keeps its DPL. In real-address mode a load, of CS too, changes selector and
-// base and leaves limit and access rights as they are: that is "unreal" mode, and why the manual has software load fitting
-// descriptors before it leaves protected mode (SDM 11.9.2).
+// CPL is the DPL of SS at all times, so a NULL SS keeps its DPL. In real-address mode a load, of CS too,
+// changes selector and base and leaves limit and access rights as they are: that is "unreal" mode, and why
+// the manual has software load fitting descriptors before it leaves protected mode (SDM 11.9.2).
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
@@ -96,7 +97,8 @@ void seg_set_null(struct vcpu *v, unsigned seg, u16 sel)
     v->s.seg[seg] = (struct segment){.sel = sel, .ar = ar};
 }
 
-bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long64, u64 offset, u64 size, laddr *la)
+bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long64, u64 offset, u64 size,
+                      laddr *la)
 {
     if (long64) {
         *la = offset;
@@ -105,7 +107,8 @@ bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long6
     *la = (u32)(ss->base + offset);
     u64 last = offset + size - 1;
     if (ss->ar & AR_UNUSABLE) return false;
-    if ((v->s.cr0 & CR0_PE) && !(v->s.rflags & FL_VM) && ((ss->ar & AR_CODE) || !(ss->ar & AR_WRITABLE))) return false;
+    if ((v->s.cr0 & CR0_PE) && !(v->s.rflags & FL_VM) && ((ss->ar & AR_CODE) || !(ss->ar & AR_WRITABLE)))
+        return false;
     if ((ss->ar & (AR_CODE | AR_EXPAND_DOWN)) == AR_EXPAND_DOWN)
         return offset > ss->limit && last <= ((ss->ar & AR_DB) ? 0xFFFFFFFF : 0xFFFF);
     return last <= ss->limit;
@@ -125,7 +128,8 @@ static void load_ss(struct vcpu *v, u16 sel)
     u32 error = sel & 0xFFFC;
     seg_read_descriptor(v, sel, &d, VEC_GP);
     u32 ar = descriptor_ar(d.raw);
-    if (rpl != cpl || !(ar & AR_S) || (ar & AR_CODE) || !(ar & AR_WRITABLE) || ar_dpl(ar) != cpl) raise_error(v, VEC_GP, error);
+    if (rpl != cpl || !(ar & AR_S) || (ar & AR_CODE) || !(ar & AR_WRITABLE) || ar_dpl(ar) != cpl)
+        raise_error(v, VEC_GP, error);
     if (!(ar & AR_P)) raise_error(v, VEC_SS, error);
     seg_mark_accessed(v, sel, &d);
     seg_from_descriptor(&v->s.seg[SEG_SS], sel, &d);
@@ -180,8 +184,8 @@ void op_mov_from_sreg(struct vcpu *v, const struct insn *in)
         reg_set(v, in->m, in->osz, sel);
 }
 
-// PUSH of a segment register stores 16 bits and moves the stack by the operand size; the rest of the slot is kept, as
-// this family of processors does (SDM PUSH).
+// PUSH of a segment register stores 16 bits and moves the stack by the operand size; the rest of the slot is
+// kept, as this family of processors does (SDM PUSH).
 static void push_sreg(struct vcpu *v, const struct insn *in, unsigned seg)
 {
     unsigned n = W_BYTES(in->osz);
@@ -212,7 +216,8 @@ void op_pop_sreg(struct vcpu *v, const struct insn *in) // 07 17 1F, 0F A1, 0F A
     pop_sreg(v, in, in->op >= 0xA0 ? SEG_FS + (in->op >> 3 & 1) : in->op >> 3 & 3);
 }
 
-// LES, LDS, LSS, LFS, LGS: the offset first in memory, then the selector; nothing changes before both are read.
+// LES, LDS, LSS, LFS, LGS: the offset first in memory, then the selector; nothing changes before both are
+// read.
 void op_load_far(struct vcpu *v, const struct insn *in)
 {
     static const u8 segs[8] = {[2] = SEG_SS, [4] = SEG_FS, [5] = SEG_GS};

@@ -12,7 +12,8 @@ enum {
 static void set_flat(struct vcpu *v, u16 cs, u16 ss, unsigned cpl, bool long64)
 {
     u32 dpl = cpl << 5;
-    v->s.seg[SEG_CS] = (struct segment){.sel = cs, .limit = 0xFFFFFFFF, .ar = FLAT_CODE | dpl | (long64 ? AR_L : AR_DB)};
+    v->s.seg[SEG_CS] =
+        (struct segment){.sel = cs, .limit = 0xFFFFFFFF, .ar = FLAT_CODE | dpl | (long64 ? AR_L : AR_DB)};
     v->s.seg[SEG_SS] = (struct segment){.sel = ss, .limit = 0xFFFFFFFF, .ar = FLAT_DATA | dpl};
 }
 

@@ -83,7 +83,8 @@ static unsigned dr_number(struct vcpu *v, const struct insn *in)
         n += 2; // aliases
     }
     if (v->s.dr[7] & BIT(13)) { // general detect
-        struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = BIT(13)};
+        struct event e = {
+            .kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = BIT(13)};
         raise_event(v, &e);
     }
     return n;

@@ -1,4 +1,5 @@
-// CPUID, MSRs, the clock, random numbers, idle, flags of privilege: system instructions that need no descriptor.
+// CPUID, MSRs, the clock, random numbers, idle, flags of privilege: system instructions that need no
+// descriptor.
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/state/cost.h"
@@ -11,7 +12,8 @@ void op_cpuid(struct vcpu *v, const struct insn *in)
 {
     u32 out[4], leaf = (u32)v->s.gpr[RAX];
     cpuid_query(v, leaf, (u32)v->s.gpr[RCX], out);
-    if (leaf == 1) v->s.msr.bios_sign_id = 1ull << 32; // CPUID.1 loads the microcode revision into IA32_BIOS_SIGN_ID
+    // CPUID.1 loads the microcode revision into IA32_BIOS_SIGN_ID
+    if (leaf == 1) v->s.msr.bios_sign_id = 1ull << 32;
     v->s.gpr[RAX] = out[0];
     v->s.gpr[RBX] = out[1];
     v->s.gpr[RCX] = out[2];
@@ -116,8 +118,9 @@ void op_monitor(struct vcpu *v, const struct insn *in)
 void op_mwait(struct vcpu *v, const struct insn *in)
 {
     if ((u32)v->s.gpr[RCX]) raise_gp0(v); // CPUID leaf 5 reports no extensions
-    // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms it, and a
-    // store to the line is what it waits for. Then as HLT: until an interrupt that IF lets in, NMI, INIT.
+    // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms
+    // it, and a store to the line is what it waits for. Then as HLT: until an interrupt that IF lets in, NMI,
+    // INIT.
     bool wait = v->s.monitor_addr && v->s.monitor_sum == line_sum(v, v->s.monitor_addr & ~63ull);
     v->s.monitor_addr = 0;
     if (!wait) return;
@@ -129,8 +132,8 @@ void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_PAUSE)
 
 // ---- flags ----
 
-// Which flag CLI and STI change: IOPL decides whether it may be IF. Otherwise it is VIF in virtual-8086 mode with CR4.VME and at
-// level 3 with CR4.PVI, or #GP(0) (SDM 22.3, 22.4).
+// Which flag CLI and STI change: IOPL decides whether it may be IF. Otherwise it is VIF in virtual-8086 mode
+// with CR4.VME and at level 3 with CR4.PVI, or #GP(0) (SDM 22.3, 22.4).
 static u32 interrupt_flag(struct vcpu *v)
 {
     if (!(v->d.mode & MODE_PE) || v->d.cpl <= (v->s.rflags & FL_IOPL) >> 12) return FL_IF;
@@ -171,7 +174,10 @@ void op_clac(struct vcpu *v, const struct insn *in) { set_ac(v, 0); }
 // STAC
 void op_stac(struct vcpu *v, const struct insn *in) { set_ac(v, FL_AC); }
 
-static bool v86_below_iopl3(const struct vcpu *v) { return v->d.mode & MODE_VM && (v->s.rflags & FL_IOPL) != FL_IOPL; }
+static bool v86_below_iopl3(const struct vcpu *v)
+{
+    return v->d.mode & MODE_VM && (v->s.rflags & FL_IOPL) != FL_IOPL;
+}
 
 // PUSHF and POPF of virtual-8086 mode: true if VIF stands in for IF.
 static bool virtual_if(struct vcpu *v, const struct insn *in)
@@ -222,7 +228,8 @@ void op_rsm(struct vcpu *v, const struct insn *in) { raise_ud(v); } // there is 
 
 _Noreturn static void software_event(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
 {
-    struct event e = {.kind = EVENT_INTERRUPTION, .vector = vector, .type = type, .insn_len = in->len, .trap = true};
+    struct event e = {
+        .kind = EVENT_INTERRUPTION, .vector = vector, .type = type, .insn_len = in->len, .trap = true};
     raise_event(v, &e);
 }
 

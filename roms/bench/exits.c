@@ -8,9 +8,9 @@
 #define EXITS 200000
 
 /* Each loop: RDI counts down, RBX is the checksum; the answer comes in EAX. Ends with VMCALL. */
-#define GUEST(name, prepare, exiting)                                                                        \
-    asm(".pushsection .text; .balign 16; " #name ": xor %ebx, %ebx; " prepare " 1: " exiting                 \
-        "; imul $0x01000193, %rbx, %rbx; xor %rax, %rbx; dec %rdi; jnz 1b; vmcall; .popsection");            \
+#define GUEST(name, prepare, exiting) \
+    asm(".pushsection .text; .balign 16; " #name ": xor %ebx, %ebx; " prepare " 1: " exiting \
+        "; imul $0x01000193, %rbx, %rbx; xor %rax, %rbx; dec %rdi; jnz 1b; vmcall; .popsection"); \
     extern const uint8_t name[]
 GUEST(exit_cpuid_guest, "", "mov $0x40000000, %eax; mov %rbx, %r8; cpuid; mov %r8, %rbx");
 GUEST(exit_io_guest, "mov $0x80, %edx;", "in %dx, %eax");

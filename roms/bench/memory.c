@@ -95,7 +95,8 @@ static uint64_t fill_rep_run(unsigned scale)
     return block_sum(copy_to);
 }
 
-/* The other string instructions, 8 MiB each: copies downwards and onto themselves, comparisons, scans, loads. */
+/* The other string instructions, 8 MiB each: copies downwards and onto themselves, comparisons, scans, loads.
+ */
 static uint64_t strings_run(unsigned scale)
 {
     uint8_t *from = (uint8_t *)copy_from, *to = (uint8_t *)copy_to;
@@ -127,6 +128,7 @@ const struct workload bench_memory[] = {
     {"copy-rep", "128 MiB copied by REP MOVSB", copy_prepare, copy_rep_run, NULL},
     {"fill", "256 MiB filled by 8-byte moves", copy_prepare, fill_run, NULL},
     {"fill-rep", "128 MiB filled by REP STOSB", copy_prepare, fill_rep_run, NULL},
-    {"strings", "8 MiB each: REP MOVSB downwards and overlapping, CMPSB, SCASB, LODSB", copy_prepare, strings_run, NULL},
+    {"strings", "8 MiB each: REP MOVSB downwards and overlapping, CMPSB, SCASB, LODSB", copy_prepare,
+     strings_run, NULL},
     {0},
 };

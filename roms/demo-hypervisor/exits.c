@@ -28,15 +28,9 @@ void guest_inject_exception(struct guest *g, unsigned vector, uint32_t error)
 }
 
 /* Replaces the low 32 bits and clears the high ones, as a 32-bit result does. */
-static void set_result(uint64_t *reg, uint32_t value)
-{
-    *reg = value;
-}
+static void set_result(uint64_t *reg, uint32_t value) { *reg = value; }
 
-static void copy_name(uint32_t out[3], const char *name)
-{
-    memcpy(out, name, 12);
-}
+static void copy_name(uint32_t out[3], const char *name) { memcpy(out, name, 12); }
 
 /* The guests see a processor of our own make. */
 static void handle_cpuid(struct guest *g)

@@ -25,10 +25,7 @@ static uint64_t random64(void)
     return state * 0x2545f4914f6cdd1d;
 }
 
-static unsigned below(unsigned n)
-{
-    return (unsigned)(random64() >> 33) % n;
-}
+static unsigned below(unsigned n) { return (unsigned)(random64() >> 33) % n; }
 
 PROBE(p_vmcall, "vmcall");
 asm(".pushsection .text; code16: .code16; vmcall; .code64; code16_end: .popsection");
@@ -53,33 +50,27 @@ struct field {
     uint64_t choices[6];
 };
 
-#define AR(seg)                                                                                              \
-    {                                                                                                        \
-        "AR_" #seg, GUEST_##seg##_ACCESS_RIGHTS, CHOICE, 17, 0, 0,                                           \
-        {                                                                                                    \
-            0x93, 0xc093, 0xa09b, 0x10000, 0xf3, 0xc09b                                                      \
-        }                                                                                                    \
+#define AR(seg) \
+    { \
+        "AR_" #seg, GUEST_##seg##_ACCESS_RIGHTS, CHOICE, 17, 0, 0, \
+        { \
+            0x93, 0xc093, 0xa09b, 0x10000, 0xf3, 0xc09b \
+        } \
     }
-#define SEL(seg)                                                                                             \
-    {                                                                                                        \
-        "SEL_" #seg, GUEST_##seg##_SELECTOR, BITS, 4, 0, 0,                                                  \
-        {                                                                                                    \
-            0                                                                                                \
-        }                                                                                                    \
+#define SEL(seg) \
+    { \
+        "SEL_" #seg, GUEST_##seg##_SELECTOR, BITS, 4, 0, 0, { 0 } \
     }
-#define LIMIT(seg)                                                                                           \
-    {                                                                                                        \
-        "LIMIT_" #seg, GUEST_##seg##_LIMIT, CHOICE, 32, 0, 0,                                                \
-        {                                                                                                    \
-            0, 0xffff, 0xfffff, 0x100000, 0xffffffff, 0xfffff000                                             \
-        }                                                                                                    \
+#define LIMIT(seg) \
+    { \
+        "LIMIT_" #seg, GUEST_##seg##_LIMIT, CHOICE, 32, 0, 0, \
+        { \
+            0, 0xffff, 0xfffff, 0x100000, 0xffffffff, 0xfffff000 \
+        } \
     }
-#define BASE(seg)                                                                                            \
-    {                                                                                                        \
-        "BASE_" #seg, GUEST_##seg##_BASE, BITS, 64, 0, 0,                                                    \
-        {                                                                                                    \
-            0                                                                                                \
-        }                                                                                                    \
+#define BASE(seg) \
+    { \
+        "BASE_" #seg, GUEST_##seg##_BASE, BITS, 64, 0, 0, { 0 } \
     }
 #define NONCANONICAL 0x8000000000000000ul
 

@@ -1,15 +1,9 @@
 /* The local APIC. See apic.h. */
 #include "apic.h"
 
-static uint64_t apic_base(void)
-{
-    return rdmsr(IA32_APIC_BASE) & PTE_ADDRESS;
-}
+static uint64_t apic_base(void) { return rdmsr(IA32_APIC_BASE) & PTE_ADDRESS; }
 
-bool apic_is_x2(void)
-{
-    return rdmsr(IA32_APIC_BASE) & APIC_BASE_X2;
-}
+bool apic_is_x2(void) { return rdmsr(IA32_APIC_BASE) & APIC_BASE_X2; }
 
 uint32_t apic_read(uint32_t offset)
 {
@@ -33,10 +27,7 @@ void apic_enable(void)
     apic_write(APIC_TPR, 0);
 }
 
-void apic_eoi(void)
-{
-    apic_write(APIC_EOI, 0);
-}
+void apic_eoi(void) { apic_write(APIC_EOI, 0); }
 
 void apic_self_ipi(uint8_t vector)
 {
@@ -50,10 +41,7 @@ void apic_self_ipi(uint8_t vector)
         pause();
 }
 
-uint64_t apic_icr_address(void)
-{
-    return apic_base() + APIC_ICR;
-}
+uint64_t apic_icr_address(void) { return apic_base() + APIC_ICR; }
 
 uint32_t apic_nmi_command(void)
 {

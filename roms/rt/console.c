@@ -28,10 +28,7 @@ void console_putc(char c)
     outb(COM1, (uint8_t)c);
 }
 
-void console_drain(void)
-{
-    wait_for(0x40); /* transmitter empty */
-}
+void console_drain(void) { wait_for(0x40); /* transmitter empty */ }
 
 static void put(char c)
 {

@@ -94,18 +94,9 @@
 #define EFER_LMA                     (1u << 10)
 #define EFER_NXE                     (1u << 11)
 
-static inline void outb(uint16_t port, uint8_t v)
-{
-    asm volatile("outb %0, %1" ::"a"(v), "Nd"(port));
-}
-static inline void outw(uint16_t port, uint16_t v)
-{
-    asm volatile("outw %0, %1" ::"a"(v), "Nd"(port));
-}
-static inline void outl(uint16_t port, uint32_t v)
-{
-    asm volatile("outl %0, %1" ::"a"(v), "Nd"(port));
-}
+static inline void outb(uint16_t port, uint8_t v) { asm volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
+static inline void outw(uint16_t port, uint16_t v) { asm volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
+static inline void outl(uint16_t port, uint32_t v) { asm volatile("outl %0, %1" ::"a"(v), "Nd"(port)); }
 
 static inline uint8_t inb(uint16_t port)
 {
@@ -147,17 +138,14 @@ static inline uint64_t rdtsc(void)
     return (uint64_t)hi << 32 | lo;
 }
 
-#define CPU_CONTROL_REGISTER(n)                                                                              \
-    static inline uint64_t read_cr##n(void)                                                                  \
-    {                                                                                                        \
-        uint64_t v;                                                                                          \
-        asm volatile("mov %%cr" #n ", %0" : "=r"(v)::"memory");                                              \
-        return v;                                                                                            \
-    }                                                                                                        \
-    static inline void write_cr##n(uint64_t v)                                                               \
-    {                                                                                                        \
-        asm volatile("mov %0, %%cr" #n ::"r"(v) : "memory");                                                 \
-    }
+#define CPU_CONTROL_REGISTER(n) \
+    static inline uint64_t read_cr##n(void) \
+    { \
+        uint64_t v; \
+        asm volatile("mov %%cr" #n ", %0" : "=r"(v)::"memory"); \
+        return v; \
+    } \
+    static inline void write_cr##n(uint64_t v) { asm volatile("mov %0, %%cr" #n ::"r"(v) : "memory"); }
 
 CPU_CONTROL_REGISTER(0)
 CPU_CONTROL_REGISTER(2)
@@ -165,17 +153,14 @@ CPU_CONTROL_REGISTER(3)
 CPU_CONTROL_REGISTER(4)
 CPU_CONTROL_REGISTER(8)
 
-#define CPU_DEBUG_REGISTER(n)                                                                                \
-    static inline uint64_t read_dr##n(void)                                                                  \
-    {                                                                                                        \
-        uint64_t v;                                                                                          \
-        asm volatile("mov %%dr" #n ", %0" : "=r"(v));                                                        \
-        return v;                                                                                            \
-    }                                                                                                        \
-    static inline void write_dr##n(uint64_t v)                                                               \
-    {                                                                                                        \
-        asm volatile("mov %0, %%dr" #n ::"r"(v));                                                            \
-    }
+#define CPU_DEBUG_REGISTER(n) \
+    static inline uint64_t read_dr##n(void) \
+    { \
+        uint64_t v; \
+        asm volatile("mov %%dr" #n ", %0" : "=r"(v)); \
+        return v; \
+    } \
+    static inline void write_dr##n(uint64_t v) { asm volatile("mov %0, %%dr" #n ::"r"(v)); }
 
 CPU_DEBUG_REGISTER(0)
 CPU_DEBUG_REGISTER(6)
@@ -188,22 +173,10 @@ static inline uint64_t read_rflags(void)
     return v;
 }
 
-static inline void invlpg(uint64_t address)
-{
-    asm volatile("invlpg (%0)" ::"r"(address) : "memory");
-}
-static inline void cli(void)
-{
-    asm volatile("cli" ::: "memory");
-}
-static inline void sti(void)
-{
-    asm volatile("sti" ::: "memory");
-}
-static inline void pause(void)
-{
-    asm volatile("pause" ::: "memory");
-}
+static inline void invlpg(uint64_t address) { asm volatile("invlpg (%0)" ::"r"(address) : "memory"); }
+static inline void cli(void) { asm volatile("cli" ::: "memory"); }
+static inline void sti(void) { asm volatile("sti" ::: "memory"); }
+static inline void pause(void) { asm volatile("pause" ::: "memory"); }
 
 struct cpuid {
     uint32_t eax, ebx, ecx, edx;

@@ -1,10 +1,7 @@
 /* Extended page tables, four levels. See vmx.h. */
 #include "vmx.h"
 
-uint64_t ept_new(void)
-{
-    return (uint64_t)page_alloc(1);
-}
+uint64_t ept_new(void) { return (uint64_t)page_alloc(1); }
 
 uint64_t *ept_entry(uint64_t root, uint64_t guest_physical, unsigned level)
 {

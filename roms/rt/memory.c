@@ -21,10 +21,7 @@ void *page_alloc_aligned(unsigned count, uint64_t alignment)
     return p;
 }
 
-void *page_alloc(unsigned count)
-{
-    return page_alloc_aligned(count, 4096);
-}
+void *page_alloc(unsigned count) { return page_alloc_aligned(count, 4096); }
 
 uint64_t *paging_entry(uint64_t linear, unsigned level)
 {

@@ -47,10 +47,7 @@ _Noreturn void panic(const char *format, ...)
     rt_exit(0x7f);
 }
 
-const char *cmdline(void)
-{
-    return rt_cmdline;
-}
+const char *cmdline(void) { return rt_cmdline; }
 
 /* The word of the command line that begins with `start`: what follows it, or NULL. */
 static const char *find_word(const char *start)

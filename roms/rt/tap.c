@@ -3,10 +3,7 @@
 
 static unsigned points, failures;
 
-void tap_begin(const char *what)
-{
-    print("TAP version 13\n# %s\n", what);
-}
+void tap_begin(const char *what) { print("TAP version 13\n# %s\n", what); }
 
 void tap_note(const char *format, ...)
 {

@@ -61,10 +61,7 @@ void trap_init(void)
     asm volatile("lidt %0" ::"m"(idtr));
 }
 
-void trap_on(unsigned vector, trap_handler *handler)
-{
-    handlers[vector] = handler;
-}
+void trap_on(unsigned vector, trap_handler *handler) { handlers[vector] = handler; }
 
 static _Noreturn void unexpected(const struct trap_frame *f)
 {

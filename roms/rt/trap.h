@@ -86,8 +86,8 @@ typedef bool trap_handler(struct trap_frame *f);
 void trap_on(unsigned vector, trap_handler *handler);
 
 /* A code snippet with a name, callable: PROBE(divide, "divide_at: div %esi"). */
-#define PROBE(name, code)                                                                                    \
-    asm(".pushsection .text; .globl " #name "; .balign 16; " #name ": " code "; ret; .popsection");          \
+#define PROBE(name, code) \
+    asm(".pushsection .text; .globl " #name "; .balign 16; " #name ": " code "; ret; .popsection"); \
     extern const char name[]
 /* A label inside it. */
 #define LABEL(name) extern const char name[]

@@ -20,7 +20,4 @@ struct trap user_run_flags(const void *code, uint64_t a, uint64_t b, uint64_t rf
     return trap_user(USER_CODE, SEL_USER_CODE64, USER_STACK_TOP, SEL_USER_DATA, RFLAGS_FIXED | rflags, a, b);
 }
 
-struct trap user_run(const void *code, uint64_t a, uint64_t b)
-{
-    return user_run_flags(code, a, b, 0);
-}
+struct trap user_run(const void *code, uint64_t a, uint64_t b) { return user_run_flags(code, a, b, 0); }

@@ -64,10 +64,7 @@ uint64_t vmx_new_region(void)
     return (uint64_t)region;
 }
 
-uint64_t vmx_on_region(void)
-{
-    return on_region;
-}
+uint64_t vmx_on_region(void) { return on_region; }
 
 bool vmx_on(void)
 {
@@ -90,10 +87,7 @@ static uint64_t capability(uint32_t msr)
     return rdmsr(msr);
 }
 
-uint32_t vmx_allowed(uint32_t msr, uint32_t bits)
-{
-    return bits & (uint32_t)(capability(msr) >> 32);
-}
+uint32_t vmx_allowed(uint32_t msr, uint32_t bits) { return bits & (uint32_t)(capability(msr) >> 32); }
 
 uint32_t vmx_adjust(uint32_t msr, uint32_t wanted)
 {

@@ -44,12 +44,12 @@ struct vmx_exit {
 };
 
 /* The instructions. */
-#define VMX_POINTER_INSTRUCTION(name)                                                                        \
-    static inline enum vmx_status name(uint64_t physical)                                                    \
-    {                                                                                                        \
-        bool cf, zf;                                                                                         \
-        asm volatile(#name " %2" : "=@ccc"(cf), "=@ccz"(zf) : "m"(physical) : "memory");                     \
-        return cf ? VMX_FAIL_INVALID : zf ? VMX_FAIL_VALID : VMX_SUCCEED;                                    \
+#define VMX_POINTER_INSTRUCTION(name) \
+    static inline enum vmx_status name(uint64_t physical) \
+    { \
+        bool cf, zf; \
+        asm volatile(#name " %2" : "=@ccc"(cf), "=@ccz"(zf) : "m"(physical) : "memory"); \
+        return cf ? VMX_FAIL_INVALID : zf ? VMX_FAIL_VALID : VMX_SUCCEED; \
     }
 VMX_POINTER_INSTRUCTION(vmxon)
 VMX_POINTER_INSTRUCTION(vmclear)

@@ -22,9 +22,9 @@ enum low_mode { LOW_REAL, LOW_PROTECTED16, LOW_PROTECTED32, LOW_COMPAT16, LOW_CO
 
 /* A snippet in 16- or 32-bit code, with its extent. Its labels are relative: LOW_ADDRESS gives where one
  * runs. */
-#define LOW_CODE(name, bits, code)                                                                           \
-    asm(".pushsection .text; .balign 16; " #name ": .code" #bits "; " code "; ret; .code64; " #name          \
-        "_end: .popsection");                                                                                \
+#define LOW_CODE(name, bits, code) \
+    asm(".pushsection .text; .balign 16; " #name ": .code" #bits "; " code "; ret; .code64; " #name \
+        "_end: .popsection"); \
     extern const uint8_t name[], name##_end[]
 #define LOW_ADDRESS(snippet, label) (LOW_SNIPPET + (uint32_t)((label) - (snippet)))
 
@@ -36,9 +36,6 @@ void low_gate(unsigned vector, uint32_t offset, unsigned type);
 /* Sets a vector of the real-mode IVT. */
 void low_vector(unsigned vector, uint16_t segment, uint16_t offset);
 
-static inline volatile uint32_t *low_data(void)
-{
-    return (volatile uint32_t *)LOW_DATA;
-}
+static inline volatile uint32_t *low_data(void) { return (volatile uint32_t *)LOW_DATA; }
 
 #endif

@@ -25,11 +25,11 @@ LOW_CODE(r_far_call, 16,
 LABEL(r_far_back);
 
 /* A fault handler for real mode: records vector, IP, CS, FLAGS, SP and goes to 2f in the snippet. */
-#define R_CATCH(name, vector, code)                                                                          \
-    LOW_CODE(name, 16,                                                                                       \
-             "movl $0, 0x7000; movw $(2f - " #name " + 0x9000), 4 * " #vector "; movw $0, 4 * " #vector      \
-             " + 2; mov %sp, 0x7010; " code "; jmp 3f; 2: mov %sp, %ss:0x7014; pop %ss:0x7004; "             \
-             "pop %ss:0x7008; pop %ss:0x700c; movl $" #vector " + 1, %ss:0x7000; mov %ss:0x7010, %sp; "      \
+#define R_CATCH(name, vector, code) \
+    LOW_CODE(name, 16, \
+             "movl $0, 0x7000; movw $(2f - " #name " + 0x9000), 4 * " #vector "; movw $0, 4 * " #vector \
+             " + 2; mov %sp, 0x7010; " code "; jmp 3f; 2: mov %sp, %ss:0x7014; pop %ss:0x7004; " \
+             "pop %ss:0x7008; pop %ss:0x700c; movl $" #vector " + 1, %ss:0x7000; mov %ss:0x7010, %sp; " \
              "xor %ax, %ax; mov %ax, %ds; 3:")
 R_CATCH(r_limit, 13, "mov $0xffff, %bx; r_limit_at: mov (%bx), %ax");
 LABEL(r_limit_at);
@@ -103,8 +103,8 @@ static void real_mode(void)
 
 /* ---- unreal mode: the hidden part of a segment register outlives the mode ---- */
 
-#define GO_UNREAL                                                                                            \
-    "mov %cr0, %eax; or $1, %al; mov %eax, %cr0; mov $0x10, %dx; mov %dx, %es; and $0xfe, %al; "             \
+#define GO_UNREAL \
+    "mov %cr0, %eax; or $1, %al; mov %eax, %cr0; mov $0x10, %dx; mov %dx, %es; and $0xfe, %al; " \
     "mov %eax, %cr0; "
 LOW_CODE(u_big, 16, GO_UNREAL "mov $0x200000, %ebx; mov %es:(%ebx), %eax; xor %dx, %dx; mov %dx, %es");
 LOW_CODE(u_reload, 16, GO_UNREAL "mov $0x100, %dx; mov %dx, %es; mov $0x200000, %ebx; mov %es:(%ebx), %eax");
@@ -142,12 +142,12 @@ LOW_CODE(p32_int, 32,
          "mov 8(%esp), %eax; mov %eax, 0x7010; iret; 3: mov $1, %eax");
 LABEL(p32_int_handler);
 /* Runs something that faults; the handler notes error code, EIP, CS and unwinds. */
-#define P_CATCH(name, code)                                                                                  \
-    LOW_CODE(name, 32,                                                                                       \
-             "mov %esp, 0x7010; movl $0, 0x7000; " code "; jmp 3f; " #name "_handler: pop %ss:0x7004; "      \
-             "pop %ss:0x7008; pop %ss:0x700c; movl $1, %ss:0x7000; mov $0x10, %eax; mov %eax, %ds; mov "     \
-             "%eax, %es; "                                                                                   \
-             "mov 0x7010, %esp; 3:");                                                                        \
+#define P_CATCH(name, code) \
+    LOW_CODE(name, 32, \
+             "mov %esp, 0x7010; movl $0, 0x7000; " code "; jmp 3f; " #name "_handler: pop %ss:0x7004; " \
+             "pop %ss:0x7008; pop %ss:0x700c; movl $1, %ss:0x7000; mov $0x10, %eax; mov %eax, %ds; mov " \
+             "%eax, %es; " \
+             "mov 0x7010, %esp; 3:"); \
     LABEL(name##_handler)
 P_CATCH(p32_limit, "mov $0x58, %eax; mov %eax, %es; p32_limit_at: mov %es:0x1000, %al");
 LABEL(p32_limit_at);
@@ -188,7 +188,7 @@ static void protected_fault(const uint8_t *begin, const uint8_t *end, unsigned v
                  where, d[3]);
 }
 
-#define PROTECTED_FAULT(name, vector, error, text)                                                           \
+#define PROTECTED_FAULT(name, vector, error, text) \
     protected_fault(name, name##_end, vector, name##_handler, error, name##_at, text)
 #define PROTECTED_FINE(name, text) protected_fault(name, name##_end, 13, name##_handler, 0, NULL, text)
 

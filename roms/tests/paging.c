@@ -33,10 +33,7 @@ PROBE(a_read8, "mov (%rdi), %rax");
 PROBE(a_write8, "mov %rax, (%rdi)");
 PROBE(a_cmpxchg, "xor %eax, %eax; lock cmpxchg %cl, (%rdi)");
 
-static uint64_t *pte(void)
-{
-    return paging_entry(PAGE, 1);
-}
+static uint64_t *pte(void) { return paging_entry(PAGE, 1); }
 
 static void map(uint64_t flags)
 {
@@ -54,18 +51,9 @@ static void expect_at(struct trap t, uint64_t address, unsigned error, const cha
         tap_note("  vector %x, error code %lx (want %x), cr2 %lx", t.vector, t.error, error, t.cr2);
 }
 
-static void expect(struct trap t, unsigned error, const char *name)
-{
-    expect_at(t, PAGE, error, name);
-}
-static struct trap super(const char *access)
-{
-    return trap_catch(access, PAGE, 0);
-}
-static struct trap user(const char *access)
-{
-    return user_run(access, PAGE, 0);
-}
+static void expect(struct trap t, unsigned error, const char *name) { expect_at(t, PAGE, error, name); }
+static struct trap super(const char *access) { return trap_catch(access, PAGE, 0); }
+static struct trap user(const char *access) { return user_run(access, PAGE, 0); }
 
 static bool has_nx, has_1g;
 
@@ -332,10 +320,7 @@ static void protection_keys(void)
 }
 
 /* Changes the page under a cached translation, does `what`, and looks. */
-static uint64_t read_page(void)
-{
-    return trap_catch(a_read8, PAGE, 0).rax;
-}
+static uint64_t read_page(void) { return trap_catch(a_read8, PAGE, 0).rax; }
 
 static void changed(uint64_t flags_of_page)
 {
@@ -441,10 +426,10 @@ static void pcid(void)
 
 /* Loads CR3 from LOW_DATA, CR4 bits from +4, reads the linear address at +8, writes to the one at +12 if it
    is not 0; an exception notes vector and error code at +0x20. */
-#define LEGACY_PAGING                                                                                        \
-    "mov %cr4, %esi; mov %cr3, %edi; mov %esi, %eax; and $~0x30, %eax; or 0x7004, %eax; mov %eax, %cr4; "    \
-    "mov 0x7000, %eax; mov %eax, %cr3; movl $-1, 0x7020; mov %esp, 0x7030; "                                 \
-    "mov %cr0, %eax; or $0x80010000, %eax; mov %eax, %cr0; jmp 1f; 1: mov 0x7008, %ebx; mov (%ebx), %edx; "  \
+#define LEGACY_PAGING \
+    "mov %cr4, %esi; mov %cr3, %edi; mov %esi, %eax; and $~0x30, %eax; or 0x7004, %eax; mov %eax, %cr4; " \
+    "mov 0x7000, %eax; mov %eax, %cr3; movl $-1, 0x7020; mov %esp, 0x7030; " \
+    "mov %cr0, %eax; or $0x80010000, %eax; mov %eax, %cr0; jmp 1f; 1: mov 0x7008, %ebx; mov (%ebx), %edx; " \
     "mov 0x700c, %ebx; test %ebx, %ebx; jz 2f; movb $1, (%ebx); jmp 2f; "
 LOW_CODE(legacy, 32,
          LEGACY_PAGING

@@ -53,9 +53,9 @@ asm(".pushsection .text; .balign 16; monitor: .code32;"
     "mov 0x7004, %esp; popa; ret; monitor_end: .code64; .popsection");
 extern const uint8_t monitor[], monitor_stubs[], monitor_end[];
 
-#define V86(name, code)                                                                                      \
-    asm(".pushsection .text; .balign 16; " #name ": .code16; " code "; ud2; .code64; " #name                 \
-        "_end: .popsection");                                                                                \
+#define V86(name, code) \
+    asm(".pushsection .text; .balign 16; " #name ": .code16; " code "; ud2; .code64; " #name \
+        "_end: .popsection"); \
     extern const uint8_t name[], name##_end[]
 
 static volatile struct monitor *const m = (volatile struct monitor *)LOW_DATA;
@@ -89,18 +89,12 @@ static bool has_error_code(unsigned vector)
 }
 
 enum { EIP, CS, EFLAGS, ESP, SS, ES, DS, FS, GS };
-static uint32_t frame(unsigned item)
-{
-    return m->stack[has_error_code(m->vector) + item];
-}
+static uint32_t frame(unsigned item) { return m->stack[has_error_code(m->vector) + item]; }
 static uint32_t flags_out(void) /* without what every fault's frame has */
 {
     return frame(EFLAGS) & ~(RFLAGS_VM | RFLAGS_RF | RFLAGS_FIXED);
 }
-static uint16_t stack_word(unsigned sp)
-{
-    return *(volatile uint16_t *)(uintptr_t)(V_STACK + sp);
-}
+static uint16_t stack_word(unsigned sp) { return *(volatile uint16_t *)(uintptr_t)(V_STACK + sp); }
 
 static void left(unsigned vector, uint32_t ip, const char *name)
 {
@@ -251,7 +245,7 @@ static void software_interrupt(uint32_t flags, uint32_t cr4, bool redirect, unsi
                                uint32_t after, const char *name)
 {
     volatile uint8_t *bit = (volatile uint8_t *)(V_REDIRECT + 0x1c / 8);
-    *bit = redirect ? (uint8_t)~(1u << (0x1c & 7)) : 0xff;
+    *bit = redirect ? (uint8_t) ~(1u << (0x1c & 7)) : 0xff;
     run(v_int, flags, cr4);
     *bit = 0xff;
     if (!redirect || vector == 13) {

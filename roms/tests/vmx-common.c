@@ -96,10 +96,7 @@ uint64_t *delivery_is(struct vmx_vcpu *v, unsigned vector, const char *name)
     return (uint64_t *)rsp;
 }
 
-void done(struct vmx_vcpu *v, const char *name)
-{
-    exit_is(v, EXIT_REASON_VMCALL, name);
-}
+void done(struct vmx_vcpu *v, const char *name) { exit_is(v, EXIT_REASON_VMCALL, name); }
 
 void entry_fails(struct vmx_vcpu *v, unsigned error, const char *name)
 {
@@ -110,7 +107,4 @@ void entry_fails(struct vmx_vcpu *v, unsigned error, const char *name)
     }
 }
 
-uint8_t maxphyaddr(void)
-{
-    return (uint8_t)cpuid(0x80000008, 0).eax;
-}
+uint8_t maxphyaddr(void) { return (uint8_t)cpuid(0x80000008, 0).eax; }

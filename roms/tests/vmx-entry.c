@@ -274,13 +274,13 @@ static bool msr_load(struct vmx_vcpu *v)
     return true;
 }
 
-#define MSR_LOAD_ROW(name, index, data)                                                                      \
-    static bool name(struct vmx_vcpu *v)                                                                     \
-    {                                                                                                        \
-        msr_load(v);                                                                                         \
-        ((uint64_t *)spare_page)[4] = (index);                                                               \
-        ((uint64_t *)spare_page)[5] = (data);                                                                \
-        return true;                                                                                         \
+#define MSR_LOAD_ROW(name, index, data) \
+    static bool name(struct vmx_vcpu *v) \
+    { \
+        msr_load(v); \
+        ((uint64_t *)spare_page)[4] = (index); \
+        ((uint64_t *)spare_page)[5] = (data); \
+        return true; \
     }
 MSR_LOAD_ROW(msr_fs_base, IA32_FS_BASE, 0)
 MSR_LOAD_ROW(msr_gs_base, IA32_GS_BASE, 0)

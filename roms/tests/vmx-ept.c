@@ -12,8 +12,8 @@
  */
 #include "vmx-common.h"
 
-#define CODE(name, code)                                                                                     \
-    asm(".pushsection .text; .balign 16; " #name ": " code "; vmcall; .popsection");                         \
+#define CODE(name, code) \
+    asm(".pushsection .text; .balign 16; " #name ": " code "; vmcall; .popsection"); \
     extern const uint8_t name[]
 
 CODE(i_read, "mov (%rdi), %eax");
@@ -71,14 +71,8 @@ static void rmw_violation(uint64_t gpa, uint64_t linear, uint64_t qualification,
     masked_violation(gpa, linear, qualification, 0x1fe, name);
 }
 
-static void set_entry(uint64_t value)
-{
-    *ept_entry(v.ept, GPA, 1) = value;
-}
-static uint64_t leaf(uint64_t rights)
-{
-    return GPA | EPT_TYPE_WB | rights;
-}
+static void set_entry(uint64_t value) { *ept_entry(v.ept, GPA, 1) = value; }
+static uint64_t leaf(uint64_t rights) { return GPA | EPT_TYPE_WB | rights; }
 
 static void violations(void)
 {

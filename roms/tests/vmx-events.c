@@ -15,9 +15,9 @@
 #include "vmx-common.h"
 #include "apic.h"
 
-#define CODE(name, before, instruction)                                                                      \
-    asm(".pushsection .text; .balign 16; " #name ": " before "; " #name "_at: " instruction "; " #name       \
-        "_end: vmcall; .popsection");                                                                        \
+#define CODE(name, before, instruction) \
+    asm(".pushsection .text; .balign 16; " #name ": " before "; " #name "_at: " instruction "; " #name \
+        "_end: vmcall; .popsection"); \
     extern const uint8_t name[], name##_at[], name##_end[]
 
 static struct vmx_vcpu v;
@@ -432,10 +432,7 @@ static bool host_interrupt(struct trap_frame *f)
     return true;
 }
 
-static void open_host_window(void)
-{
-    asm volatile("sti; nop; nop; cli");
-}
+static void open_host_window(void) { asm volatile("sti; nop; nop; cli"); }
 
 static void external_interrupts(void)
 {

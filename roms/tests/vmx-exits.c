@@ -10,9 +10,9 @@
 #include "vmx-common.h"
 
 /* A guest program: some preparation, then the instruction under test between two labels, then VMCALL. */
-#define CODE(name, before, instruction)                                                                      \
-    asm(".pushsection .text; .balign 16; " #name ": " before "; " #name "_at: " instruction "; " #name       \
-        "_end: vmcall; .popsection");                                                                        \
+#define CODE(name, before, instruction) \
+    asm(".pushsection .text; .balign 16; " #name ": " before "; " #name "_at: " instruction "; " #name \
+        "_end: vmcall; .popsection"); \
     extern const uint8_t name[], name##_at[], name##_end[]
 
 /* Any qualification will do (the manual leaves it undefined). */
@@ -182,7 +182,7 @@ static void by_control(const char *name, const uint8_t *code, const uint8_t *at,
     done(&v, "  not without the control");
 }
 
-#define BY_CONTROL(name, code, control, reason, qualification, run_without)                                  \
+#define BY_CONTROL(name, code, control, reason, qualification, run_without) \
     by_control(name, code, code##_at, code##_end, control, reason, qualification, run_without)
 
 static void conditional(void)
@@ -416,10 +416,7 @@ static void io_bitmaps(const void *code)
     vmwrite(ADDRESS_OF_IO_BITMAP_B, (uint64_t)bitmap + 4096);
 }
 
-static void set_port(unsigned port)
-{
-    bitmap[port >> 3] |= (uint8_t)(1u << (port & 7));
-}
+static void set_port(unsigned port) { bitmap[port >> 3] |= (uint8_t)(1u << (port & 7)); }
 
 static void io(void)
 {

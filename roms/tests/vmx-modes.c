@@ -9,9 +9,9 @@
 
 static struct vmx_vcpu v;
 
-#define CODE(name, bits, before, instruction)                                                                \
-    asm(".pushsection .text; .balign 16; " #name ": .code" #bits "; " before "; " #name "_at: " instruction  \
-        "; " #name "_end: vmcall; .code64; .popsection");                                                    \
+#define CODE(name, bits, before, instruction) \
+    asm(".pushsection .text; .balign 16; " #name ": .code" #bits "; " before "; " #name "_at: " instruction \
+        "; " #name "_end: vmcall; .code64; .popsection"); \
     extern const uint8_t name[], name##_at[], name##_end[]
 
 /* ---- real mode: the code is copied to 8000h ---- */
@@ -38,7 +38,7 @@ static bool expect(const uint8_t *code, const uint8_t *at, const uint8_t *end, b
     return good;
 }
 
-#define REAL(code, reason, qualification, name)                                                              \
+#define REAL(code, reason, qualification, name) \
     expect(code, code##_at, code##_end, true, reason, qualification, name)
 
 static void exception_is(uint32_t identification, const char *name)
@@ -217,7 +217,7 @@ CODE(p_outsb16, 32, "mov $0x3f8, %edx; mov $0x7000, %esi", "addr16 outsb");
 CODE(p_in_cr3, 32, "", "mov %cr3, %edi");
 CODE(p_cli, 32, "", "hlt");
 
-#define PROTECTED(code, reason, qualification, name)                                                         \
+#define PROTECTED(code, reason, qualification, name) \
     expect(code, code##_at, code##_end, false, reason, qualification, name)
 
 static void protected_guest(const uint8_t *code)
@@ -254,8 +254,8 @@ static void protected_mode(void)
 
 /* ---- CPL 3 in 64-bit mode: the code is copied to USER_CODE ---- */
 
-#define USER(name, instruction)                                                                              \
-    asm(".pushsection .text; .balign 16; " #name ": " instruction "; vmcall; .popsection");                  \
+#define USER(name, instruction) \
+    asm(".pushsection .text; .balign 16; " #name ": " instruction "; vmcall; .popsection"); \
     extern const uint8_t name[]
 USER(u_nop, "nop");
 USER(u_cpuid, "cpuid");

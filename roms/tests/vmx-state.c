@@ -26,10 +26,10 @@ static void start(const void *code)
     }
 }
 
-#define CODE(name, code)                                                                                     \
-    asm(".pushsection .text; .balign 16; " #name ": " code "; vmcall; .popsection");                         \
+#define CODE(name, code) \
+    asm(".pushsection .text; .balign 16; " #name ": " code "; vmcall; .popsection"); \
     extern const uint8_t name[]
-#define READ_MSR(number, at)                                                                                 \
+#define READ_MSR(number, at) \
     "mov $" #number ", %ecx; rdmsr; mov %eax, " #at "(%rdi); mov %edx, " #at " + 4(%rdi); "
 
 /* ---- what entry loads ---- */

@@ -11,19 +11,22 @@ static u32 differ(bool say, u32 bit, const char *what, u64 in, u64 host, u64 our
 {
     if (host == ours) return 0;
     if (!say) return bit;
-    printf("#   %-10s in %016llx  host %016llx  ours %016llx\n", what, (unsigned long long)in, (unsigned long long)host,
-           (unsigned long long)ours);
+    printf("#   %-10s in %016llx  host %016llx  ours %016llx\n", what, (unsigned long long)in,
+           (unsigned long long)host, (unsigned long long)ours);
     return bit;
 }
 
-// Bytes that may differ: instruction and data pointers and the opcode of x87 (vendors keep them at different times), MXCSR_MASK.
+// Bytes that may differ: instruction and data pointers and the opcode of x87 (vendors keep them at different
+// times), MXCSR_MASK.
 bool compare_state_area(const struct row *r)
 {
-    return r && r->map == MAP_0F && (!strncmp(r->name, "fx", 2) || !strncmp(r->name, "xsave", 5) || !strncmp(r->name, "xrstor", 6));
+    return r && r->map == MAP_0F &&
+           (!strncmp(r->name, "fx", 2) || !strncmp(r->name, "xsave", 5) || !strncmp(r->name, "xrstor", 6));
 }
 static bool env_area(const struct row *r)
 {
-    return !strcmp(r->name, "fnsave") || !strcmp(r->name, "fnstenv") || !strcmp(r->name, "frstor") || !strcmp(r->name, "fldenv");
+    return !strcmp(r->name, "fnsave") || !strcmp(r->name, "fnstenv") || !strcmp(r->name, "frstor") ||
+           !strcmp(r->name, "fldenv");
 }
 static bool pointer_byte(const struct test *t, u64 i)
 {
@@ -40,8 +43,8 @@ static bool stack_span(const struct row *r)
     return r && (!strcmp(r->name, "enter") || !strcmp(r->name, "pusha") || !strcmp(r->name, "popa"));
 }
 
-u32 compare(const struct test *t, const struct outcome *host, const struct outcome *ours, const u8 *host_data, const u8 *our_data,
-            bool say)
+u32 compare(const struct test *t, const struct outcome *host, const struct outcome *ours, const u8 *host_data,
+            const u8 *our_data, bool say)
 {
     const struct side_state *h = &host->s, *o = &ours->s, *in = &t->in;
     u32 bad = 0;
@@ -56,14 +59,17 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
         either = true;
     if (!either) bad |= differ(say, D_VECTOR, "vector", 0, host->vector, ours->vector);
     if (host->vector == ours->vector) {
-        bad |= differ(say, D_ERROR, "error", 0, host->vector == 3 || host->vector == 6 ? 0 : host->error, ours->error);
+        bad |= differ(say, D_ERROR, "error", 0, host->vector == 3 || host->vector == 6 ? 0 : host->error,
+                      ours->error);
         // Which byte of a large area a fault names within its page is the processor's choice.
         u64 fine = t->row && (compare_state_area(t->row) || env_area(t->row)) ? PAGE_MASK : ~0ull;
         bad |= differ(say, D_CR2, "cr2", 0, host->cr2 & fine, ours->cr2 & fine);
     }
     bad |= differ(say, D_RIP, "rip", in->rip, h->rip, o->rip);
-    // Linux keeps ID to itself across a signal. An exception that stops an instruction before its flags are defined leaves them alone on both sides.
-    u64 undefined = FL_RF | FL_ID | (host->vector == 3 || h->rip == in->rip + t->n ? (u32)t->undefined : 0) | t->undefined >> 32;
+    // Linux keeps ID to itself across a signal. An exception that stops an instruction before its flags are
+    // defined leaves them alone on both sides.
+    u64 undefined = FL_RF | FL_ID | (host->vector == 3 || h->rip == in->rip + t->n ? (u32)t->undefined : 0) |
+                    t->undefined >> 32;
     bad |= differ(say, D_FLAGS, "rflags", in->rflags, h->rflags & ~undefined, o->rflags & ~undefined);
     u64 gpr_mask = in->bits == 64 ? ~0ull : 0xFFFFFFFF; // upper halves do not outlive 32-bit code for certain
     bool some_popped = host->vector != 3 && stack_span(t->row);
@@ -78,7 +84,8 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
             bad |= differ(say, D_XMM, what, in->xmm[i][k], h->xmm[i][k], o->xmm[i][k]);
         }
     }
-    // Known to be missing (cpu/engine/fp.c): PE of an unmasked overflow or underflow, the order of steps of dot products.
+    // Known to be missing (cpu/engine/fp.c): PE of an unmasked overflow or underflow, the order of steps of
+    // dot products.
     u32 unsure = 0;
     if (host->vector == 19 && (h->mxcsr & ~(h->mxcsr >> 7) & 0x18)) unsure = 0x20;
     if (host->vector == 19 && (!t->row || !strncmp(t->row->name, "dpp", 3))) unsure = 0x3F;

@@ -1,6 +1,7 @@
 // From a row of the instruction table to bytes and to inputs that make sense for them.
 //
-// Zydis parses each candidate, for its length and for whether there is a ModRM byte; what the bytes do is for the silicon to say.
+// Zydis parses each candidate, for its length and for whether there is a ModRM byte; what the bytes do is for
+// the silicon to say.
 #include <string.h>
 
 #include <Zydis/Zydis.h>
@@ -30,20 +31,26 @@ static bool one_of(const char *name, const char *const *list)
 
 bool encode_eligible(const struct row *r, unsigned bits)
 {
-    // They leave the test's code, ask the kernel, see the host's processor or kernel, or touch segments the host needs.
+    // They leave the test's code, ask the kernel, see the host's processor or kernel, or touch segments the
+    // host needs.
     static const char *const no[] = {
-        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int", "int1", "int3", "icebp", "syscall", "sysret*",
-        "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed", "rdpid", "xgetbv", "xsetbv", "rdfsbase",
-        "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss", "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str",
-        "smsw", "monitor*", "mwait*", "vm*", "inv*", "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu",
-        "xabort", "xbegin", "xend", "nop", "hint_nop", "endbr*", "rdssp*", "nm", "gp0",
-        "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs", "rsm", "getsec", "les", "lds", "prefetch*",
-        // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT and friends too.
+        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int", "int1", "int3",
+        "icebp", "syscall", "sysret*", "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed",
+        "rdpid", "xgetbv", "xsetbv", "rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss",
+        "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str", "smsw", "monitor*", "mwait*", "vm*",
+        "inv*", "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu", "xabort", "xbegin", "xend", "nop",
+        "hint_nop", "endbr*", "rdssp*", "nm", "gp0", "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac",
+        "swapgs", "rsm", "getsec", "les", "lds", "prefetch*",
+        // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT
+        // and friends too.
         NULL};
     if (one_of(r->name, no)) return false;
-    if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D)) return false;
+    if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D))
+        return false;
     // PUSH and POP of segment registers.
-    if (r->map == MAP_0F && (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9)) return false;
+    if (r->map == MAP_0F &&
+        (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9))
+        return false;
     if (r->map == MAP_1 && r->opcode < 0x20 && (r->opcode & 7) >= 6) return false;
     return true;
 }
@@ -51,12 +58,14 @@ bool encode_eligible(const struct row *r, unsigned bits)
 // ---- values ----
 static u64 value(struct rng *g)
 {
+    // clang-format off
     static const u64 edge[] = {0, 1, 2, ~0ull, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
                                0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0x100000000};
+    // clang-format on
     switch (rng_below(g, 6)) {
     case 0: return edge[rng_below(g, ARRAY_LEN(edge))];
     case 1: return rng_below(g, 256);
-    case 2: return (u64)-(s64)rng_below(g, 256);
+    case 2: return (u64) - (s64)rng_below(g, 256);
     case 3: return (u32)rng_next(g);
     default: return rng_next(g);
     }
@@ -64,17 +73,20 @@ static u64 value(struct rng *g)
 
 static u64 float64(struct rng *g)
 {
+    // clang-format off
     static const u64 edge[] = {0, 1ull << 63, 0x3FF0000000000000, 0xBFF0000000000000, 0x7FF0000000000000, 0xFFF0000000000000,
                                0x7FF8000000000000, 0x7FF0000000000001, 0xFFF8000000000123, 1, 0x000FFFFFFFFFFFFF,
                                0x0010000000000000, 0x7FEFFFFFFFFFFFFF, 0x43E0000000000000, 0x41DFFFFFFFC00000,
                                0x3FE0000000000000, 0x4000000000000000};
+    // clang-format on
     if (rng_one_in(g, 2)) return edge[rng_below(g, ARRAY_LEN(edge))];
     return (rng_next(g) & 0x800FFFFFFFFFFFFF) | (u64)(1023 - 40 + rng_below(g, 80)) << 52;
 }
 static u32 float32(struct rng *g)
 {
-    static const u32 edge[] = {0, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001,
-                               0xFFC00123, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x4F000000, 0x5F000000, 0x3F000000};
+    static const u32 edge[] = {0,          0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000,
+                               0x7FC00000, 0x7F800001, 0xFFC00123, 1,          0x007FFFFF, 0x00800000,
+                               0x7F7FFFFF, 0x4F000000, 0x5F000000, 0x3F000000};
     if (rng_one_in(g, 2)) return edge[rng_below(g, ARRAY_LEN(edge))];
     return ((u32)rng_next(g) & 0x807FFFFF) | (u32)(127 - 30 + rng_below(g, 60)) << 23;
 }
@@ -128,9 +140,9 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
     if (rng_one_in(g, 4)) in->mxcsr |= MXCSR_FTZ;
     if (rng_one_in(g, 5)) in->mxcsr &= ~((u32)rng_next(g) & 0x1F80);
     in->fcw = (u16)(0x7F | (rng_next(g) & 0x0C00) | (rng_below(g, 4) == 1 ? 0x300 : (rng_next(g) & 0x300)));
-    if (rng_one_in(g, 4)) in->fcw &= (u16)~(rng_next(g) & 0x3F);
+    if (rng_one_in(g, 4)) in->fcw &= (u16) ~(rng_next(g) & 0x3F);
     in->fsw = (u16)(rng_next(g) & 0x7F7F);
-    if (!rng_one_in(g, 16)) in->fsw &= (u16)~(0x3F & ~in->fcw); // mostly no pending exception
+    if (!rng_one_in(g, 16)) in->fsw &= (u16) ~(0x3F & ~in->fcw); // mostly no pending exception
     if (in->fsw & 0x3F & ~in->fcw) in->fsw |= 0x8080;
     in->tags = rng_one_in(g, 3) ? (u8)rng_next(g) : 0xFF;
     for (unsigned i = 0; i < 8; i++) extended(g, in->st[i]);
@@ -156,9 +168,9 @@ void inputs_data(struct rng *g, u8 *d)
 static u64 linear_address(struct rng *g)
 {
     switch (rng_below(g, 16)) {
-    case 0: return DATA_BASE + DATA_SIZE - rng_below(g, 40);     // may run into the guard
-    case 1: return DATA_BASE - 8 + rng_below(g, 16);             // may begin in the other guard
-    case 2: return DATA_BASE + PAGE_SIZE - rng_below(g, 40);     // across the border
+    case 0: return DATA_BASE + DATA_SIZE - rng_below(g, 40); // may run into the guard
+    case 1: return DATA_BASE - 8 + rng_below(g, 16);         // may begin in the other guard
+    case 2: return DATA_BASE + PAGE_SIZE - rng_below(g, 40); // across the border
     case 3:
     case 4:
     case 5:
@@ -171,10 +183,7 @@ static u64 data_base(unsigned bits)
 {
     return bits == 16 ? DATA_BASE : 0; // of the segments
 }
-static u64 address(struct rng *g, unsigned bits)
-{
-    return linear_address(g) - data_base(bits);
-}
+static u64 address(struct rng *g, unsigned bits) { return linear_address(g) - data_base(bits); }
 
 struct modrm { // a memory operand to be
     u8 bytes[6];
@@ -183,10 +192,11 @@ struct modrm { // a memory operand to be
 };
 
 // The 16-bit forms.
-static void memory_form16(struct rng *g, struct modrm *m, unsigned reg, struct side_state *in, u64 target, u32 pinned,
-                          bool no_registers)
+static void memory_form16(struct rng *g, struct modrm *m, unsigned reg, struct side_state *in, u64 target,
+                          u32 pinned, bool no_registers)
 {
-    static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX}, index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
+    static const u8 base[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX},
+                    index[8] = {RSI, RDI, RSI, RDI, 16, 16, 16, 16};
     unsigned rm = (unsigned)rng_below(g, 8), mod = (unsigned)rng_below(g, 3);
     u16 disp = (u16)target;
     memset(m, 0, sizeof *m);
@@ -202,14 +212,15 @@ static void memory_form16(struct rng *g, struct modrm *m, unsigned reg, struct s
 }
 
 // Chooses a form, and registers in `in` that make its address the target.
-static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in, u64 target, u32 pinned,
-                        bool no_registers)
+static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, struct side_state *in,
+                        u64 target, u32 pinned, bool no_registers)
 {
     unsigned base, index, scale = (unsigned)rng_below(g, 4);
     s32 disp = 0;
     memset(m, 0, sizeof *m);
     unsigned registers = in->bits == 64 ? 16 : 8;
-    if (rng_one_in(g, no_registers ? 2 : 8)) { // RIP-relative: the displacement is patched when the length is known
+    // RIP-relative: the displacement is patched when the length is known
+    if (rng_one_in(g, no_registers ? 2 : 8)) {
         m->bytes[0] = (u8)(reg << 3 | 5);
         m->n = 5;
         m->rip_relative = true;
@@ -250,7 +261,8 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     }
 }
 
-// Where the code begins: sometimes so that it runs across the border of its pages, or into the end of the second.
+// Where the code begins: sometimes so that it runs across the border of its pages, or into the end of the
+// second.
 static u64 code_start(struct rng *g, unsigned bits)
 {
     u64 base = bits == 16 ? 0 : CODE_BASE;
@@ -264,12 +276,10 @@ static u64 code_start(struct rng *g, unsigned bits)
 // ---- inputs that an instruction has outside its ModRM byte ----
 static bool stack_row(const struct row *r)
 {
-    return !strncmp(r->name, "push", 4) || !strncmp(r->name, "pop", 3) || !strcmp(r->name, "enter") || !strcmp(r->name, "leave");
+    return !strncmp(r->name, "push", 4) || !strncmp(r->name, "pop", 3) || !strcmp(r->name, "enter") ||
+           !strcmp(r->name, "leave");
 }
-static bool is(const struct row *r, const char *name)
-{
-    return !strcmp(r->name, name);
-}
+static bool is(const struct row *r, const char *name) { return !strcmp(r->name, name); }
 
 static unsigned area_alignment(const struct row *r) // of FXSAVE, XSAVE and theirs; 0: no such area
 {
@@ -302,14 +312,20 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
         if (!rng_one_in(g, 16)) in->gpr[RCX] = rng_below(g, 40);
         pinned |= 1u << RSI | 1u << RDI | 1u << RCX;
         if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
-        // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is the processor's choice.
-        if (!strncmp(r->name, "maskmov", 7)) in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
+        // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is
+        // the processor's choice.
+        if (!strncmp(r->name, "maskmov", 7))
+            in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
         if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
     }
-    if (is(r, "xlat") || is(r, "xlatb")) in->gpr[RBX] = DATA_BASE - data_base(in->bits) + 300, pinned |= 1u << RBX;
-    if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4)) in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
-    if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4)) in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
-    if (area_alignment(r)) in->rflags &= ~(u64)FL_AC; // #AC or #GP when misaligned: the processor's choice (SDM, FXSAVE)
+    if (is(r, "xlat") || is(r, "xlatb"))
+        in->gpr[RBX] = DATA_BASE - data_base(in->bits) + 300, pinned |= 1u << RBX;
+    if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4))
+        in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
+    if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4))
+        in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
+    // #AC or #GP when misaligned: the processor's choice (SDM, FXSAVE)
+    if (area_alignment(r)) in->rflags &= ~(u64)FL_AC;
     if (area_alignment(r) == 64) { // the components that both sides have
         in->gpr[RAX] = (rng_next(g) << 32) | rng_below(g, 4);
         in->gpr[RDX] = rng_next(g) << 32;
@@ -325,7 +341,8 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
 }
 
 // Results that the manual leaves undefined beyond flags.
-static bool undefined_result(const struct row *r, const u8 *code, const ZydisDecodedInstruction *z, const struct side_state *in)
+static bool undefined_result(const struct row *r, const u8 *code, const ZydisDecodedInstruction *z,
+                             const struct side_state *in)
 {
     bool word = z->operand_width == 16;
     if ((is(r, "shld") || is(r, "shrd")) && word) {
@@ -347,9 +364,12 @@ bool encode_operand16(const u8 *code, unsigned n, unsigned bits)
 
 static void decoder(ZydisDecoder *d, unsigned bits)
 {
-    if (bits == 16) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16);
-    else if (bits == 32) ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
-    else ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    if (bits == 16)
+        ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16);
+    else if (bits == 32)
+        ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+    else
+        ZydisDecoderInit(d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 }
 
 static ZyanStatus parse(const u8 *code, unsigned n, unsigned bits, ZydisDecodedInstruction *z)
@@ -373,7 +393,8 @@ unsigned encode_length(const u8 *code, unsigned n, unsigned bits, char *name, si
     return z.length;
 }
 
-// Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its loop counter.
+// Names RSP among its visible operands, or writes RCX: not within a sequence that keeps its stack and its
+// loop counter.
 static bool disturbs(const u8 *code, unsigned n, unsigned bits, bool stack_only)
 {
     ZydisDecoder d;
@@ -385,15 +406,16 @@ static bool disturbs(const u8 *code, unsigned n, unsigned bits, bool stack_only)
         if (op[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
         ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, op[i].reg.value);
         if (full == ZYDIS_REGISTER_RSP && op[i].visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) return true;
-        if (!stack_only && full == ZYDIS_REGISTER_RCX && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) return true;
+        if (!stack_only && full == ZYDIS_REGISTER_RCX && (op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+            return true;
     }
     return false;
 }
 
-// One instruction at `rip`. `pinned` registers are no base registers; within a sequence no register is, since it may
-// have changed by then.
-static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 rip, u32 pinned,
-                           bool sequence, u64 *undefined_flags, u64 *operand)
+// One instruction at `rip`. `pinned` registers are no base registers; within a sequence no register is, since
+// it may have changed by then.
+static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct side_state *in, u64 rip,
+                           u32 pinned, bool sequence, u64 *undefined_flags, u64 *operand)
 {
     unsigned n = 0;
     u8 rex = 0;
@@ -401,9 +423,12 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     // Prefixes. FS is the host's thread pointer: never.
     static const u8 segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x65};
     bool wide = in->bits == 64;
-    if (rng_one_in(g, 12)) code[n++] = segments[in->bits == 16 ? 2 * rng_below(g, 2) : rng_below(g, wide ? 5 : 4)]; // 16-bit: not CS
+    // 16-bit: not CS
+    if (rng_one_in(g, 12))
+        code[n++] = segments[in->bits == 16 ? 2 * rng_below(g, 2) : rng_below(g, wide ? 5 : 4)];
 
-    bool p67 = rng_one_in(g, in->bits == 16 ? 3 : 16) && (in->bits != 32 || is(r, "lea")); // no 16-bit addresses in flat segments
+    // no 16-bit addresses in flat segments
+    bool p67 = rng_one_in(g, in->bits == 16 ? 3 : 16) && (in->bits != 32 || is(r, "lea"));
     if (p67) code[n++] = 0x67;
     bool free66 = r->prefix == PFX_ANY || r->prefix == PFX_NO_REP;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
@@ -428,8 +453,10 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (area_alignment(r) && !rng_one_in(g, 12)) target &= ~(u64)(area_alignment(r) - 1);
     *operand = mem ? target + data_base(in->bits) : 0;
     if (mem) {
-        if (in->bits == 16 && !p67) memory_form16(g, &m, reg, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
-        else memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
+        if (in->bits == 16 && !p67)
+            memory_form16(g, &m, reg, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
+        else
+            memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
     } else {
         unsigned rm = r->modrm & MODRM_EXACT ? r->modrm & 7 : (unsigned)rng_below(g, 8);
         if (rex && rng_one_in(g, 2) && !(r->unit & UNIT_X87)) rex |= 1;
@@ -449,14 +476,16 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (r->map == MAP_1 && r->opcode >= 0xA0 && r->opcode <= 0xA3) memcpy(code + modrm_at, &target, 8);
 
     ZydisDecodedInstruction z;
-    if (!ZYAN_SUCCESS(parse(code, n, in->bits, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY) return 0;
+    if (!ZYAN_SUCCESS(parse(code, n, in->bits, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return 0;
     bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
     if (modrm && m.rip_relative) {
         s32 disp = wide ? (s32)(target - (rip + z.length)) : (s32)target;
         memcpy(code + modrm_at + 1, &disp, 4);
     }
     // A bit offset in a register reaches far from the operand: keep it near.
-    if (modrm && mem && r->map == MAP_0F && (r->opcode & 0xC7) == 0x83 && r->opcode >= 0xA3 && r->opcode <= 0xBB) {
+    if (modrm && mem && r->map == MAP_0F && (r->opcode & 0xC7) == 0x83 && r->opcode >= 0xA3 &&
+        r->opcode <= 0xBB) {
         unsigned q = z.raw.modrm.reg | z.raw.rex.R << 3, b = z.raw.modrm.rm | z.raw.rex.B << 3;
         bool sib = z.raw.modrm.rm == 4;
         if (sequence) return 0;
@@ -470,12 +499,13 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (undefined_result(r, code, &z, in) || (sequence && by_cl)) return 0; // RCX may have changed by then
     *undefined_flags = r->undefined;
     // The kernel gives back only SP to 16-bit stacks.
-    if (in->bits == 16 && (disturbs(code, z.length, 16, true) || (is(r, "pusha") && memchr(code, 0x66, n)))) return 0;
+    if (in->bits == 16 && (disturbs(code, z.length, 16, true) || (is(r, "pusha") && memchr(code, 0x66, n))))
+        return 0;
     return z.length;
 }
 
-unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *code, struct side_state *in, u64 *undefined_flags,
-                       u64 *operand)
+unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *code, struct side_state *in,
+                       u64 *undefined_flags, u64 *operand)
 {
     inputs_random(g, bits, in);
     in->rip = code_start(g, bits);
@@ -487,8 +517,9 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
 // ---- sequences ----
 static bool sequence_row(const struct row *r, unsigned bits)
 {
-    static const char *const no[] = {"ud", "in", "out", "popa", "bound", "into", "xlat*", "maskmov*", "enter", "leave", "popf*", "hlt", "fx*", "xsave*", "xrstor*", "fnsave",
-                                     "frstor", "fnstenv", "fldenv", NULL};
+    static const char *const no[] = {"ud",       "in",     "out",    "popa",    "bound",  "into", "xlat*",
+                                     "maskmov*", "enter",  "leave",  "popf*",   "hlt",    "fx*",  "xsave*",
+                                     "xrstor*",  "fnsave", "frstor", "fnstenv", "fldenv", NULL};
     return encode_eligible(r, bits) && !r->repeats && !one_of(r->name, no);
 }
 
@@ -519,7 +550,8 @@ static unsigned sequence_insn(struct rng *g, u8 *code, struct side_state *in, u6
 }
 
 // A branch of some kind, and one instruction that it skips, reaches or calls.
-static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t, bool loop)
+static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 rip, struct flag_taint *t,
+                            bool loop)
 {
     u8 body[32]; // encode_one writes more bytes than the instruction that it keeps
     unsigned n = 0;
@@ -540,7 +572,8 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
     case 2: // CALL L; JMP end; L: body; RET [Iw]; end:
         n = sequence_insn(g, body, in, rip + 7, t, loop);
         for (unsigned i = 0; i < n; i++) { // PUSH: RET would go anywhere
-            if ((body[i] & 0xF0) == 0x50 || body[i] == 0x60 || (body[i] & 0xFD) == 0x68 || body[i] == 0x9C || body[i] == 0xFF || body[i] == 0x8F)
+            if ((body[i] & 0xF0) == 0x50 || body[i] == 0x60 || (body[i] & 0xFD) == 0x68 || body[i] == 0x9C ||
+                body[i] == 0xFF || body[i] == 0x8F)
                 n = 0, t->now |= t->ever;
         }
         memcpy(code, (const u8[]){0xE8, 2, 0, 0, 0, 0xEB}, 6);
@@ -553,7 +586,7 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
         code[6] = (u8)(n + 3);
         memcpy(code + 7 + n, (const u8[]){0xC2, in->bits / 8, 0}, 3);
         return n + 10;
-    case 3: // MOV R11, L; JMP or CALL R11; body; L:
+    case 3:                   // MOV R11, L; JMP or CALL R11; body; L:
         if (in->bits == 32) { // EDI there
             n = sequence_insn(g, code + 7, in, rip + 7, t, loop);
             u32 to = (u32)rip + 7 + n;
@@ -580,8 +613,10 @@ static unsigned branch_over(struct rng *g, u8 *code, struct side_state *in, u64 
     }
 }
 
-// MOV r32, imm32 beside an instruction that writes a byte of that immediate: before it, or, seen by the next turn of a loop, after it.
-static unsigned self_modifying(struct rng *g, u8 *code, const struct side_state *in, u64 rip, struct flag_taint *t)
+// MOV r32, imm32 beside an instruction that writes a byte of that immediate: before it, or, seen by the next
+// turn of a loop, after it.
+static unsigned self_modifying(struct rng *g, u8 *code, const struct side_state *in, u64 rip,
+                               struct flag_taint *t)
 {
     static const u8 regs[] = {RAX, RDX, RBX, RSI, RDI};
     u8 mov[5] = {(u8)(0xB8 + regs[rng_below(g, 5)])};
@@ -605,8 +640,8 @@ static unsigned self_modifying(struct rng *g, u8 *code, const struct side_state 
 }
 
 // A few instructions, some jumped over, and perhaps all of it three times.
-unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in, u64 *undefined_flags,
-                         struct row_set *used)
+unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, struct side_state *in,
+                         u64 *undefined_flags, struct row_set *used)
 {
     struct flag_taint t = {.used = used};
     used->n = 0;
@@ -614,9 +649,11 @@ unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, 
     bool loop = rng_one_in(g, 3);
     inputs_random(g, bits, in);
     in->rip = code_start(g, bits);
-    // A taken branch whose own end is the limit of CS was seen to fault at its second turn on AMD's silicon: not there.
+    // A taken branch whose own end is the limit of CS was seen to fault at its second turn on AMD's silicon:
+    // not there.
     if (bits == 16 && in->rip + room > CODE_SIZE) in->rip = 64;
-    in->gpr[RSP] = DATA_BASE - data_base(bits) + DATA_SIZE - 256 - 8 * rng_below(g, 4); // where address() seldom points: return addresses live there
+    // where address() seldom points: return addresses live there
+    in->gpr[RSP] = DATA_BASE - data_base(bits) + DATA_SIZE - 256 - 8 * rng_below(g, 4);
     in->gpr[RCX] = loop ? 3 : rng_below(g, 4);
     // In a loop flags come around: what is undefined anywhere is undefined at the top.
     for (unsigned i = 0; i < count && n + 48 < room; i++) {
@@ -641,7 +678,7 @@ unsigned encode_sequence(struct rng *g, unsigned bits, u8 *code, unsigned room, 
         memcpy(code + n, dec, 2);
         n += 2;
         code[n] = 0x75;
-        code[n + 1] = (u8)-(s32)(n + 2);
+        code[n + 1] = (u8) - (s32)(n + 2);
         n += 2;
         t.now &= FL_CF; // DEC writes all others
     }

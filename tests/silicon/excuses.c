@@ -1,8 +1,9 @@
-// The processor that is emulated says that it is Intel's: where vendors differ, Intel's outcome is right here. Outcomes of AMD's silicon are
-// excused by the rows below, and by nothing else. No row is for Intel's.
+// The processor that is emulated says that it is Intel's: where vendors differ, Intel's outcome is right
+// here. Outcomes of AMD's silicon are excused by the rows below, and by nothing else. No row is for Intel's.
 //
-// What the emulator computed before it followed Intel passed on AMD's silicon (Zen): that is where the list comes from. The
-// second table is for a recording that is compared on a host of another vendor: these rows run on the host's own silicon.
+// What the emulator computed before it followed Intel passed on AMD's silicon (Zen): that is where the list
+// comes from. The second table is for a recording that is compared on a host of another vendor: these rows
+// run on the host's own silicon.
 #include <stdio.h>
 #include <string.h>
 
@@ -27,10 +28,7 @@ static bool memory_fault(const struct outcome *o, const struct place *p)
 {
     return fault(o, p) && (o->vector == 12 || o->vector == 13 || o->vector == 14 || o->vector == 17);
 }
-static bool their_alignment(const struct place *p)
-{
-    return fault(p->theirs, p) && p->theirs->vector == 17;
-}
+static bool their_alignment(const struct place *p) { return fault(p->theirs, p) && p->theirs->vector == 17; }
 static bool any_alignment(const struct place *p)
 {
     return their_alignment(p) || (fault(p->ours, p) && p->ours->vector == 17);
@@ -51,37 +49,29 @@ static bool different_faults(const struct place *p)
 {
     return both_fault(p) && p->theirs->vector != p->ours->vector;
 }
-static bool different_faults16(const struct place *p)
-{
-    return p->t->in.bits == 16 && different_faults(p);
-}
-static bool their_mf(const struct place *p)
-{
-    return fault(p->theirs, p) && p->theirs->vector == 16;
-}
+static bool different_faults16(const struct place *p) { return p->t->in.bits == 16 && different_faults(p); }
+static bool their_mf(const struct place *p) { return fault(p->theirs, p) && p->theirs->vector == 16; }
 static bool any_fault16(const struct place *p)
 {
-    return encode_operand16(p->code, p->n, p->t->in.bits) && (memory_fault(p->theirs, p) || memory_fault(p->ours, p));
+    return encode_operand16(p->code, p->n, p->t->in.bits) &&
+           (memory_fault(p->theirs, p) || memory_fault(p->ours, p));
 }
 static bool prefixed(const struct place *p, u8 prefix)
 {
-    for (unsigned i = 0; i < p->n && memchr((const u8[]){0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3}, p->code[i], 11); i++) {
+    for (unsigned i = 0;
+         i < p->n && memchr((const u8[]){0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3},
+                            p->code[i], 11);
+         i++) {
         if (p->code[i] == prefix) return true;
     }
     return false;
 }
-static bool repeated(const struct place *p)
-{
-    return prefixed(p, 0xF2) || prefixed(p, 0xF3);
-}
+static bool repeated(const struct place *p) { return prefixed(p, 0xF2) || prefixed(p, 0xF3); }
 static bool repeated_with_67(const struct place *p)
 {
     return p->t->in.bits == 64 && prefixed(p, 0x67) && repeated(p);
 }
-static bool repeated_fault(const struct place *p)
-{
-    return repeated(p) && same_fault(p);
-}
+static bool repeated_fault(const struct place *p) { return repeated(p) && same_fault(p); }
 static bool rex_b_xchg(const struct place *p)
 {
     return p->n >= 2 && prefixed(p, 0xF3) && p->code[p->n - 1] == 0x90 && (p->code[p->n - 2] & 0xF1) == 0x41;
@@ -96,14 +86,13 @@ static bool wide_enter16(const struct place *p)
 }
 static bool nothing_requested(const struct place *p)
 {
-    return memory_fault(p->theirs, p) && !((p->t->in.gpr[RAX] | p->t->in.gpr[RDX] << 32) & 3) && !same_fault(p);
+    return memory_fault(p->theirs, p) && !((p->t->in.gpr[RAX] | p->t->in.gpr[RDX] << 32) & 3) &&
+           !same_fault(p);
 }
-static bool both_gp(const struct place *p)
-{
-    return same_fault(p) && p->ours->vector == 13;
-}
+static bool both_gp(const struct place *p) { return same_fault(p) && p->ours->vector == 13; }
 
 // ---- the table ----
+// clang-format off
 enum { ALL = ~0, X87 = D_FSW | D_ST, LOADED = D_XMM | D_ST | D_FCW | D_FSW | D_TAGS | D_MXCSR, ADDRESS = D_VECTOR | D_ERROR | D_CR2 };
 static const struct excuse {
     enum vendor vendor;
@@ -149,8 +138,10 @@ static const struct excuse {
     {VENDOR_AMD, "scas", repeated_fault, D_FLAGS, "a fault leaves the flags of the last iteration; on Intel those before the instruction"},
     {VENDOR_AMD, "cmps", both_fault, ADDRESS | D_FLAGS, "rSI's operand first; Intel takes rDI's first"},
 };
+// clang-format on
 
-static const struct excuse by_host[] = { // the vendor is that of the host, whichever it is
+static const struct excuse by_host[] = {
+    // the vendor is that of the host, whichever it is
     {VENDOR_OTHER, "rcp*", NULL, ALL, "an approximation"},
     {VENDOR_OTHER, "rsqrt*", NULL, ALL, "an approximation"},
     {VENDOR_OTHER, "fsin*", NULL, ALL, "transcendental"},
@@ -194,7 +185,8 @@ static bool excused_at(enum vendor v, const struct place *p, const char *name, u
     return false;
 }
 
-bool excused(enum vendor silicon, const struct test *t, const struct outcome *theirs, const struct outcome *ours, u32 differences)
+bool excused(enum vendor silicon, const struct test *t, const struct outcome *theirs,
+             const struct outcome *ours, u32 differences)
 {
     struct place p = {.t = t, .theirs = theirs, .ours = ours};
     if (t->row) {
@@ -236,6 +228,7 @@ void excuses_report(void)
     }
     for (unsigned i = 0; i < ARRAY_LEN(by_host); i++) {
         if (used_by_host[i])
-            printf("# excused %u times, the host's own result: %s: %s\n", used_by_host[i], by_host[i].row, by_host[i].reason);
+            printf("# excused %u times, the host's own result: %s: %s\n", used_by_host[i], by_host[i].row,
+                   by_host[i].reason);
     }
 }

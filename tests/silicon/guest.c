@@ -1,5 +1,6 @@
-// Matryoshka's side: a processor in 64-bit mode at CPL 3 over a few hand-made pages. Every exception goes through the IDT to
-// a handler that halts at CPL 0, so delivery takes part: vector, error code and return state are read from its stack.
+// Matryoshka's side: a processor in 64-bit mode at CPL 3 over a few hand-made pages. Every exception goes
+// through the IDT to a handler that halts at CPL 0, so delivery takes part: vector, error code and return
+// state are read from its stack.
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +8,12 @@
 #include "cpu/state/mode.h"
 #include "tests/silicon/silicon.h"
 
-// Physical memory: tables, GDT, IDT, TSS and handlers in the first 2 MiB (mapped one to one for the supervisor).
+// Physical memory: tables, GDT, IDT, TSS and handlers in the first 2 MiB (mapped one to one for the
+// supervisor).
+// clang-format off
 enum { PML4 = 0x1000, PDPT = 0x2000, PD_LOW = 0x3000, PT_CODE = 0x6000, PT_DATA = 0x7000, GDT = 0x8000, IDT = 0x9000,
        TSS = 0xA000, HANDLERS = 0xB000, STACK_TOP = 0xE000, CODE_PHYS = 0x400000, DATA_PHYS = 0x500000, RAM = 8 << 20 };
+// clang-format on
 enum { SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_DATA3 = 0x1B, SEL_CODE3 = 0x23, SEL_TSS = 0x28 };
 
 struct guest {
@@ -18,10 +22,7 @@ struct guest {
     struct vcpu *v;
 };
 
-static void put64(struct guest *g, paddr a, u64 x)
-{
-    memcpy(g->phys.ram + a, &x, 8);
-}
+static void put64(struct guest *g, paddr a, u64 x) { memcpy(g->phys.ram + a, &x, 8); }
 
 // The code's pages are no neighbours in physical memory.
 static paddr code_phys(u64 linear)
@@ -37,8 +38,10 @@ static void map_tables(struct guest *g)
     put64(g, PD_LOW, 0 | P | W | PS | AD);
     put64(g, PD_LOW + 8 * (CODE_BASE >> 21), PT_CODE | P | W | U);
     put64(g, PD_LOW + 8 * (DATA_BASE >> 21), PT_DATA | P | W | U);
-    for (u64 i = 0; i < CODE_SIZE / PAGE_SIZE; i++) put64(g, PT_CODE + 8 * i, code_phys(CODE_BASE + i * PAGE_SIZE) | P | W | U | AD);
-    for (u64 i = 0; i < DATA_SIZE / PAGE_SIZE; i++) put64(g, PT_DATA + 8 * i, (DATA_PHYS + i * PAGE_SIZE) | P | W | U | AD);
+    for (u64 i = 0; i < CODE_SIZE / PAGE_SIZE; i++)
+        put64(g, PT_CODE + 8 * i, code_phys(CODE_BASE + i * PAGE_SIZE) | P | W | U | AD);
+    for (u64 i = 0; i < DATA_SIZE / PAGE_SIZE; i++)
+        put64(g, PT_DATA + 8 * i, (DATA_PHYS + i * PAGE_SIZE) | P | W | U | AD);
 }
 
 static void map_system(struct guest *g)
@@ -48,7 +51,7 @@ static void map_system(struct guest *g)
     put64(g, GDT + (SEL_DATA3 & ~7), 0x00CFF3000000FFFFull);
     put64(g, GDT + (SEL_CODE3 & ~7), 0x00AFFB000000FFFFull);
     put64(g, GDT + SEL_TSS, 0x00008B0000000067ull | (u64)TSS << 16);
-    put64(g, TSS + 4, STACK_TOP); // RSP0
+    put64(g, TSS + 4, STACK_TOP);        // RSP0
     put64(g, TSS + 0x60, 0x68ull << 48); // I/O map base beyond the limit: no port
     for (u64 i = 0; i < 32; i++) {
         u64 at = HANDLERS + 16 * i;
@@ -129,14 +132,8 @@ void guest_free(struct guest *g)
     free(g);
 }
 
-struct vcpu *guest_vcpu(struct guest *g)
-{
-    return g->v;
-}
-u8 *guest_data(struct guest *g)
-{
-    return g->phys.ram + DATA_PHYS;
-}
+struct vcpu *guest_vcpu(struct guest *g) { return g->v; }
+u8 *guest_data(struct guest *g) { return g->phys.ram + DATA_PHYS; }
 void guest_data_changed(struct guest *g)
 {
     phys_mark_dirty(&g->phys, DATA_PHYS);

@@ -1,5 +1,6 @@
-// The native side: signals carry state in and out. INT3 in native_run traps; the handler swaps the interrupted context
-// for the test's; the test's own exception traps again, the handler records it and puts native_run's context back.
+// The native side: signals carry state in and out. INT3 in native_run traps; the handler swaps the
+// interrupted context for the test's; the test's own exception traps again, the handler records it and puts
+// native_run's context back.
 #define _GNU_SOURCE
 #include <string.h>
 
@@ -34,7 +35,8 @@ enum { SEL_CODE16 = 0x07, SEL_DATA16 = 0x0F }; // of the LDT
 
 static bool ldt_set(unsigned entry, unsigned base, unsigned limit, bool code)
 {
-    struct user_desc d = {.entry_number = entry, .base_addr = base, .limit = limit, .contents = code ? 2 : 0, .useable = 1};
+    struct user_desc d = {
+        .entry_number = entry, .base_addr = base, .limit = limit, .contents = code ? 2 : 0, .useable = 1};
     return syscall(SYS_modify_ldt, 1, &d, sizeof d) == 0;
 }
 bool native_has_16bit(void)
@@ -64,8 +66,9 @@ static void legacy_put(u8 *b, const struct side_state *s)
     for (unsigned i = 0; i < 8; i++) memcpy(b + 32 + 16 * i, s->st[i], 10);
     memcpy(b + 160, s->xmm, sizeof s->xmm);
     u64 bv;
-    // The signal frame's XSAVE header. A component in its initial configuration is said to be so: some processors then count
-    // it as not in use, others go by its contents; loaded as "in use" the former would say that it is.
+    // The signal frame's XSAVE header. A component in its initial configuration is said to be so: some
+    // processors then count it as not in use, others go by its contents; loaded as "in use" the former would
+    // say that it is.
     memcpy(&bv, b + 512, 8);
     bv = (bv & ~3ull) | (x87_initial(s) ? 0 : 1) | (all_zero(s->xmm, sizeof s->xmm) ? 0 : 2);
     memcpy(b + 512, &bv, 8);
@@ -94,10 +97,12 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
         for (unsigned i = 0; i < 16; i++) g[reg_of[i]] = (greg_t)run.in->gpr[i];
         g[REG_RIP] = (greg_t)run.in->rip;
         g[REG_EFL] = (greg_t)run.in->rflags;
-        if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | 0x23; // Linux's 32-bit code segment
+        // Linux's 32-bit code segment
+        if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | 0x23;
         legacy_put(fp, run.in);
         if (run.in->bits == 16)
-            g[REG_CSGSFS] = (g[REG_CSGSFS] & 0x0000FFFFFFFF0000ll) | SEL_CODE16 | (greg_t)((u64)SEL_DATA16 << 48);
+            g[REG_CSGSFS] =
+                (g[REG_CSGSFS] & 0x0000FFFFFFFF0000ll) | SEL_CODE16 | (greg_t)((u64)SEL_DATA16 << 48);
         run.inside = true;
         return;
     }
@@ -119,13 +124,15 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
 }
 
 // A test may run with AC set, which Linux leaves set for a handler; compiled code need not be aligned.
-asm(".pushsection .text\nnative_entry:\n\tpushfq\n\tandl $0xFFFBFFFF, (%rsp)\n\tpopfq\n\tjmp native_handler\n\t.popsection");
+asm(".pushsection .text\nnative_entry:\n\tpushfq\n\tandl $0xFFFBFFFF, (%rsp)\n\tpopfq\n\tjmp "
+    "native_handler\n\t.popsection");
 void native_entry(int sig, siginfo_t *info, void *context) __attribute__((visibility("hidden")));
 
 bool native_init(const char **why)
 {
     int fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-    if (mmap((void *)CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, fixed, -1, 0) != (void *)CODE_BASE ||
+    if (mmap((void *)CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, fixed, -1, 0) !=
+            (void *)CODE_BASE ||
         mmap((void *)DATA_BASE, DATA_SIZE, PROT_READ | PROT_WRITE, fixed, -1, 0) != (void *)DATA_BASE) {
         *why = "the host does not map memory at the addresses of the test";
         return false;
@@ -155,13 +162,14 @@ void native_run(const u8 *code, unsigned n, const struct side_state *in, struct 
     run.wanted = true;
     asm volatile("int3" : : : "memory");
     // POPF may have set ID, which Linux does not bring back with the context.
-    asm volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl $0xFFDFFFFF, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" : : : "cc", "memory");
+    asm volatile(
+        "lea -128(%%rsp), %%rsp\n\tpushfq\n\tandl $0xFFDFFFFF, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp"
+        :
+        :
+        : "cc", "memory");
 }
 
-u8 *native_data(void)
-{
-    return (u8 *)DATA_BASE;
-}
+u8 *native_data(void) { return (u8 *)DATA_BASE; }
 
 void native_cpu(struct recording_cpu *cpu)
 {
@@ -187,16 +195,7 @@ bool native_init(const char **why)
     return false;
 }
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
-bool native_has_16bit(void)
-{
-    return false;
-}
-u8 *native_data(void)
-{
-    return NULL;
-}
-void native_cpu(struct recording_cpu *cpu)
-{
-    memset(cpu, 0, sizeof *cpu);
-}
+bool native_has_16bit(void) { return false; }
+u8 *native_data(void) { return NULL; }
+void native_cpu(struct recording_cpu *cpu) { memset(cpu, 0, sizeof *cpu); }
 #endif

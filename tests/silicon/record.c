@@ -15,9 +15,11 @@
 // 136  20  zero
 // 156   4  CRC-32 of the header's first 156 bytes
 //
-// The contents: rows, states, pages, cases. A varint has seven bits a byte, the low ones first, bit 7 set in all but the last.
+// The contents: rows, states, pages, cases. A varint has seven bits a byte, the low ones first, bit 7 set in
+// all but the last.
 //
-//   varint rows;   each: name (ends in a zero byte), map (0 one byte, 1 0F, 2 0F 38, 3 0F 3A), prefix (' ' none, '6' 66h, '2' F2h, '3' F3h,
+//   varint rows;   each: name (ends in a zero byte), map (0 one byte, 1 0F, 2 0F 38, 3 0F 3A), prefix (' '
+//   none, '6' 66h, '2' F2h, '3' F3h,
 //                  'r' neither F2h nor F3h, 'a' any), opcode (bytes)
 //   varint states; each an image of an input state (below)
 //   varint pages;  each the DATA_SIZE bytes of the data pages
@@ -25,15 +27,14 @@
 //     varint row + 1; 0: a sequence, then varint n and n rows that it uses
 //     byte  bits (16, 32, 64)
 //     byte  n, n bytes of code
-//     varint state, then what the inputs differ in from it; in 16- and 32-bit code from its registers cut to 32 bits
-//     varint page, then what the data differ in from it
-//     varint undefined flags, low half; high half; address of the memory operand or 0
-//     byte vector, varint error code, varint CR2
-//     what the image of the state afterwards differs in from the inputs'; what the data differ in from those before
+//     varint state, then what the inputs differ in from it; in 16- and 32-bit code from its registers cut to
+//     32 bits varint page, then what the data differ in from it varint undefined flags, low half; high half;
+//     address of the memory operand or 0 byte vector, varint error code, varint CR2 what the image of the
+//     state afterwards differs in from the inputs'; what the data differ in from those before
 //
-// An image of a state is GPRs (16 of 8 bytes), RIP, RFLAGS, XMM registers (16 of 16), MXCSR (4), FCW, FSW (2 each), tags (1),
-// the x87 registers from ST(0) on (8 of 10). A list of differences is (varint bytes to skip, varint n, n bytes) repeatedly, ended by two zero
-// varints.
+// An image of a state is GPRs (16 of 8 bytes), RIP, RFLAGS, XMM registers (16 of 16), MXCSR (4), FCW, FSW (2
+// each), tags (1), the x87 registers from ST(0) on (8 of 10). A list of differences is (varint bytes to skip,
+// varint n, n bytes) repeatedly, ended by two zero varints.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,18 +51,9 @@ static void put32(u8 *p, u32 x)
 {
     for (unsigned i = 0; i < 4; i++) p[i] = (u8)(x >> 8 * i);
 }
-static void put64(u8 *p, u64 x)
-{
-    put32(p, (u32)x), put32(p + 4, (u32)(x >> 32));
-}
-static u32 get32(const u8 *p)
-{
-    return p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24;
-}
-static u64 get64(const u8 *p)
-{
-    return get32(p) | (u64)get32(p + 4) << 32;
-}
+static void put64(u8 *p, u64 x) { put32(p, (u32)x), put32(p + 4, (u32)(x >> 32)); }
+static u32 get32(const u8 *p) { return p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24; }
+static u64 get64(const u8 *p) { return get32(p) | (u64)get32(p + 4) << 32; }
 
 // ---- images of states ----
 static void image_put(const struct side_state *s, u8 *b)
@@ -103,10 +95,7 @@ static void put(struct buffer *b, const void *p, size_t n)
     memcpy(b->p + b->n, p, n);
     b->n += n;
 }
-static void put_byte(struct buffer *b, u8 x)
-{
-    put(b, &x, 1);
-}
+static void put_byte(struct buffer *b, u8 x) { put(b, &x, 1); }
 static void put_varint(struct buffer *b, u64 x)
 {
     for (; x >= 0x80; x >>= 7) put_byte(b, (u8)(x | 0x80));
@@ -159,17 +148,20 @@ struct record_writer *record_begin(const struct input_pool *pool, u64 seed, u32 
     put_varint(&w->b, rows_n);
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];
-        put(&w->b, r->name, strlen(r->name) + 1), put(&w->b, (const u8[]){map_code(r), prefix_code(r), r->opcode}, 3);
+        put(&w->b, r->name, strlen(r->name) + 1),
+            put(&w->b, (const u8[]){map_code(r), prefix_code(r), r->opcode}, 3);
     }
     u8 image[IMAGE];
     put_varint(&w->b, pool->states_n);
-    for (unsigned i = 0; i < pool->states_n; i++) image_put(&pool->states[i], image), put(&w->b, image, IMAGE);
+    for (unsigned i = 0; i < pool->states_n; i++)
+        image_put(&pool->states[i], image), put(&w->b, image, IMAGE);
     put_varint(&w->b, pool->pages_n);
     put(&w->b, pool->pages, pool->pages_n * DATA_SIZE);
     return w;
 }
 
-void record_case(struct record_writer *w, const struct test *t, unsigned state, unsigned page, const struct outcome *o, const u8 *data)
+void record_case(struct record_writer *w, const struct test *t, unsigned state, unsigned page,
+                 const struct outcome *o, const u8 *data)
 {
     u8 base[IMAGE], in[IMAGE], out[IMAGE];
     struct buffer *b = &w->b;
@@ -192,7 +184,8 @@ void record_case(struct record_writer *w, const struct test *t, unsigned state, 
     w->cases++;
 }
 
-bool record_end(struct record_writer *w, const char *path, const struct recording_cpu *cpu, u64 *bytes, const char **why)
+bool record_end(struct record_writer *w, const char *path, const struct recording_cpu *cpu, u64 *bytes,
+                const char **why)
 {
     u8 h[HEADER] = {0};
     uLongf n = compressBound(w->b.n);
@@ -290,7 +283,9 @@ static const struct row *find_row(const char *name, const u8 *key)
 {
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *x = &rows[i];
-        if (!strcmp(x->name, name) && map_code(x) == key[0] && prefix_code(x) == key[1] && x->opcode == key[2]) return x;
+        if (!strcmp(x->name, name) && map_code(x) == key[0] && prefix_code(x) == key[1] &&
+            x->opcode == key[2])
+            return x;
     }
     return NULL;
 }
@@ -336,18 +331,27 @@ struct record_reader *record_open(const char *path, const char **why)
     struct record_reader *r = calloc(1, sizeof *r);
     uLongf got = 0;
     *why = NULL;
-    if (!r) *why = "no memory";
-    else if (n < HEADER || memcmp(file, magic, 16)) *why = "is no recording of the silicon test";
-    else if (get32(file + 16) != VERSION) *why = "is a recording of another version than 1";
-    else if ((u32)crc32(0, file, HEADER - 4) != get32(file + HEADER - 4)) *why = "is damaged: the header's checksum is wrong";
-    else if (get64(file + 24) > MAX_CONTENTS) *why = "is damaged: larger than a recording can be";
+    if (!r)
+        *why = "no memory";
+    else if (n < HEADER || memcmp(file, magic, 16))
+        *why = "is no recording of the silicon test";
+    else if (get32(file + 16) != VERSION)
+        *why = "is a recording of another version than 1";
+    else if ((u32)crc32(0, file, HEADER - 4) != get32(file + HEADER - 4))
+        *why = "is damaged: the header's checksum is wrong";
+    else if (get64(file + 24) > MAX_CONTENTS)
+        *why = "is damaged: larger than a recording can be";
     else {
         r->n = got = get64(file + 24);
         r->p = malloc(got + 1);
-        if (!r->p) *why = "no memory";
-        else if (uncompress(r->p, &got, file + HEADER, n - HEADER) != Z_OK || got != r->n) *why = "is damaged: its contents do not unpack";
-        else if ((u32)crc32(0, r->p, (uInt)got) != get32(file + 20)) *why = "is damaged: the contents' checksum is wrong";
-        else if (!read_tables(r)) *why = "is damaged: its tables make no sense";
+        if (!r->p)
+            *why = "no memory";
+        else if (uncompress(r->p, &got, file + HEADER, n - HEADER) != Z_OK || got != r->n)
+            *why = "is damaged: its contents do not unpack";
+        else if ((u32)crc32(0, r->p, (uInt)got) != get32(file + 20))
+            *why = "is damaged: the contents' checksum is wrong";
+        else if (!read_tables(r))
+            *why = "is damaged: its tables make no sense";
     }
     if (*why) {
         free(file);
@@ -362,26 +366,11 @@ struct record_reader *record_open(const char *path, const char **why)
     record_rewind(r);
     return r;
 }
-const struct recording_cpu *record_cpu(const struct record_reader *r)
-{
-    return &r->cpu;
-}
-u64 record_seed(const struct record_reader *r)
-{
-    return r->seed;
-}
-u32 record_count(const struct record_reader *r)
-{
-    return r->count;
-}
-u32 record_cases(const struct record_reader *r)
-{
-    return r->cases;
-}
-void record_rewind(struct record_reader *r)
-{
-    r->at = r->first, r->left = r->cases;
-}
+const struct recording_cpu *record_cpu(const struct record_reader *r) { return &r->cpu; }
+u64 record_seed(const struct record_reader *r) { return r->seed; }
+u32 record_count(const struct record_reader *r) { return r->count; }
+u32 record_cases(const struct record_reader *r) { return r->cases; }
+void record_rewind(struct record_reader *r) { r->at = r->first, r->left = r->cases; }
 
 int record_next(struct record_reader *r, struct test *t, struct outcome *o, u8 *data, const char **why)
 {

@@ -1,5 +1,5 @@
-// The bench's guest program: what its files share. Each workload does a fixed amount of work and returns a checksum
-// that must be the same on every machine.
+// The bench's guest program: what its files share. Each workload does a fixed amount of work and returns a
+// checksum that must be the same on every machine.
 #ifndef BENCH_H
 #define BENCH_H
 

@@ -1,5 +1,5 @@
-// Floating point: scalar double arithmetic (bodies under gravity) and packed SSE2 (escape times of the Mandelbrot set,
-// two points at a time).
+// Floating point: scalar double arithmetic (bodies under gravity) and packed SSE2 (escape times of the
+// Mandelbrot set, two points at a time).
 #include "bench.h"
 
 #include <emmintrin.h>

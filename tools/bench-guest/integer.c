@@ -83,8 +83,10 @@ static u32 root_fraction(u32 prime, int degree)
     while (high - low > 1) {
         unsigned __int128 middle = (low + high) / 2, power = middle;
         for (int i = 1; i < degree; i++) power *= middle;
-        if (power <= want) low = middle;
-        else high = middle;
+        if (power <= want)
+            low = middle;
+        else
+            high = middle;
     }
     return (u32)low;
 }
@@ -102,7 +104,8 @@ static void sha256_block(u32 h[8], const u32 k[64], const u8 *block)
     memcpy(s, h, sizeof(s));
     for (int i = 0; i < 64; i++) {
         u32 e = s[4], a = s[0];
-        u32 t1 = s[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
+        u32 t1 =
+            s[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
         u32 t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
         memmove(s + 1, s, 7 * sizeof(*s));
         s[4] += t1;

@@ -41,8 +41,8 @@ static void guest_make(struct guest *g, const u8 *code, size_t size, u32 count)
     g->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (g->memory == MAP_FAILED) fail("mmap");
     memcpy(g->memory + CODE, code, size);
-    struct kvm_userspace_memory_region region = {
-        .memory_size = MEMORY, .userspace_addr = (u64)(uintptr_t)g->memory};
+    struct kvm_userspace_memory_region region = {.memory_size = MEMORY,
+                                                 .userspace_addr = (u64)(uintptr_t)g->memory};
     if (ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0) fail("KVM_SET_USER_MEMORY_REGION");
     if ((g->cpu = ioctl(g->vm, KVM_CREATE_VCPU, 0)) < 0) fail("KVM_CREATE_VCPU");
     g->run_size = (size_t)ioctl(g->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -50,8 +50,10 @@ static void guest_make(struct guest *g, const u8 *code, size_t size, u32 count)
     if (g->run == MAP_FAILED) fail("mmap of the vcpu");
 
     if (ioctl(g->cpu, KVM_GET_SREGS, &sregs) < 0) fail("KVM_GET_SREGS");
-    struct kvm_segment code_segment = {.limit = ~0u, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1};
-    struct kvm_segment data_segment = {.limit = ~0u, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+    struct kvm_segment code_segment = {
+        .limit = ~0u, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1};
+    struct kvm_segment data_segment = {
+        .limit = ~0u, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
     sregs.cs = code_segment;
     sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data_segment;
     sregs.cr0 |= 1;
@@ -90,11 +92,11 @@ static u64 measure(const u8 *code, size_t size, u32 count)
 u64 work_kvm_cpuid(void)
 {
     static const u8 code[] = {
-        0x89, 0xce,             // mov esi, ecx
-        0x31, 0xc0, 0x31, 0xc9, // again: xor eax, eax; xor ecx, ecx
-        0x0f, 0xa2,             // cpuid
-        0x4e, 0x75, 0xf7,       // dec esi; jnz again
-        0xe6, PORT_EXIT,        // out
+        0x89, 0xce,                  // mov esi, ecx
+        0x31, 0xc0,      0x31, 0xc9, // again: xor eax, eax; xor ecx, ecx
+        0x0f, 0xa2,                  // cpuid
+        0x4e, 0x75,      0xf7,       // dec esi; jnz again
+        0xe6, PORT_EXIT,             // out
     };
     return measure(code, sizeof(code), 15000);
 }
@@ -102,8 +104,8 @@ u64 work_kvm_cpuid(void)
 u64 work_kvm_io(void)
 {
     static const u8 code[] = {
-        0xe6, PORT_WORK, // again: out
-        0x49, 0x75, 0xfb, // dec ecx; jnz again
+        0xe6, PORT_WORK,       // again: out
+        0x49, 0x75,      0xfb, // dec ecx; jnz again
         0xe6, PORT_EXIT,
     };
     return measure(code, sizeof(code), 15000);
@@ -112,9 +114,9 @@ u64 work_kvm_io(void)
 u64 work_kvm_ept(void)
 {
     static const u8 code[] = {
-        0x89, 0x0f,                         // again: mov [edi], ecx
-        0x81, 0xc7, 0x00, 0x10, 0x00, 0x00, // add edi, 4096
-        0x49, 0x75, 0xf5,                   // dec ecx; jnz again
+        0x89, 0x0f,                              // again: mov [edi], ecx
+        0x81, 0xc7,      0x00, 0x10, 0x00, 0x00, // add edi, 4096
+        0x49, 0x75,      0xf5,                   // dec ecx; jnz again
         0xe6, PORT_EXIT,
     };
     return measure(code, sizeof(code), 10000);

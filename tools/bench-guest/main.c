@@ -1,5 +1,5 @@
-// The bench's guest program: runs the named workloads (all, if none is named) and marks the beginning and the end of
-// each on the serial line, where the host takes the time.
+// The bench's guest program: runs the named workloads (all, if none is named) and marks the beginning and the
+// end of each on the serial line, where the host takes the time.
 #include "bench.h"
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// Memory: a chain of dependent loads, and copies and fills written out, so that no library picks another way on another
-// processor.
+// Memory: a chain of dependent loads, and copies and fills written out, so that no library picks another way
+// on another processor.
 #include "bench.h"
 
 u64 work_chase(void)
