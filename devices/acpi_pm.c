@@ -1,3 +1,4 @@
+// clang-format off
 // PIIX4 power management. Sources: PIIX4 data sheet (290562, chapter 7), ACPI specification (chapter 4.8).
 //
 //   PM block (configuration register 40h: base, 80h bit 0: decode)
@@ -6,11 +7,11 @@
 //     +4  PM1 control (16): 0 SCI_EN, 12:10 SLP_TYP, 13 SLP_EN (reads 0)
 //     +8  PM timer (32, read-only): 24 bits at 3.579545 MHz
 //   AFE0h GPE0 status (16), +2 enable (16)
-//   B2h   APM control: F1h sets SCI_EN, F0h clears it (what firmware's SMI handler would do)      B3h  APM
-//   status
+//   B2h   APM control: F1h sets SCI_EN, F0h clears it (what firmware's SMI handler would do)      B3h  APM status
 //
-// SLP_TYP 0 is S5 (DSDT: \_S5). Not here: other sleeping states (counted), SMI, the SMBus host controller,
-// throttling, device monitors; nothing raises a general-purpose event yet.
+// SLP_TYP 0 is S5 (DSDT: \_S5). Not here: other sleeping states (counted), SMI, the SMBus host controller, throttling,
+// device monitors; nothing raises a general-purpose event yet.
+// clang-format on
 #include "devices/acpi_pm.h"
 
 #include <string.h>

@@ -1,15 +1,16 @@
-// Real-time clock and CMOS memory. Source: Motorola MC146818A data sheet; layout of the memory as QEMU's PC
-// fills it.
+// clang-format off
+// Real-time clock and CMOS memory. Source: Motorola MC146818A data sheet; layout of the memory as QEMU's PC fills it.
 //
 //   70h  index (bits 6:0; bit 7, the NMI mask, is stored only); reads FFh      71h  data
 //   00-09  seconds, alarm, minutes, alarm, hours, alarm, day of week, day, month, year;  32h  century
-//   0A  7 UIP, 6:4 divider (010 runs, 11x reset), 3:0 rate      0B  7 SET, 6 PIE, 5 AIE, 4 UIE, 2 binary, 1
-//   24 hours 0C  7 IRQF, 6 PF, 5 AF, 4 UF, cleared by reading             0D  80h: the battery is good 0F
-//   shutdown status      14  equipment      15-18, 30-31, 34-35, 5B-5D  memory sizes      5F  processors - 1
+//   0A  7 UIP, 6:4 divider (010 runs, 11x reset), 3:0 rate      0B  7 SET, 6 PIE, 5 AIE, 4 UIE, 2 binary, 1 24 hours
+//   0C  7 IRQF, 6 PF, 5 AF, 4 UF, cleared by reading             0D  80h: the battery is good
+//   0F  shutdown status      14  equipment      15-18, 30-31, 34-35, 5B-5D  memory sizes      5F  processors - 1
 //
-// The time is a function of the machine's clock; the flags are computed when somebody looks, and a deadline
-// is kept only for an interrupt that is enabled. Not here: daylight saving (bit 0 of 0B is stored), the
-// square wave, the NMI mask, other time bases of the divider than 32.768 kHz.
+// The time is a function of the machine's clock; the flags are computed when somebody looks, and a deadline is kept
+// only for an interrupt that is enabled. Not here: daylight saving (bit 0 of 0B is stored), the square wave, the NMI
+// mask, other time bases of the divider than 32.768 kHz.
+// clang-format on
 #include "devices/cmos.h"
 
 #include <string.h>

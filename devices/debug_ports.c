@@ -1,12 +1,12 @@
-// isa-debug-exit, debug consoles and pc-testdev, with the semantics that test suites expect of QEMU's
-// devices.
+// clang-format off
+// isa-debug-exit, debug consoles and pc-testdev, with the semantics that test suites expect of QEMU's devices.
 //
-//   isa-debug-exit  iobase, iosize of the command line; a write of v ends the machine with status (v << 1) |
-//   1; reads 0 E9h             a byte to the debug console; reads E9h, which tells that the console is there;
-//   isa-debugcon: one more,
+//   isa-debug-exit  iobase, iosize of the command line; a write of v ends the machine with status (v << 1) | 1; reads 0
+//   E9h             a byte to the debug console; reads E9h, which tells that the console is there; isa-debugcon: one more,
 //                   or this one, at iobase, reads as readback
 //   pc-testdev      2000h + n: a write sets input n of the interrupt controllers to (value != 0)
 //                   E0h-E3h scratch of any width;  E4h-E7h flush;  FF000000h 64 KiB of memory behind MMIO
+// clang-format on
 #include "devices/debug_ports.h"
 
 #include <string.h>
@@ -36,11 +36,11 @@ static void exit_write(struct device *d, unsigned region, u64 offset, unsigned s
 
 static const struct device_ops exit_ops = {.name = "isa-debug-exit", .read = exit_read, .write = exit_write};
 
-enum { EXIT_IOBASE, EXIT_IOSIZE };
+enum { PROPERTY_IOBASE, PROPERTY_IOSIZE };
 
 static unsigned exit_ports(const struct property_value *v, struct port_range *r)
 {
-    *r = (struct port_range){(u32)v[EXIT_IOBASE].n, (u32)v[EXIT_IOSIZE].n};
+    *r = (struct port_range){(u32)v[PROPERTY_IOBASE].n, (u32)v[PROPERTY_IOSIZE].n};
     return 1;
 }
 
@@ -48,7 +48,7 @@ static void exit_create(void *self, const struct device_board *b, const struct p
 {
     struct debug_exit *e = self;
     *e = (struct debug_exit){.dev = {.ops = &exit_ops, .clock = b->clock}, .end = b->end, .to = b->to};
-    bus_map_port_over(b->bus, &e->dev, 0, (u16)v[EXIT_IOBASE].n, (unsigned)v[EXIT_IOSIZE].n);
+    bus_map_port_over(b->bus, &e->dev, 0, (u16)v[PROPERTY_IOBASE].n, (unsigned)v[PROPERTY_IOSIZE].n);
     b->add(b->to, &e->dev);
 }
 
@@ -57,9 +57,10 @@ const struct device_row debug_exit_row = {
     .help = "a write of a value ends the machine: status (value << 1) | 1",
     .most = 4,
     .size = sizeof(struct debug_exit),
-    .property = {[EXIT_IOBASE] = {"iobase", PROPERTY_PORT,
-                                  "the first port; it lies over other devices' ports", .standard = 0x501},
-                 [EXIT_IOSIZE] = {"iosize", PROPERTY_U32, "how many", .standard = 2, .choice = {1, 2, 4}}},
+    .property = {[PROPERTY_IOBASE] = {"iobase", PROPERTY_PORT,
+                                      "the first port; it lies over other devices' ports", .standard = 0x501},
+                 [PROPERTY_IOSIZE] = {"iosize", PROPERTY_U32, "how many", .standard = 2,
+                                      .choice = {1, 2, 4}}},
     .ports = exit_ports,
     .create = exit_create,
 };

@@ -1,12 +1,13 @@
+// clang-format off
 // 8237A pair and page registers. Sources: Intel 8237A data sheet (231466), PIIX3 data sheet (290550).
 //
-//   00-07 / C0-CE  address and count of channels 0-3 / 4-7, low byte then high byte (the second pair on even
-//   ports) 08 / D0  status (0), command     09 / D2  request      0A / D4  one mask bit     0B / D6  mode 0C
-//   / D8  clear flip-flop         0D / DA  master clear 0E / DC  clear mask       0F / DE  all mask bits
+//   00-07 / C0-CE  address and count of channels 0-3 / 4-7, low byte then high byte (the second pair on even ports)
+//   08 / D0  status (0), command     09 / D2  request      0A / D4  one mask bit     0B / D6  mode
+//   0C / D8  clear flip-flop         0D / DA  master clear 0E / DC  clear mask       0F / DE  all mask bits
 //   80-8F    page registers; 80h is the diagnostic (POST) port and the usual place to wait by writing
 //
-// Addresses, counts, masks and pages can be written and read back. Not here: transfers (a request is
-// counted).
+// Addresses, counts, masks and pages can be written and read back. Not here: transfers (a request is counted).
+// clang-format on
 #include "devices/dma.h"
 
 #include <string.h>

@@ -1,10 +1,12 @@
+// clang-format off
 // fw_cfg. Source: QEMU's documentation of the device's interface (docs/specs/fw_cfg).
 //
-//   510h  selector (16 bits, write)      511h  data (8 bits, read)      514h/518h  DMA address, high and low,
-//   big-endian DMA structure in memory, big-endian: control (32), length (32), address (64) control: 31:16
-//   key to select, 0 error, 1 read, 2 skip, 3 select, 4 write
+//   510h  selector (16 bits, write)      511h  data (8 bits, read)      514h/518h  DMA address, high and low, big-endian
+//   DMA structure in memory, big-endian: control (32), length (32), address (64)
+//   control: 31:16 key to select, 0 error, 1 read, 2 skip, 3 select, 4 write
 //
 // Not here: items that can be written (a DMA write sets the error bit), call-backs on selection.
+// clang-format on
 #include "devices/fw_cfg.h"
 
 #include <string.h>

@@ -1,16 +1,17 @@
-// HPET. Source: IA-PC HPET specification 1.0a; identity as QEMU's (10 ns, three timers, input 2 of the I/O
-// APIC only).
+// clang-format off
+// HPET. Source: IA-PC HPET specification 1.0a; identity as QEMU's (10 ns, three timers, input 2 of the I/O APIC only).
 //
-//   000  capabilities: 63:32 period in femtoseconds, 31:16 vendor 8086h, 15 legacy route, 13 64 bits, 12:8
-//   timers - 1 010  configuration: 0 enable, 1 legacy replacement      020  interrupt status: a bit a timer,
-//   writing 1 clears 0F0  main counter (written while halted) 100 + 20h * n  timer n: 1 level, 2 interrupt
-//   enable, 3 periodic, 4 can be periodic, 5 64 bits, 6 set accumulator,
+//   000  capabilities: 63:32 period in femtoseconds, 31:16 vendor 8086h, 15 legacy route, 13 64 bits, 12:8 timers - 1
+//   010  configuration: 0 enable, 1 legacy replacement      020  interrupt status: a bit a timer, writing 1 clears
+//   0F0  main counter (written while halted)
+//   100 + 20h * n  timer n: 1 level, 2 interrupt enable, 3 periodic, 4 can be periodic, 5 64 bits, 6 set accumulator,
 //                  8 32-bit mode, 13:9 route, 63:32 inputs that it can be routed to
-//   108 + 20h * n  comparator; in periodic mode a write is the period, and the accumulator too after bit 6
-//   was set 110 + 20h * n  FSB route: reads 0
+//   108 + 20h * n  comparator; in periodic mode a write is the period, and the accumulator too after bit 6 was set
+//   110 + 20h * n  FSB route: reads 0
 //
-// Accesses of 4 and 8 bytes. A comparator that is set to what the counter has passed matches when the counter
-// comes round again. Not here: FSB (message) delivery, which is not reported.
+// Accesses of 4 and 8 bytes. A comparator that is set to what the counter has passed matches when the counter comes
+// round again. Not here: FSB (message) delivery, which is not reported.
+// clang-format on
 #include "devices/hpet.h"
 
 #include <string.h>

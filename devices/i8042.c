@@ -1,16 +1,16 @@
-// 8042 keyboard controller. Sources: IBM PS/2 Hardware Interface Technical Reference (keyboard and auxiliary
-// device controller, keyboard, mouse).
+// clang-format off
+// 8042 keyboard controller. Sources: IBM PS/2 Hardware Interface Technical Reference (keyboard and auxiliary device
+// controller, keyboard, mouse).
 //
-//   60h  data                64h  read: status 0 OBF, 1 IBF, 2 system, 3 last write was a command, 4 not
-//   locked, 5 aux 64h  write: commands 20/60 command byte, 21-3F/61-7F internal memory (reads 0), A7/A8 aux
-//   off/on, A9 test aux,
-//        AA self-test, AB test keyboard, AD/AE keyboard off/on, C0 input port, D0/D1 output port, D2/D3
-//        answer as keyboard/aux, D4 to aux, DD/DF A20 off/on (as compatible chips), F0-FF pulse (bit 0 low:
-//        reset)
+//   60h  data                64h  read: status 0 OBF, 1 IBF, 2 system, 3 last write was a command, 4 not locked, 5 aux
+//   64h  write: commands 20/60 command byte, 21-3F/61-7F internal memory (reads 0), A7/A8 aux off/on, A9 test aux,
+//        AA self-test, AB test keyboard, AD/AE keyboard off/on, C0 input port, D0/D1 output port, D2/D3 answer as
+//        keyboard/aux, D4 to aux, DD/DF A20 off/on (as compatible chips), F0-FF pulse (bit 0 low: reset)
 //
-// Keyboard and mouse answer their commands; nobody types or moves yet. Translation to scan code set 1
-// (command byte bit 6) acts on the keyboard's ID, the only translated bytes there are. Not here: time on the
-// wire (an answer is there at once), parity errors, the password commands.
+// Keyboard and mouse answer their commands; nobody types or moves yet. Translation to scan code set 1 (command byte
+// bit 6) acts on the keyboard's ID, the only translated bytes there are. Not here: time on the wire (an answer is
+// there at once), parity errors, the password commands.
+// clang-format on
 #include "devices/i8042.h"
 
 #include <string.h>

@@ -1,14 +1,14 @@
-// I/O APIC. Sources: Intel 82093AA data sheet (290566); version 20h with its EOI register as in later chip
-// sets.
+// clang-format off
+// I/O APIC. Sources: Intel 82093AA data sheet (290566); version 20h with its EOI register as in later chip sets.
 //
 //   FEC00000  IOREGSEL (8 bits)      FEC00010  IOWIN (32 bits)      FEC00040  EOI (write: a vector)
-//   index 00 ID (27:24)   01 version: 20h, 24 entries   02 arbitration ID   10-3F redirection entries, low
-//   and high entry: 7:0 vector, 10:8 delivery mode, 11 logical, 12 status (0), 13 polarity, 14 remote IRR, 15
-//   level, 16 mask,
+//   index 00 ID (27:24)   01 version: 20h, 24 entries   02 arbitration ID   10-3F redirection entries, low and high
+//   entry: 7:0 vector, 10:8 delivery mode, 11 logical, 12 status (0), 13 polarity, 14 remote IRR, 15 level, 16 mask,
 //          63:56 destination
 //
-// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: ExtINT
-// entries (counted by the local APICs), extended destination IDs and interrupt remapping.
+// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: ExtINT entries
+// (counted by the local APICs), extended destination IDs and interrupt remapping.
+// clang-format on
 #include "devices/ioapic.h"
 
 #include <string.h>

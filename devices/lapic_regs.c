@@ -1,3 +1,4 @@
+// clang-format off
 // The local APIC's registers, by memory (xAPIC) and by MSR (x2APIC), and IA32_APIC_BASE.
 //
 //   offset  MSR   register               offset   MSR      register
@@ -6,13 +7,15 @@
 //   080     808   TPR                    200-270  820-827  IRR
 //   090     -     APR (reads 0)          280      828      ESR
 //   0A0     80A   PPR                    300,310  830      ICR
-//   0B0     80B   EOI                    320-370  832-837  LVT: timer, thermal, performance, LINT0, LINT1,
-//   error 0D0     80D   LDR                    380,390  838,839  initial count, current count 0E0     - DFR
-//   3E0      83E      divide configuration 0F0     80F   SVR                    -        83F      SELF IPI
+//   0B0     80B   EOI                    320-370  832-837  LVT: timer, thermal, performance, LINT0, LINT1, error
+//   0D0     80D   LDR                    380,390  838,839  initial count, current count
+//   0E0     -     DFR                    3E0      83E      divide configuration
+//   0F0     80F   SVR                    -        83F      SELF IPI
 //
-// Memory accesses: the manual defines 32-bit ones on 16-byte boundaries. Narrower or wider reads see the
-// register's bytes (zeros beyond them); other writes are dropped and counted. Source: SDM volume 3, "Local
-// APIC Register Address Map", "x2APIC Register Address Space", "x2APIC State Transitions".
+// Memory accesses: the manual defines 32-bit ones on 16-byte boundaries. Narrower or wider reads see the register's
+// bytes (zeros beyond them); other writes are dropped and counted.
+// Source: SDM volume 3, "Local APIC Register Address Map", "x2APIC Register Address Space", "x2APIC State Transitions".
+// clang-format on
 #include "devices/lapic_internal.h"
 
 // clang-format off

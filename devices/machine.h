@@ -1,11 +1,11 @@
-// The machine: processors and the board around them, wired. What the frontend, the tests and other programs
-// create.
+// clang-format off
+// The machine: processors and the board around them, wired. What the frontend, the tests and other programs create.
 //
 //   machine_init    gives memory, wires the board, makes the processors
-//   machine_reset   power-up state, and what firmware leaves behind (ACPI tables, routing, virtual wire); the
-//   loader
+//   machine_reset   power-up state, and what firmware leaves behind (ACPI tables, routing, virtual wire); the loader
 //                   then puts a program into memory and sets processor 0
 //   machine_run     runs until a budget is used, something asks for an end, or nothing can happen any more
+// clang-format on
 #ifndef DEVICES_MACHINE_H
 #define DEVICES_MACHINE_H
 

@@ -1,9 +1,11 @@
+// clang-format off
 // The list of a machine's plain state, and copies of it.
 //
 //   header   "MATRYMEM", format, number of sections
 //   section  name (24), index (32), version (32), size in bytes (64), contents, zeros up to a multiple of 8
-//   "machine" comes first: what the two machines must have in common. Then the parts, in any order. "ram"
-//   comes last: each page that is not all zeros, as its number (64) and its bytes, in ascending order.
+//   "machine" comes first: what the two machines must have in common. Then the parts, in any order. "ram" comes last: each page
+//   that is not all zeros, as its number (64) and its bytes, in ascending order.
+// clang-format on
 #include "devices/machine_state.h"
 
 #include <stdarg.h>

@@ -1,12 +1,13 @@
-// PCI configuration mechanism 1 and interrupt routing. Sources: PCI Local Bus Specification 2.1 (chapter
-// 6, 3.7.4.1), PIIX3 data sheet (290550) for PIRQ routing and the reset control register.
+// clang-format off
+// PCI configuration mechanism 1 and interrupt routing. Sources: PCI Local Bus Specification 2.1 (chapter 6, 3.7.4.1),
+// PIIX3 data sheet (290550) for PIRQ routing and the reset control register.
 //
 //   CF8h  CONFIG_ADDRESS (32 bits): 31 enable, 23:16 bus, 15:8 device and function, 7:2 register
 //   CF9h  reset control (8 bits): 1 hard, 2 a rising edge resets
 //   CFCh  CONFIG_DATA (8, 16 and 32 bits)
 //
-// Not here: buses other than 0, PCI-to-PCI bridges, MSI, 64-bit BARs, expansion ROMs, error bits of the
-// status register.
+// Not here: buses other than 0, PCI-to-PCI bridges, MSI, 64-bit BARs, expansion ROMs, error bits of the status register.
+// clang-format on
 #include "devices/pci.h"
 
 #include <string.h>

@@ -1,12 +1,13 @@
-// The board's own PCI functions: i440FX host bridge (00:00.0) and PIIX3 ISA bridge (00:01.0); the power
-// management function is in acpi_pm.c. Sources: Intel 82441FX data sheet (290549), PIIX3 data sheet (290550).
+// clang-format off
+// The board's own PCI functions: i440FX host bridge (00:00.0) and PIIX3 ISA bridge (00:01.0); the power management
+// function is in acpi_pm.c. Sources: Intel 82441FX data sheet (290549), PIIX3 data sheet (290550).
 //
 //   host  50-51 PMC control, 59-5F PAM, 60-67 DRAM boundaries, 72 SMRAM: stored
-//   ISA   4C recovery, 4E X-bus select: stored; 60-63 PIRQ routing: 7 off, 3:0 ISA interrupt; 82
-//   deterministic latency
+//   ISA   4C recovery, 4E X-bus select: stored; 60-63 PIRQ routing: 7 off, 3:0 ISA interrupt; 82 deterministic latency
 //
-// Not here: what the PAM and SMRAM registers do (C0000h-FFFFFh is plain RAM and always writable), memory
-// controller settings, the IDE function of PIIX3 (absent).
+// Not here: what the PAM and SMRAM registers do (C0000h-FFFFFh is plain RAM and always writable), memory controller
+// settings, the IDE function of PIIX3 (absent).
+// clang-format on
 #include "devices/pci.h"
 
 #include <string.h>

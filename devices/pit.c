@@ -1,15 +1,15 @@
+// clang-format off
 // 8254. Source: Intel 8254 data sheet (231164); port 61h as in the PIIX data sheets (290550).
 //
 //   40h-42h  counters 0-2: read count, latched count or status; write count
 //   43h      control word, counter latch, read-back (write only; reads FFh)
-//   61h      bit 0 gate of channel 2, bit 1 speaker, bits 2-3 stored, bit 4 refresh toggle, bit 5 output of
-//   channel 2
+//   61h      bit 0 gate of channel 2, bit 1 speaker, bits 2-3 stored, bit 4 refresh toggle, bit 5 output of channel 2
 //
-// Counters count ticks of the machine's clock at PIT_HZ; each is a function of the tick at which it was
-// loaded. Channel 0's output is IRQ 0. Channel 1's output (refresh) goes nowhere.
+// Counters count ticks of the machine's clock at PIT_HZ; each is a function of the tick at which it was loaded.
+// Channel 0's output is IRQ 0. Channel 1's output (refresh) goes nowhere.
 //
-// Not here: the speaker's sound; SERR#/IOCHK# (port 61h bits 6-7 read 0); the gates of channels 0 and 1
-// (always high).
+// Not here: the speaker's sound; SERR#/IOCHK# (port 61h bits 6-7 read 0); the gates of channels 0 and 1 (always high).
+// clang-format on
 #include "devices/pit.h"
 
 #include <string.h>

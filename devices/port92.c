@@ -1,10 +1,11 @@
+// clang-format off
 // System control port A. Source: IBM PS/2 Hardware Interface Technical Reference, system control port A.
 //
-//   92h  0 a rising edge resets the processor, 1 A20; the others are stored and do nothing (hard disk light,
-//   password)
+//   92h  0 a rising edge resets the processor, 1 A20; the others are stored and do nothing (hard disk light, password)
 //
-// A20 is open if this bit or the keyboard controller's is set, as on PIIX boards; it is set after reset, as
-// firmware leaves it.
+// A20 is open if this bit or the keyboard controller's is set, as on PIIX boards; it is set after reset, as firmware
+// leaves it.
+// clang-format on
 #include "devices/port92.h"
 
 #include <string.h>

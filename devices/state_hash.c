@@ -95,8 +95,8 @@ void state_hash_parts(const struct state_hash *h, struct machine *m,
         // clang-format off
         const struct { const char *name; const void *data; size_t size; } part[] = {
             {"gpr", s->gpr, sizeof s->gpr}, {"rip", &s->rip, sizeof s->rip}, {"segments", s->seg, sizeof s->seg},
-            {"control", &s->gdtr, offsetof(struct vcpu_state, block) - offsetof(struct vcpu_state, gdtr)},
-            {"block and time", &s->block, offsetof(struct vcpu_state, nmi_pending) - offsetof(struct vcpu_state, block)},
+            {"control", &s->gdtr, offsetof(struct vcpu_state, blocking) - offsetof(struct vcpu_state, gdtr)},
+            {"blocking and time", &s->blocking, offsetof(struct vcpu_state, nmi_pending) - offsetof(struct vcpu_state, blocking)},
             {"pending", &s->nmi_pending, offsetof(struct vcpu_state, xmm) - offsetof(struct vcpu_state, nmi_pending)},
             {"xmm", s->xmm, sizeof s->xmm}, {"fpu", &s->fpu, sizeof s->fpu}, {"msr", &s->msr, sizeof s->msr},
             {"vmx", &s->vmx, sizeof s->vmx}, {"itlb", &s->itlb, sizeof s->itlb}, {"dtlb", &s->dtlb, sizeof s->dtlb}};

@@ -1,3 +1,4 @@
+// clang-format off
 // 16550A. Source: National Semiconductor PC16550D data sheet (section numbers in comments are its own).
 //
 //   +0  DLAB=0: RBR (read), THR (write)          DLAB=1: divisor, low byte
@@ -9,10 +10,11 @@
 //   +6  MSR: 3:0 changes, 4 CTS, 5 DSR, 6 RI, 7 DCD; write ignored
 //   +7  SCR
 //
-// The transmitter is empty at once: a byte leaves in the instant in which it is written. The receiver takes a
-// byte whenever it has room, so nothing from the host overruns (only the loop can). The line is always ready
-// (CTS, DSR and DCD on). Not here: line speed (but for the character timeout), parity and framing errors, a
-// break on the line (only in the loop), DMA mode.
+// The transmitter is empty at once: a byte leaves in the instant in which it is written. The receiver takes a byte
+// whenever it has room, so nothing from the host overruns (only the loop can). The line is always ready (CTS, DSR and
+// DCD on). Not here: line speed (but for the character timeout), parity and framing errors, a break on the line (only
+// in the loop), DMA mode.
+// clang-format on
 #include "devices/uart.h"
 
 #include <string.h>

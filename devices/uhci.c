@@ -1,11 +1,12 @@
-// 00:01.2, the USB host controller of PIIX3. Sources: Universal Host Controller Interface Design Guide 1.1
-// (register names are its own), PIIX3 data sheet (290550) for the configuration space.
+// clang-format off
+// 00:01.2, the USB host controller of PIIX3. Sources: Universal Host Controller Interface Design Guide 1.1 (register names are its
+// own), PIIX3 data sheet (290550) for the configuration space.
 //
-//   00 USBCMD, 02 USBSTS, 04 USBINTR, 06 FRNUM, 08 FRBASEADD, 0C SOFMOD, 10 PORTSC1, 12 PORTSC2, within the
-//   range of BAR 4
+//   00 USBCMD, 02 USBSTS, 04 USBINTR, 06 FRNUM, 08 FRBASEADD, 0C SOFMOD, 10 PORTSC1, 12 PORTSC2, within the range of BAR 4
 //
-// Not here: devices, and so transfers. The schedule is not walked: what a driver puts there for a device that
-// it has not found would not time out.
+// Not here: devices, and so transfers. The schedule is not walked: what a driver puts there for a device that it has not found
+// would not time out.
+// clang-format on
 #include "devices/device_table.h"
 #include "devices/pci.h"
 

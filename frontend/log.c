@@ -55,7 +55,7 @@ static void log_event(void *opaque, const struct trace_event *e)
         if (e->gpa_valid) fprintf(f, " gpa=%#" PRIx64, e->gpa);
         if (e->gla_valid) fprintf(f, " gla=%#" PRIx64, e->gla);
         if (e->intr_info >> 31) fprintf(f, " info=%#x vector=%u", e->intr_info, e->intr_info & 255);
-        if (e->vectoring_info >> 31) fprintf(f, " vectoring=%#x", e->vectoring_info);
+        if (e->original_event >> 31) fprintf(f, " vectoring=%#x", e->original_event);
         break;
     case TRACE_ENTRY_FAILED:
         if (e->fail == UINT32_MAX)

@@ -203,7 +203,7 @@ static int run(struct session *s)
         take_input(s, 0);
         s->signal = signals_end ? signals_end : s->terminal.gone ? SIGPIPE : 0;
         if (s->signal) return 128 + s->signal;
-        if (s->terminal.quit) return EXIT_POWER_OFF;
+        if (s->terminal.quit) return STATUS_POWER_OFF;
         u64 now = retired(s), until = s->o.stop_after;
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
@@ -211,20 +211,20 @@ static int run(struct session *s)
         switch (machine_run(m, slice)) {
         case MACHINE_RUN:
         case MACHINE_STOPPED: break;
-        case MACHINE_POWER_OFF: return EXIT_POWER_OFF;
+        case MACHINE_POWER_OFF: return STATUS_POWER_OFF;
         case MACHINE_EXIT: return (int)(m->request.status & 0xFF);
         case MACHINE_IDLE:
             machine_asleep(m, why, sizeof why);
             fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it: %s\n", why);
             log_registers(stderr, m);
-            return EXIT_DEAD;
+            return STATUS_DEAD;
         case MACHINE_SHUTDOWN:
             tell_shutdown(s);
-            if (s->o.no_reboot) return EXIT_TRIPLE_FAULT;
+            if (s->o.no_reboot) return STATUS_TRIPLE_FAULT;
             if (!reload(s, why, sizeof why)) goto bad_image;
             break;
         case MACHINE_RESET:
-            if (s->o.no_reboot) return EXIT_RESET;
+            if (s->o.no_reboot) return STATUS_RESET;
             if (!reload(s, why, sizeof why)) goto bad_image;
             break;
         }
@@ -237,10 +237,10 @@ static int run(struct session *s)
             print_hash(s);
             s->next_hash = now + s->o.hash_every;
         }
-        if (limit_reached(s)) return EXIT_LIMIT;
+        if (limit_reached(s)) return STATUS_LIMIT;
     }
 bad_image:
-    return complain(why, EXIT_BAD_IMAGE);
+    return complain(why, STATUS_BAD_IMAGE);
 }
 
 // Where the bytes of a line go.
@@ -255,7 +255,7 @@ static bool open_line(enum serial_kind kind, const char *path, bool append, stru
     }
     char why[512];
     snprintf(why, sizeof why, "cannot write %s: %s", path, strerror(errno));
-    complain(why, EXIT_HOST);
+    complain(why, STATUS_HOST);
     return false;
 }
 
@@ -264,11 +264,11 @@ static int open_lines(struct session *s, struct machine_config *c)
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (!open_line(s->o.serial[i], s->o.serial_file[i], s->o.serial_append[i], &c->serial[i],
                        &s->serial_file[i]))
-            return EXIT_HOST;
+            return STATUS_HOST;
     for (unsigned i = 0; i < s->o.lines; i++) {
         const struct device_line *d = &s->o.line[i];
         struct chardev *chr = &c->device[d->device].value[d->property].chr;
-        if (!open_line(d->kind, d->file, d->append, chr, &s->line_file[i])) return EXIT_HOST;
+        if (!open_line(d->kind, d->file, d->append, chr, &s->line_file[i])) return STATUS_HOST;
     }
     return 0;
 }
@@ -283,7 +283,7 @@ static bool close_line(FILE *file, const char *path)
     char why[512];
     snprintf(why, sizeof why, "the serial output in %s is not whole: it could not be written to its end",
              path);
-    complain(why, EXIT_HOST);
+    complain(why, STATUS_HOST);
     return false;
 }
 
@@ -307,26 +307,26 @@ int main(int argc, char **argv)
     signals_descriptors();
     signals_bugs();
     terminal_init(&s->terminal, &signals_end);
-    if (!stack_suffices(why, sizeof why)) return complain(why, EXIT_HOST);
-    if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, EXIT_USAGE);
+    if (!stack_suffices(why, sizeof why)) return complain(why, STATUS_HOST);
+    if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, STATUS_USAGE);
     if (s->o.tell) {
         if (options_print(&s->o, stdout)) return 0;
         snprintf(why, sizeof why, "cannot write to standard output: %s", strerror(errno));
-        return complain(why, EXIT_HOST);
+        return complain(why, STATUS_HOST);
     }
     if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
-        return complain(why, EXIT_BAD_IMAGE);
+        return complain(why, STATUS_BAD_IMAGE);
     struct machine_config c = {0};
     options_configure(&s->o, &c);
     int status = open_lines(s, &c);
     if (status) return status;
     s->m = calloc(1, sizeof *s->m);
     if (!s->m || !machine_init(s->m, &c, &line))
-        return complain(s->m ? line : "the host has no memory for the machine", EXIT_HOST);
+        return complain(s->m ? line : "the host has no memory for the machine", STATUS_HOST);
     for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
-    if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, EXIT_HOST);
-    if (!load(s, why, sizeof why)) return complain(why, EXIT_BAD_IMAGE);
-    if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, EXIT_HOST);
+    if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, STATUS_HOST);
+    if (!load(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
+    if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
     s->m->idle = idle;
     s->m->idle_opaque = s;
     signals_catch(s->m, &s->terminal);
@@ -337,7 +337,7 @@ int main(int argc, char **argv)
 
     double start = host_seconds();
     status = run(s);
-    bool ended = status == EXIT_POWER_OFF || status == EXIT_RESET || status == EXIT_TRIPLE_FAULT;
+    bool ended = status == STATUS_POWER_OFF || status == STATUS_RESET || status == STATUS_TRIPLE_FAULT;
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
         status = stand_still(s, status);
     terminal_close(&s->terminal);
@@ -352,16 +352,16 @@ int main(int argc, char **argv)
     if (!log_close(&s->log)) {
         snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end",
                  s->o.log_file);
-        status = complain(why, EXIT_HOST);
+        status = complain(why, STATUS_HOST);
     }
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
-        if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = EXIT_HOST;
+        if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = STATUS_HOST;
     for (unsigned i = 0; i < s->o.lines; i++)
-        if (!close_line(s->line_file[i], s->o.line[i].file)) status = EXIT_HOST;
+        if (!close_line(s->line_file[i], s->o.line[i].file)) status = STATUS_HOST;
     if (s->terminal.lost) {
         snprintf(why, sizeof why, "what the guest wrote to standard output is not whole: %s",
                  strerror(s->terminal.lost));
-        status = complain(why, EXIT_HOST);
+        status = complain(why, STATUS_HOST);
     }
     if (s->signal) status = 128 + s->signal; // which may be why output is not whole
     signals_machine_gone();

@@ -13,15 +13,15 @@
 // Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are
 // even or listed.
 enum exit_status {
-    EXIT_POWER_OFF = 0,
-    EXIT_USAGE = 2,        // an option that does not exist or cannot be
-    EXIT_BAD_IMAGE = 4,    // a file that is missing, cut off, or no kernel
-    EXIT_HOST = 6,         // the host refused (memory, a file to write)
-    EXIT_TRIPLE_FAULT = 8, // shutdown with -no-reboot
-    EXIT_LIMIT = 10,       // --stop-after reached
-    EXIT_DEAD = 12,        // halted with nothing that could ever wake it
-    EXIT_RESET = 14,       // the guest asked for a reset and -no-reboot was given
-    EXIT_BUG = 70,         // a bug in Matryoshka
+    STATUS_POWER_OFF = 0,
+    STATUS_USAGE = 2,        // an option that does not exist or cannot be
+    STATUS_BAD_IMAGE = 4,    // a file that is missing, cut off, or no kernel
+    STATUS_HOST = 6,         // the host refused (memory, a file to write)
+    STATUS_TRIPLE_FAULT = 8, // shutdown with -no-reboot
+    STATUS_LIMIT = 10,       // --stop-after reached
+    STATUS_DEAD = 12,        // halted with nothing that could ever wake it
+    STATUS_RESET = 14,       // the guest asked for a reset and -no-reboot was given
+    STATUS_BUG = 70,         // a bug in Matryoshka
 };
 
 enum serial_kind { SERIAL_NONE, SERIAL_STDIO, SERIAL_FILE };

@@ -23,7 +23,7 @@ static struct terminal *volatile terminal;
 void signals_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(EXIT_HOST);
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(STATUS_HOST);
 }
 
 static void on_bug(int n)
@@ -36,7 +36,7 @@ static void on_bug(int n)
         signal(SIGABRT, SIG_DFL);
         abort();
     }
-    _exit(EXIT_BUG);
+    _exit(STATUS_BUG);
 }
 
 void signals_bugs(void)

@@ -11,7 +11,7 @@ struct terminal;
 extern volatile sig_atomic_t signals_end; // the number of the signal that ends the run; 0: none came
 
 void signals_descriptors(void); // before anything is opened: of 0 to 2, what is closed leads to /dev/null
-// a bug of our own: the terminal as it was, EXIT_BUG, and a core file of a copy where they are on
+// a bug of our own: the terminal as it was, STATUS_BUG, and a core file of a copy where they are on
 void signals_bugs(void);
 // From now on: the run is stopped (machine_ask_stop), and a stop from outside (SIGTSTP) gives the terminal
 // back meanwhile.

@@ -1,20 +1,18 @@
-// The walk of the guest's paging structures: linear address to guest-physical address (SDM 3A chapter
-// "Paging"), with every structure access and the final address going through the second stage (walk_ept.c).
+// clang-format off
+// The walk of the guest's paging structures: linear address to guest-physical address (SDM 3A chapter "Paging"), with
+// every structure access and the final address going through the second stage (walk_ept.c).
 //
 // Where the manual leaves room, this machine does the following; the tests hold it.
-// - Order: for each level the EPT events of reading the entry, then its present and reserved-bit checks;
-// after the last
-//   level the access rights; then accessed and dirty flags from the root downwards (with EPT events of their
-//   writes); then the EPT events of the final access. So a walk that ends in #PF sets no flag in any guest
-//   entry, while an EPT violation of the final access finds them set. (SDM 5.8 sets A when an entry is
-//   "used"; whether a faulting walk used the ones above is left open.)
-// - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0
-// and 1.
-// - PK in the error code is set whenever the key forbids the access, even if another right does too
-// (SDM 5.7).
+// - Order: for each level the EPT events of reading the entry, then its present and reserved-bit checks; after the last
+//   level the access rights; then accessed and dirty flags from the root downwards (with EPT events of their writes);
+//   then the EPT events of the final access. So a walk that ends in #PF sets no flag in any guest entry, while an EPT
+//   violation of the final access finds them set. (SDM 5.8 sets A when an entry is "used"; whether a faulting walk used
+//   the ones above is left open.)
+// - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0 and 1.
+// - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
 //
-// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure
-// caches: none.
+// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure caches: none.
+// clang-format on
 #include "mmu/walk_ept.h"
 
 enum { // bits of paging-structure entries

@@ -1,3 +1,4 @@
+// clang-format off
 // Golden runs: the same guest in several engines, compared by state hash.
 //
 //   golden [--from N] [--entries N] [--to N] [--length N] [--every N] [--jobs N] [--seed N] [--with VARIANTS]
@@ -9,17 +10,16 @@
 //
 // VARIANTS (comma-separated; the first is what the others are compared with):
 //   threaded   the engine as users get it
-//   loop       one instruction at a time through the loop bodies
+//   loop       one instruction at a time through the checked bodies
 //   dropped    threaded, all derived state forgotten at random instants
 //   sliced     threaded, in slices of random length, so that blocks are cut anywhere
-//   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is
-//   made, the
-//              state is loaded into it, and it goes on in the place of the old one (how often is told on
-//              stderr)
+//   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is made, the
+//              state is loaded into it, and it goes on in the place of the old one (how often is told on stderr)
 //
 // From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
 // then splits into the variants: what is compared is the window. The end of a run (how, when, what was
 // printed) is compared too. Exit status: 0 all agree; 1 they differ; 2 usage; 3 a run could not be made.
+// clang-format on
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-// A tiny 32-bit multiboot kernel for tests/stop: the last word of the command line names what it does until
-// somebody stops it.
+// clang-format off
+// A tiny 32-bit multiboot kernel for tests/stop: the last word of the command line names what it does until somebody stops it.
 //   loop           spins
 //   echo           asleep; COM1's interrupt wakes it: it echoes, and ends with exit(0) at 'q'
 //   echo2          the same on COM2
@@ -9,6 +9,7 @@
 //   spew           writes to COM1 without end
 //   triple, two    a triple fault, at once; at one of two places in turn
 //   hello          writes a line and ends with exit(0)
+// clang-format on
 typedef unsigned char u8;
 typedef unsigned u32;
 typedef unsigned long long u64;

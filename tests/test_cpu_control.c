@@ -222,7 +222,7 @@ static void processor_after_reset_and_init(void **state)
         S.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_TS, S.cr2 = 5, S.cr3 = 0x1000,
         S.cr4 = CR4_OSXSAVE;
         S.xcr0 = 3, S.mxcsr = 0x1FA0, S.rflags = 0x202, S.fl = fl_pack(FL_ARITH);
-        S.activity = ACTIVITY_HLT, S.block = BLOCK_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
+        S.activity = ACTIVITY_HLT, S.blocking = BLOCKING_BY_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
         S.nmi_pending = true, S.sipi_pending = true;
         S.msr.lstar = 0x1234, S.msr.efer = EFER_SCE;
         tlb_fill(&S.itlb, 0x5000, &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
@@ -251,7 +251,7 @@ static void processor_after_reset_and_init(void **state)
         assert_true(S.dr[6] == 0xFFFF0FF0 && S.dr[7] == 0x400);
         assert_int_equal(S.msr.efer, 0);
         assert_int_equal(S.activity, ACTIVITY_ACTIVE);
-        assert_true(S.block == 0 && S.pending_dbg == 0 && S.monitor_addr == 0 && !S.sipi_pending);
+        assert_true(S.blocking == 0 && S.pending_dbg == 0 && S.monitor_addr == 0 && !S.sipi_pending);
         assert_int_equal(S.nmi_pending, init); // held over an INIT
         assert_true(!tlb_find(&S.itlb, 0x5000) && !tlb_find(&S.dtlb, 0x5000));
         assert_true(!S.vmx.on && S.vmx.vmcs_pointer == UINT64_MAX);
@@ -965,10 +965,10 @@ static void sti_shadow_covers_one_instruction(void **state)
     // With an interrupt waiting and no board to acknowledge it, what can be seen is the blocking itself.
     S.rflags = 2;
     assert_int_equal(TM_RUN(t, 0xFB), NOTHING); // sti; hlt: the shadow ends with the HLT
-    assert_int_equal(S.block & BLOCK_STI, 0);
+    assert_int_equal(S.blocking & BLOCKING_BY_STI, 0);
     S.gpr[RAX] = SEL_DATA;
     assert_int_equal(TM_RUN(t, 0x8E, 0xD0), NOTHING);
-    assert_int_equal(S.block & BLOCK_MOV_SS, 0);
+    assert_int_equal(S.blocking & BLOCKING_BY_MOV_SS, 0);
 }
 
 static void xcr0_and_the_pkru_component(void **state)

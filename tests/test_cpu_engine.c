@@ -507,7 +507,7 @@ static void interrupt_after(const u8 *code, size_t n, u64 flags, u64 expected)
 {
     S.gpr[RSP] = STACK, S.activity = ACTIVITY_ACTIVE, S.rip = CODE;
     S.rflags = 2 | flags;
-    S.block = 0;
+    S.blocking = 0;
     put(CODE, code, n);
     t->v->board = &board;
     next_vector = 0x40;

@@ -66,7 +66,7 @@ static void registers(void **state)
     unsigned taken[8] = {0};
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];
-        if (r->body->loop[W32] != op_x87_reg) continue;
+        if (r->body->checked[W32] != op_x87_reg) continue;
         for (unsigned n = 0; n < ROUNDS; n++) {
             struct fpu_state from, a, b;
             u16 fl = (u16)((rnd() & 0xD5) << 8 | 0x200 | (rnd() & 1)), fla = fl, flb = fl;
@@ -91,14 +91,14 @@ static void memory(void **state)
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];
         u8 digit = (u8)row_digit(r);
-        if (r->body->loop[W32] != op_x87_load && r->body->loop[W32] != op_x87_store) continue;
+        if (r->body->checked[W32] != op_x87_load && r->body->checked[W32] != op_x87_store) continue;
         for (unsigned n = 0; n < ROUNDS; n++) {
             struct fpu_state from, a, b;
             u8 ma[16] = {0}, mb[16] = {0};
             u16 sw;
             random_state(&from);
             a = b = from;
-            if (r->body->loop[W32] == op_x87_load) {
+            if (r->body->checked[W32] == op_x87_load) {
                 u64 x = rnd();
                 u16 se;
                 if (r->opcode == 0xDB) random_value(&x, &se), memcpy(ma + 8, &se, 2);

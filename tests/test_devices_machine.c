@@ -268,7 +268,7 @@ static void what_wakes(void **state)
     }
     m = ticking(1);
     lapic(m, 0x350, 0x400);
-    m->cpu[0]->s.block |= BLOCK_NMI;
+    m->cpu[0]->s.blocking |= BLOCKING_BY_NMI;
     sleeps(m, false, DEAD, "no NMI");
     // The I/O APIC: the 8254 is on input 2.
     for (unsigned pin = 2; pin <= 5; pin += 3) {

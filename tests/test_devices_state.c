@@ -84,7 +84,7 @@ static struct seen go_on_in_many(struct machine *m, struct machine *(*another)(v
         seen.halted += s->activity == ACTIVITY_HLT;
         seen.waiting += s->intr_line && !(s->rflags & FL_IF);
         seen.deadline += m->lapic[0].st.tsc_deadline != 0;
-        seen.blocked += (s->block & (BLOCK_STI | BLOCK_MOV_SS)) != 0;
+        seen.blocked += (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0;
         enum machine_end a = machine_run(m, units), b = machine_run(copy, units);
         assert_int_equal(a, b);
         fresh = (struct state_hash){0};

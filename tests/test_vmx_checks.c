@@ -106,14 +106,14 @@ static void basic(void **state)
     struct suite *t = *state;
     struct vmx_entry *e = &t->s.e;
     ONLY("BASIC-007", long, INVALID, e->revision |= 0x80000000);
-    ONLY("BASIC-008", long, FAIL26, e->block = 2);
-    GOOD(long, e->block = 1 | 8); // blocking by STI and by NMI do not matter
+    ONLY("BASIC-008", long, FAIL26, e->blocking = 2);
+    GOOD(long, e->blocking = 1 | 8); // blocking by STI and by NMI do not matter
     ONLY("BASIC-009", long, FAIL4, e->launch_state = 1);
     ONLY("BASIC-010", long, FAIL5, e->launch = false);
     GOOD(long, e->launch = false; e->launch_state = 1);
     // MOV SS comes before the launch state; a wrong VMCS before both.
-    BAD("BASIC-008", long, FAIL26, "BASIC-008 BASIC-009", e->block = 2; e->launch_state = 1);
-    BAD("BASIC-007", long, INVALID, "BASIC-007 BASIC-008", e->block = 2; e->revision |= 0x80000000);
+    BAD("BASIC-008", long, FAIL26, "BASIC-008 BASIC-009", e->blocking = 2; e->launch_state = 1);
+    BAD("BASIC-007", long, INVALID, "BASIC-007 BASIC-008", e->blocking = 2; e->revision |= 0x80000000);
 }
 
 static void execution_controls(void **state)

@@ -7,15 +7,15 @@
 enum { RSP0 = M_STACK - 0x800 };
 
 // Where the guest is and its stack's frame after a delivery.
-static void frame(struct machine *m, u64 out[6])
+static void frame(struct vmx_machine *m, u64 out[6])
 {
     u64 sp = m_read(m, VMCS_GUEST_RSP);
     for (unsigned i = 0; i < 6; i++) out[i] = phys_read64(&m->phys, 0, sp + 8 * i);
 }
 
-static struct machine *guest(void)
+static struct vmx_machine *guest(void)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     // A gate that is not present: 40h. One whose handler's segment does not exist: 41h.
     m_poke64(m, M_IDT + 16 * 0x40, 0x00030E0000080000ull);
@@ -23,7 +23,7 @@ static struct machine *guest(void)
     return m;
 }
 
-static void again(struct machine *m) // a fresh guest in the same machine
+static void again(struct vmx_machine *m) // a fresh guest in the same machine
 {
     m_root_state(m);
     m_write(m, VMCS_GUEST_RIP, M_GUEST);
@@ -35,7 +35,7 @@ static void again(struct machine *m) // a fresh guest in the same machine
     m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, 0);
 }
 
-static void inject(struct machine *m, u32 event, u32 error, u32 length)
+static void inject(struct vmx_machine *m, u32 event, u32 error, u32 length)
 {
     m_write(m, VMCS_INJECTED_EVENT_IDENTIFICATION, event);
     m_write(m, VMCS_INJECTED_EVENT_ERROR_CODE, error);
@@ -44,7 +44,7 @@ static void inject(struct machine *m, u32 event, u32 error, u32 length)
 
 static void injection_delivers(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     // clang-format off
     static const struct { u32 event, error, length; bool has_error; } cases[] = {
         {0x80000030, 0, 0, false},        {0x80000202, 0, 0, false}, {0x80000B0D, 0x1230, 0, true}, {0x80000B0E, 7, 0, true},
@@ -87,8 +87,9 @@ static void injection_delivers(void **state)
             assert_int_equal(m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION) >> 31, 0);
             assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION) >> 31, 0);
             // An injected NMI blocks NMIs.
-            assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), type == EVT_NMI ? BLOCK_NMI : 0);
-            m->v->s.block = 0;
+            assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE),
+                             type == EVT_NMI ? BLOCKING_BY_NMI : 0);
+            m->v->s.blocking = 0;
         }
     m_free(m);
 }
@@ -96,7 +97,7 @@ static void injection_delivers(void **state)
 // The injected event does not exit, whatever the controls say; what it meets on the way does, and names it.
 static void injection_meets_faults(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     u64 f[6];
     m_write(m, VMCS_EXCEPTION_BITMAP, ~(1u << VEC_NP));
     again(m);
@@ -168,7 +169,7 @@ static void injection_meets_faults(void **state)
 
 static void exceptions_exit(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
     assert_int_equal(M_ENTER(m, "\x90\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI); // ud2
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000306);
@@ -240,7 +241,7 @@ static void exceptions_exit(void **state)
 // the way.
 static void events_end_shadows(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     assert_int_equal(M_ENTER(m, "\xFB\x0F\x0B"), EXIT_REASON_HLT); // sti; ud2
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(VEC_UD));
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
@@ -252,15 +253,15 @@ static void events_end_shadows(void **state)
     // both.
     again(m);
     assert_int_equal(M_ENTER(m, "\xFB\x8E\xD0\x0F\xA2"), EXIT_REASON_CPUID);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_MOV_SS);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_MOV_SS);
     again(m);
     assert_int_equal(M_ENTER(m, "\x8E\xD0\xFB\x0F\xA2"), EXIT_REASON_CPUID);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_STI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_STI);
     // An exit of the exception itself keeps it.
     again(m);
     m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_UD);
     assert_int_equal(M_ENTER(m, "\xFB\x0F\x0B"), EXIT_REASON_EXCEPTION_NMI);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_STI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_STI);
     assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 0x202 | FL_RF);
     // An exit on the way of the delivery does not: #UD's gate is not present, #NP exits.
     again(m);
@@ -276,7 +277,7 @@ static void events_end_shadows(void **state)
 
 static void pending_debug_exceptions(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
     // Loaded by the entry: delivered before the first instruction.
     m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
@@ -294,7 +295,7 @@ static void pending_debug_exceptions(void **state)
     // Under blocking by MOV SS: after one instruction.
     again(m);
     m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_TF);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_MOV_SS);
     m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x4000);
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
@@ -309,14 +310,14 @@ static void pending_debug_exceptions(void **state)
     // what is pending, and so does a software interrupt without the blocking.
     // clang-format off
     static const struct { u32 event, blocking; bool kept; } meets[] = {
-        {0x80000480, BLOCK_MOV_SS, true},  {0x80000603, BLOCK_MOV_SS, true},  {0x80000604, BLOCK_MOV_SS, true},
-        {0x80000306, BLOCK_MOV_SS, false}, {0x80000480, 0, false},            {0x80000603, 0, false},
-        {0x80000480, BLOCK_STI, false},    {0x80000306, 0, false},
+        {0x80000480, BLOCKING_BY_MOV_SS, true},  {0x80000603, BLOCKING_BY_MOV_SS, true},  {0x80000604, BLOCKING_BY_MOV_SS, true},
+        {0x80000306, BLOCKING_BY_MOV_SS, false}, {0x80000480, 0, false},            {0x80000603, 0, false},
+        {0x80000480, BLOCKING_BY_STI, false},    {0x80000306, 0, false},
     };
     // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(meets); i++) {
         again(m);
-        m_write(m, VMCS_GUEST_RFLAGS, meets[i].blocking == BLOCK_STI ? 0x202 : 2);
+        m_write(m, VMCS_GUEST_RFLAGS, meets[i].blocking == BLOCKING_BY_STI ? 0x202 : 2);
         m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, meets[i].blocking);
         m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, 0x1002);
         inject(m, meets[i].event, 0, 1);
@@ -341,7 +342,7 @@ static void pending_debug_exceptions(void **state)
 
 static void monitor_trap_flag(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     // Injected: before any instruction, with the control off.
     inject(m, 0x80000700, 0, 0);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_MONITOR_TRAP_FLAG);
@@ -377,7 +378,7 @@ static void monitor_trap_flag_in_rep(void **state)
     static const char code[][5] = {"\xF3\xA4\x90\x90", "\xF3\xA6\x90\x90", "\xF3\xAA\x90\x90",
                                    "\xF3\xAC\x90\x90", "\xF3\xAE\x90\x90", "\xF3\x6C\x90\x90",
                                    "\xF3\x6E\x90\x90"};
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
             m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_MONITOR_TRAP_FLAG);
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) {
@@ -403,7 +404,7 @@ static void monitor_trap_flag_in_rep(void **state)
 
 static void interrupts_and_nmis(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     u32 pin = (u32)m_read(m, VMCS_PIN_BASED_CONTROLS), exit = (u32)m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS);
     m->interrupt = 0x51;
     // Through the guest's IDT without the control.
@@ -428,28 +429,28 @@ static void interrupts_and_nmis(void **state)
     // An NMI exits and blocks NMIs in the host; delivered without the control it blocks them in the guest.
     m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_NMI_EXITING);
     again(m);
-    m->v->s.block = BLOCK_NMI; // held until the guest runs
+    m->v->s.blocking = BLOCKING_BY_NMI; // held until the guest runs
     m->v->s.nmi_pending = true;
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000202);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
-    assert_int_equal(m->v->s.block, BLOCK_NMI);
+    assert_int_equal(m->v->s.blocking, BLOCKING_BY_NMI);
     m_write(m, VMCS_PIN_BASED_CONTROLS, pin);
     again(m);
-    m->v->s.block = BLOCK_NMI;
+    m->v->s.blocking = BLOCKING_BY_NMI;
     m->v->s.nmi_pending = true;
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_HLT);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), STUB(2));
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
-    assert_int_equal(m->v->s.block, BLOCK_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
+    assert_int_equal(m->v->s.blocking, BLOCKING_BY_NMI);
     // Virtual NMIs: an injected one blocks virtual NMIs, IRET ends that, the window opens then.
     m_write(m, VMCS_PIN_BASED_CONTROLS, pin | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
     again(m);
-    m->v->s.block = 0;
+    m->v->s.blocking = 0;
     inject(m, 0x80000202, 0, 0);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
-    assert_int_equal(m->v->s.block, 0);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
+    assert_int_equal(m->v->s.blocking, 0);
     u32 proc = (u32)m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS);
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, proc | PROC_NMI_WINDOW_EXITING);
     m_poke(m, STUB(2), "\x48\xCF\xF4", 3); // iretq
@@ -474,7 +475,7 @@ static void interrupts_and_nmis(void **state)
 // Real-address mode has no error codes, not even that of #DF.
 static void real_mode_double_fault(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
     m_poke64(m, M_EPT + 0x1000, 0xB7); // 1 GiB, write-back
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
@@ -506,7 +507,7 @@ static void real_mode_double_fault(void **state)
 // alone.
 static void general_detect_exits(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
     m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
             m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
@@ -533,7 +534,7 @@ static void general_detect_exits(void **state)
 // (SDM 30.3.3), 1 for a fault and as it was for all else; without a delivery it is saved as 1.
 static void rf_of_ept_violations(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     // EPT: 4 KiB pages of the first 2 MiB, of which the page below the guest's stack is not writable.
     enum { PD = M_EPT + 0x2000, PT = M_EPT + 0x3000, STACK_PAGE = M_STACK - 0x1000 };
     m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
@@ -584,7 +585,7 @@ static void rf_of_ept_violations(void **state)
 }
 
 enum { V86_SP = 0x8000 };
-static void v86_state(struct machine *m, u64 flags, u64 cr4) // at the beginning of the guest's code, IP 0
+static void v86_state(struct vmx_machine *m, u64 flags, u64 cr4) // at the beginning of the guest's code, IP 0
 {
     static const u16 sel[] = {0x111, M_GUEST >> 4, 0, 0x333, 0x444, 0x555}; // from ES to GS
     m_root_state(m);
@@ -603,7 +604,7 @@ static void v86_state(struct machine *m, u64 flags, u64 cr4) // at the beginning
 // CR4.VME and the redirection bitmap alone, whatever IOPL (SDM 29.6.1.1).
 static void virtual_8086_guest(void **state)
 {
-    struct machine *m = guest();
+    struct vmx_machine *m = guest();
     enum { N = 0x85, TSS32 = M_TSS };
     m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
     m_poke64(m, M_EPT + 0x1000, 0xB7);

@@ -82,7 +82,7 @@ static const struct exit_case {
 };
 // clang-format on
 
-static void prepare(struct machine *m, u32 proc, u32 proc2)
+static void prepare(struct vmx_machine *m, u32 proc, u32 proc2)
 {
     u64 *gpr = m->v->s.gpr;
     m_root_state(m);
@@ -104,7 +104,7 @@ static void prepare(struct machine *m, u32 proc, u32 proc2)
 
 static void table(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         const struct exit_case *c = &cases[i];
         prepare(m, c->proc, c->proc2);
@@ -136,7 +136,7 @@ static void hidden(void **state)
         {"\x0F\x01\xF9", 3}, {"\x66\x0F\x38\x82\x0F", 5}, {"\x0F\xC7\x2F", 3}, {"\x0F\xC7\x1F", 3}, {"\xF3\x0F\xC7\xF8", 4},
     };
     // clang-format on
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(code); i++) { // RDTSCP, INVPCID, XSAVES, XRSTORS, RDPID
         prepare(m, PROC_HLT_EXITING, 0);
         m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD);
@@ -149,7 +149,7 @@ static void hidden(void **state)
 
 static void control_registers(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     const u64 cr0 = 0x80010031;
     u64 *gpr = m->v->s.gpr;
     // Reads see the shadow under the mask; a write that differs from the shadow there exits, one that does
@@ -226,7 +226,7 @@ static void control_registers(void **state)
 
 static void virtual_tpr(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     prepare(m, PROC_HLT_EXITING | PROC_USE_TPR_SHADOW, 0);
     m_write(m, VMCS_VIRTUAL_APIC_ADDRESS, M_VAPIC);
@@ -253,7 +253,7 @@ static void virtual_tpr(void **state)
 
 static void bitmaps(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     // clang-format off
     static const struct { u16 port; const char *code; unsigned len; bool exits; } io[] = {
@@ -306,7 +306,7 @@ static void xss_bitmap(void **state)
         {0x800, 0x900, 0x100, false}, {1ull << 40, 1ull << 40, 1ull << 40, true}, {0x100, 0, 0x100, false},
     };
     // clang-format on
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (unsigned restore = 0; restore < 2; restore++) {
             prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_XSAVES_XRSTORS);
@@ -325,7 +325,7 @@ static void xss_bitmap(void **state)
 
 static void vmfunc(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     const u64 eptp = M_EPT | 6 | 3 << 3, other = (M_EPT + 0x3000) | 6 | 3 << 3;
     for (unsigned k = 0; k < 2; k++) { // two identity maps of the first GiB; the second without write

@@ -20,7 +20,7 @@ static const char *const pieces[] = {
 };
 // clang-format on
 
-static u64 odd_value(struct machine *m, u64 *seed, u64 old)
+static u64 odd_value(struct vmx_machine *m, u64 *seed, u64 old)
 {
     static const u64 interesting[] = {0,          1,          2,          0xFFF,      0x1000,
                                       0xFFFFFFFF, UINT64_MAX, 1ull << 47, 1ull << 52, 0x80000000};
@@ -33,7 +33,7 @@ static u64 odd_value(struct machine *m, u64 *seed, u64 old)
 }
 
 // A guest in real-address mode, or in 32-bit protected mode with paging off: needs an unrestricted guest.
-static void without_paging(struct machine *m, bool real)
+static void without_paging(struct vmx_machine *m, bool real)
 {
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
             m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
@@ -55,7 +55,7 @@ static void without_paging(struct machine *m, bool real)
     }
 }
 
-static void spoil(struct machine *m, u64 *seed)
+static void spoil(struct vmx_machine *m, u64 *seed)
 {
     static const u32 pin[] = {PIN_EXTERNAL_INTERRUPT_EXITING, PIN_NMI_EXITING,
                               PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, PIN_ACTIVATE_VMX_PREEMPTION_TIMER};
@@ -91,7 +91,7 @@ static void spoil(struct machine *m, u64 *seed)
     }
 }
 
-static void one(struct machine *m, u64 run)
+static void one(struct vmx_machine *m, u64 run)
 {
     u64 seed = (run + 1) * 0x9E3779B97F4A7C15;
     struct vcpu *v = m->v;
@@ -145,7 +145,7 @@ static u64 setting(const char *name, u64 otherwise)
 
 static void engines_agree(void **state)
 {
-    struct machine *m[3] = {m_new(), m_new(), m_new()};
+    struct vmx_machine *m[3] = {m_new(), m_new(), m_new()};
     u64 runs = setting("MATRYOSHKA_FUZZ_RUNS", 300), first = setting("MATRYOSHKA_FUZZ_SEED", 0);
     m[1]->v->loop_engine = true;
     m[2]->v->fuzz_drop = 50;

@@ -3,7 +3,7 @@
 
 static void vmxon(void **state)
 {
-    struct machine *m = m_new();
+    struct vmx_machine *m = m_new();
     m_operand(m, M_VMXON, 0);
     assert_int_equal(M_RUN(m, I_VMXOFF), VEC_UD); // outside VMX operation
     assert_int_equal(M_RUN(m, I_VMCALL), VEC_UD);
@@ -47,7 +47,7 @@ static void vmxon(void **state)
 
 static void pointers(void **state)
 {
-    struct machine *m = m_new();
+    struct vmx_machine *m = m_new();
     u64 wide = 1ull << m->features.maxphyaddr;
     assert_int_equal(M_VMX(m, I_VMXON, M_VMXON), 0);
     assert_int_equal(M_VMX(m, I_VMCLEAR, 8), 'I'); // errors without a current VMCS
@@ -73,7 +73,7 @@ static void pointers(void **state)
     assert_int_equal(phys_read64(&m->phys, 0, M_DATA), M_VMCS);
     assert_int_equal(M_VMX(m, I_VMCALL, 0), 1);
     assert_int_equal(M_VMX(m, I_VMRESUME, 0), 5);
-    m->v->s.block = BLOCK_MOV_SS, m->v->s.shadow_one = true;
+    m->v->s.blocking = BLOCKING_BY_MOV_SS, m->v->s.shadow_one = true;
     assert_int_equal(M_VMX(m, I_VMRESUME, 0), 26);
     phys_write32(&m->phys, 0, M_VMCS + 8, VMCS_LAUNCH_LAUNCHED);
     assert_int_equal(M_VMX(m, I_VMLAUNCH, 0), 4);
@@ -86,7 +86,7 @@ static void pointers(void **state)
 
 static void every_field(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
         const struct vmcs_field_row *r = &vmcs_field_rows[i];
@@ -133,7 +133,7 @@ static void every_field(void **state)
 
 static void invept_invvpid(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *rcx = &m->v->s.gpr[RCX];
     const u64 eptp = M_EPT | 6 | 3 << 3;
 #define INV(code, type, a, b) \
@@ -182,7 +182,7 @@ static void invalidations_reach_both_tlbs(void **state)
         {I_INVVPID, 1, 7, 0, 0},
     };
     // clang-format on
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct tlb *tlbs[] = {&m->v->s.itlb, &m->v->s.dtlb};
         for (unsigned k = 0; k < 2; k++) {
@@ -219,7 +219,7 @@ static void monitoring_ends(void **state)
         {wait, sizeof wait - 1, false}, {both, sizeof both - 1, true}, {on, sizeof on - 1, false}, {off, sizeof off - 1, false},
     };
     // clang-format on
-    struct machine *m = m_new();
+    struct vmx_machine *m = m_new();
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         m_operand(m, M_VMXON, 0);
         // monitor [rax] ... mwait; hlt
@@ -233,7 +233,7 @@ static void monitoring_ends(void **state)
 
 static void fixed_bits(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     gpr[RAX] = m->v->s.cr0 & ~(u64)CR0_NE;
     assert_int_equal(M_RUN(m, "\x0F\x22\xC0"), VEC_GP); // mov cr0, rax
@@ -250,7 +250,7 @@ static void fixed_bits(void **state)
 // The capability MSRs, as RDMSR gives them.
 static void capability_msrs(void **state)
 {
-    struct machine *m = m_new();
+    struct vmx_machine *m = m_new();
     u64 *gpr = m->v->s.gpr;
     for (u32 n = 0x480; n <= 0x493; n++) {
         u64 want;

@@ -4,7 +4,7 @@
 #include "vmx_machine.h"
 
 enum { M_WRITER = 0x98000 }; // its code; its stack is below
-static struct machine *m;
+static struct vmx_machine *m;
 static struct vcpu *writer;
 
 static int setup(void **state)

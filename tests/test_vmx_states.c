@@ -2,22 +2,22 @@
 // unblocking by IRET, PAE guests, and a 32-bit host.
 #include "vmx_machine.h"
 
-static void pin(struct machine *m, u32 bits) { m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | bits); }
-static void proc(struct machine *m, u32 bits, u32 bits2)
+static void pin(struct vmx_machine *m, u32 bits) { m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | bits); }
+static void proc(struct vmx_machine *m, u32 bits, u32 bits2)
 {
     m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
             m->v->vmx->caps.true_allowed0[GROUP_PROC] | bits |
                 (bits2 ? PROC_ACTIVATE_SECONDARY_CONTROLS : 0));
     m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, bits2);
 }
-static struct machine *fresh(void)
+static struct vmx_machine *fresh(void)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     return m;
 }
 // Enters with `code`; the guest is left where it stops without an exit.
-static void enter_and_stop(struct machine *m, const char *code, unsigned n)
+static void enter_and_stop(struct vmx_machine *m, const char *code, unsigned n)
 {
     m_poke(m, M_GUEST, code, n);
     m_poke(m, M_CODE, phys_read32(&m->phys, 0, M_VMCS + 8) ? I_VMRESUME : I_VMLAUNCH, 3);
@@ -27,7 +27,7 @@ static void enter_and_stop(struct machine *m, const char *code, unsigned n)
     assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
     assert_true(m->v->s.vmx.guest);
 }
-static u32 reason_after(struct machine *m) // of the exit that something outside causes
+static u32 reason_after(struct vmx_machine *m) // of the exit that something outside causes
 {
     assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
     assert_int_equal(m->v->s.rip, M_HOST + 1);
@@ -36,7 +36,7 @@ static u32 reason_after(struct machine *m) // of the exit that something outside
 
 static void init_and_sipi(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     proc(m, 0, 0);
     enter_and_stop(m, "\xF4", 1);            // HLT
     cpu_signal(m->v, CPU_SIGNAL_SIPI, 0x12); // dropped
@@ -83,7 +83,7 @@ static void init_and_sipi(void **state)
 
 static void shutdown_state(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_SHUTDOWN);
     pin(m, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
     proc(m, PROC_INTERRUPT_WINDOW_EXITING, 0);
@@ -97,7 +97,7 @@ static void shutdown_state(void **state)
     assert_int_equal(reason_after(m), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000202);
     assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_SHUTDOWN);
-    assert_true(m->v->s.block & BLOCK_NMI); // the exit was by an NMI
+    assert_true(m->v->s.blocking & BLOCKING_BY_NMI); // the exit was by an NMI
     m_root_state(m);
     proc(m, PROC_NMI_WINDOW_EXITING, 0);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_NMI_WINDOW);
@@ -122,7 +122,7 @@ static void shutdown_state(void **state)
 
 static void windows_end_halt(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
     m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_IF);
     proc(m, PROC_INTERRUPT_WINDOW_EXITING, 0);
@@ -130,7 +130,7 @@ static void windows_end_halt(void **state)
     assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_HLT);
     m_root_state(m);
     m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_STI); // one instruction first
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_STI); // one instruction first
     assert_int_equal(M_ENTER(m, "\x90\x90"), EXIT_REASON_INTERRUPT_WINDOW);
     assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 1);
     m_root_state(m);
@@ -160,7 +160,7 @@ static void windows_end_halt(void **state)
 // Counted by changes of TSC bit 5 (IA32_VMX_MISC says 5), from the entry on.
 static void timer_to_the_tick(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     pin(m, PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
     m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
             m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
@@ -200,7 +200,7 @@ static void timer_to_the_tick(void **state)
 
 static void pause_loop(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     proc(m, PROC_HLT_EXITING, PROC2_PAUSE_LOOP_EXITING);
     m_write(m, VMCS_PLE_GAP, 128), m_write(m, VMCS_PLE_WINDOW, 4000);
     assert_int_equal(M_ENTER(m, "\xF3\x90\xEB\xFC" /* pause; jmp */), EXIT_REASON_PAUSE);
@@ -242,7 +242,7 @@ static void pause_loop(void **state)
 static u64 vapic_read(void *o, unsigned cpu, paddr a, unsigned size) { return 0xF0; }
 static void vapic_write(void *o, unsigned cpu, paddr a, unsigned size, u64 value)
 {
-    cpu_signal(((struct machine *)o)->v, CPU_SIGNAL_INIT, 0);
+    cpu_signal(((struct vmx_machine *)o)->v, CPU_SIGNAL_INIT, 0);
 }
 
 // TPR below threshold goes before all that waits at the boundary: INIT, the monitor trap flag, debug traps,
@@ -252,7 +252,7 @@ static void tpr_threshold_goes_first(void **state)
     static const struct phys_ops ops = {vapic_read, vapic_write};
     enum { MTF = 1, TF = 2, TIMER = 4, NMI = 8, INTERRUPT = 16, INIT = 32, ALL = 64 };
     for (unsigned with = 0; with < ALL; with++) {
-        struct machine *m = fresh();
+        struct vmx_machine *m = fresh();
         if (with & INIT) {
             m->phys.ops = &ops;
             m->phys.ops_opaque = m;
@@ -267,9 +267,9 @@ static void tpr_threshold_goes_first(void **state)
         m_write(m, VMCS_GUEST_RFLAGS, with & TF ? 2 | FL_TF : 2);
         m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1);
         // holds NMIs and interrupts until the instruction is done
-        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_MOV_SS);
+        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_MOV_SS);
         m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, with & TF ? 0x4000 : 0);
-        if (with & NMI) m->v->s.nmi_pending = true, m->v->s.block = BLOCK_NMI;
+        if (with & NMI) m->v->s.nmi_pending = true, m->v->s.blocking = BLOCKING_BY_NMI;
         if (with & INTERRUPT) m->v->s.intr_line = true;
         m->v->s.gpr[RCX] = 3;
         m_poke(m, M_GUEST, "\x44\x0F\x22\xC1\xF4" /* mov cr8, rcx */, 5);
@@ -286,10 +286,10 @@ static void tpr_threshold_goes_first(void **state)
 
 static void nmi_unblocking(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     // IRET that faults on its stack: not mapped. Virtual NMIs were blocked and no longer are; bit 12 says so.
     pin(m, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
     m_write(m, VMCS_GUEST_RSP, 0x5000000000);
     m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_PF);
     assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
@@ -303,26 +303,26 @@ static void nmi_unblocking(void **state)
     // NMI exiting without virtual NMIs: IRET does not end the blocking.
     m_root_state(m);
     pin(m, PIN_NMI_EXITING);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
     assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
     // bit 12 is not defined here: 0
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0E);
     // Neither: it ends the processor's own.
     m_root_state(m);
-    m->v->s.block = 0;
+    m->v->s.blocking = 0;
     pin(m, 0);
     assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80001B0E);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
-    assert_int_equal(m->v->s.block, 0);
+    assert_int_equal(m->v->s.blocking, 0);
     m_free(m);
 }
 
 enum { M_PDPT32 = M_DATA + 0x800, M_PD32 = M_DATA + 0x1000 };
 
 // A 32-bit guest with PAE paging.
-static void pae_guest(struct machine *m, u32 proc2)
+static void pae_guest(struct vmx_machine *m, u32 proc2)
 {
     m_vmcs_64(m);
     m_poke64(m, M_PDPT32, M_PD32 | 1);
@@ -340,7 +340,7 @@ static void pae_guest(struct machine *m, u32 proc2)
 
 static void pdptes(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     pae_guest(m, 0); // from memory at CR3
     m_poke64(m, M_PDPT32 + 8, 0x7001), m_poke64(m, M_PDPT32 + 24, 0x8001);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
@@ -371,7 +371,7 @@ static void pdptes(void **state)
 
 static void real_mode_guest(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     pae_guest(m, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
     m_write(m, VMCS_GUEST_CR0, CR0_NE | CR0_ET), m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
     m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B), m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
@@ -393,7 +393,7 @@ static void real_mode_guest(void **state)
 // boundary, instead of an exception, in a delivery, for want of one.
 static void exits_cost_alike(void **state)
 {
-    struct machine *m = fresh();
+    struct vmx_machine *m = fresh();
     // clang-format off
     static const struct { const char *code; u32 inject, bitmap, reason; bool bad_idt; } cases[] = {
         {"\x0F\xA2", 0, 0, EXIT_REASON_CPUID, false},
@@ -425,7 +425,7 @@ static void exits_cost_alike(void **state)
 // and GS have a base.
 static void invlpg_qualification(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     u64 *gpr = m->v->s.gpr;
     m_vmcs_64(m);
     proc(m, PROC_HLT_EXITING | PROC_INVLPG_EXITING, 0);
@@ -452,7 +452,7 @@ static void invlpg_qualification(void **state)
 // A host in 32-bit mode with PAE paging; its PDPTEs are checked on the way back.
 static void host_32(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     for (unsigned bad = 0; bad < 2; bad++) {
         pae_guest(m, 0);
         m->v->s.cr3 = M_PDPT32;

@@ -1,7 +1,7 @@
 // The world switches: what VM entry loads, what VM exit saves and loads, MSR areas, failed entries, aborts.
 #include "vmx_machine.h"
 
-static void poison(struct machine *m)
+static void poison(struct vmx_machine *m)
 {
     for (int i = 0; i < VMCS_FIELD_COUNT; i++)
         if (vmcs_field_rows[i].area == AREA_GUEST) m_write(m, (enum vmcs_field)i, 0x5A5A5A5A5A5A5A5Aull);
@@ -41,7 +41,7 @@ static void check_segment(const struct segment *s, const u64 *value) // selector
 
 static void entry_loads_exit_saves(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     for (unsigned i = 0; i < ARRAY_LEN(guest_values); i++)
         m_write(m, guest_values[i].field, guest_values[i].value);
@@ -109,7 +109,7 @@ static void entry_loads_exit_saves(void **state)
 // (SDM 29.3.2.1); the exit saves what was loaded.
 static void entry_forces_bits_of_dr7(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
     m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
@@ -129,7 +129,7 @@ static void entry_forces_bits_of_dr7(void **state)
 
 static void host_null_selectors_and_bases(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_HOST_SS_SELECTOR, 0), m_write(m, VMCS_HOST_DS_SELECTOR, 0),
         m_write(m, VMCS_HOST_FS_SELECTOR, 0);
@@ -149,7 +149,7 @@ static void host_null_selectors_and_bases(void **state)
 
 static void launch_state(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_poke(m, M_GUEST, "\xF4", 1);
     assert_int_equal(M_VMX(m, I_VMRESUME, 0), 5);
@@ -164,7 +164,7 @@ static void launch_state(void **state)
 
 static void failed_checks(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_HOST_CR4, 0);
     assert_int_equal(M_VMX(m, I_VMLAUNCH, 0), 8);
@@ -194,7 +194,7 @@ static void failed_checks(void **state)
     m_free(m);
 }
 
-static void msr_entry(struct machine *m, unsigned n, u32 msr, u64 data)
+static void msr_entry(struct vmx_machine *m, unsigned n, u32 msr, u64 data)
 {
     m_poke64(m, M_MSR_AREA + 16 * n, msr);
     m_poke64(m, M_MSR_AREA + 16 * n + 8, data);
@@ -208,7 +208,7 @@ static bool any_msr_read(void *o, unsigned cpu, u32 msr, u64 *value)
 
 static void msr_areas(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_VM_ENTRY_MSR_LOAD_ADDRESS, M_MSR_AREA), m_write(m, VMCS_VM_ENTRY_MSR_LOAD_COUNT, 2);
     m_write(m, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA + 0x100),
@@ -254,7 +254,7 @@ static void msr_areas(void **state)
     struct cpu_board_ops with_x2apic = m_board; // whose MSRs RDMSR can read, and a store area cannot
     with_x2apic.msr_read = any_msr_read;
     for (unsigned i = 0; i < ARRAY_LEN(unstorable); i++) {
-        struct machine *n = m_vmx_new();
+        struct vmx_machine *n = m_vmx_new();
         m_vmcs_64(n);
         n->v->board = &with_x2apic;
         m_write(n, VMCS_VM_EXIT_MSR_STORE_ADDRESS, M_MSR_AREA), m_write(n, VMCS_VM_EXIT_MSR_STORE_COUNT, 3);
@@ -299,23 +299,23 @@ static void msr_areas(void **state)
 
 static void nonregister_state(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS);
     assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
-    assert_true(m->entered.virtual_nmi_blocked && m->entered.block == BLOCK_MOV_SS);
+    assert_true(m->entered.virtual_nmi_blocked && m->entered.blocking == BLOCKING_BY_MOV_SS);
     // HLT itself exits
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI | BLOCK_MOV_SS);
-    assert_int_equal(m->v->s.block, 0);
-    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCK_NMI | BLOCK_MOV_SS);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS);
+    assert_int_equal(m->v->s.blocking, 0);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
-    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCK_NMI);
+    assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_NMI);
     m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16);
     m_write(m, VMCS_GUEST_RIP, M_GUEST);
     assert_int_equal(M_ENTER(m, "\x90"), EXIT_REASON_HLT);
-    assert_true(!m->entered.virtual_nmi_blocked && m->entered.block == BLOCK_NMI);
-    assert_int_equal(m->v->s.block, BLOCK_NMI); // unchanged by the exit
+    assert_true(!m->entered.virtual_nmi_blocked && m->entered.blocking == BLOCKING_BY_NMI);
+    assert_int_equal(m->v->s.blocking, BLOCKING_BY_NMI); // unchanged by the exit
     // A guest in HLT, woken by the preemption timer.
     m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0);
     m_write(m, VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
@@ -330,7 +330,7 @@ static void nonregister_state(void **state)
 static void exit_and_efer(void **state)
 {
     for (unsigned load = 0; load < 2; load++) {
-        struct machine *m = m_vmx_new();
+        struct vmx_machine *m = m_vmx_new();
         m_vmcs_64(m);
         u64 exit = m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS);
         m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, load ? exit : exit & ~(u64)EXIT_LOAD_IA32_EFER);
@@ -347,7 +347,7 @@ static void exit_and_efer(void **state)
 static void translations_over_world_switches(void **state)
 {
     for (unsigned vpid = 0; vpid < 2; vpid++) {
-        struct machine *m = m_vmx_new();
+        struct vmx_machine *m = m_vmx_new();
         m_vmcs_64(m);
         m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
                 m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
@@ -375,7 +375,7 @@ static void translations_over_world_switches(void **state)
     }
 }
 
-static bool vmcs_dirty(struct machine *m)
+static bool vmcs_dirty(struct vmx_machine *m)
 {
     bool dirty = m->phys.dirty[M_VMCS >> PAGE_SHIFT >> 6] >> (M_VMCS >> PAGE_SHIFT & 63) & 1;
     phys_dirty_clear(&m->phys);
@@ -383,13 +383,13 @@ static bool vmcs_dirty(struct machine *m)
 }
 static void dirty_clear_on_entry(void *o, const struct trace_event *e)
 {
-    phys_dirty_clear(&((struct machine *)o)->phys);
+    phys_dirty_clear(&((struct vmx_machine *)o)->phys);
 }
 
 // The VMCS is memory: whatever the processor writes into it, the state hash and snapshots must learn of.
 static void region_becomes_dirty(void **state)
 {
-    struct machine *m = m_vmx_new();
+    struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
     vmcs_dirty(m);
     m->v->s.gpr[RCX] = 0x681E, m->v->s.gpr[RAX] = M_GUEST;

@@ -27,7 +27,7 @@ enum { // guest-physical layout
 };
 // clang-format on
 
-struct machine {
+struct vmx_machine {
     struct vcpu *v;
     struct phys phys;
     struct cpu_features features;
@@ -41,12 +41,12 @@ struct machine {
 
 static u64 m_port_read(void *o, unsigned cpu, u16 port, unsigned size) { return 0; }
 static void m_port_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) {}
-static int m_intr_ack(void *o, unsigned cpu) { return ((struct machine *)o)->interrupt; }
+static int m_intr_ack(void *o, unsigned cpu) { return ((struct vmx_machine *)o)->interrupt; }
 static u8 m_tpr_get(void *o, unsigned cpu) { return 0; }
 static void m_tpr_set(void *o, unsigned cpu, u8 tpr) {}
 static bool m_msr_read(void *o, unsigned cpu, u32 msr, u64 *value) { return false; }
 static bool m_msr_write(void *o, unsigned cpu, u32 msr, u64 value) { return false; }
-static void m_shutdown(void *o, unsigned cpu, const char *why) { ((struct machine *)o)->shutdowns++; }
+static void m_shutdown(void *o, unsigned cpu, const char *why) { ((struct vmx_machine *)o)->shutdowns++; }
 // clang-format off
 static const struct cpu_board_ops m_board = {.port_read = m_port_read, .port_write = m_port_write, .intr_ack = m_intr_ack,
                                              .tpr_get = m_tpr_get, .tpr_set = m_tpr_set, .msr_read = m_msr_read,
@@ -55,7 +55,7 @@ static const struct cpu_board_ops m_board = {.port_read = m_port_read, .port_wri
 
 static void m_event(void *o, const struct trace_event *e)
 {
-    struct machine *m = o;
+    struct vmx_machine *m = o;
     if (e->kind == TRACE_ENTRY) {
         m->entries++;
         m->last_entry = *e;
@@ -69,18 +69,18 @@ static void m_event(void *o, const struct trace_event *e)
     }
 }
 
-static inline void m_poke(struct machine *m, paddr a, const void *p, u64 n)
+static inline void m_poke(struct vmx_machine *m, paddr a, const void *p, u64 n)
 {
     phys_write(&m->phys, 0, a, p, n);
 }
-static inline void m_poke64(struct machine *m, paddr a, u64 x) { phys_write64(&m->phys, 0, a, x); }
+static inline void m_poke64(struct vmx_machine *m, paddr a, u64 x) { phys_write64(&m->phys, 0, a, x); }
 
 static inline struct segment m_seg(u16 sel, u32 ar)
 {
     return (struct segment){.sel = sel, .limit = 0xFFFFFFFF, .ar = ar};
 }
 
-static inline void m_root_state(struct machine *m)
+static inline void m_root_state(struct vmx_machine *m)
 {
     struct vcpu_state *s = &m->v->s;
     s->cr0 = 0x80000031 | CR0_WP;
@@ -95,13 +95,13 @@ static inline void m_root_state(struct machine *m)
     s->idtr = (struct dtable){.base = M_IDT, .limit = 0xFFF};
     s->gpr[RSP] = M_STACK;
     s->activity = ACTIVITY_ACTIVE;
-    s->block = 0;
+    s->blocking = 0;
     cpu_set_rflags(m->v, 2);
     cpu_mode_changed(m->v);
     cpu_attention(m->v);
 }
 
-static inline void m_tables(struct machine *m) // what root operation needs in memory
+static inline void m_tables(struct vmx_machine *m) // what root operation needs in memory
 {
     m_poke64(m, M_PML4, M_PDPT | 7);
     m_poke64(m, M_PDPT, 0x87); // 1 GiB
@@ -120,9 +120,9 @@ static inline void m_tables(struct machine *m) // what root operation needs in m
     phys_write32(&m->phys, 0, M_VMCS2, VMCS_REVISION);
 }
 
-static inline struct machine *m_new(void)
+static inline struct vmx_machine *m_new(void)
 {
-    struct machine *m = calloc(1, sizeof *m);
+    struct vmx_machine *m = calloc(1, sizeof *m);
     const char *why;
     assert_true(phys_init(&m->phys, 4 << 20, &why));
     cpu_features_max(&m->features);
@@ -140,7 +140,7 @@ static inline struct machine *m_new(void)
     return m;
 }
 
-static inline void m_free(struct machine *m)
+static inline void m_free(struct vmx_machine *m)
 {
     vcpu_free(m->v);
     phys_free(&m->phys);
@@ -148,7 +148,7 @@ static inline void m_free(struct machine *m)
 }
 
 // Runs from `rip` until the processor halts; the vector if an exception's stub did it, else -1.
-static inline int m_go(struct machine *m, u64 rip)
+static inline int m_go(struct vmx_machine *m, u64 rip)
 {
     struct vcpu_state *s = &m->v->s;
     s->rip = rip;
@@ -163,7 +163,7 @@ static inline int m_go(struct machine *m, u64 rip)
 }
 
 // Runs `n` bytes of code and a HLT.
-static inline int m_run(struct machine *m, const char *code, unsigned n)
+static inline int m_run(struct vmx_machine *m, const char *code, unsigned n)
 {
     m_poke(m, M_CODE, code, n);
     m_poke(m, M_CODE + n, "\xF4", 1);
@@ -172,7 +172,7 @@ static inline int m_run(struct machine *m, const char *code, unsigned n)
 #define M_RUN(m, code) m_run(m, code, sizeof(code) - 1)
 
 // What a VMX instruction said: 0 success, 'I' VMfailInvalid, else the number of VMfailValid.
-static inline unsigned m_outcome(const struct machine *m)
+static inline unsigned m_outcome(const struct vmx_machine *m)
 {
     u64 f = cpu_rflags(m->v) & FL_ARITH;
     if (f == 0) return 0;
@@ -181,7 +181,7 @@ static inline unsigned m_outcome(const struct machine *m)
     return (unsigned)vmcs_read(&m->phys, m->v->s.vmx.vmcs_pointer, VMCS_VM_INSTRUCTION_ERROR);
 }
 
-static inline void m_operand(struct machine *m, u64 a, u64 b) // [rdi]
+static inline void m_operand(struct vmx_machine *m, u64 a, u64 b) // [rdi]
 {
     m_poke64(m, M_DATA, a);
     m_poke64(m, M_DATA + 8, b);
@@ -203,7 +203,7 @@ static inline void m_operand(struct machine *m, u64 a, u64 b) // [rdi]
 #define I_VMXOFF   "\x0F\x01\xC4"
 #define I_VMFUNC   "\x0F\x01\xD4"
 
-static inline unsigned m_vmx(struct machine *m, const char *code, unsigned n, u64 operand)
+static inline unsigned m_vmx(struct vmx_machine *m, const char *code, unsigned n, u64 operand)
 {
     m_operand(m, operand, 0);
     assert_int_equal(m_run(m, code, n), -1);
@@ -211,16 +211,16 @@ static inline unsigned m_vmx(struct machine *m, const char *code, unsigned n, u6
 }
 #define M_VMX(m, code, operand) m_vmx(m, code, sizeof(code) - 1, operand)
 
-static inline void m_write(struct machine *m, enum vmcs_field f, u64 x)
+static inline void m_write(struct vmx_machine *m, enum vmcs_field f, u64 x)
 {
     vmcs_write(&m->phys, 0, M_VMCS, f, x);
 }
-static inline u64 m_read(struct machine *m, enum vmcs_field f) { return vmcs_read(&m->phys, M_VMCS, f); }
+static inline u64 m_read(struct vmx_machine *m, enum vmcs_field f) { return vmcs_read(&m->phys, M_VMCS, f); }
 
 // In VMX operation with M_VMCS current and clear.
-static inline struct machine *m_vmx_new(void)
+static inline struct vmx_machine *m_vmx_new(void)
 {
-    struct machine *m = m_new();
+    struct vmx_machine *m = m_new();
     assert_int_equal(M_VMX(m, I_VMXON, M_VMXON), 0);
     assert_int_equal(M_VMX(m, I_VMCLEAR, M_VMCS), 0);
     assert_int_equal(M_VMX(m, I_VMPTRLD, M_VMCS), 0);
@@ -228,7 +228,7 @@ static inline struct machine *m_vmx_new(void)
 }
 
 // A VMCS that enters a 64-bit guest at M_GUEST with the root's page tables and comes back to a HLT at M_HOST.
-static inline void m_vmcs_64(struct machine *m)
+static inline void m_vmcs_64(struct vmx_machine *m)
 {
     const struct vcpu_state *s = &m->v->s;
     const struct vmx_caps *c = &m->v->vmx->caps;
@@ -272,7 +272,7 @@ static inline void m_vmcs_64(struct machine *m)
 
 // Enters with guest code (ended by a HLT, which exits); back in root at M_HOST. Returns the exit reason, or
 // -1 if the entry failed without an exit.
-static inline s64 m_enter(struct machine *m, const char *code, unsigned n)
+static inline s64 m_enter(struct vmx_machine *m, const char *code, unsigned n)
 {
     unsigned exits = m->exits;
     bool launched = phys_read32(&m->phys, 0, M_VMCS + 8) == VMCS_LAUNCH_LAUNCHED;
@@ -288,7 +288,7 @@ static inline s64 m_enter(struct machine *m, const char *code, unsigned n)
         assert_int_equal(t->reason, reason);
         assert_int_equal(t->qualification, m_read(m, VMCS_EXIT_QUALIFICATION));
         assert_int_equal(t->intr_info, m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION));
-        assert_int_equal(t->vectoring_info, m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION));
+        assert_int_equal(t->original_event, m_read(m, VMCS_ORIGINAL_EVENT_IDENTIFICATION));
         assert_int_equal(t->rip, m_read(m, VMCS_GUEST_RIP));
         assert_int_equal(t->has_error, t->intr_info >> 11 & 1);
         if (t->has_error) assert_int_equal(t->error, m_read(m, VMCS_EXITING_EVENT_ERROR_CODE));

@@ -21,7 +21,7 @@ EX_BUILD=66
 # The packages of the host, in one place.
 PACKAGES_BUILD=(build-essential cmake ninja-build pkg-config libzydis-dev libcmocka-dev libelf-dev zlib1g-dev acpica-tools)
 PACKAGES_TOOLS=(python3)
-PACKAGES_TEST=(libcapstone-dev shellcheck clang libclang-rt-dev)
+PACKAGES_TEST=(libcapstone-dev shellcheck clang clang-format libclang-rt-dev)
 PACKAGES_KVM=(qemu-system-x86 seabios)
 PACKAGES_GRUB=(grub-common grub-pc-bin xorriso mtools)
 PACKAGES_BENCH=(qemu-system-x86 seabios bochs bochs-term bochsbios vgabios "${PACKAGES_GRUB[@]}")

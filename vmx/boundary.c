@@ -9,7 +9,7 @@ static bool due(struct event *x, u32 reason)
     return true;
 }
 
-static bool shadowed(const struct vcpu *v) { return v->s.block & (BLOCK_STI | BLOCK_MOV_SS); }
+static bool shadowed(const struct vcpu *v) { return v->s.blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS); }
 
 static bool mtf_due(const struct vcpu *v)
 {

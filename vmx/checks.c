@@ -80,7 +80,7 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
     k->inject = event >> 31;
     k->inject_type = event >> 8 & 7;
     k->inject_vector = (u8)event;
-    k->holds_traps = (f->GUEST_INTERRUPTIBILITY_STATE & (BLOCK_STI | BLOCK_MOV_SS)) ||
+    k->holds_traps = (f->GUEST_INTERRUPTIBILITY_STATE & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) ||
                      f->GUEST_ACTIVITY_STATE == ACTIVITY_HLT;
     k->vtpr_read = (e->proc & PROC_USE_TPR_SHADOW) && page_aligned(f->VIRTUAL_APIC_ADDRESS) &&
                    fits(e, f->VIRTUAL_APIC_ADDRESS);
@@ -243,7 +243,7 @@ u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_fail
     case VMX_INPUT_EFER_VALID: return k.efer_valid;
     case VMX_INPUT_VMCS_DWORD: return e->revision;
     case VMX_INPUT_LAUNCH_STATE: return e->launch_state;
-    case VMX_INPUT_BLOCKING: return e->block;
+    case VMX_INPUT_BLOCKING: return e->blocking;
     case VMX_INPUT_VMCS_POINTER: return e->vmcs_pointer;
     case VMX_INPUT_IA32_VMX_BASIC: return e->caps->basic;
     case VMX_INPUT_IA32_VMX_MISC: return e->caps->misc;

@@ -41,7 +41,7 @@ static void fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *
         .efer = v->s.msr.efer,
         .misc_enable = v->s.msr.misc_enable,
         .rflags = cpu_rflags(v),
-        .block = v->s.block,
+        .blocking = v->s.blocking,
         .cpl = (u8)cpu_cpl(v),
     };
     vmx_entry_decode(e);
@@ -90,21 +90,21 @@ static void load_nonregister_state(struct vcpu *v, const struct vmx_entry *e, bo
     struct vcpu_state *s = &v->s;
     u32 in = f->GUEST_INTERRUPTIBILITY_STATE, info = f->INJECTED_EVENT_IDENTIFICATION;
     unsigned type = event_type(info);
-    bool nmi = in & BLOCK_NMI;
+    bool nmi = in & BLOCKING_BY_NMI;
 
-    s->block = vectored ? 0 : in & (BLOCK_STI | BLOCK_MOV_SS);
-    s->shadow_one = s->block != 0;
+    s->blocking = vectored ? 0 : in & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    s->shadow_one = s->blocking != 0;
     s->virtual_nmi_blocked = false;
     if (e->pin & PIN_VIRTUAL_NMIS)
         s->virtual_nmi_blocked = nmi;
     else if (nmi)
-        s->block |= BLOCK_NMI;
+        s->blocking |= BLOCKING_BY_NMI;
     s->activity = vectored ? ACTIVITY_ACTIVE : f->GUEST_ACTIVITY_STATE;
 
     u64 pending = f->GUEST_PENDING_DEBUG_EXCEPTIONS;
     if (vectored) {
         bool software = type == EVT_SW_INTERRUPT || type == EVT_SW_EXCEPTION;
-        if (!software || !(in & BLOCK_MOV_SS)) pending = 0;
+        if (!software || !(in & BLOCKING_BY_MOV_SS)) pending = 0;
     } else if (s->activity == ACTIVITY_SHUTDOWN || s->activity == ACTIVITY_WAIT_SIPI)
         pending = 0;
     s->pending_dbg = pending & (BIT(12) | BIT(14)) ? pending : 0;
@@ -116,13 +116,13 @@ static void inject(struct vcpu *v, const struct vmx_entry *e, bool vectored)
     u32 info = f->INJECTED_EVENT_IDENTIFICATION;
 
     v->s.inject.kind = EVENT_NONE;
-    v->s.vmx.mtf_pending = info & EVENT_VALID && !vectored; // type 7, vector 0
+    v->s.vmx.mtf_pending = info & IDENT_VALID && !vectored; // type 7, vector 0
     if (!vectored) return;
     v->s.inject = (struct event){
         .kind = EVENT_INTERRUPTION,
         .vector = (u8)event_vector(info),
         .type = (u8)event_type(info),
-        .has_error = info & EVENT_ERROR_CODE,
+        .has_error = info & IDENT_ERROR_CODE,
         .error = f->INJECTED_EVENT_ERROR_CODE,
         .insn_len = (u8)f->VM_ENTRY_INSTRUCTION_LENGTH,
         .injected = true,
@@ -131,7 +131,7 @@ static void inject(struct vcpu *v, const struct vmx_entry *e, bool vectored)
         if (e->pin & PIN_VIRTUAL_NMIS)
             v->s.virtual_nmi_blocked = true;
         else
-            v->s.block |= BLOCK_NMI;
+            v->s.blocking |= BLOCKING_BY_NMI;
     }
 }
 
@@ -151,7 +151,7 @@ static void start_timer(struct vcpu *v, const struct vmx_entry *e)
 static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry *e)
 {
     u32 info = r->f.INJECTED_EVENT_IDENTIFICATION;
-    bool vectored = info & EVENT_VALID && event_type(info) != EVT_OTHER;
+    bool vectored = info & IDENT_VALID && event_type(info) != EVT_OTHER;
 
     vmx_load_guest(v, e);
     if (!(e->proc2 & PROC2_ENABLE_VPID)) vmx_flush_vpid0(v);

@@ -20,7 +20,7 @@ struct vmx_entry {
     u32 revision; // first dword of the region (bit 31: shadow VMCS)
     u32 launch_state;
     u64 cr0, cr3, cr4, efer, misc_enable, rflags; // of the processor now
-    u32 block;                                    // BLOCK_* now
+    u32 blocking;                                 // BLOCKING_BY_* now
     u8 cpl;
     // The controls with "activate" applied: 0 where the field that holds them is not active.
     u32 pin, proc, proc2, exit, entry;

@@ -34,7 +34,7 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
     case EVT_PRIV_SW_EXCEPTION:
     case EVT_SW_EXCEPTION:
         exits = exception_exits(c, e);
-        x->exit_valid = EXIT_HAS_INSN_LEN;
+        x->exit_valid = WITH_INSN_LEN;
         break;
     default: break; // INT n does not consult the bitmap
     }
@@ -51,9 +51,9 @@ void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
     bool error = e->has_error && v->s.cr0 & CR0_PE; // never in real-address mode, not even for #DF
-    x->vectoring_info = EVENT_VALID | (u32)e->type << 8 | e->vector | (error ? EVENT_ERROR_CODE : 0);
-    x->vectoring_error = e->error;
-    x->vectoring_insn_len = e->insn_len;
+    x->original_event = IDENT_VALID | (u32)e->type << 8 | e->vector | (error ? IDENT_ERROR_CODE : 0);
+    x->original_event_error = e->error;
+    x->original_event_insn_len = e->insn_len;
     x->vectoring_rf = e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected && e->vector != VEC_DB;
 }
 
@@ -61,7 +61,7 @@ void vmx_vectoring_end(struct vcpu *v)
 {
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
-    x->vectoring_info = 0;
+    x->original_event = 0;
     // before the handler's first instruction (SDM 28.5.2)
     if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true;
 }
@@ -73,8 +73,8 @@ bool vmx_iret_unblocks(struct vcpu *v)
         blocked = v->s.virtual_nmi_blocked;
         v->s.virtual_nmi_blocked = false;
     } else if (!vmx_pin(v, PIN_NMI_EXITING)) {
-        blocked = v->s.block & BLOCK_NMI;
-        v->s.block &= ~(u32)BLOCK_NMI;
+        blocked = v->s.blocking & BLOCKING_BY_NMI;
+        v->s.blocking &= ~(u32)BLOCKING_BY_NMI;
     }
     return blocked;
 }
@@ -92,8 +92,7 @@ void vmx_sipi_exit(u8 vector, struct event *x)
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
 {
     // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
-    struct event e = {
-        .kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = EXIT_HAS_GPA | EXIT_HAS_INSN_LEN};
+    struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = WITH_GPA | WITH_INSN_LEN};
     if (v->d.in) e.insn_len = v->d.in->len;
     if (r->status == WALK_EPT_MISCONFIG)
         e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION;
@@ -102,7 +101,7 @@ _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr 
         e.exit_qualification = r->qualification;
         if (la_valid && r->qualification & EPT_Q_LINEAR) {
             e.exit_gla = la;
-            e.exit_valid |= EXIT_HAS_GLA;
+            e.exit_valid |= WITH_GLA;
         }
     }
     raise_event(v, &e);

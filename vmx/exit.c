@@ -13,18 +13,18 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
     case EXIT_REASON_EXTERNAL_INTERRUPT:
         if (vmx_controls(v)->exit & EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT) {
             int vector = v->board->intr_ack(v->board_opaque, v->index);
-            if (vector >= 0) f->EXITING_EVENT_IDENTIFICATION = EVENT_VALID | EVT_EXTERNAL << 8 | (u32)vector;
+            if (vector >= 0) f->EXITING_EVENT_IDENTIFICATION = IDENT_VALID | EVT_EXTERNAL << 8 | (u32)vector;
         }
         break;
     case EXIT_REASON_EXCEPTION_NMI: {
-        u32 info = EVENT_VALID | (u32)e->type << 8 | e->vector;
+        u32 info = IDENT_VALID | (u32)e->type << 8 | e->vector;
         if (e->has_error && v->s.cr0 & CR0_PE) { // none in real-address mode, not even for #DF
-            info |= EVENT_ERROR_CODE;
+            info |= IDENT_ERROR_CODE;
             f->EXITING_EVENT_ERROR_CODE = e->error;
         }
         // Not defined during delivery and for #DF: 0 there.
-        if (v->d.iret_unblocked && !v->s.vmx.vectoring_info && e->vector != VEC_DF)
-            info |= EVENT_NMI_UNBLOCKING;
+        if (v->d.iret_unblocked && !v->s.vmx.original_event && e->vector != VEC_DF)
+            info |= IDENT_NMI_UNBLOCKING;
         f->EXITING_EVENT_IDENTIFICATION = info;
         break;
     }
@@ -36,18 +36,18 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
 // have none.
 static void save_original_event(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
 {
-    u32 info = v->s.vmx.vectoring_info;
+    u32 info = v->s.vmx.original_event;
     if (e->exit_reason == EXIT_REASON_TRIPLE_FAULT ||
         (e->exit_reason == EXIT_REASON_EXCEPTION_NMI && e->type == EVT_HW_EXCEPTION && e->vector == VEC_DF))
         info = 0;
     f->ORIGINAL_EVENT_IDENTIFICATION = info;
-    if (info & EVENT_ERROR_CODE) f->ORIGINAL_EVENT_ERROR_CODE = v->s.vmx.vectoring_error;
+    if (info & IDENT_ERROR_CODE) f->ORIGINAL_EVENT_ERROR_CODE = v->s.vmx.original_event_error;
 }
 
 static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
 {
     u64 qualification = e->exit_qualification;
-    u32 vectoring = v->s.vmx.vectoring_info;
+    u32 vectoring = v->s.vmx.original_event;
 
     f->EXIT_REASON = e->exit_reason;
     if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->d.iret_unblocked && !vectoring)
@@ -55,15 +55,15 @@ static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct
     f->EXIT_QUALIFICATION = qualification;
     save_exiting_event(v, f, e);
     save_original_event(v, f, e);
-    if (e->exit_valid & EXIT_HAS_INSN_INFO) f->VM_EXIT_INSTRUCTION_INFORMATION = e->exit_insn_info;
-    if (e->exit_valid & EXIT_HAS_GLA) f->GUEST_LINEAR_ADDRESS = e->exit_gla;
-    if (e->exit_valid & EXIT_HAS_GPA) f->GUEST_PHYSICAL_ADDRESS = e->exit_gpa;
-    if (vectoring & EVENT_VALID && event_type(vectoring) >= EVT_SW_INTERRUPT &&
+    if (e->exit_valid & WITH_INSN_INFO) f->VM_EXIT_INSTRUCTION_INFORMATION = e->exit_insn_info;
+    if (e->exit_valid & WITH_GLA) f->GUEST_LINEAR_ADDRESS = e->exit_gla;
+    if (e->exit_valid & WITH_GPA) f->GUEST_PHYSICAL_ADDRESS = e->exit_gpa;
+    if (vectoring & IDENT_VALID && event_type(vectoring) >= EVT_SW_INTERRUPT &&
         event_type(vectoring) <= EVT_SW_EXCEPTION)
-        f->VM_EXIT_INSTRUCTION_LENGTH = v->s.vmx.vectoring_insn_len;
-    else if (e->exit_valid & EXIT_HAS_INSN_LEN)
+        f->VM_EXIT_INSTRUCTION_LENGTH = v->s.vmx.original_event_insn_len;
+    else if (e->exit_valid & WITH_INSN_LEN)
         f->VM_EXIT_INSTRUCTION_LENGTH = e->insn_len;
-    f->INJECTED_EVENT_IDENTIFICATION &= ~EVENT_VALID;
+    f->INJECTED_EVENT_IDENTIFICATION &= ~IDENT_VALID;
 }
 
 static void trace_exit(const struct vcpu *v, const struct vmcs_fields *f, const struct event *e)
@@ -74,13 +74,13 @@ static void trace_exit(const struct vcpu *v, const struct vmcs_fields *f, const 
     t.qualification = f->EXIT_QUALIFICATION;
     t.intr_info = f->EXITING_EVENT_IDENTIFICATION;
     t.error = f->EXITING_EVENT_ERROR_CODE;
-    t.has_error = t.intr_info & EVENT_ERROR_CODE;
-    t.vectoring_info = f->ORIGINAL_EVENT_IDENTIFICATION;
-    t.insn_len_valid = e->exit_valid & EXIT_HAS_INSN_LEN;
+    t.has_error = t.intr_info & IDENT_ERROR_CODE;
+    t.original_event = f->ORIGINAL_EVENT_IDENTIFICATION;
+    t.insn_len_valid = e->exit_valid & WITH_INSN_LEN;
     t.insn_len = (u8)f->VM_EXIT_INSTRUCTION_LENGTH;
-    t.gpa_valid = e->exit_valid & EXIT_HAS_GPA;
+    t.gpa_valid = e->exit_valid & WITH_GPA;
     t.gpa = f->GUEST_PHYSICAL_ADDRESS;
-    t.gla_valid = e->exit_valid & EXIT_HAS_GLA;
+    t.gla_valid = e->exit_valid & WITH_GLA;
     t.gla = f->GUEST_LINEAR_ADDRESS;
     trace_emit(v, &t);
 }
@@ -104,6 +104,6 @@ void vmx_exit(struct vcpu *v, const struct event *e)
         return;
     }
     if (!vmx_load_host(v, r)) return;
-    if (by_nmi) v->s.block |= BLOCK_NMI;
+    if (by_nmi) v->s.blocking |= BLOCKING_BY_NMI;
     v->vmx->region = NULL; // the entry controls have changed
 }

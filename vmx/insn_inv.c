@@ -89,7 +89,7 @@ void op_vmfunc(struct vcpu *v, const struct insn *in)
         eptp = phys_read64(v->phys, v->index, f->EPTP_LIST_ADDRESS + 8 * index);
         valid = vmx_eptp_valid(&c->caps, v->features->maxphyaddr, eptp) && !((eptp ^ v->s.vmx.eptp) & 0x38);
     }
-    if (!valid) raise_vmexit(v, EXIT_REASON_VMFUNC, 0, 0, EXIT_HAS_INSN_LEN);
+    if (!valid) raise_vmexit(v, EXIT_REASON_VMFUNC, 0, 0, WITH_INSN_LEN);
     f->EPTP = eptp;
     vmx_region_written(v);
     v->s.vmx.eptp = eptp;

@@ -94,7 +94,7 @@ void vmx_intercept(struct vcpu *v, const struct insn *in)
     bool has_info;
     u64 q = qualification(v, in, r, &has_info);
     raise_vmexit(v, r->exit_reason, q, has_info ? vmx_instruction_info(in, r) : 0,
-                 EXIT_HAS_INSN_LEN | (has_info ? EXIT_HAS_INSN_INFO : 0));
+                 WITH_INSN_LEN | (has_info ? WITH_INSN_INFO : 0));
 }
 
 bool vmx_hides(const struct vcpu *v, const struct row *r)

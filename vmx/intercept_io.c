@@ -25,14 +25,14 @@ void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned 
                       .exit_reason = EXIT_REASON_IO_INSTRUCTION,
                       .exit_qualification = (size - 1) | (input ? BIT(3) : 0) | (string ? BIT(4) : 0) |
                                             (rep ? BIT(5) : 0) | (immediate ? BIT(6) : 0) | (u64)port << 16,
-                      .exit_valid = EXIT_HAS_INSN_LEN};
+                      .exit_valid = WITH_INSN_LEN};
     if (string) {
         unsigned seg = input ? SEG_ES : in->seg;
         e.exit_insn_info = (u32)(in->asz - W16) << 7 | (u32)seg << 15;
-        e.exit_valid |= EXIT_HAS_INSN_INFO;
+        e.exit_valid |= WITH_INSN_INFO;
         if (cpu_long64(v) || !(v->s.seg[seg].ar & AR_UNUSABLE)) {
             e.exit_gla = string_address;
-            e.exit_valid |= EXIT_HAS_GLA;
+            e.exit_valid |= WITH_GLA;
         }
     }
     raise_event(v, &e);
@@ -55,6 +55,5 @@ void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source)
     if (!v->s.vmx.guest) return;
     // CALL, IRET and JMP report their length here; an IDT task gate reached by software reports it from the
     // vectoring.
-    raise_vmexit(v, EXIT_REASON_TASK_SWITCH, selector | (u64)source << 30, 0,
-                 source < 3 ? EXIT_HAS_INSN_LEN : 0);
+    raise_vmexit(v, EXIT_REASON_TASK_SWITCH, selector | (u64)source << 30, 0, source < 3 ? WITH_INSN_LEN : 0);
 }

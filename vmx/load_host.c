@@ -66,7 +66,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->vmx.timer_active = false;
     s->vmx.timer_deadline = UINT64_MAX;
     s->vmx.mtf_pending = s->vmx.tpr_pending = s->virtual_nmi_blocked = false;
-    s->vmx.vectoring_info = 0;
+    s->vmx.original_event = 0;
     s->vmx.mtf_retired = s->vmx.ple_first = s->vmx.ple_last = 0;
     s->inject.kind = EVENT_NONE;
 
@@ -92,7 +92,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->rip = f->HOST_RIP;
     cpu_set_rflags(v, 2);
     s->activity = ACTIVITY_ACTIVE;
-    s->block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
+    s->blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     s->shadow_one = false;
     s->pending_dbg = 0;
     s->monitor_addr = 0;

@@ -22,7 +22,7 @@ static void save_segments(const struct vcpu *v, struct vmcs_fields *f)
 // RFLAGS.RF as saved (SDM 30.3.3): set where the instruction will be restarted after a fault.
 static u64 saved_rf(const struct vcpu *v, const struct event *e)
 {
-    u32 vectoring = v->s.vmx.vectoring_info;
+    u32 vectoring = v->s.vmx.original_event;
     u64 current = v->s.rflags & FL_RF;
 
     switch (e->exit_reason) {
@@ -32,9 +32,9 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
         return current;
     case EXIT_REASON_EPT_VIOLATION:
     case EXIT_REASON_EPT_MISCONFIGURATION:
-        if (!(vectoring & EVENT_VALID)) return FL_RF;
+        if (!(vectoring & IDENT_VALID)) return FL_RF;
         return v->s.vmx.vectoring_rf ? FL_RF : current;
-    default: return e->exit_valid & EXIT_HAS_INSN_LEN ? 0 : current;
+    default: return e->exit_valid & WITH_INSN_LEN ? 0 : current;
     }
 }
 
@@ -48,8 +48,8 @@ static bool keeps_pending_debug(const struct vcpu *v, const struct event *e)
     case EXIT_REASON_EXCEPTION_NMI:
         if (e->type == EVT_HW_EXCEPTION && e->vector == VEC_MC) return true;
         if (e->vector == VEC_DB) return false;
-        return v->s.block & BLOCK_MOV_SS;
-    default: return v->s.block & BLOCK_MOV_SS;
+        return v->s.blocking & BLOCKING_BY_MOV_SS;
+    default: return v->s.blocking & BLOCKING_BY_MOV_SS;
     }
 }
 
@@ -80,8 +80,9 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
     f->GUEST_RSP = s->gpr[RSP];
     f->GUEST_RFLAGS = (cpu_rflags(v) & ~(u64)FL_RF) | saved_rf(v, e);
     f->GUEST_ACTIVITY_STATE = s->activity;
-    bool nmi = virtual_nmis ? s->virtual_nmi_blocked : s->block & BLOCK_NMI;
-    f->GUEST_INTERRUPTIBILITY_STATE = (s->block & (BLOCK_STI | BLOCK_MOV_SS)) | (nmi ? BLOCK_NMI : 0);
+    bool nmi = virtual_nmis ? s->virtual_nmi_blocked : s->blocking & BLOCKING_BY_NMI;
+    f->GUEST_INTERRUPTIBILITY_STATE =
+        (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) | (nmi ? BLOCKING_BY_NMI : 0);
     f->GUEST_PENDING_DEBUG_EXCEPTIONS = keeps_pending_debug(v, e) ? s->pending_dbg : 0;
     if (c->exit & EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE) {
         u64 now = cpu_vtime(v), left = s->vmx.timer_deadline > now ? s->vmx.timer_deadline - now : 0;

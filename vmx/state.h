@@ -19,7 +19,7 @@ struct vmx_state {     // architectural
     u64 timer_deadline; // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
     // IDT-vectoring: the event whose delivery is in progress (0 if none), in the format of IDT-vectoring
     // information
-    u32 vectoring_info, vectoring_error, vectoring_insn_len;
+    u32 original_event, original_event_error, original_event_insn_len;
     bool vectoring_rf; // its frame shows RF=1
     bool tpr_pending;  // a TPR-below-threshold exit is pending for the next boundary
     u16 vpid;          // of the running guest, 0 without VPIDs

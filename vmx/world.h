@@ -6,8 +6,8 @@
 #include "vmx/entry.h"
 
 // Bits of the event fields (injected, exiting, original event).
-enum { EVENT_ERROR_CODE = 1 << 11, EVENT_NMI_UNBLOCKING = 1 << 12 };
-#define EVENT_VALID 0x80000000u
+enum { IDENT_ERROR_CODE = 1 << 11, IDENT_NMI_UNBLOCKING = 1 << 12 };
+#define IDENT_VALID 0x80000000u
 static inline unsigned event_vector(u32 info) { return info & 0xFF; }
 static inline unsigned event_type(u32 info) { return info >> 8 & 7; }
 

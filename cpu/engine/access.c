@@ -1,4 +1,4 @@
-// Memory and operand access for slow bodies: segmentation, translation, spans over two pages, MMIO.
+// Memory and operand access for checked bodies: segmentation, translation, spans over two pages, MMIO.
 #include <string.h>
 
 #include "cpu/engine/access.h"

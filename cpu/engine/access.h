@@ -1,4 +1,4 @@
-// Memory and operand access for slow (loop) bodies. All of these may unwind.
+// Memory and operand access for checked bodies. All of these may unwind.
 //
 // Order of checks: segment (type, limit, canonical), alignment, then translation. A store of more than one
 // page, and every read-modify-write, translates all it will touch for writing before anything changes.
@@ -85,7 +85,7 @@ static inline void stack_add(struct vcpu *v, s64 n)
     v->s.gpr[RSP] = m == 0xFFFFFFFF ? (u32)r : r;
 }
 
-// ---- branches from slow bodies: checks the target (canonical, CS limit: #GP(0)), then sets d.npc ----
+// ---- branches from checked bodies: checks the target (canonical, CS limit: #GP(0)), then sets d.npc ----
 bool branch_good(const struct vcpu *v, u64 rip); // the check alone
 RAISES void branch_to(struct vcpu *v, u64 rip);
 

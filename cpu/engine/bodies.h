@@ -1,14 +1,14 @@
+// clang-format off
 // From one always-inline body to its `struct body`.
 //
 // A body is   bool f(struct vcpu *v, const struct insn *in, struct how h, ...constants)
-// `h` says which form is being made; all of it is constant. Checked, it raises what there is to raise, and
-// returns true. At speed it returns false if it cannot go on without leaving the fast path (a miss of the
-// fast TLB); nothing may have changed by then. From it come
+// `h` says which form is being made; all of it is constant. Checked, it raises what there is to raise, and returns true. At speed it
+// returns false if it cannot go on without leaving the fast path (a miss of the fast TLB); nothing may have changed by then.
+// From it come
 //   checked         for the loop, exec_slow and exec_checked
-//   tail-threaded   ends in a sibling call to the next instruction, or, where the body cannot go on, to
-//   exec_slow callable        returns what the body does
-// A tail-threaded wrapper has no frame: at most four register arguments, no local whose address escapes,
-// every call a sibling call.
+//   tail-threaded   ends in a sibling call to the next instruction, or, where the body cannot go on, to exec_slow
+//   callable        returns what the body does
+// A tail-threaded wrapper has no frame: at most four register arguments, no local whose address escapes, every call a sibling call.
 //
 // The macros take the whole name of the `struct body`, as the rows have it, then f and its constants:
 //   BODY4(name, f, ...)       made for each width, with register and memory operands
@@ -16,8 +16,8 @@
 //   BODY_Y(name, f, ...)      for 32 and 64 bits, as an operand of size y has them
 //   BODY_X(name, f, ...)      once: the operand size says nothing (h.w is W32)
 //   BODY_X_REG(name, f, ...)  once, without a memory operand
-// The functions are called name_8_l (checked), name_8_r, _b, _x, _s (tail-threaded, by form), _n (flags
-// dead), name_8_r_call ...
+// The functions are called name_8_l (checked), name_8_r, _b, _x, _s (tail-threaded, by form), _n (flags dead), name_8_r_call ...
+// clang-format on
 #ifndef CPU_BODIES_H
 #define CPU_BODIES_H
 
@@ -71,7 +71,7 @@
     BODY_ANY_(name##_32, W32, f, ##__VA_ARGS__) \
     BODY_ANY_(name##_64, W64, f, ##__VA_ARGS__) \
     BODY_DEAD_(name, f, ##__VA_ARGS__) \
-    const struct body name = {.loop = {name##_8_l, name##_16_l, name##_32_l, name##_64_l}, \
+    const struct body name = {.checked = {name##_8_l, name##_16_l, name##_32_l, name##_64_l}, \
                               .fast = {{BODY_FORMS_(name##_8), BODY_FORMS_(name##_16), \
                                         BODY_FORMS_(name##_32), BODY_FORMS_(name##_64)}, \
                                        {{name##_8_n}, {name##_16_n}, {name##_32_n}, {name##_64_n}}}, \
@@ -84,7 +84,7 @@
     BODY_REG_(name##_64, W64, f, ##__VA_ARGS__) \
     BODY_DEAD_(name, f, ##__VA_ARGS__) \
     const struct body name = { \
-        .loop = {name##_8_l, name##_16_l, name##_32_l, name##_64_l}, \
+        .checked = {name##_8_l, name##_16_l, name##_32_l, name##_64_l}, \
         .fast = {{{name##_8_r}, {name##_16_r}, {name##_32_r}, {name##_64_r}}, \
                  {{name##_8_n}, {name##_16_n}, {name##_32_n}, {name##_64_n}}}, \
         .call = {{name##_8_r_call}, {name##_16_r_call}, {name##_32_r_call}, {name##_64_r_call}}};
@@ -92,17 +92,17 @@
     BODY_ANY_(name##_32, W32, f, ##__VA_ARGS__) \
     BODY_ANY_(name##_64, W64, f, ##__VA_ARGS__) \
     const struct body name = { \
-        .loop = {name##_32_l, name##_32_l, name##_32_l, name##_64_l}, \
+        .checked = {name##_32_l, name##_32_l, name##_32_l, name##_64_l}, \
         .fast = {{{NULL}, BODY_FORMS_(name##_32), BODY_FORMS_(name##_32), BODY_FORMS_(name##_64)}}, \
         .call = {{NULL}, BODY_CALLS_(name##_32), BODY_CALLS_(name##_32), BODY_CALLS_(name##_64)}};
 #define BODY_X(name, f, ...) \
     BODY_ANY_(name, W32, f, ##__VA_ARGS__) \
-    const struct body name = {.loop = {name##_l, name##_l, name##_l, name##_l}, \
+    const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, BODY_FORMS_(name), BODY_FORMS_(name), BODY_FORMS_(name)}}, \
                               .call = {{NULL}, BODY_CALLS_(name), BODY_CALLS_(name), BODY_CALLS_(name)}};
 #define BODY_X_REG(name, f, ...) \
     BODY_REG_(name, W32, f, ##__VA_ARGS__) \
-    const struct body name = {.loop = {name##_l, name##_l, name##_l, name##_l}, \
+    const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}, \
                               .call = {{NULL}, {name##_r_call}, {name##_r_call}, {name##_r_call}}};
 

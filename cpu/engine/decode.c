@@ -49,8 +49,8 @@ static bool index_rows(struct decoder *d)
 
 struct decoder *decoder_new(void)
 {
-    INVARIANT(rows[ROW_UD].body->loop[W32] == op_ud && rows[ROW_NM].body->loop[W32] == op_nm &&
-              rows[ROW_GP0].body->loop[W32] == op_gp0);
+    INVARIANT(rows[ROW_UD].body->checked[W32] == op_ud && rows[ROW_NM].body->checked[W32] == op_nm &&
+              rows[ROW_GP0].body->checked[W32] == op_gp0);
     struct decoder *d = calloc(1, sizeof *d);
     if (!d) return NULL;
     if (!index_rows(d)) {

@@ -1,4 +1,4 @@
-// Going on: from a slow body to the next instruction, from block to block, and back to the run loop.
+// Going on: from a checked body to the next instruction, from block to block, and back to the run loop.
 #include "cpu/engine/exec.h"
 #include "cpu/engine/fast.h"
 #include "cpu/system/system.h"

@@ -46,7 +46,7 @@ static inline void insn_run(struct vcpu *v, const struct insn *in)
     u64 rip = v->s.rip;
     INVARIANT(v->d.in == in && block_is_at_rip(v, insn_block(in)));
     if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
-    r->body->loop[in->osz](v, in);
+    r->body->checked[in->osz](v, in);
     INVARIANT(in->row >= ROW_FIXED);
     // of the block's start until the block is left; a body that branches writes d.npc
     INVARIANT(v->s.rip == rip);

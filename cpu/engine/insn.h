@@ -88,7 +88,7 @@ struct emitter; // cpu/jit/, which does not exist yet
 
 // What executes a row: one body in three forms.
 struct body {
-    exec_fn *loop[4];       // checked, by width: may raise
+    exec_fn *checked[4];    // checked, by width: may raise
     exec_fn *fast[2][4][4]; // tail-threaded: [flags dead][width][FORM_REG..FORM_S]; NULL: exec_slow
     // Callable, by width and form, for emitted code: false if it cannot go on; then nothing has happened, and
     // the checked form (exec_checked) is to be run. Never raises. decode_callable says which one an
@@ -126,7 +126,7 @@ struct row {
     u8 protected_mode : 1; // #UD in real and virtual-8086 mode
     u8 ends_block : 1;     // the mode, the translation or RIP may be another after it
     u8 pure : 1;           // cannot fault, exit or look at the clock in its register form
-    u8 xm : 1;             // may raise #XM: the loop body runs it while MODE_FPUNMASK
+    u8 xm : 1;             // may raise #XM: the checked body runs it while MODE_FPUNMASK
     const struct body *body;
 };
 
@@ -188,7 +188,7 @@ struct block {
 };
 
 // ---- continuing (cpu/engine/exec.c, cpu/engine/block.c) ----
-RAISES void exec_slow(struct vcpu *v, const struct insn *in); // run the loop body out of line, then go on
+RAISES void exec_slow(struct vcpu *v, const struct insn *in); // run the checked body out of line, then go on
 // s.rip is set (the instruction does not matter): find the block and go on, or return to the run loop
 exec_fn exec_goto;
 static inline u64 insn_rip(const struct vcpu *v, const struct insn *in) { return v->s.rip + in->off; }

@@ -150,7 +150,7 @@ static bool boundary(struct vcpu *v)
     // a guest's: only NMIs, the timer and the NMI window get through
     bool shut = s->activity == ACTIVITY_SHUTDOWN;
     if (guest && vmx_boundary_mtf(v, &exit)) return take_exit(v, &exit);
-    if (s->pending_dbg && !(s->block & BLOCK_MOV_SS) && !shut) {
+    if (s->pending_dbg && !(s->blocking & BLOCKING_BY_MOV_SS) && !shut) {
         u64 p = s->pending_dbg;
         s->pending_dbg = 0;
         if (p & (BIT(14) | BIT(12))) {
@@ -165,17 +165,17 @@ static bool boundary(struct vcpu *v)
     }
     if (guest && vmx_boundary_timer(v, &exit)) return take_exit(v, &exit);
     if (guest && vmx_boundary_nmi_window(v, &exit)) return take_exit(v, &exit);
-    if (s->nmi_pending && !(s->block & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))) {
+    if (s->nmi_pending && !(s->blocking & (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_NMI, .type = EVT_NMI};
         s->nmi_pending = false;
         if (guest && vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
         s->activity = ACTIVITY_ACTIVE;
-        s->block |= BLOCK_NMI;
+        s->blocking |= BLOCKING_BY_NMI;
         handle_interruption(v, &e);
         return true;
     }
     if (guest && vmx_boundary_interrupt_window(v, &exit)) return take_exit(v, &exit);
-    if (v->s.intr_line && !shut && !(s->block & (BLOCK_STI | BLOCK_MOV_SS))) {
+    if (v->s.intr_line && !shut && !(s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
         if (guest && vmx_interrupt_exits(v)) {
             if (vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
@@ -219,7 +219,7 @@ u32 cpu_woken_by(const struct vcpu *v)
     if (!(s->vmx.on && !s->vmx.guest)) by |= BIT(CPU_SIGNAL_INIT);
     if (s->activity == ACTIVITY_WAIT_SIPI) return by | BIT(CPU_SIGNAL_SIPI);
     if (s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest) return by;
-    if (!(s->block & (BLOCK_NMI | BLOCK_MOV_SS | BLOCK_STI))) by |= BIT(CPU_SIGNAL_NMI);
+    if (!(s->blocking & (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI))) by |= BIT(CPU_SIGNAL_NMI);
     if (s->activity == ACTIVITY_HLT && (s->rflags & FL_IF || vmx_interrupt_exits(v)))
         by |= BIT(CPU_SIGNAL_INTR_ON);
     return by;
@@ -265,7 +265,8 @@ static inline void slice_sync(struct vcpu *v) { v->s.units = v->d.units_end - (u
 static void step_one(struct vcpu *v)
 {
     struct vcpu_state *s = &v->s;
-    bool tf = s->rflags & FL_TF, shadow = s->block & (BLOCK_STI | BLOCK_MOV_SS), guest = s->vmx.guest;
+    bool tf = s->rflags & FL_TF, shadow = s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS),
+         guest = s->vmx.guest;
     s->shadow_one = v->d.rf_loaded = false;
     struct block *b = block_find(v);
     block_run_loop(v, b, true);
@@ -276,7 +277,7 @@ static void step_one(struct vcpu *v)
     }
     // every instruction clears it but the IRET that loads it (SDM 19.3.1.1)
     if (!v->d.rf_loaded) s->rflags &= ~(u64)FL_RF;
-    if (shadow && !s->shadow_one) s->block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
+    if (shadow && !s->shadow_one) s->blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     if (tf) s->pending_dbg |= BIT(14);
     cpu_attention(v);
 }
@@ -339,7 +340,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
             break;
         }
-        if (unlikely((s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (s->rflags & FL_RF) ||
+        if (unlikely((s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || (s->rflags & FL_RF) ||
                      (v->d.mode & MODE_STEP) || vmx_single_steps(v))) {
             step_one(v);
             continue;

@@ -18,9 +18,9 @@ ALU_INLINE u16 fl_result_portable(u64 r, unsigned w)
 {
     r &= width_mask(w);
     u16 f = 0x200;
-    if (!r) f |= F_ZF;
-    if (r >> (width_bits(w) - 1) & 1) f |= F_SF;
-    if (!__builtin_parity((unsigned)(r & 0xFF))) f |= F_PF;
+    if (!r) f |= AX_ZF;
+    if (r >> (width_bits(w) - 1) & 1) f |= AX_SF;
+    if (!__builtin_parity((unsigned)(r & 0xFF))) f |= AX_PF;
     return f;
 }
 
@@ -47,9 +47,9 @@ ALU_INLINE u64 alu_portable(unsigned op, unsigned w, u64 a, u64 b, u16 *fl)
     }
     u16 f = fl_result_portable(r, w);
     unsigned top = width_bits(w) - 1;
-    if (carry >> top & 1) f |= F_CF;
-    if ((carry >> top ^ carry >> (top - 1)) & 1) f |= F_OF;
-    if (carry >> 3 & 1) f |= F_AF;
+    if (carry >> top & 1) f |= AX_CF;
+    if ((carry >> top ^ carry >> (top - 1)) & 1) f |= AX_OF;
+    if (carry >> 3 & 1) f |= AX_AF;
     *fl = f;
     return r;
 }
@@ -112,9 +112,9 @@ ALU_INLINE u64 alu(unsigned op, unsigned w, u64 a, u64 b, u16 *fl)
     case ALU_SUB:
     case ALU_CMP: ALU_WIDTHS("sub") break;
     case ALU_AND:
-    case ALU_TEST: ALU_WIDTHS("and") f &= (u16)~F_AF; break;
-    case ALU_OR: ALU_WIDTHS("or") f &= (u16)~F_AF; break;
-    default: ALU_WIDTHS("xor") f &= (u16)~F_AF; break;
+    case ALU_TEST: ALU_WIDTHS("and") f &= (u16)~AX_AF; break;
+    case ALU_OR: ALU_WIDTHS("or") f &= (u16)~AX_AF; break;
+    default: ALU_WIDTHS("xor") f &= (u16)~AX_AF; break;
     }
     *fl = f;
     return r;
@@ -149,14 +149,14 @@ ALU_INLINE bool cond(u16 fl, unsigned cc)
 {
     bool c;
     switch (cc >> 1) {
-    case 0: c = fl & F_OF; break;
-    case 1: c = fl & F_CF; break;
-    case 2: c = fl & F_ZF; break;
-    case 3: c = fl & (F_CF | F_ZF); break;
-    case 4: c = fl & F_SF; break;
-    case 5: c = fl & F_PF; break;
+    case 0: c = fl & AX_OF; break;
+    case 1: c = fl & AX_CF; break;
+    case 2: c = fl & AX_ZF; break;
+    case 3: c = fl & (AX_CF | AX_ZF); break;
+    case 4: c = fl & AX_SF; break;
+    case 5: c = fl & AX_PF; break;
     case 6: c = ((fl >> 15) ^ fl) & 1; break;
-    default: c = (fl & F_ZF) || (((fl >> 15) ^ fl) & 1); break;
+    default: c = (fl & AX_ZF) || (((fl >> 15) ^ fl) & 1); break;
     }
     return c != (cc & 1);
 }

@@ -87,7 +87,7 @@ BODY4_REG(body_test_AI, alu_acc, ALU_TEST)
 enum { UN_INC, UN_DEC, UN_NOT, UN_NEG };
 ALWAYS_INLINE u64 unary(unsigned op, unsigned w, u64 a, u16 *fl)
 {
-    u16 f = *fl, cf = f & F_CF;
+    u16 f = *fl, cf = f & AX_CF;
     u64 r;
     switch (op) {
     case UN_INC: r = alu(ALU_ADD, w, a, 1, &f); break;
@@ -95,7 +95,7 @@ ALWAYS_INLINE u64 unary(unsigned op, unsigned w, u64 a, u16 *fl)
     case UN_NEG: r = alu(ALU_SUB, w, 0, a, &f); break;
     default: return ~a;
     }
-    if (op != UN_NEG) f = (f & (u16)~F_CF) | cf;
+    if (op != UN_NEG) f = (f & (u16)~AX_CF) | cf;
     *fl = f;
     return r;
 }

@@ -118,7 +118,7 @@ CALLABLE(jcc_call_64, NEAR_JCC, W64, FORM_REG)
         if (cond(v->s.fl, cc)) TAIL name##_1(v, in); \
         TAIL name##_0(v, in); \
     } \
-    const struct body name = {.loop = {jcc_checked, jcc_checked, jcc_checked, jcc_checked}, \
+    const struct body name = {.checked = {jcc_checked, jcc_checked, jcc_checked, jcc_checked}, \
                               .fast = {{{NULL}, {NULL}, {name##_r}, {name##_r}}}, \
                               .call = {{NULL}, {NULL}, {jcc_call_32}, {jcc_call_64}}};
 JCC(body_jo, 0)   // JO
@@ -145,7 +145,7 @@ JCC(body_jg, 15)  // JG
     THROUGH_LINK(static, name##_64_r, k, W64, 1) \
     CALLABLE(name##_32_call, k, W32, FORM_REG) \
     CALLABLE(name##_64_call, k, W64, FORM_REG) \
-    const struct body name = {.loop = {name##_l, name##_l, name##_l, name##_l}, \
+    const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, {NULL}, {name##_32_r}, {name##_64_r}}}, \
                               .call = {{NULL}, {NULL}, {name##_32_call}, {name##_64_call}}};
 RELATIVE(body_jmp_rel, NEAR_JMP)
@@ -156,7 +156,7 @@ THROUGH_CACHE(body_ret_32_r, NEAR_RET, W32, FORM_REG)
 THROUGH_CACHE(body_ret_64_r, NEAR_RET, W64, FORM_REG)
 CALLABLE(body_ret_32_call, NEAR_RET, W32, FORM_REG)
 CALLABLE(body_ret_64_call, NEAR_RET, W64, FORM_REG)
-const struct body body_ret = {.loop = {body_ret_l, body_ret_l, body_ret_l, body_ret_l},
+const struct body body_ret = {.checked = {body_ret_l, body_ret_l, body_ret_l, body_ret_l},
                               .fast = {{{NULL}, {NULL}, {body_ret_32_r}, {body_ret_64_r}}},
                               .call = {{NULL}, {NULL}, {body_ret_32_call}, {body_ret_64_call}}};
 
@@ -171,7 +171,7 @@ const struct body body_ret = {.loop = {body_ret_l, body_ret_l, body_ret_l, body_
     CHECKED(name##_l, k) \
     INDIRECT_FORMS(name##_32, k, W32) \
     INDIRECT_FORMS(name##_64, k, W64) \
-    const struct body name = {.loop = {name##_l, name##_l, name##_l, name##_l}, \
+    const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, {NULL}, BODY_FORMS_(name##_32), BODY_FORMS_(name##_64)}}, \
                               .call = {{NULL}, {NULL}, BODY_CALLS_(name##_32), BODY_CALLS_(name##_64)}};
 INDIRECT(body_jmp_ind, NEAR_JMP_INDIRECT)
@@ -188,7 +188,7 @@ void op_loop(struct vcpu *v, const struct insn *in)
     }
     c--;
     c &= width_mask(in->asz);
-    bool zf = v->s.fl & F_ZF;
+    bool zf = v->s.fl & AX_ZF;
     if (c != 0 && (op == 2 || (op == 1) == zf)) branch_to(v, to);
     reg_set(v, GPR_OFF(RCX), in->asz, c);
 }

@@ -143,7 +143,7 @@ void op_cmpxchg(struct vcpu *v, const struct insn *in)
     u16 f = v->s.fl;
     u64 a = rm_open(v, in, w, &m), acc = reg_get(v, GPR_OFF(RAX), w);
     alu(ALU_CMP, w, acc, a, &f);
-    if (f & F_ZF)
+    if (f & AX_ZF)
         rm_commit(v, in, w, &m, reg_get(v, in->r, w));
     else {
         // memory is written in both cases; a register keeps even its upper half
@@ -165,11 +165,11 @@ void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
         if (x[0] == g[RAX] && x[1] == g[RDX]) {
             u64 y[2] = {g[RBX], g[RCX]};
             lin_store_n(v, la, y, 16);
-            v->s.fl |= F_ZF;
+            v->s.fl |= AX_ZF;
         } else {
             lin_store_n(v, la, x, 16);
             g[RAX] = x[0], g[RDX] = x[1];
-            v->s.fl &= (u16)~F_ZF;
+            v->s.fl &= (u16)~AX_ZF;
         }
         return;
     }
@@ -177,11 +177,11 @@ void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
     u64 x = rmw_open(v, insn_linear(v, in, 8, ACC_WRITE), 8, &m);
     if (x == ((u64)(u32)g[RDX] << 32 | (u32)g[RAX])) {
         rmw_commit(v, &m, (u64)(u32)g[RCX] << 32 | (u32)g[RBX]);
-        v->s.fl |= F_ZF;
+        v->s.fl |= AX_ZF;
     } else {
         rmw_commit(v, &m, x);
         g[RAX] = (u32)x, g[RDX] = x >> 32;
-        v->s.fl &= (u16)~F_ZF;
+        v->s.fl &= (u16)~AX_ZF;
     }
 }
 
@@ -219,9 +219,9 @@ enum { FLAG_CLC, FLAG_STC, FLAG_CMC, FLAG_CLD, FLAG_STD };
 ALWAYS_INLINE bool flag_body(struct vcpu *v, const struct insn *in, struct how h, unsigned op)
 {
     switch (op) {
-    case FLAG_CLC: v->s.fl &= (u16)~F_CF; break;
-    case FLAG_STC: v->s.fl |= F_CF; break;
-    case FLAG_CMC: v->s.fl ^= F_CF; break;
+    case FLAG_CLC: v->s.fl &= (u16)~AX_CF; break;
+    case FLAG_STC: v->s.fl |= AX_CF; break;
+    case FLAG_CMC: v->s.fl ^= AX_CF; break;
     case FLAG_CLD: v->s.rflags &= ~(u64)FL_DF; break;
     default: v->s.rflags |= FL_DF; break;
     }
@@ -242,11 +242,11 @@ BODY4_REG(body_std, flag_body, FLAG_STD)
 void op_sahf(struct vcpu *v, const struct insn *in)
 {
     u16 ah = REG8(v, 1);
-    v->s.fl = (u16)((ah & 0xD5) << 8 | 0x200 | (v->s.fl & F_OF));
+    v->s.fl = (u16)((ah & 0xD5) << 8 | 0x200 | (v->s.fl & AX_OF));
 }
 void op_lahf(struct vcpu *v, const struct insn *in)
 {
-    REG8(v, 1) = (u8)(fl_unpack(v->s.fl & (u16)~F_OF) | 2);
+    REG8(v, 1) = (u8)(fl_unpack(v->s.fl & (u16)~AX_OF) | 2);
 }
 
 void op_movbe_load(struct vcpu *v, const struct insn *in)
@@ -265,7 +265,7 @@ void op_xlat(struct vcpu *v, const struct insn *in)
     REG8(v, 0) = (u8)lin_load(v, seg_linear(v, in->seg, a, 1, ACC_READ), 1);
 }
 // SALC
-void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & F_CF ? 0xFF : 0; }
+void op_salc(struct vcpu *v, const struct insn *in) { REG8(v, 0) = v->s.fl & AX_CF ? 0xFF : 0; }
 
 // ---- the stack ----
 ALWAYS_INLINE bool push_body(struct vcpu *v, const struct insn *in, struct how h, bool imm)

@@ -6,7 +6,7 @@
 static u16 mul_flags(bool overflow, u64 low, unsigned w)
 {
     u16 f = fl_result(low, w);
-    return overflow ? f | F_CF | F_OF : f;
+    return overflow ? f | AX_CF | AX_OF : f;
 }
 static void multiply(struct vcpu *v, const struct insn *in, bool is_signed)
 {
@@ -59,7 +59,7 @@ ALWAYS_INLINE bool imul_body(struct vcpu *v, const struct insn *in, struct how h
     }
     if (!h.nf) {
         u16 f = fl_result(r, h.w);
-        v->s.fl = over ? f | F_CF | F_OF : f;
+        v->s.fl = over ? f | AX_CF | AX_OF : f;
     }
     reg_set(v, in->r, h.w, r);
     return true;
@@ -162,7 +162,7 @@ ALWAYS_INLINE bool bt_body(struct vcpu *v, const struct insn *in, struct how h, 
             rmw_commit(v, &m, bit_apply(op, a, n));
         }
     }
-    v->s.fl = (u16)((v->s.fl & ~F_CF) | ((a >> n & 1) ? F_CF : 0));
+    v->s.fl = (u16)((v->s.fl & ~AX_CF) | ((a >> n & 1) ? AX_CF : 0));
     return true;
 }
 // BT
@@ -196,7 +196,7 @@ BODY4(body_bsr, scan_body, true)
 // DAA, DAS
 void op_daa_das(struct vcpu *v, const struct insn *in)
 {
-    bool sub = in->op == 0x2F, cf = v->s.fl & F_CF, af = v->s.fl & F_AF, carry = false;
+    bool sub = in->op == 0x2F, cf = v->s.fl & AX_CF, af = v->s.fl & AX_AF, carry = false;
     u8 al = REG8(v, 0), old = al;
     if ((al & 15) > 9 || af) {
         carry = cf || (sub ? al < 6 : al > 0xF9);
@@ -210,16 +210,16 @@ void op_daa_das(struct vcpu *v, const struct insn *in)
     } else if (!sub)
         carry = false;
     REG8(v, 0) = al;
-    v->s.fl = (u16)(fl_result(al, W8) | (carry ? F_CF : 0) | (af ? F_AF : 0));
+    v->s.fl = (u16)(fl_result(al, W8) | (carry ? AX_CF : 0) | (af ? AX_AF : 0));
 }
 // AAA, AAS
 void op_aaa_aas(struct vcpu *v, const struct insn *in)
 {
-    bool sub = in->op == 0x3F, adjust = (REG8(v, 0) & 15) > 9 || (v->s.fl & F_AF);
+    bool sub = in->op == 0x3F, adjust = (REG8(v, 0) & 15) > 9 || (v->s.fl & AX_AF);
     if (adjust) REG16(v, 0) = (u16)(sub ? REG16(v, 0) - 0x106 : REG16(v, 0) + 0x106);
     REG8(v, 0) &= 15;
     u16 f = fl_result(REG8(v, 0), W8);
-    v->s.fl = adjust ? f | F_CF | F_AF : f;
+    v->s.fl = adjust ? f | AX_CF | AX_AF : f;
 }
 // AAM
 void op_aam(struct vcpu *v, const struct insn *in)

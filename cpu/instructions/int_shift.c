@@ -4,7 +4,7 @@
 
 static inline u16 with_cf_of(u16 f, bool cf, bool of)
 {
-    return (u16)((f & ~(F_CF | F_OF)) | (cf ? F_CF : 0) | (of ? F_OF : 0));
+    return (u16)((f & ~(AX_CF | AX_OF)) | (cf ? AX_CF : 0) | (of ? AX_OF : 0));
 }
 
 // clang-format off

@@ -1,11 +1,12 @@
-// The instruction table: one row a form, gathered from the .def files by area. Decoding looks rows up by
-// opcode map, opcode, mandatory prefix, ModRM and feature (cpu/engine/decode.c); a row that does not match,
-// is not in the mode, or whose feature is off is #UD (or the row that the opcode means without that feature,
-// listed after it).
+// clang-format off
+// The instruction table: one row a form, gathered from the .def files by area. Decoding looks rows up by opcode map,
+// opcode, mandatory prefix, ModRM and feature (cpu/engine/decode.c); a row that does not match, is not in the mode,
+// or whose feature is off is #UD (or the row that the opcode means without that feature, listed after it).
 //
 // A line reads like the manual's opcode map:
 //   ROW(mnemonic, operands, opcode, body, what else there is to say, by name)
-// with a body that runs in the loop form only, or FAST_ROW with one that has tail-threaded wrappers too.
+// with a body that runs in the checked form only, or FAST_ROW with one that has tail-threaded wrappers too.
+// clang-format on
 #include <stdio.h>
 
 #include "cpu/engine/insn.h"
@@ -111,7 +112,11 @@ enum {
 #undef FAST_ROW
 
 #define ROW(mnemonic, operands, code, fn, ...) \
-    {.name = mnemonic, operands, code, .body = &(const struct body){.loop = {fn, fn, fn, fn}}, __VA_ARGS__},
+    {.name = mnemonic, \
+     operands, \
+     code, \
+     .body = &(const struct body){.checked = {fn, fn, fn, fn}}, \
+     __VA_ARGS__},
 #define FAST_ROW(mnemonic, operands, code, bd, ...) \
     {.name = mnemonic, operands, code, .body = &bd, __VA_ARGS__},
 const struct row rows[] = {

@@ -40,7 +40,7 @@ ALWAYS_INLINE bool popcnt(struct vcpu *v, const struct insn *in, struct how h)
     u64 x;
     if (!source_rm(v, in, h, h.w, &x)) return false;
     reg_set(v, in->r, h.w, count_bits(x));
-    v->s.fl = (u16)(0x200 | (x ? 0 : F_ZF));
+    v->s.fl = (u16)(0x200 | (x ? 0 : AX_ZF));
     return true;
 }
 BODY4(body_popcnt, popcnt)

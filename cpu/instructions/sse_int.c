@@ -172,7 +172,7 @@ ALWAYS_INLINE bool ptest(struct vcpu *v, const struct insn *in, struct how h)
     const u64 *s = sse_operand(v, in, h, &t, 16, true), *d = sse_reg(v, in->r)->q;
     if (sse_missed(h, s)) return false;
     bool zf = !((s[0] & d[0]) | (s[1] & d[1])), cf = !((s[0] & ~d[0]) | (s[1] & ~d[1]));
-    v->s.fl = (u16)(0x200 | (zf ? F_ZF : 0) | (cf ? F_CF : 0));
+    v->s.fl = (u16)(0x200 | (zf ? AX_ZF : 0) | (cf ? AX_CF : 0));
     return true;
 }
 BODY_X(body_ptest, ptest)

@@ -312,7 +312,7 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
         if ((digit != 5 && digit != 6) || !full(f, 0) || !full(f, i) || (f->fsw & C1)) return false;
         signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDB, (u8)((modrm & 0xF8) | 1)), &fl),
                 0);
-        *flags = fl & (0x200 | F_ZF | F_PF | F_CF);
+        *flags = fl & (0x200 | AX_ZF | AX_PF | AX_CF);
         if (op == 0xDF) pop(f);
         return true;
     default: return false;

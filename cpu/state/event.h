@@ -54,10 +54,10 @@ struct event {
 };
 STATE_END
 enum {
-    EXIT_HAS_INSN_LEN = 1, // VM-exit instruction length is defined
-    EXIT_HAS_INSN_INFO = 2,
-    EXIT_HAS_GLA = 4,
-    EXIT_HAS_GPA = 8,
+    WITH_INSN_LEN = 1, // VM-exit instruction length is defined
+    WITH_INSN_INFO = 2,
+    WITH_GLA = 4,
+    WITH_GPA = 8,
 };
 
 // Raise and unwind; RIP is that of the instruction being executed (a fault).

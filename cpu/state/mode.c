@@ -76,8 +76,8 @@ void cpu_attention(struct vcpu *v)
     const struct vcpu_state *s = &v->s;
     bool a = v->stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending ||
              s->pending_dbg || s->nmi_pending || s->activity != ACTIVITY_ACTIVE ||
-             (s->block & (BLOCK_STI | BLOCK_MOV_SS)) || (v->d.mode & MODE_STEP) || (s->rflags & FL_RF) ||
-             cpu_virtual_interrupt(v);
+             (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || (v->d.mode & MODE_STEP) ||
+             (s->rflags & FL_RF) || cpu_virtual_interrupt(v);
     if (v->s.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;
     if (s->vmx.guest && vmx_boundary_wanted(v)) a = true;
     v->d.attention = a;

@@ -31,7 +31,7 @@ struct trace_event {
     u32 reason; // full exit reason field (bit 31: entry failure); ENTRY_FAILED: see `fail`
     // ENTRY_FAILED: 0 VMfailInvalid, 1..: VMfailValid error; UINT32_MAX: an exit with `reason`
     u32 fail;
-    u32 intr_info, vectoring_info; // EXIT: exiting and original event; ENTRY: injected event in intr_info
+    u32 intr_info, original_event; // EXIT: exiting and original event; ENTRY: injected event in intr_info
     u64 retired, vtime, rip;
     u64 vmcs; // the current VMCS, VMX_NO_POINTER if none: tells guests apart
     u64 qualification, gpa, gla;

@@ -58,7 +58,7 @@ enum {
 #define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 // The six arithmetic flags live in `fl`, as the host's own LAHF (high byte) and SETO (low byte) leave them:
 // one 16-bit store writes them all, one bit test reads any. ARCHITECTURE.md says why.
-enum { F_OF = 1, F_CF = 0x100, F_PF = 0x400, F_AF = 0x1000, F_ZF = 0x4000, F_SF = 0x8000 };
+enum { AX_OF = 1, AX_CF = 0x100, AX_PF = 0x400, AX_AF = 0x1000, AX_ZF = 0x4000, AX_SF = 0x8000 };
 
 // clang-format off
 enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 16, CR0_NE = 32, CR0_WP = 1 << 16, CR0_AM = 1 << 18,
@@ -74,7 +74,7 @@ enum { CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 16, CR4_PAE 
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
 // Blocking, in the bits of the VMX interruptibility state.
-enum { BLOCK_STI = 1, BLOCK_MOV_SS = 2, BLOCK_SMI = 4, BLOCK_NMI = 8 };
+enum { BLOCKING_BY_STI = 1, BLOCKING_BY_MOV_SS = 2, BLOCKING_BY_SMI = 4, BLOCKING_BY_NMI = 8 };
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
 
 STATE_BEGIN
@@ -119,7 +119,7 @@ struct vcpu_state {
     u64 dr[8];
     u32 pkru;
     u32 mxcsr; // while the run loop runs with all masks set, the host's register is ahead of this (fp_sync)
-    u32 block; // BLOCK_*
+    u32 blocking; // BLOCKING_BY_*
     u32 activity;
     u64 units, extra, skipped; // time: see the head of this file; exact at boundaries
     bool nmi_pending, init_pending, sipi_pending, virtual_nmi_blocked;
@@ -181,8 +181,8 @@ struct vcpu_derived {
     struct fast_tlb *ft;   // of the context and view in use
     s64 budget;            // units left in the slice (may go negative by the length of a block)
     u64 units_end;         // s.units at the slice's end: s.units = units_end - budget at block boundaries
-    u64 npc;               // slow bodies that branch put the target here
-    const struct insn *in; // the instruction a slow body executes; NULL between instructions
+    u64 npc;               // checked bodies that branch put the target here
+    const struct insn *in; // the instruction a checked body executes; NULL between instructions
     u32 mode;              // cpu/state/mode.h
     u32 fetch_gen;         // links and jump-cache entries of this generation are good,
     // and those of this one: to pages that are global, good in every context of the same (VPID, EPT view)
@@ -264,7 +264,7 @@ static inline void cpu_set_rflags(struct vcpu *v, u64 f)
     v->s.rflags = (f & ~(u64)FL_ARITH) | 2;
 }
 
-// ---- time (exact anywhere, also inside a slow body) ----
+// ---- time (exact anywhere, also inside a checked body) ----
 u64 cpu_units(const struct vcpu *v);                     // units before the instruction being executed
 u64 cpu_vtime(const struct vcpu *v);                     // the same in ticks
 u64 cpu_retired(const struct vcpu *v);                   // instructions retired before the one being executed

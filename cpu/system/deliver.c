@@ -203,7 +203,7 @@ void deliver_event(struct vcpu *v, const struct event *e)
     v->d.iret_unblocked = false;
     v->s.monitor_addr = 0;
     // an event ends the shadow, also when its delivery leads elsewhere
-    v->s.block &= ~(u32)(BLOCK_STI | BLOCK_MOV_SS);
+    v->s.blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     note_cause(v, e);
     bool vme = v->s.rflags & FL_VM && v->s.cr4 & CR4_VME;
     if (!(v->s.cr0 & CR0_PE))

@@ -19,7 +19,7 @@ static void set_flags(struct vcpu *v, u64 image, u64 may, unsigned w)
 static void unblock_nmi(struct vcpu *v)
 {
     v->d.iret_unblocked = v->s.vmx.guest && vmx_iret_unblocks(v);
-    if (!v->s.vmx.guest) v->s.block &= ~(u32)BLOCK_NMI;
+    if (!v->s.vmx.guest) v->s.blocking &= ~(u32)BLOCKING_BY_NMI;
 }
 
 static void finish(struct vcpu *v)

@@ -8,7 +8,7 @@
 #include "cpu/system/cpuid.h"
 #include "vmx/intercept.h"
 
-enum { ZF_BIT = F_ZF };
+enum { ZF_BIT = AX_ZF };
 static void set_zf(struct vcpu *v, bool on) { v->s.fl = on ? v->s.fl | ZF_BIT : v->s.fl & (u16)~ZF_BIT; }
 
 void seg_load_real(struct vcpu *v, unsigned seg, u16 sel)
@@ -161,7 +161,8 @@ void seg_load(struct vcpu *v, unsigned seg, u16 sel)
 
 static void shadow_mov_ss(struct vcpu *v)
 {
-    v->s.block = (v->s.block & ~(u32)BLOCK_STI) | BLOCK_MOV_SS; // in the shadow of STI: that one ends here
+    v->s.blocking = (v->s.blocking & ~(u32)BLOCKING_BY_STI) |
+                    BLOCKING_BY_MOV_SS; // in the shadow of STI: that one ends here
     v->s.shadow_one = true;
     cpu_attention(v);
 }

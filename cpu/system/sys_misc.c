@@ -156,7 +156,7 @@ void op_sti(struct vcpu *v, const struct insn *in)
         return;
     }
     if (!(v->s.rflags & FL_IF)) { // the next instruction runs before any interrupt
-        v->s.block = (v->s.block & ~(u32)BLOCK_MOV_SS) | BLOCK_STI;
+        v->s.blocking = (v->s.blocking & ~(u32)BLOCKING_BY_MOV_SS) | BLOCKING_BY_STI;
         v->s.shadow_one = true;
     }
     v->s.rflags |= FL_IF;
@@ -237,7 +237,7 @@ void op_int3(struct vcpu *v, const struct insn *in) { software_event(v, in, VEC_
 void op_int1(struct vcpu *v, const struct insn *in) { software_event(v, in, VEC_DB, EVT_PRIV_SW_EXCEPTION); }
 void op_into(struct vcpu *v, const struct insn *in)
 {
-    if (v->s.fl & F_OF) software_event(v, in, VEC_OF, EVT_SW_EXCEPTION);
+    if (v->s.fl & AX_OF) software_event(v, in, VEC_OF, EVT_SW_EXCEPTION);
 }
 void op_int(struct vcpu *v, const struct insn *in)
 {

@@ -1,3 +1,4 @@
+// clang-format off
 // Recordings of the silicon test.
 //
 // A file is a header of 160 bytes and a zlib stream. All numbers are little-endian.
@@ -15,11 +16,9 @@
 // 136  20  zero
 // 156   4  CRC-32 of the header's first 156 bytes
 //
-// The contents: rows, states, pages, cases. A varint has seven bits a byte, the low ones first, bit 7 set in
-// all but the last.
+// The contents: rows, states, pages, cases. A varint has seven bits a byte, the low ones first, bit 7 set in all but the last.
 //
-//   varint rows;   each: name (ends in a zero byte), map (0 one byte, 1 0F, 2 0F 38, 3 0F 3A), prefix (' '
-//   none, '6' 66h, '2' F2h, '3' F3h,
+//   varint rows;   each: name (ends in a zero byte), map (0 one byte, 1 0F, 2 0F 38, 3 0F 3A), prefix (' ' none, '6' 66h, '2' F2h, '3' F3h,
 //                  'r' neither F2h nor F3h, 'a' any), opcode (bytes)
 //   varint states; each an image of an input state (below)
 //   varint pages;  each the DATA_SIZE bytes of the data pages
@@ -27,14 +26,16 @@
 //     varint row + 1; 0: a sequence, then varint n and n rows that it uses
 //     byte  bits (16, 32, 64)
 //     byte  n, n bytes of code
-//     varint state, then what the inputs differ in from it; in 16- and 32-bit code from its registers cut to
-//     32 bits varint page, then what the data differ in from it varint undefined flags, low half; high half;
-//     address of the memory operand or 0 byte vector, varint error code, varint CR2 what the image of the
-//     state afterwards differs in from the inputs'; what the data differ in from those before
+//     varint state, then what the inputs differ in from it; in 16- and 32-bit code from its registers cut to 32 bits
+//     varint page, then what the data differ in from it
+//     varint undefined flags, low half; high half; address of the memory operand or 0
+//     byte vector, varint error code, varint CR2
+//     what the image of the state afterwards differs in from the inputs'; what the data differ in from those before
 //
-// An image of a state is GPRs (16 of 8 bytes), RIP, RFLAGS, XMM registers (16 of 16), MXCSR (4), FCW, FSW (2
-// each), tags (1), the x87 registers from ST(0) on (8 of 10). A list of differences is (varint bytes to skip,
-// varint n, n bytes) repeatedly, ended by two zero varints.
+// An image of a state is GPRs (16 of 8 bytes), RIP, RFLAGS, XMM registers (16 of 16), MXCSR (4), FCW, FSW (2 each), tags (1),
+// the x87 registers from ST(0) on (8 of 10). A list of differences is (varint bytes to skip, varint n, n bytes) repeatedly, ended by two zero
+// varints.
+// clang-format on
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
