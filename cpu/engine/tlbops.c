@@ -62,14 +62,18 @@ static void fast_select(struct vcpu *v)
     v->d.ft = &e->tables[i];
 }
 
+// The set is chosen by the serial alone, so that what a context's entry was seen by is found there.
+static struct generation *generation_set(struct engine *e, u32 serial)
+{
+    u32 hash = serial * 0x9E3779B9u;
+    return &e->generations[(hash >> 16) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
+}
+
 static u32 generation_of(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
     struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu), 0};
-    u64 hash = ((u64)want.serial << 32 ^ (u64)want.global_serial << 13 ^ want.mode ^ (u64)want.rights << 40) *
-               0x9E3779B97F4A7C15ull;
-    struct generation *set =
-        &e->generations[(hash >> 32) % (GENERATIONS / GENERATION_WAYS) * GENERATION_WAYS];
+    struct generation *set = generation_set(e, serial ? serial : want.global_serial);
     u32 i;
     for (i = 0; i < GENERATION_WAYS; i++) {
         struct generation *g = &set[i];
@@ -113,13 +117,16 @@ static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
 }
 
 // An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced
-// entries are of contexts that were flushed; nobody links by those.)
-static void generations_forget(struct vcpu *v, u32 serial)
+// entries are of contexts that were flushed; nobody links by those.) A global one all contexts of its VPID
+// and EPT view have seen.
+static void generations_forget(struct vcpu *v, u32 serial, bool global)
 {
     struct engine *e = v->d.engine;
+    struct generation *set = global ? e->generations : generation_set(e, serial);
+    u32 n = global ? GENERATIONS : GENERATION_WAYS;
     bool any = false;
-    for (u32 i = 0; i < GENERATIONS; i++) {
-        struct generation *g = &e->generations[i];
+    for (u32 i = 0; i < n; i++) {
+        struct generation *g = &set[i];
         bool named = (g->serial == serial) | (g->global_serial == serial);
         any |= named & (g->gen != 0);
         g->gen = named ? 0 : g->gen;
@@ -277,7 +284,7 @@ static void forget_on_fault(struct vcpu *v, laddr la)
     while ((e = tlb_find(&v->s.itlb, la))) {
         u32 serial = e->serial;
         tlb_drop(e);
-        generations_forget(v, serial);
+        generations_forget(v, serial, e->rights & TLB_GLOBAL);
     }
 }
 
@@ -311,7 +318,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
         }
         u32 serial = e->serial;
         tlb_drop(e);
-        generations_forget(v, serial);
+        generations_forget(v, serial, e->rights & TLB_GLOBAL);
     }
     struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
     if (r.status != WALK_OK) {
@@ -320,7 +327,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     }
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.itlb, la, &r, &evicted);
-    if (evicted.serial) generations_forget(v, evicted.serial);
+    if (evicted.serial) generations_forget(v, evicted.serial, evicted.rights & TLB_GLOBAL);
     v->d.fetch_global = global_alone(&v->s.itlb, e);
     return r.pa;
 }
