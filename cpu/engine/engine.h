@@ -56,7 +56,7 @@ struct engine {
     size_t arena_used;          // bytes
     struct page_group **groups; // by physical address; NULL where no code has been
     struct block *hash[1u << BLOCK_HASH_BITS];
-    struct jump_entry jump[1u << JUMP_BITS];
+    _Alignas(64) struct jump_entry jump[1u << JUMP_BITS];
     struct page_group *grouped;                // those that there are
     size_t arena_open;                         // bytes of the arena that the host has been asked for
     u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine

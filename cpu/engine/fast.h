@@ -43,15 +43,22 @@ ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned 
 }
 
 // ---- host pointers for an access of `size` bytes, or NULL on a miss (also when it crosses a page) ----
+// A hit is no NULL: told to the compiler, which then looks at the tag alone.
+ALWAYS_INLINE void *fast_hit(const struct fast_entry *f, laddr a)
+{
+    u8 *p = f->host + a;
+    if (!p) __builtin_unreachable();
+    return p;
+}
 ALWAYS_INLINE void *fast_read(const struct vcpu *v, laddr a, unsigned size)
 {
     const struct fast_entry *f = &v->d.ft->e[fast_index(a)];
-    return likely(f->read == ((a + size - 1) & PAGE_MASK)) ? f->host + a : NULL;
+    return likely(f->read == ((a + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
 }
 ALWAYS_INLINE void *fast_write(const struct vcpu *v, laddr a, unsigned size)
 {
     const struct fast_entry *f = &v->d.ft->e[fast_index(a)];
-    return likely(f->write == ((a + size - 1) & PAGE_MASK)) ? f->host + a : NULL;
+    return likely(f->write == ((a + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
 }
 ALWAYS_INLINE u64 host_load(const void *p, unsigned w)
 {

@@ -184,7 +184,7 @@ struct block {
     u32 crosses; // its single instruction goes on at pa2, in another page
     paddr pa2;
     struct block *hash_next, *page_next;
-    struct insn in[];
+    _Alignas(32) struct insn in[]; // none lies in two lines of the host's cache
 };
 
 // ---- continuing (cpu/engine/exec.c, cpu/engine/block.c) ----

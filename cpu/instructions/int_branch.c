@@ -115,7 +115,7 @@ CALLABLE(jcc_call_64, NEAR_JCC, W64, FORM_REG)
     THROUGH_LINK(ALWAYS_INLINE, name##_1, NEAR_JCC, W64, 1) \
     static void name##_r(struct vcpu *v, const struct insn *in) \
     { \
-        if (cond(v->s.fl, cc)) TAIL name##_1(v, in); \
+        if (likely(cond(v->s.fl, cc))) TAIL name##_1(v, in); /* loops go round more often than they end */ \
         TAIL name##_0(v, in); \
     } \
     const struct body name = {.checked = {jcc_checked, jcc_checked, jcc_checked, jcc_checked}, \
