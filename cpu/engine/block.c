@@ -144,7 +144,8 @@ static void fetch_bytes(struct vcpu *v, paddr pa, u8 *buf, unsigned n)
 static struct block *arena_block(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    size_t need = sizeof(struct block) + (BLOCK_INSNS_MAX + 2) * sizeof(struct insn);
+    size_t need =
+        sizeof(struct block) + (BLOCK_INSNS_MAX + 1) * sizeof(struct insn) + sizeof(struct block_end);
     if (unlikely(e->arena_used + need > e->arena_open)) {
         // The host may have no more to give: then what there is must do.
         if (e->arena_open < BLOCK_ARENA &&
@@ -175,9 +176,11 @@ static void mark_dead_flags(struct block *b)
     }
 }
 
-// Where a crossing block keeps the bytes of its second half: behind its instruction, what ends it, and their
-// link.
-static u8 *crossing_bytes(struct block *b) { return (u8 *)&b->in[3]; }
+static struct block_end *end_of(struct block *b)
+{
+    const struct insn *last = &b->in[b->n - 1];
+    return insn_end(last->term ? last : last + 1);
+}
 
 // Makes a new block known: it can be found, and is dropped with its bytes. (Apart from block_build: that may
 // raise, and so allocates nothing.)
@@ -249,20 +252,17 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
     mark_dead_flags(b);
     for (unsigned i = 0; i < n; i++)
         if (b->in[i].nf) decode_bind(&b->in[i], mode);
-    struct insn *end = &b->in[n];
     if (!b->in[n - 1].term) {
-        memset(end, 0, sizeof *end);
-        end->exec = exec_fallthrough;
-        end->off = (u16)at;
-        end->idx = (u8)n;
-        end++;
+        struct insn *on = &b->in[n];
+        memset(on, 0, sizeof *on);
+        on->exec = exec_fallthrough;
+        on->off = (u16)at;
+        on->idx = (u8)n;
     }
-    memset(end, 0, sizeof(struct link));
-    if (b->crosses) {
-        end = &b->in[3];
-        memcpy(crossing_bytes(b), buf + room, 15);
-    }
-    e->arena_used += (size_t)((u8 *)(end + 1) - (u8 *)b);
+    struct block_end *end = end_of(b);
+    memset(end, 0, BLOCK_END_SIZE(b->crosses));
+    if (b->crosses) memcpy(end->crossing, buf + room, 15);
+    e->arena_used += (size_t)((u8 *)end - (u8 *)b) + BLOCK_END_SIZE(b->crosses);
     e->arena_used = (e->arena_used + 31) & ~31ull;
     e->blocks_built++;
     if (!ram) return b; // never found again
@@ -281,7 +281,7 @@ static bool crossing_valid(struct vcpu *v, struct block *b, laddr la)
     if (tlbops_fetch(v, next) != b->pa2) return false;
     unsigned n = b->bytes - (unsigned)(PAGE_SIZE - (b->pa & ~PAGE_MASK));
     fetch_bytes(v, b->pa2, now, n);
-    return memcmp(now, crossing_bytes(b), n) == 0;
+    return memcmp(now, end_of(b)->crossing, n) == 0;
 }
 
 struct block *block_find(struct vcpu *v)

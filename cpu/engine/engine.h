@@ -72,14 +72,23 @@ struct engine {
 // instruction may still use up fits in the rest.
 #define GEN_LAST      (UINT32_MAX - (1u << 20))
 
-// the slot after a direct branch: where it goes, once resolved. [0] not taken / fall through, [1] taken
-struct link {
+// What stands behind the last instruction of a block: its branch, or the pseudo-instruction exec_fallthrough
+// where it ends for its length or at the end of its page.
+struct block_end {
+    // The link: where it goes, once resolved. [0] not taken / fall through, [1] taken.
     struct block *b[2];
     u32 gen[2];
     // of the block that it ends: at another linear address of the same page the next page may be another
     u64 rip;
+    // Of a block whose instruction crosses into a second page, and only there: that page's bytes when it was
+    // decoded.
+    u8 crossing[16];
 };
-_Static_assert(sizeof(struct link) == sizeof(struct insn), "a link takes the place of an instruction");
+#define BLOCK_END_SIZE(crosses) ((crosses) ? sizeof(struct block_end) : offsetof(struct block_end, crossing))
+static inline struct block_end *insn_end(const struct insn *last)
+{
+    return (struct block_end *)((uintptr_t)last + sizeof *last);
+}
 
 struct engine *engine_new(const struct phys *phys);
 void engine_free(struct engine *e);

@@ -73,7 +73,7 @@ static struct block *link_block(struct vcpu *v, const struct insn *in, u64 base,
     // What is not flat is found each time: its segment's base and limit are in no key.
     if (ways && !b->crosses && phys_is_ram(v->phys, b->pa) && flushes == v->d.engine->flushes &&
         (v->d.mode & MODE_FLAT)) {
-        struct link *l = insn_link(in);
+        struct block_end *l = insn_end(in);
         v->d.engine->links++;
         if (l->rip != base) l->gen[0] = l->gen[1] = 0;
         l->rip = base;
@@ -116,7 +116,7 @@ static void fallthrough_link(struct vcpu *v, const struct insn *in)
 void exec_fallthrough(struct vcpu *v, const struct insn *in)
 {
     if (unlikely(!link_good(v, in, 0))) TAIL fallthrough_link(v, in);
-    struct block *b = insn_link(in)->b[0];
+    struct block *b = insn_end(in)->b[0];
     s64 left = v->d.budget - b->n_check;
     if (unlikely(left < 0)) TAIL fallthrough_link(v, in);
     INVARIANT(b->mode == v->d.mode);

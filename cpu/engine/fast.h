@@ -184,13 +184,12 @@ ALWAYS_INLINE bool fetch_gen_good(const struct vcpu *v, u32 gen)
 }
 // the slice cannot hold a block that was charged, or it was dropped; given its first instruction
 exec_fn exec_block_over;
-// The slot behind a direct branch: [0] falls through, [1] taken. exec_branch makes the link and goes there,
+// The link behind a direct branch (struct block_end). exec_branch makes the link and goes there,
 // when it is not made, was made under another generation, leads to a block that was dropped, or the slice
 // cannot hold the block.
-static inline struct link *insn_link(const struct insn *in) { return (struct link *)(uintptr_t)(in + 1); }
 ALWAYS_INLINE bool link_good(const struct vcpu *v, const struct insn *in, unsigned k)
 {
-    const struct link *l = insn_link(in);
+    const struct block_end *l = insn_end(in);
     return l->gen[k] == GEN_SAME_PAGE || likely(fetch_gen_good(v, l->gen[k]) && l->rip == v->s.rip);
 }
 exec_fn exec_branch; // runs a branch checked, makes its link, goes there

@@ -80,7 +80,7 @@ ALWAYS_INLINE bool near_call(struct vcpu *v, const struct insn *in, struct how h
     { \
         const struct how h = {.w = W, .fast = true}; \
         if (unlikely(!link_good(v, in, slot))) TAIL exec_branch(v, in); \
-        struct block *b = insn_link(in)->b[slot]; \
+        struct block *b = insn_end(in)->b[slot]; \
         s64 left = v->d.budget - b->n_check; \
         if (unlikely(left < 0) || !near_stack(v, in, h, k)) TAIL exec_branch(v, in); \
         INVARIANT(b->mode == v->d.mode); \
