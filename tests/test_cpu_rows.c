@@ -12,6 +12,7 @@
 
 #include "cpu/engine/insn.h"
 #include "cpu/state/vcpu.h"
+#include "cpu/system/cpuid.h"
 
 struct excuse {
     const char *name;     // a prefix when it ends in *
@@ -39,10 +40,17 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
     static const u8 prefix[] = {[PFX_66] = 0x66, [PFX_F2] = 0xF2, [PFX_F3] = 0xF3, [PFX_NO_REP] = 0};
     u8 code[16] = {0};
     unsigned n = 0;
-    if (prefix[r->prefix]) code[n++] = prefix[r->prefix];
-    if (r->map != MAP_1) code[n++] = 0x0F;
-    if (r->map == MAP_0F38) code[n++] = 0x38;
-    if (r->map == MAP_0F3A) code[n++] = 0x3A;
+    if (r->vex) { // C4 RXB.map W.vvvv.L.pp, the last three inverted
+        static const u8 pp[] = {[PFX_NONE] = 0, [PFX_66] = 1, [PFX_F3] = 2, [PFX_F2] = 3};
+        code[n++] = 0xC4;
+        code[n++] = (u8)(0xE0 | (r->map == MAP_0F ? 1 : r->map == MAP_0F38 ? 2 : 3));
+        code[n++] = (u8)((row_has(r, 1 << KIND_B) ? 0x60 : 0x78) | pp[r->prefix]);
+    } else {
+        if (prefix[r->prefix]) code[n++] = prefix[r->prefix];
+        if (r->map != MAP_1) code[n++] = 0x0F;
+        if (r->map == MAP_0F38) code[n++] = 0x38;
+        if (r->map == MAP_0F3A) code[n++] = 0x3A;
+    }
     code[n++] = r->opcode;
     unsigned reg = r->modrm == MODRM_ANY ? 2 : row_digit(r);
     code[n] = (u8)(r->modrm & MODRM_EXACT ? r->modrm & 0xFF : memory ? reg << 3 | 6 : 0xC0 | reg << 3 | 1);
@@ -54,7 +62,10 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
     static const ZydisDecoderMode off[] = {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET,
                                            ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
                                            ZYDIS_DECODER_MODE_CLDEMOTE};
-    for (unsigned i = 0; i < ARRAY_LEN(off); i++) ZydisDecoderEnableMode(&d, off[i], ZYAN_FALSE);
+    for (unsigned i = 0; i < ARRAY_LEN(off); i++)
+        ZydisDecoderEnableMode(&d, off[i],
+                               (off[i] == ZYDIS_DECODER_MODE_LZCNT && r->feature == FEATURE_LZCNT) ||
+                                   (off[i] == ZYDIS_DECODER_MODE_TZCNT && r->feature == FEATURE_BMI1));
     return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, code, sizeof code, z, op));
 }
 
@@ -163,6 +174,7 @@ static const struct excuse flag_excuses[] = {
     {"fcomi*", NULL, "the same"},
     {"cmovcc", NULL, "the row is 16 conditions"},
     {"setcc", NULL, "the same"},
+    {"bextr", NULL, "CF and OF are cleared (SDM, BEXTR)"},
 };
 
 static void arithmetic_flags(void **unused)

@@ -91,9 +91,10 @@ static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
     }
 }
 
-static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, unsigned rep, bool p66,
-                        bool modrm, u8 mrm)
+static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, bool vex, unsigned rep,
+                        bool p66, bool modrm, u8 mrm)
 {
+    if (r->vex != vex) return false;
     if (!prefix_matches(r->prefix, rep, p66)) return false;
     bool reg_form = modrm && mrm >> 6 == 3;
     enum row_mod mod = row_mod(r);
@@ -139,8 +140,14 @@ static u8 byte_reg(unsigned n, bool rex)
     return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8);
 }
 
+// What REX or VEX adds: the operand size, and the high bits of ModRM.reg, SIB.index, and ModRM.rm or
+// SIB.base.
+struct extension {
+    u8 w, r, x, b;
+};
+
 // The memory operand of ModRM: base, index, scale, displacement, default segment.
-static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u32 mode)
+static void memory_operand(const ZydisDecodedInstruction *z, struct extension ext, struct insn *in, u32 mode)
 {
     in->mem = 1;
     in->m = in->x = GPR_ZERO_OFF;
@@ -156,10 +163,10 @@ static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u3
             stack = base[rm] == RBP;
         }
     } else if (rm == 4) { // SIB
-        unsigned b = z->raw.sib.base, x = z->raw.sib.index | z->raw.rex.X << 3;
+        unsigned b = z->raw.sib.base, x = z->raw.sib.index | ext.x << 3;
         if (b != 5 || mod != 0) {
             stack = b == RSP || b == RBP;
-            b |= z->raw.rex.B << 3;
+            b |= ext.b << 3;
             if (b >= 8) stack = false;
             in->m = GPR_OFF(b);
         }
@@ -173,7 +180,7 @@ static void memory_operand(const ZydisDecodedInstruction *z, struct insn *in, u3
             in->disp += in->off + in->len;
         }
     } else {
-        unsigned b = rm | z->raw.rex.B << 3;
+        unsigned b = rm | ext.b << 3;
         in->m = GPR_OFF(b);
         stack = b == RBP;
     }
@@ -247,7 +254,7 @@ static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
 {
     INVARIANT(row < ROW_FIXED);
     in->row = (u16)row;
-    in->len = (u8)len;
+    in->len = len & 15;
     in->term = 1;
     in->mem = 0;
     in->exec = exec_slow;
@@ -270,8 +277,9 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     if (st == ZYDIS_STATUS_NO_MORE_DATA) return n == 15 ? fault_insn(in, ROW_GP0, 15) : 0;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return fault_insn(in, ROW_GP0, 15);
     if (!ZYAN_SUCCESS(st)) return decode_without_zydis(v, bytes, n, mode, in);
-    if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-        return fault_insn(in, ROW_UD, z.length); // VEX, EVEX, XOP, 3DNow!: no feature that has them
+    bool vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex)
+        return fault_insn(in, ROW_UD, z.length); // EVEX, XOP, 3DNow!: no feature that has them
 
     unsigned rep = 0;
     bool p66 = false, p67 = false, lock = false;
@@ -282,6 +290,14 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         case 0x67: p67 = true; break;
         case 0xF0: lock = true; break;
         }
+    struct extension x = {z.raw.rex.W, z.raw.rex.R, z.raw.rex.X, z.raw.rex.B};
+    if (vex) { // inverted; Zydis has refused any other prefix before it
+        static const u8 rep_of[4] = {0, 0, 3, 2};
+        x = (struct extension){z.raw.vex.W, !z.raw.vex.R, !z.raw.vex.X, !z.raw.vex.B};
+        rep = rep_of[z.raw.vex.pp & 3];
+        p66 = z.raw.vex.pp == 1;
+        if (!mode_long64(mode)) x = (struct extension){0, 0, 0, 0};
+    }
     unsigned map;
     switch (z.opcode_map) {
     case ZYDIS_OPCODE_MAP_DEFAULT: map = MAP_1; break;
@@ -296,43 +312,46 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     u16 at = d->row_first[map][z.opcode];
     if (at != 0xFFFF)
         for (; d->row_list[at] != 0xFFFF; at++)
-            if (row_matches(&rows[d->row_list[at]], v->features, mode, rep, p66, modrm, mrm)) {
+            if (row_matches(&rows[d->row_list[at]], v->features, mode, vex, rep, p66, modrm, mrm)) {
                 row = d->row_list[at];
                 break;
             }
     if (row == ROW_UD) return fault_insn(in, ROW_UD, z.length);
     const struct row *r = &rows[row];
     bool mem = modrm && z.raw.modrm.mod != 3 && !row_has(r, 1 << KIND_C | 1 << KIND_D);
-    row = guard_row(row, mode, lock, mem, z.raw.modrm.reg | z.raw.rex.R << 3);
+    row = guard_row(row, mode, lock, mem, z.raw.modrm.reg | x.r << 3);
     if (row < ROW_FIXED) return fault_insn(in, row, z.length);
 
     in->row = (u16)row;
-    in->len = z.length;
+    in->len = z.length & 15;
     in->op = z.opcode;
-    in->rep = rep & 3;
+    in->rep = vex ? 0 : rep & 3;
     in->lock = lock;
     in->rex = z.raw.rex.offset != 0 || (z.attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
     in->term = r->ends_block;
-    bool w = z.raw.rex.W, long64 = mode_long64(mode);
+    bool w = x.w, long64 = mode_long64(mode);
     bool code32 = (mode & MODE_CODE) == MODE_CODE32;
     // Operand size.
     bool size16 = p66 && r->prefix != PFX_66; // a mandatory prefix is no size prefix
     bool byte = row_is_byte(r);
     if (byte)
         in->osz = W8;
+    else if (vex)
+        in->osz = w ? W64 : W32;
     else if (long64)
         in->osz = r->f64 || w ? W64 : size16 ? W16 : r->d64 ? W64 : W32;
     else
         in->osz = code32 != size16 ? W32 : W16;
     in->asz = long64 ? (p67 ? W32 : W64) : (code32 != p67) ? W32 : W16;
     // Registers.
+    if (vex) in->v = GPR_OFF(~z.raw.vex.vvvv & (long64 ? 15 : 7));
     bool in_opcode = row_has(r, 1 << KIND_Z);
     if (in_opcode) {
-        unsigned reg = (z.opcode & 7) | z.raw.rex.B << 3;
+        unsigned reg = (z.opcode & 7) | x.b << 3;
         in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
     }
     if (modrm) {
-        unsigned reg = z.raw.modrm.reg | z.raw.rex.R << 3;
+        unsigned reg = z.raw.modrm.reg | x.r << 3;
         if (!in_opcode) {
             if (row_has(r, 1 << KIND_V | 1 << KIND_C | 1 << KIND_D))
                 in->r = (u8)reg;
@@ -342,9 +361,9 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
                 in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
         }
         if (mem)
-            memory_operand(&z, in, mode);
+            memory_operand(&z, x, in, mode);
         else {
-            unsigned rm = z.raw.modrm.rm | z.raw.rex.B << 3;
+            unsigned rm = z.raw.modrm.rm | x.b << 3;
             if (row_has(r, 1 << KIND_W | 1 << KIND_U))
                 in->m = (u8)rm;
             else if (row_has(r, 1 << KIND_Q | 1 << KIND_N | 1 << KIND_STI))
@@ -362,10 +381,10 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
             in->imm2 = (u32)z.raw.imm[1].value.u;
         } else {
             unsigned bits = z.raw.imm[0].size;
-            u64 x = z.raw.imm[0].value.u;
-            if (bits < 64) x = (u64)((s64)(x << (64 - bits)) >> (64 - bits));
-            in->imm = x;
-            if (row_has(r, 1 << KIND_J)) in->disp = (s32)x + in->off + in->len;
+            u64 imm = z.raw.imm[0].value.u;
+            if (bits < 64) imm = (u64)((s64)(imm << (64 - bits)) >> (64 - bits));
+            in->imm = imm;
+            if (row_has(r, 1 << KIND_J)) in->disp = (s32)imm + in->off + in->len;
         }
     } else if (!modrm && z.raw.disp.size) { // moffs
         in->imm = (u64)z.raw.disp.value;

@@ -16,14 +16,17 @@ struct insn { // 32 bytes
     exec_fn *exec;
     u16 row;   // index in rows[]
     u16 off;   // from the block's start
-    u8 len;    // bytes
+    u8 len : 4, spare : 4; // bytes; room for what no row has yet: the vector's length, EVEX's mask
     u8 idx;    // index in the block
     u8 r;      // ModRM.reg operand: byte offset of a GPR (AH.. are odd offsets), or number of an XMM/MMX/segment/control register
     u8 m;      // ModRM.rm as a register (likewise), or the base register's offset when `mem`
     u8 x;      // index register's offset
     u8 scale : 2, osz : 2, asz : 2, mem : 1, lock : 1;
     u8 seg : 3, rep : 2 /* 0, 2 = F2, 3 = F3 */, term : 1 /* ends the block */, rex : 1, nf : 1 /* flags are dead */;
-    u8 op;     // opcode byte (low bits name registers, conditions)
+    union {
+        u8 op; // opcode byte (low bits name registers, conditions)
+        u8 v;  // VEX.vvvv operand, as `r`: a row with VEX needs no opcode
+    };
     s32 disp;  // RIP-relative: already relative to the block's start, base GPR_RIP_OFF. Relative branches: target, likewise
     union {
         u64 imm; // sign-extended to 64 bits as the instruction uses it
@@ -54,6 +57,7 @@ enum operand_kind {
     KIND_F,                 // FLAGS
     KIND_REG,               // a register that the opcode implies
     KIND_PORT,              // DX as the number of a port
+    KIND_B,                 // VEX.vvvv names a general register
 };
 enum operand_size {
     SIZE_NONE,
@@ -117,7 +121,9 @@ struct row {
     // 64-bit mode, the manual's superscripts: invalid in it, only in it, operand size 64 by default, or
     // whatever the prefixes say.
     u8 i64 : 1, o64 : 1, d64 : 1, f64 : 1;
-    u8 register_form : 1;  // ModRM names a register though no operand says so: #UD with memory
+    u8 register_form : 1; // ModRM names a register though no operand says so: #UD with memory
+    u8 vex : 1; // its encoding is VEX, whose L is 0 and whose W is the operand size: none without protected
+                // mode
     u8 unaligned : 1;      // its 16-byte memory operand need not be aligned
     u8 conditions : 1;     // 16 opcodes: the low four bits are a condition
     u8 repeats : 1;        // F2h and F3h are repeat prefixes

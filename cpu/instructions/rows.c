@@ -22,7 +22,7 @@ enum {
     Ey = OPERAND_CODE(KIND_E, SIZE_Y), E = OPERAND_CODE(KIND_E, SIZE_NONE), RdMb = OPERAND_CODE(KIND_E, SIZE_D_OR_B),
     RdMw = OPERAND_CODE(KIND_E, SIZE_D_OR_W),
     Gb = OPERAND_CODE(KIND_G, SIZE_B), Gw = OPERAND_CODE(KIND_G, SIZE_W), Gd = OPERAND_CODE(KIND_G, SIZE_D), Gv = OPERAND_CODE(KIND_G, SIZE_V),
-    Gy = OPERAND_CODE(KIND_G, SIZE_Y),
+    Gy = OPERAND_CODE(KIND_G, SIZE_Y), By = OPERAND_CODE(KIND_B, SIZE_Y),
     Rd = OPERAND_CODE(KIND_R, SIZE_D), Rv = OPERAND_CODE(KIND_R, SIZE_V), Ry = OPERAND_CODE(KIND_R, SIZE_Y),
     Zb = OPERAND_CODE(KIND_Z, SIZE_B), Zv = OPERAND_CODE(KIND_Z, SIZE_V), // the opcode's low bits name a register
     Ib = OPERAND_CODE(KIND_I, SIZE_B), Iw = OPERAND_CODE(KIND_I, SIZE_W), Iz = OPERAND_CODE(KIND_I, SIZE_Z), Iv = OPERAND_CODE(KIND_I, SIZE_V),
@@ -61,9 +61,17 @@ enum {
 #define NP_0F38(byte)       OPCODE_(MAP_0F38, PFX_NONE, byte)
 #define NFX_0F38(byte)      OPCODE_(MAP_0F38, PFX_NO_REP, byte)
 #define P66_0F38(byte)      OPCODE_(MAP_0F38, PFX_66, byte)
+#define PF3_0F38(byte)      OPCODE_(MAP_0F38, PFX_F3, byte)
 #define PF2_0F38(byte)      OPCODE_(MAP_0F38, PFX_F2, byte)
 #define NP_0F3A(byte)       OPCODE_(MAP_0F3A, PFX_NONE, byte)
 #define P66_0F3A(byte)      OPCODE_(MAP_0F3A, PFX_66, byte)
+// with VEX, whose pp stands for the mandatory prefix
+#define VEX_(m, p, byte)    OPCODE_(m, p, byte), .vex = 1, .protected_mode = 1
+#define VNP_0F38(byte)      VEX_(MAP_0F38, PFX_NONE, byte)
+#define V66_0F38(byte)      VEX_(MAP_0F38, PFX_66, byte)
+#define VF3_0F38(byte)      VEX_(MAP_0F38, PFX_F3, byte)
+#define VF2_0F38(byte)      VEX_(MAP_0F38, PFX_F2, byte)
+#define VF2_0F3A(byte)      VEX_(MAP_0F3A, PFX_F2, byte)
 #define DIGIT(n)            .modrm = MODRM_DIGIT | (n)
 #define MODRM(byte)         .modrm = MODRM_EXACT | (byte)
 
@@ -164,8 +172,8 @@ unsigned row_span(const struct row *r) { return r->conditions ? 16 : row_has(r, 
 
 const char *row_operands(const struct row *r, char *buf, size_t n)
 {
-    static const char *const kind[] = {"",  "G", "E",   "R", "Z", "V", "W", "U", "P", "Q", "N", "M", "S",
-                                       "C", "D", "STi", "I", "J", "A", "O", "X", "Y", "F", "r", "DX"};
+    static const char *const kind[] = {"",  "G", "E",   "R", "Z", "V", "W", "U", "P", "Q", "N", "M",  "S",
+                                       "C", "D", "STi", "I", "J", "A", "O", "X", "Y", "F", "r", "DX", "B"};
     static const char *const size[] = {"",   "b", "w", "d", "q", "v", "z",   "y",
                                        "dq", "x", "t", "p", "a", "s", "d/b", "d/w"};
     size_t at = 0;

@@ -103,7 +103,7 @@ static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vme
                                          "fbsdp-no", "psdp-no", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "its-no"};
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
 static const char *const foreign[] = {
-    "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "adx", "aes", "pclmulqdq", "sha-ni", "lzcnt", "abm", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
+    "avx", "avx2", "fma", "f16c", "aes", "pclmulqdq", "sha-ni", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
     "lam", "pks", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
     "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ssbd", "stibp", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
     "amd-no-ssb", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote", "vaes", "vpclmulqdq", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
@@ -114,7 +114,7 @@ static const char *const foreign[] = {
 // clang-format on
 static const struct {
     const char *name, *ours;
-} aliases[] = {{"pni", "sse3"}, {"3dnowprefetch", "prefetchw"}, {"xd", "nx"}};
+} aliases[] = {{"pni", "sse3"}, {"3dnowprefetch", "prefetchw"}, {"xd", "nx"}, {"lzcnt", "abm"}};
 
 // QEMU's model names that scripts pass and whose features are all here: each gives the one processor that
 // there is. The others would leave their users without what they asked for.

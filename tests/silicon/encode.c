@@ -45,6 +45,7 @@ bool encode_eligible(const struct row *r, unsigned bits)
         // and friends too.
         NULL};
     if (one_of(r->name, no)) return false;
+    if (native_possible && !native_has((enum feature)r->feature)) return false;
     if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D))
         return false;
     // PUSH and POP of segment registers.
@@ -432,14 +433,16 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (p67) code[n++] = 0x67;
     bool free66 = r->prefix == PFX_ANY || r->prefix == PFX_NO_REP;
     if (free66 && rng_one_in(g, 4)) code[n++] = 0x66;
-    if (r->prefix == PFX_66) code[n++] = 0x66;
-    // 66h beside F2h or F3h is no mandatory prefix (and the operand size of POPCNT and CRC32).
-    if ((r->prefix == PFX_F2 || r->prefix == PFX_F3) && rng_one_in(g, 8)) code[n++] = 0x66;
-    if (r->prefix == PFX_F2) code[n++] = 0xF2;
-    if (r->prefix == PFX_F3) code[n++] = 0xF3;
+    if (!r->vex) {
+        if (r->prefix == PFX_66) code[n++] = 0x66;
+        // 66h beside F2h or F3h is no mandatory prefix (and the operand size of POPCNT and CRC32).
+        if ((r->prefix == PFX_F2 || r->prefix == PFX_F3) && rng_one_in(g, 8)) code[n++] = 0x66;
+        if (r->prefix == PFX_F2) code[n++] = 0xF2;
+        if (r->prefix == PFX_F3) code[n++] = 0xF3;
+    }
     if (r->repeats && rng_one_in(g, 2)) code[n++] = rng_one_in(g, 2) ? 0xF2 : 0xF3;
     bool mem = row_mod(r) == MOD_MEM || (row_mod(r) == MOD_ANY && rng_one_in(g, 2));
-    if ((r->lockable && mem && rng_one_in(g, 6)) || rng_one_in(g, 200)) code[n++] = 0xF0;
+    if ((r->lockable && mem && rng_one_in(g, 6)) || (!r->vex && rng_one_in(g, 200))) code[n++] = 0xF0;
     if (wide && rng_one_in(g, 2)) rex = (u8)(0x40 | (rng_next(g) & (rng_one_in(g, 2) ? 0xC : 4)));
 
     unsigned reg = (unsigned)rng_below(g, 8);
@@ -462,10 +465,20 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         if (rex && rng_one_in(g, 2) && !(r->unit & UNIT_X87)) rex |= 1;
         m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
     }
-    if (wide && rex) code[n++] = rex;
-    if (r->map != MAP_1) code[n++] = 0x0F;
-    if (r->map == MAP_0F38) code[n++] = 0x38;
-    if (r->map == MAP_0F3A) code[n++] = 0x3A;
+    if (r->vex) {
+        // C4, then R X B (inverted) and the map, then W, the third register (inverted), L and pp.
+        static const u8 pp[] = {[PFX_NONE] = 0, [PFX_66] = 1, [PFX_F3] = 2, [PFX_F2] = 3};
+        u8 high = (u8)((rex & 4 ? 0 : 0x80) | (rex & 2 ? 0 : 0x40) | (rex & 1 ? 0 : 0x20));
+        u8 third = row_has(r, 1 << KIND_B) ? (u8)rng_below(g, wide ? 16 : 8) : 0;
+        code[n++] = 0xC4;
+        code[n++] = (u8)(high | (r->map == MAP_0F ? 1 : r->map == MAP_0F38 ? 2 : 3));
+        code[n++] = (u8)((rex & 8) << 4 | (~third & 15) << 3 | pp[r->prefix]);
+    } else {
+        if (wide && rex) code[n++] = rex;
+        if (r->map != MAP_1) code[n++] = 0x0F;
+        if (r->map == MAP_0F38) code[n++] = 0x38;
+        if (r->map == MAP_0F3A) code[n++] = 0x3A;
+    }
     code[n++] = (u8)(r->opcode + (row_span(r) > 1 ? rng_below(g, row_span(r)) : 0));
     unsigned modrm_at = n;
     memcpy(code + n, m.bytes, m.n);
@@ -476,7 +489,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (r->map == MAP_1 && r->opcode >= 0xA0 && r->opcode <= 0xA3) memcpy(code + modrm_at, &target, 8);
 
     ZydisDecodedInstruction z;
-    if (!ZYAN_SUCCESS(parse(code, n, in->bits, &z)) || z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+    if (!ZYAN_SUCCESS(parse(code, n, in->bits, &z)) ||
+        z.encoding != (r->vex ? ZYDIS_INSTRUCTION_ENCODING_VEX : ZYDIS_INSTRUCTION_ENCODING_LEGACY))
         return 0;
     bool modrm = z.attributes & ZYDIS_ATTRIB_HAS_MODRM;
     if (modrm && m.rip_relative) {

@@ -171,6 +171,17 @@ void native_run(const u8 *code, unsigned n, const struct side_state *in, struct 
 
 u8 *native_data(void) { return (u8 *)DATA_BASE; }
 
+bool native_has(enum feature n)
+{
+    switch (n) {
+    case FEATURE_BMI1: return __builtin_cpu_supports("bmi");
+    case FEATURE_BMI2: return __builtin_cpu_supports("bmi2");
+    case FEATURE_ADX: return __builtin_cpu_supports("adx");
+    case FEATURE_LZCNT: return __builtin_cpu_supports("lzcnt");
+    default: return true; // every host that this runs on
+    }
+}
+
 void native_cpu(struct recording_cpu *cpu)
 {
     u32 a, b, c, d, *f = cpu->features;
@@ -197,5 +208,6 @@ bool native_init(const char **why)
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
 bool native_has_16bit(void) { return false; }
 u8 *native_data(void) { return NULL; }
+bool native_has(enum feature n) { return false; }
 void native_cpu(struct recording_cpu *cpu) { memset(cpu, 0, sizeof *cpu); }
 #endif
