@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/system/model.h"
 #include "frontend/options_parse.h"
 
 bool options_fail(struct parser *p, const char *fmt, ...)
@@ -29,32 +30,12 @@ const char *options_keep(struct parser *p, const char *text)
     return copy;
 }
 
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[64];
-    size_t n = strlen(b);
-    if (n > 62) return 99;
-    for (unsigned j = 0; j <= n; j++) row[j] = j;
-    for (unsigned i = 1; a[i - 1]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= n; j++) {
-            unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
 const char *options_nearest(const char *word, const char *const *candidates, unsigned n)
 {
     const char *best = NULL;
     unsigned least = (unsigned)strlen(word) / 3 + 1;
     for (unsigned i = 0; i < n; i++) {
-        unsigned d = distance(word, candidates[i]);
+        unsigned d = word_distance(word, strlen(word), candidates[i]);
         if (strlen(candidates[i]) > 2 && d < least) least = d, best = candidates[i];
     }
     return best;

@@ -2,6 +2,7 @@
 // options_table.c.
 #include <string.h>
 
+#include "cpu/system/model.h"
 #include "frontend/options_table.h"
 
 enum { LEFT = 26, WIDTH = 100 };

@@ -1,6 +1,7 @@
 // Control registers, MSRs, CPUID, privileged and system-call instructions. Expected values: SDM volume 2
 // (exceptions of each instruction), volume 3 chapters 2, 5, 11 (CR rules), volume 4 (MSRs).
 #include <stdio.h>
+#include "cpu/system/model.h"
 #include "cpu_machine.h"
 
 static struct tm *t;
@@ -640,6 +641,20 @@ static void cpuid_option(void **state)
     assert_false(parse("max,vmx=maybe", &f, &why));
 }
 
+// Known pairs of the edit distance (Levenshtein's).
+static void words_that_are_near(void **state)
+{
+    assert_int_equal(word_distance("kitten", 6, "sitting"), 3);
+    assert_int_equal(word_distance("flaw", 4, "lawn"), 2);
+    assert_int_equal(word_distance("Haswell", 7, "haswell"), 0);
+    assert_int_equal(word_distance("avx=on", 3, "avx"), 0);
+    assert_int_equal(word_distance("", 0, "abc"), 3);
+    char longest[66];
+    memset(longest, 'a', 65), longest[65] = 0;
+    assert_int_equal(word_distance(longest, 64, longest + 1), 0);
+    assert_int_equal(word_distance(longest, 65, longest), 99);
+}
+
 static void feature_off_is_ud(void **state)
 {
     // clang-format off
@@ -1071,7 +1086,7 @@ int main(void)
         L(ports_see_the_time), L(stores_mark_pages_dirty),
         L(a_freed_processor_is_told_nothing),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
-        cmocka_unit_test(cpuid_option), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
+        cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "cpu/engine/fp.h"
+#include "cpu/system/model.h"
 #include "tests/silicon/excuses.h"
 #include "tests/silicon/record.h"
 

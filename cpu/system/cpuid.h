@@ -55,13 +55,12 @@ static inline bool feature_on(const struct cpu_features *f, enum feature n)
     return n == FEATURE_NONE || (f->bits[n / 64] >> (n % 64) & 1);
 }
 void cpu_features_max(struct cpu_features *f); // everything that is implemented
-// Parses "max,+x,-y,phys-bits=40" (also those model names of QEMU whose features are all there). On an error
-// false, and *why is a line that names the word and suggests the nearest name (static or in buf).
-bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, size_t buf_size,
-                        const char **why);
-// The names that it takes, from 0 on; NULL behind the last.
-const char *cpu_model_name(unsigned n);
+// The features' names on the command line, from 0 on; NULL behind the last.
 const char *cpu_feature_name(unsigned n);
+// Turns a feature on; or off, with all that is built on it.
+void cpu_feature_switch(struct cpu_features *f, unsigned n, bool on);
+// False if a feature is on whose base is not: which.
+bool cpu_features_complete(const struct cpu_features *f, unsigned *derived, unsigned *base);
 u64 cpuid_xcr0_mask(const struct cpu_features *f); // state components that XCR0 can enable
 // eax ebx ecx edx, live (OSXSAVE, APIC id ...)
 void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]);
