@@ -106,6 +106,7 @@ static const struct excuse operand_excuses[] = {
     {"popf", NULL, "the same"},
     {"pblendvb", NULL, "Zydis hides XMM0"},
     {"blendvp*", NULL, "the same"},
+    {"sha256rnds2", NULL, "the same"},
     {"fcom*", NULL, "Zydis hides ST0"},
     {"fucomp", NULL, "Zydis shows ST0"},
     {"xchg", "Zv,rv", "90h without REX.B is NOP to Zydis"},

@@ -151,5 +151,14 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
 #define IMM_TABLE(name, bytes)
 #define IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
 #endif
+// Without exceptions: the checked body.
+#define SHUFFLE(name, bytes) \
+    IMM_TABLE(name, bytes) \
+    void name(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t; \
+        const void *s = sse_source(v, in, &t, 16); \
+        IMM_CALL(name, in->imm, sse_reg(v, in->r), s); \
+    }
 
 #endif

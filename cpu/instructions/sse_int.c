@@ -178,14 +178,6 @@ ALWAYS_INLINE bool ptest(struct vcpu *v, const struct insn *in, struct how h)
 BODY_X(body_ptest, ptest)
 
 // ---- shuffles and the like by an immediate ----
-#define SHUFFLE(name, bytes) \
-    IMM_TABLE(name, bytes) \
-    void name(struct vcpu *v, const struct insn *in) \
-    { \
-        struct x128 t; \
-        const void *s = sse_source(v, in, &t, 16); \
-        IMM_CALL(name, in->imm, sse_reg(v, in->r), s); \
-    }
 // BLENDPS, BLENDPD, PBLENDW, MPSADBW
 SHUFFLE(op_blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
 SHUFFLE(op_blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")

@@ -41,7 +41,7 @@ static const struct feature_row {
 // clang-format off
 static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_SSE}, {FEATURE_MMX, FEATURE_SSE}, {FEATURE_SSE, FEATURE_SSE2}, {FEATURE_SSE2, FEATURE_SSE3},
-    {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
+    {FEATURE_SSE2, FEATURE_AES}, {FEATURE_SSE2, FEATURE_PCLMULQDQ}, {FEATURE_SSE2, FEATURE_SHA_NI}, {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
     {FEATURE_FXSR, FEATURE_XSAVE}, {FEATURE_XSAVE, FEATURE_XSAVEOPT}, {FEATURE_XSAVE, FEATURE_XSAVEC},
     {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
     {FEATURE_APIC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_ADJUST},
@@ -85,7 +85,7 @@ void cpu_features_max(struct cpu_features *f)
     f->maxphyaddr = 40;
     f->feature_control = 5; // locked, VMX outside SMX
     f->rng_seed = 1;
-    for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, true);
+    for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, fp_host_has((enum feature)i));
     feature_set(f, FEATURE_HYPERVISOR, false); // see the head of this file
     if (!fp_host_capable()) {
         cpu_feature_switch(f, FEATURE_FPU, false);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/engine/fp.h"
 #include "cpu/system/cpuid.h"
 
 unsigned word_distance(const char *a, size_t n, const char *b)
@@ -43,7 +44,7 @@ static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vme
                                          "fbsdp-no", "psdp-no", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "its-no"};
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
 static const char *const foreign[] = {
-    "avx", "avx2", "fma", "f16c", "aes", "pclmulqdq", "sha-ni", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
+    "avx", "avx2", "fma", "f16c", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
     "lam", "pks", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
     "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ssbd", "stibp", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
     "amd-no-ssb", "md-clear", "serialize", "movdiri", "movdir64b", "cldemote", "vaes", "vpclmulqdq", "gfni", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
@@ -239,6 +240,8 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         }
         unsigned feature = find_feature(word, key);
         if (feature) {
+            if (on && !fp_host_has((enum feature)feature))
+                return fail(buf, buf_size, why, "'%.*s' wants a host that has it", key_shown, word);
             cpu_feature_switch(f, feature, on);
             continue;
         }

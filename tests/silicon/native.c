@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <string.h>
 
+#include "cpu/engine/fp.h"
 #include "tests/silicon/record.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -178,7 +179,7 @@ bool native_has(enum feature n)
     case FEATURE_BMI2: return __builtin_cpu_supports("bmi2");
     case FEATURE_ADX: return __builtin_cpu_supports("adx");
     case FEATURE_LZCNT: return __builtin_cpu_supports("lzcnt");
-    default: return true; // every host that this runs on
+    default: return fp_host_has(n); // else every host that this runs on
     }
 }
 
