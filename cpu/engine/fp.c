@@ -41,12 +41,13 @@ bool fp_host_has(enum feature n)
     unsigned a, b = 0, c, d;
     switch (n) {
     case FEATURE_AES: return __builtin_cpu_supports("aes");
+    case FEATURE_GFNI: return __builtin_cpu_supports("gfni");
     case FEATURE_PCLMULQDQ: return __builtin_cpu_supports("pclmul");
     case FEATURE_SHA_NI: return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
     default: return true;
     }
 #else
-    return n != FEATURE_AES && n != FEATURE_PCLMULQDQ && n != FEATURE_SHA_NI;
+    return n != FEATURE_AES && n != FEATURE_GFNI && n != FEATURE_PCLMULQDQ && n != FEATURE_SHA_NI;
 #endif
 }
 

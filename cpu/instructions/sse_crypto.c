@@ -1,5 +1,5 @@
-// AES, PCLMULQDQ and SHA on XMM registers: the host's own instructions, and not offered where it has them not
-// (fp_host_has).
+// AES, PCLMULQDQ, SHA and GFNI on XMM registers: the host's own instructions, and not offered where it has
+// them not (fp_host_has).
 #include "cpu/instructions/sse.h"
 
 SSE_PLAIN(body_aesimc, "aesimc")
@@ -33,3 +33,8 @@ void op_sha256rnds2(struct vcpu *v, const struct insn *in)
     pair[1] = *sse_reg(v, 0);
     sha256rnds2_core(sse_reg(v, in->r), pair);
 }
+
+// GF2P8MULB, GF2P8AFFINEQB, GF2P8AFFINEINVQB
+SSE_PLAIN(body_gf2p8mulb, "gf2p8mulb")
+SHUFFLE(op_gf2p8affineqb, "0x66, 0x0F, 0x3A, 0xCE, 0xC1")
+SHUFFLE(op_gf2p8affineinvqb, "0x66, 0x0F, 0x3A, 0xCF, 0xC1")

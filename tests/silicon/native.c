@@ -174,7 +174,11 @@ u8 *native_data(void) { return (u8 *)DATA_BASE; }
 
 bool native_has(enum feature n)
 {
+    unsigned a, b = 0, c = 0, d = 0;
+    __get_cpuid_count(7, 0, &a, &b, &c, &d);
     switch (n) {
+    case FEATURE_MOVDIRI: return c >> 27 & 1;
+    case FEATURE_SERIALIZE: return d >> 14 & 1;
     case FEATURE_BMI1: return __builtin_cpu_supports("bmi");
     case FEATURE_BMI2: return __builtin_cpu_supports("bmi2");
     case FEATURE_ADX: return __builtin_cpu_supports("adx");
