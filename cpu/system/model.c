@@ -59,13 +59,13 @@ static const struct {
 
 // QEMU's model names that scripts pass and whose features are all here: each gives the one processor that
 // there is. The others would leave their users without what they asked for.
-static const char *const models[] = {"max",      "host",   "qemu64", "kvm64",
-                                     "core2duo", "Conroe", "Penryn", "Nehalem"};
-static const char *const newer[] = {"Westmere",    "SandyBridge",    "IvyBridge",      "Haswell",
-                                    "Broadwell",   "Skylake-Client", "Skylake-Server", "Cascadelake-Server",
-                                    "Cooperlake",  "Icelake-Client", "Icelake-Server", "Denverton",
-                                    "Snowridge",   "KnightsMill",    "SapphireRapids", "GraniteRapids",
-                                    "SierraForest"};
+static const char *const models[] = {"max",    "host",   "qemu64",  "kvm64",   "core2duo",
+                                     "Conroe", "Penryn", "Nehalem", "Westmere"};
+static const char *const newer[] = {
+    "SandyBridge",    "IvyBridge",          "Haswell",     "Broadwell",      "Skylake-Client",
+    "Skylake-Server", "Cascadelake-Server", "Cooperlake",  "Icelake-Client", "Icelake-Server",
+    "Denverton",      "Snowridge",          "KnightsMill", "SapphireRapids", "GraniteRapids",
+    "SierraForest"};
 static const char *const narrow[] = {"base",     "qemu32",   "kvm32",   "486",  "pentium",
                                      "pentium2", "pentium3", "coreduo", "n270", "athlon"};
 static const char *const amd[] = {"phenom",     "Opteron_G1", "Opteron_G2", "Opteron_G3",
@@ -132,11 +132,12 @@ static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, 
 {
     size_t k = model_length(word, n);
     int shown = (int)n;
+    if (same_word(word, k, "Westmere") && !(fp_host_has(FEATURE_AES) && fp_host_has(FEATURE_PCLMULQDQ)))
+        return fail(buf, buf_size, why, "'%.*s' wants a host that has AES and PCLMULQDQ", shown, word);
     if (in_list(models, ARRAY_LEN(models), word, k)) return true;
     if (in_list(newer, ARRAY_LEN(newer), word, k))
         return fail(buf, buf_size, why,
-                    "'%.*s' has features that are not there yet, as AES or AVX; max has all that are", shown,
-                    word);
+                    "'%.*s' has features that are not there yet, as AVX; max has all that are", shown, word);
     if (in_list(narrow, ARRAY_LEN(narrow), word, k))
         return fail(buf, buf_size, why,
                     "'%.*s' is less than the processor that is there; take features away from max", shown,

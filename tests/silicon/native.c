@@ -174,15 +174,16 @@ u8 *native_data(void) { return (u8 *)DATA_BASE; }
 
 bool native_has(enum feature n)
 {
-    unsigned a, b = 0, c = 0, d = 0;
+    unsigned a, b = 0, c = 0, d = 0, x = 0, unused;
     __get_cpuid_count(7, 0, &a, &b, &c, &d);
+    __get_cpuid(0x80000001, &a, &unused, &x, &unused);
     switch (n) {
     case FEATURE_MOVDIRI: return c >> 27 & 1;
     case FEATURE_SERIALIZE: return d >> 14 & 1;
-    case FEATURE_BMI1: return __builtin_cpu_supports("bmi");
-    case FEATURE_BMI2: return __builtin_cpu_supports("bmi2");
-    case FEATURE_ADX: return __builtin_cpu_supports("adx");
-    case FEATURE_LZCNT: return __builtin_cpu_supports("lzcnt");
+    case FEATURE_BMI1: return b >> 3 & 1;
+    case FEATURE_BMI2: return b >> 8 & 1;
+    case FEATURE_ADX: return b >> 19 & 1;
+    case FEATURE_LZCNT: return x >> 5 & 1;
     default: return fp_host_has(n); // else every host that this runs on
     }
 }
