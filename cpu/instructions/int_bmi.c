@@ -143,16 +143,14 @@ ALWAYS_INLINE bool rorx(struct vcpu *v, const struct insn *in, struct how h)
 BODY_Y(body_rorx, rorx)
 
 // ADCX, ADOX: with a carry in and out that is CF or OF alone.
-ALWAYS_INLINE bool add_by(struct vcpu *v, const struct insn *in, struct how h, u16 flag)
+static void add_by(struct vcpu *v, const struct insn *in, u16 flag)
 {
-    u64 x;
-    if (!source_rm(v, in, h, h.w, &x)) return false;
-    u64 a = reg_get(v, in->r, h.w), in_carry = v->s.fl & flag ? 1 : 0;
-    u64 sum = low_bits(a + x + in_carry, bits_of(h.w));
+    unsigned w = in->osz == W64 ? W64 : W32; // in 16-bit code too
+    u64 x = rm_load(v, in, w), a = reg_get(v, in->r, w), in_carry = v->s.fl & flag ? 1 : 0;
+    u64 sum = low_bits(a + x + in_carry, bits_of(w));
     bool carry = in_carry ? sum <= a : sum < a;
-    reg_set(v, in->r, h.w, sum);
+    reg_set(v, in->r, w, sum);
     v->s.fl = (u16)((v->s.fl & ~flag) | (carry ? flag : 0));
-    return true;
 }
-BODY_Y(body_adcx, add_by, AX_CF)
-BODY_Y(body_adox, add_by, AX_OF)
+void op_adcx(struct vcpu *v, const struct insn *in) { add_by(v, in, AX_CF); }
+void op_adox(struct vcpu *v, const struct insn *in) { add_by(v, in, AX_OF); }
