@@ -254,7 +254,7 @@ static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
 {
     INVARIANT(row < ROW_FIXED);
     in->row = (u16)row;
-    in->len = len & 15;
+    in->len = (u8)len;
     in->term = 1;
     in->mem = 0;
     in->exec = exec_slow;
@@ -323,7 +323,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     if (row < ROW_FIXED) return fault_insn(in, row, z.length);
 
     in->row = (u16)row;
-    in->len = z.length & 15;
+    in->len = z.length;
     in->op = z.opcode;
     in->rep = vex ? 0 : rep & 3;
     in->lock = lock;

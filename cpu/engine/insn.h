@@ -16,7 +16,7 @@ struct insn { // 32 bytes
     exec_fn *exec;
     u16 row;   // index in rows[]
     u16 off;   // from the block's start
-    u8 len : 4, spare : 4; // bytes; room for what no row has yet: the vector's length, EVEX's mask
+    u8 len;    // bytes
     u8 idx;    // index in the block
     u8 r;      // ModRM.reg operand: byte offset of a GPR (AH.. are odd offsets), or number of an XMM/MMX/segment/control register
     u8 m;      // ModRM.rm as a register (likewise), or the base register's offset when `mem`
