@@ -55,9 +55,10 @@ struct tlb {
     // whoever remembers serials (fast tables) forgets them when this moves
     u32 restarts;
     // entries dropped by address so far, and the page of the last one, so that whoever mirrors entries (fast
+    // tables, links of code) need not forget everything when one or none went
     u32 drops;
-    u64 drop_page; // tables, links of code) need not forget everything when one or none went
-    u64 large[4];  // a bit for each hashed GiB of linear addresses that may hold entries of large pages
+    u64 drop_page;
+    u64 large[4]; // a bit for each hashed GiB of linear addresses that may hold entries of large pages
 };
 STATE_END
 
@@ -76,7 +77,9 @@ static inline void tlb_drop(struct tlb_entry *e) { e->serial = 0; }
 // nothing; the caller (cpu/engine/tlbops.c) also drops fast tables and bumps the fetch generation. What
 // flushes a whole context gives it a new serial (t->serial and t->global_serial change if it is the one in
 // use). As SDM 31.4.3.1 has it, those that act on the current VPID (all but tlb_invept*) act in all its EPT
-// views: `c` names the VPID. context in use, globals too, large pages whole
+// views: `c` names the VPID.
+
+// context in use, globals too, large pages whole
 void tlb_invlpg(struct tlb *t, laddr la);
 // non-global entries of (vpid, pcid)
 void tlb_flush_context(struct tlb *t, const struct mmu_ctx *c, u16 pcid);

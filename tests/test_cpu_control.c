@@ -1043,7 +1043,9 @@ static void xcr0_and_the_pkru_component(void **state)
 static void x87_exception_pending_without_ne(void **state)
 {
     // 1/0 with everything unmasked, then another instruction: #MF with NE; without it (FERR#, missing) it
-    // goes on as with IGNNE#, keeps the flag, and the host must not notice. fldcw fld1 fldz fdivp fld1 fnstsw
+    // goes on as with IGNNE#, keeps the flag, and the host must not notice.
+
+    // fldcw fld1 fldz fdivp fld1 fnstsw
     u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0};
     u16 fcw = 0x0340;
     S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;

@@ -72,8 +72,9 @@ void vmx_vectoring_end(struct vcpu *v);
 bool vmx_iret_unblocks(struct vcpu *v);
 
 // The boundary between instructions, in the order of SDM table "Priority Among Simultaneous Events": what VMX
-// adds. Each returns true and fills *exit if a VM exit is due now. TPR below threshold (virtualized EOI, APIC
-// write): before INIT
+// adds. Each returns true and fills *exit if a VM exit is due now.
+
+// TPR below threshold (virtualized EOI, APIC write): before INIT
 bool vmx_boundary_trap(struct vcpu *v, struct event *exit);
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit);
 bool vmx_boundary_timer(struct vcpu *v, struct event *exit); // preemption timer
