@@ -14,10 +14,10 @@ struct engine *engine_new(const struct phys *phys)
 {
     // Its tables are empty: from calloc they need no memory of the host yet, as they would from
     // aligned_alloc.
-    void *block = calloc(1, sizeof(struct engine) + 63);
-    if (!block) return NULL;
-    struct engine *e = (struct engine *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
-    e->block = block;
+    void *memory = calloc(1, sizeof(struct engine) + 63);
+    if (!memory) return NULL;
+    struct engine *e = (struct engine *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
+    e->memory = memory;
     void *arena = mmap(NULL, BLOCK_ARENA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena != MAP_FAILED) e->arena = arena;
     e->tables = aligned_alloc(64, FAST_TABLES * sizeof *e->tables);
@@ -43,7 +43,7 @@ void engine_free(struct engine *e)
     if (e->arena) munmap(e->arena, BLOCK_ARENA);
     free(e->tables);
     decoder_free(e->decoder);
-    free(e->block);
+    free(e->memory);
 }
 
 static inline u32 block_hash(paddr pa, u32 mode)

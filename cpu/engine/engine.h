@@ -41,7 +41,7 @@ struct page_group {
 };
 
 struct engine {
-    void *block; // of the host's memory that it lies in: aligned, so that no entry of jump lies in two lines
+    void *memory; // of the host, that it lies in: aligned, so that no entry of jump lies in two lines
     struct fast_tlb *tables; // FAST_TABLES
     struct fast_key keys[FAST_TABLES];
     u32 next_table, table; // round-robin replacement; the one in use

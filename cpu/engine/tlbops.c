@@ -119,15 +119,16 @@ static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
 // An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced
 // entries are of contexts that were flushed; nobody links by those.) A global one all contexts of its VPID
 // and EPT view have seen.
-static void generations_forget(struct vcpu *v, u32 serial, bool global)
+static void generations_forget(struct vcpu *v, const struct tlb_entry *gone)
 {
     struct engine *e = v->d.engine;
-    struct generation *set = global ? e->generations : generation_set(e, serial);
+    bool global = gone->rights & TLB_GLOBAL;
+    struct generation *set = global ? e->generations : generation_set(e, gone->serial);
     u32 n = global ? GENERATIONS : GENERATION_WAYS;
     bool any = false;
     for (u32 i = 0; i < n; i++) {
         struct generation *g = &set[i];
-        bool named = (g->serial == serial) | (g->global_serial == serial);
+        bool named = (g->serial == gone->serial) | (g->global_serial == gone->serial);
         any |= named & (g->gen != 0);
         g->gen = named ? 0 : g->gen;
     }
@@ -282,9 +283,8 @@ static void forget_on_fault(struct vcpu *v, laddr la)
         tlb_drop(e);
     }
     while ((e = tlb_find(&v->s.itlb, la))) {
-        u32 serial = e->serial;
+        generations_forget(v, e);
         tlb_drop(e);
-        generations_forget(v, serial, e->rights & TLB_GLOBAL);
     }
 }
 
@@ -316,9 +316,8 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
             v->d.fetch_global = global_alone(&v->s.itlb, e);
             return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
         }
-        u32 serial = e->serial;
+        generations_forget(v, e);
         tlb_drop(e);
-        generations_forget(v, serial, e->rights & TLB_GLOBAL);
     }
     struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
     if (r.status != WALK_OK) {
@@ -327,7 +326,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     }
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.itlb, la, &r, &evicted);
-    if (evicted.serial) generations_forget(v, evicted.serial, evicted.rights & TLB_GLOBAL);
+    if (evicted.serial) generations_forget(v, &evicted);
     v->d.fetch_global = global_alone(&v->s.itlb, e);
     return r.pa;
 }
