@@ -4,7 +4,6 @@
 #include "cpu/instructions/alu.h"
 #include "cpu/engine/bodies.h"
 
-ALWAYS_INLINE unsigned bits_of(unsigned w) { return 8 * W_BYTES(w); }
 ALWAYS_INLINE u64 low_bits(u64 x, unsigned n) { return n < 64 ? x & (BIT(n) - 1) : x; }
 ALWAYS_INLINE u64 third(const struct vcpu *v, const struct insn *in, struct how h)
 {
@@ -20,7 +19,7 @@ ALWAYS_INLINE bool count_zeros(struct vcpu *v, const struct insn *in, struct how
 {
     u64 x;
     if (!source_rm(v, in, h, h.w, &x)) return false;
-    unsigned n = bits_of(h.w);
+    unsigned n = width_bits(h.w);
     if (x) n = leading ? (unsigned)__builtin_clzll(x) - (64 - n) : (unsigned)__builtin_ctzll(x);
     reg_set(v, in->r, h.w, n);
     v->s.fl = (u16)(0x200 | (x ? 0 : AX_CF) | (n ? 0 : AX_ZF));
@@ -48,7 +47,6 @@ ALWAYS_INLINE bool lowest_bit(struct vcpu *v, const struct insn *in, struct how 
     u64 x, y;
     if (!source_rm(v, in, h, h.w, &x)) return false;
     y = k == LOWEST_CLEARED ? x & (x - 1) : k == LOWEST_UP_TO ? x ^ (x - 1) : x & -x;
-    y = low_bits(y, bits_of(h.w));
     reg_set(v, in->v, h.w, y);
     set_flags(v, h, y, (x == 0) != (k == LOWEST_ALONE));
     return true;
@@ -78,7 +76,7 @@ ALWAYS_INLINE bool bzhi(struct vcpu *v, const struct insn *in, struct how h)
     if (!source_rm(v, in, h, h.w, &x)) return false;
     x = low_bits(x, n);
     reg_set(v, in->r, h.w, x);
-    set_flags(v, h, x, n >= bits_of(h.w));
+    set_flags(v, h, x, n >= width_bits(h.w));
     return true;
 }
 BODY_Y(body_bzhi, bzhi)
@@ -106,8 +104,8 @@ void op_mulx(struct vcpu *v, const struct insn *in)
 {
     u64 x = rm_load(v, in, in->osz), d = reg_get(v, GPR_OFF(RDX), in->osz);
     unsigned __int128 product = (unsigned __int128)x * d;
-    reg_set(v, in->v, in->osz, low_bits((u64)product, bits_of(in->osz)));
-    reg_set(v, in->r, in->osz, low_bits((u64)(product >> bits_of(in->osz)), bits_of(in->osz)));
+    reg_set(v, in->v, in->osz, (u64)product);
+    reg_set(v, in->r, in->osz, (u64)(product >> width_bits(in->osz)));
 }
 
 // SHLX, SHRX, SARX
@@ -116,9 +114,9 @@ ALWAYS_INLINE bool shift_x(struct vcpu *v, const struct insn *in, struct how h, 
 {
     u64 x;
     if (!source_rm(v, in, h, h.w, &x)) return false;
-    unsigned n = third(v, in, h) & (bits_of(h.w) - 1);
+    unsigned n = third(v, in, h) & (width_bits(h.w) - 1);
     if (k == SHIFT_LEFT)
-        x = low_bits(x << n, bits_of(h.w));
+        x <<= n;
     else if (k == SHIFT_RIGHT)
         x >>= n;
     else
@@ -135,8 +133,8 @@ ALWAYS_INLINE bool rorx(struct vcpu *v, const struct insn *in, struct how h)
 {
     u64 x;
     if (!source_rm(v, in, h, h.w, &x)) return false;
-    unsigned bits = bits_of(h.w), n = (unsigned)in->imm & (bits - 1);
-    if (n) x = low_bits(x >> n | x << (bits - n), bits);
+    unsigned bits = width_bits(h.w), n = (unsigned)in->imm & (bits - 1);
+    if (n) x = x >> n | x << (bits - n);
     reg_set(v, in->r, h.w, x);
     return true;
 }
@@ -146,11 +144,10 @@ BODY_Y(body_rorx, rorx)
 static void add_by(struct vcpu *v, const struct insn *in, u16 flag)
 {
     unsigned w = in->osz == W64 ? W64 : W32; // in 16-bit code too
-    u64 x = rm_load(v, in, w), a = reg_get(v, in->r, w), in_carry = v->s.fl & flag ? 1 : 0;
-    u64 sum = low_bits(a + x + in_carry, bits_of(w));
-    bool carry = in_carry ? sum <= a : sum < a;
-    reg_set(v, in->r, w, sum);
-    v->s.fl = (u16)((v->s.fl & ~flag) | (carry ? flag : 0));
+    u64 x = rm_load(v, in, w);
+    u16 f = v->s.fl & flag ? AX_CF : 0;
+    reg_set(v, in->r, w, alu(ALU_ADC, w, reg_get(v, in->r, w), x, &f));
+    v->s.fl = (u16)((v->s.fl & ~flag) | (f & AX_CF ? flag : 0));
 }
 void op_adcx(struct vcpu *v, const struct insn *in) { add_by(v, in, AX_CF); }
 void op_adox(struct vcpu *v, const struct insn *in) { add_by(v, in, AX_OF); }

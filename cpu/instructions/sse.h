@@ -54,6 +54,7 @@ ALWAYS_INLINE bool sse_missed(struct how h, const void *operand)
 // ---- MMX registers live in the significands of the x87 registers ----
 static inline u64 *mmx_reg(struct vcpu *v, unsigned n) { return &v->s.fpu.r[n & 7].m; }
 // Every MMX instruction makes all registers valid and TOP 0 (SDM Vol. 1, 9.5.1).
+
 // before a store, whose fault leaves TOP 0 and the tags as they were
 static inline void mmx_top(struct vcpu *v) { v->s.fpu.fsw &= (u16)~FSW_TOP; }
 static inline void mmx_enter(struct vcpu *v)
@@ -151,8 +152,8 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
 #define IMM_TABLE(name, bytes)
 #define IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
 #endif
-// Without exceptions: the checked body.
-#define SHUFFLE(name, bytes) \
+// The checked bodies of those without exceptions: by an immediate; with XMM0 as a third operand.
+#define SSE_BY_IMM(name, bytes) \
     IMM_TABLE(name, bytes) \
     void name(struct vcpu *v, const struct insn *in) \
     { \
@@ -160,5 +161,18 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
         const void *s = sse_source(v, in, &t, 16); \
         IMM_CALL(name, in->imm, sse_reg(v, in->r), s); \
     }
+// clang-format off
+#define SSE_BY_XMM0(name, host)                                                                                         \
+    CORE(name##_core, host, asm volatile("movups %0, %%xmm1\n\tmovups %1, %%xmm2\n\tmovups %2, %%xmm0\n\t" host        \
+                                         " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0"                                \
+                                         : D128 : S128, "m"(*((const struct x128 *)s + 1)) : "xmm0", "xmm1", "xmm2");) \
+    void name(struct vcpu *v, const struct insn *in)                                                                   \
+    {                                                                                                                  \
+        struct x128 t, pair[2];                                                                                        \
+        pair[0] = *(const struct x128 *)sse_source(v, in, &t, 16);                                                     \
+        pair[1] = *sse_reg(v, 0);                                                                                      \
+        name##_core(sse_reg(v, in->r), pair);                                                                          \
+    }
+// clang-format on
 
 #endif

@@ -148,22 +148,9 @@ BODY_X_REG(body_psrldq, byte_shift, false)
 BODY_X_REG(body_pslldq, byte_shift, true)
 
 // ---- blends whose mask is XMM0 ----
-// clang-format off
-#define BLENDV(name, host)                                                                                             \
-    CORE(name##_core, host, asm volatile("movups %0, %%xmm1\n\tmovups %1, %%xmm2\n\tmovups %2, %%xmm0\n\t" host        \
-                                         " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0"                                \
-                                         : D128 : S128, "m"(*((const struct x128 *)s + 1)) : "xmm0", "xmm1", "xmm2");) \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t, pair[2];                                                                                        \
-        pair[0] = *(const struct x128 *)sse_source(v, in, &t, 16);                                                     \
-        pair[1] = *sse_reg(v, 0);                                                                                      \
-        name##_core(sse_reg(v, in->r), pair);                                                                          \
-    }
-// clang-format on
-BLENDV(op_pblendvb, "pblendvb")
-BLENDV(op_blendvps, "blendvps")
-BLENDV(op_blendvpd, "blendvpd")
+SSE_BY_XMM0(op_pblendvb, "pblendvb")
+SSE_BY_XMM0(op_blendvps, "blendvps")
+SSE_BY_XMM0(op_blendvpd, "blendvpd")
 
 // PTEST: ZF and CF from two ANDs, the other flags cleared.
 ALWAYS_INLINE bool ptest(struct vcpu *v, const struct insn *in, struct how h)
@@ -179,10 +166,10 @@ BODY_X(body_ptest, ptest)
 
 // ---- shuffles and the like by an immediate ----
 // BLENDPS, BLENDPD, PBLENDW, MPSADBW
-SHUFFLE(op_blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
-SHUFFLE(op_blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")
-SHUFFLE(op_pblendw, "0x66, 0x0F, 0x3A, 0x0E, 0xC1")
-SHUFFLE(op_mpsadbw, "0x66, 0x0F, 0x3A, 0x42, 0xC1")
+SSE_BY_IMM(op_blendps, "0x66, 0x0F, 0x3A, 0x0C, 0xC1")
+SSE_BY_IMM(op_blendpd, "0x66, 0x0F, 0x3A, 0x0D, 0xC1")
+SSE_BY_IMM(op_pblendw, "0x66, 0x0F, 0x3A, 0x0E, 0xC1")
+SSE_BY_IMM(op_mpsadbw, "0x66, 0x0F, 0x3A, 0x42, 0xC1")
 
 // The common ones pick their elements without a call. Two elements of *a, then two of *b.
 ALWAYS_INLINE void shuffle32(void *d, const void *first, const void *second, u8 imm)

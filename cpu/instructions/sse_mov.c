@@ -134,9 +134,7 @@ BODY_Y(body_movd_load, int_load)
 BODY_Y(body_movd_store, int_store)
 
 static unsigned int_width(const struct insn *in) { return in->osz == W64 ? W64 : W32; }
-// MOVNTI
-// MOVDIRI: one store, whatever the memory's type.
-void op_movdiri(struct vcpu *v, const struct insn *in) { rm_store(v, in, int_width(in), REG64(v, in->r)); }
+// MOVNTI, MOVDIRI
 void op_movnti(struct vcpu *v, const struct insn *in) { rm_store(v, in, int_width(in), REG64(v, in->r)); }
 
 // ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----
@@ -284,7 +282,5 @@ void op_stmxcsr(struct vcpu *v, const struct insn *in)
 }
 
 // LFENCE, MFENCE, SFENCE
-// Memory is strongly ordered here: every access is done when its instruction is.
-// SERIALIZE: everything before an instruction is done when it begins.
-void op_serialize(struct vcpu *v, const struct insn *in) {}
+// Memory is strongly ordered here: every access is done when its instruction is, which SERIALIZE asks too.
 void op_fence(struct vcpu *v, const struct insn *in) {}
