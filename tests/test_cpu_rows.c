@@ -13,6 +13,7 @@
 #include "cpu/engine/insn.h"
 #include "cpu/state/vcpu.h"
 #include "cpu/system/cpuid.h"
+#include "tests/encode_vex.h"
 
 struct excuse {
     const char *name;     // a prefix when it ends in *
@@ -40,11 +41,8 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
     static const u8 prefix[] = {[PFX_66] = 0x66, [PFX_F2] = 0xF2, [PFX_F3] = 0xF3, [PFX_NO_REP] = 0};
     u8 code[16] = {0};
     unsigned n = 0;
-    if (r->vex) { // C4 RXB.map W.vvvv.L.pp, the last three inverted
-        static const u8 pp[] = {[PFX_NONE] = 0, [PFX_66] = 1, [PFX_F3] = 2, [PFX_F2] = 3};
-        code[n++] = 0xC4;
-        code[n++] = (u8)(0xE0 | (r->map == MAP_0F ? 1 : r->map == MAP_0F38 ? 2 : 3));
-        code[n++] = (u8)((row_has(r, 1 << KIND_B) ? 0x60 : 0x78) | pp[r->prefix]);
+    if (r->vex) {
+        n = encode_vex(r, 0, row_has(r, 1 << KIND_B) ? 3 : 0, code);
     } else {
         if (prefix[r->prefix]) code[n++] = prefix[r->prefix];
         if (r->map != MAP_1) code[n++] = 0x0F;

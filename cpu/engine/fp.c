@@ -5,12 +5,6 @@
 // x86-64 (fp_host_capable is false there).
 #include "cpu/engine/fp.h"
 
-#include "cpu/system/cpuid.h"
-
-#if FP_HOST_X86
-#include <cpuid.h>
-#endif
-
 #if FP_HOST_X86
 static inline u32 host_get(void)
 {
@@ -32,22 +26,6 @@ bool fp_host_capable(void)
     return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
 #else
     return false;
-#endif
-}
-
-bool fp_host_has(enum feature n)
-{
-#if FP_HOST_X86
-    unsigned a, b = 0, c, d;
-    switch (n) {
-    case FEATURE_AES: return __builtin_cpu_supports("aes");
-    case FEATURE_GFNI: return __builtin_cpu_supports("gfni");
-    case FEATURE_PCLMULQDQ: return __builtin_cpu_supports("pclmul");
-    case FEATURE_SHA_NI: return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
-    default: return true;
-    }
-#else
-    return n != FEATURE_AES && n != FEATURE_GFNI && n != FEATURE_PCLMULQDQ && n != FEATURE_SHA_NI;
 #endif
 }
 

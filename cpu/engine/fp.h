@@ -9,7 +9,6 @@
 #define CPU_FP_H
 
 #include "cpu/state/mode.h"
-#include "cpu/system/cpuid.h"
 
 #if defined(__x86_64__)
 #define FP_HOST_X86 1
@@ -27,8 +26,6 @@ enum { MXCSR_IE = 1, MXCSR_DE = 2, MXCSR_ZE = 4, MXCSR_OE = 8, MXCSR_UE = 16, MX
 
 // Whether this host can run the rows of SSE, MMX and x87: if not, their features must not be claimed.
 bool fp_host_capable(void);
-// A feature whose instructions run on the host's own beyond those: false where it has them not.
-bool fp_host_has(enum feature n);
 
 void fp_enter(struct vcpu *v); // the run loop's slice begins: guest's MXCSR into the host's register
 void fp_leave(struct vcpu *v); // it ends: s.mxcsr current, the host's own value back

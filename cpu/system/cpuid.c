@@ -17,6 +17,9 @@
 // Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal
 // leaf 6 bits.
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "cpu/system/cpuid.h"
 #include "cpu/engine/fp.h"
@@ -79,13 +82,31 @@ bool cpu_features_complete(const struct cpu_features *f, unsigned *derived, unsi
     return true;
 }
 
+bool cpuid_host(enum feature n)
+{
+#if defined(__x86_64__)
+    const struct feature_row *r = &feature_rows[n];
+    u32 reg[4] = {0};
+    __get_cpuid_count(r->leaf, r->subleaf, &reg[0], &reg[1], &reg[2], &reg[3]);
+    return reg[r->reg] >> r->bit & 1;
+#else
+    return false;
+#endif
+}
+
+bool cpu_feature_possible(enum feature n)
+{
+    bool by_host = n == FEATURE_AES || n == FEATURE_PCLMULQDQ || n == FEATURE_SHA_NI || n == FEATURE_GFNI;
+    return !by_host || cpuid_host(n);
+}
+
 void cpu_features_max(struct cpu_features *f)
 {
     memset(f, 0, sizeof *f);
     f->maxphyaddr = 40;
     f->feature_control = 5; // locked, VMX outside SMX
     f->rng_seed = 1;
-    for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, fp_host_has((enum feature)i));
+    for (unsigned i = 1; i < FEATURE_COUNT; i++) feature_set(f, i, cpu_feature_possible((enum feature)i));
     feature_set(f, FEATURE_HYPERVISOR, false); // see the head of this file
     if (!fp_host_capable()) {
         cpu_feature_switch(f, FEATURE_FPU, false);

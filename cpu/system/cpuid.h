@@ -56,6 +56,11 @@ static inline bool feature_on(const struct cpu_features *f, enum feature n)
 {
     return n == FEATURE_NONE || (f->bits[n / 64] >> (n % 64) & 1);
 }
+// Whether the host's own CPUID reports the feature; false on a host that is not x86-64.
+bool cpuid_host(enum feature n);
+// Whether it can be offered on this host: some run on the host's own instructions
+// (cpu/instructions/sse_crypto.c).
+bool cpu_feature_possible(enum feature n);
 void cpu_features_max(struct cpu_features *f); // everything that is implemented
 // The features' names on the command line, from 0 on; NULL behind the last.
 const char *cpu_feature_name(unsigned n);

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/engine/fp.h"
 #include "cpu/system/cpuid.h"
 
 unsigned word_distance(const char *a, size_t n, const char *b)
@@ -132,7 +131,8 @@ static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, 
 {
     size_t k = model_length(word, n);
     int shown = (int)n;
-    if (same_word(word, k, "Westmere") && !(fp_host_has(FEATURE_AES) && fp_host_has(FEATURE_PCLMULQDQ)))
+    if (same_word(word, k, "Westmere") &&
+        !(cpu_feature_possible(FEATURE_AES) && cpu_feature_possible(FEATURE_PCLMULQDQ)))
         return fail(buf, buf_size, why, "'%.*s' wants a host that has AES and PCLMULQDQ", shown, word);
     if (in_list(models, ARRAY_LEN(models), word, k)) return true;
     if (in_list(newer, ARRAY_LEN(newer), word, k))
@@ -241,7 +241,7 @@ bool cpu_features_parse(struct cpu_features *f, const char *text, char *buf, siz
         }
         unsigned feature = find_feature(word, key);
         if (feature) {
-            if (on && !fp_host_has((enum feature)feature))
+            if (on && !cpu_feature_possible((enum feature)feature))
                 return fail(buf, buf_size, why, "'%.*s' wants a host that has it", key_shown, word);
             cpu_feature_switch(f, feature, on);
             continue;

@@ -8,6 +8,7 @@
 
 #include "cpu/system/cpuid.h"
 #include "cpu/engine/fp.h"
+#include "tests/encode_vex.h"
 #include "tests/silicon/silicon.h"
 
 u64 rng_next(struct rng *r) // xorshift64*
@@ -45,7 +46,7 @@ bool encode_eligible(const struct row *r, unsigned bits)
         // and friends too.
         NULL};
     if (one_of(r->name, no)) return false;
-    if (native_possible && !native_has((enum feature)r->feature)) return false;
+    if (native_possible && r->feature && !cpuid_host((enum feature)r->feature)) return false;
     if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D))
         return false;
     // PUSH and POP of segment registers.
@@ -466,13 +467,8 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
     }
     if (r->vex) {
-        // C4, then R X B (inverted) and the map, then W, the third register (inverted), L and pp.
-        static const u8 pp[] = {[PFX_NONE] = 0, [PFX_66] = 1, [PFX_F3] = 2, [PFX_F2] = 3};
-        u8 high = (u8)((rex & 4 ? 0 : 0x80) | (rex & 2 ? 0 : 0x40) | (rex & 1 ? 0 : 0x20));
-        u8 third = row_has(r, 1 << KIND_B) ? (u8)rng_below(g, wide ? 16 : 8) : 0;
-        code[n++] = 0xC4;
-        code[n++] = (u8)(high | (r->map == MAP_0F ? 1 : r->map == MAP_0F38 ? 2 : 3));
-        code[n++] = (u8)((rex & 8) << 4 | (~third & 15) << 3 | pp[r->prefix]);
+        n +=
+            encode_vex(r, rex, row_has(r, 1 << KIND_B) ? (unsigned)rng_below(g, wide ? 16 : 8) : 0, code + n);
     } else {
         if (wide && rex) code[n++] = rex;
         if (r->map != MAP_1) code[n++] = 0x0F;

@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include <string.h>
 
-#include "cpu/engine/fp.h"
 #include "tests/silicon/record.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -172,22 +171,6 @@ void native_run(const u8 *code, unsigned n, const struct side_state *in, struct 
 
 u8 *native_data(void) { return (u8 *)DATA_BASE; }
 
-bool native_has(enum feature n)
-{
-    unsigned a, b = 0, c = 0, d = 0, x = 0, unused;
-    __get_cpuid_count(7, 0, &a, &b, &c, &d);
-    __get_cpuid(0x80000001, &a, &unused, &x, &unused);
-    switch (n) {
-    case FEATURE_MOVDIRI: return c >> 27 & 1;
-    case FEATURE_SERIALIZE: return d >> 14 & 1;
-    case FEATURE_BMI1: return b >> 3 & 1;
-    case FEATURE_BMI2: return b >> 8 & 1;
-    case FEATURE_ADX: return b >> 19 & 1;
-    case FEATURE_LZCNT: return x >> 5 & 1;
-    default: return fp_host_has(n); // else every host that this runs on
-    }
-}
-
 void native_cpu(struct recording_cpu *cpu)
 {
     u32 a, b, c, d, *f = cpu->features;
@@ -214,6 +197,5 @@ bool native_init(const char **why)
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
 bool native_has_16bit(void) { return false; }
 u8 *native_data(void) { return NULL; }
-bool native_has(enum feature n) { return false; }
 void native_cpu(struct recording_cpu *cpu) { memset(cpu, 0, sizeof *cpu); }
 #endif

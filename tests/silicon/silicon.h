@@ -91,8 +91,6 @@ bool native_init(const char **why); // false: not possible on this host
 bool native_has_16bit(void);        // whether the kernel gives 16-bit segments
 extern const bool native_possible;
 struct recording_cpu;
-// whether the host can run rows of the feature natively
-bool native_has(enum feature n);
 void native_cpu(struct recording_cpu *cpu); // zero if the host is not x86-64
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out);
 u8 *native_data(void);
