@@ -102,7 +102,8 @@ static void print_cpus(FILE *out)
     size_t n = 0;
     fputs("Models (all give the one processor that is there):\n", out);
     for (unsigned i = 0; cpu_model_name(i); i++) fprintf(out, "  %s\n", cpu_model_name(i));
-    fputs("\nFeatures, all on but hypervisor; -cpu max,-FEATURE or FEATURE=off takes one away, +FEATURE or "
+    fputs("\nFeatures, all on but hypervisor and what this host cannot run; -cpu max,-FEATURE or FEATURE=off "
+          "takes one away, +FEATURE or "
           "FEATURE=on adds it:\n",
           out);
     for (unsigned i = 0; cpu_feature_name(i); i++)
