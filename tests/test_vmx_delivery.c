@@ -340,6 +340,68 @@ static void pending_debug_exceptions(void **state)
     m_free(m);
 }
 
+// Breakpoints by the guest's DR7: they count from the entry to the exit, and what they say is the exit's or
+// stays pending (SDM 30.2.1, 30.3.4). DR0-DR3 are no part of the VMCS.
+static void breakpoints(void **state)
+{
+    enum { CELL = M_STACK - 0x400 };
+    struct vmx_machine *m = guest();
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
+    m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+            m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
+    m->v->s.dr[0] = CELL, m->v->s.dr[1] = M_GUEST + 2, m->v->s.dr[6] = 0xFFFF0FF0;
+    for (unsigned round = 0; round < 3; round++) {
+        // Data: a trap.
+        again(m);
+        m->v->s.gpr[RSI] = CELL;
+        m_write(m, VMCS_GUEST_DR7, 0x000F0401);
+        assert_int_equal(M_ENTER(m, "\x90\x89\x06\x90"), EXIT_REASON_EXCEPTION_NMI); // mov [rsi],eax
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000301);
+        assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 1);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 3);
+        assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2);
+        assert_int_equal(m_read(m, VMCS_GUEST_DR7), 0x000F0401);
+        assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+        assert_true(m->v->s.dr[7] == 0x400 && m->v->s.dr[6] == 0xFFFF0FF0 && m->v->d.breaks.any == 0);
+        // An instruction: a fault, with RF as it is.
+        again(m);
+        m_write(m, VMCS_GUEST_DR7, 0x404);
+        assert_int_equal(M_ENTER(m, "\x90\x90\x90\x90"), EXIT_REASON_EXCEPTION_NMI);
+        assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 2);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 2);
+        assert_int_equal(m_read(m, VMCS_GUEST_RFLAGS), 2);
+        m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_RF); // the hypervisor lets it through
+        assert_int_equal(M_ENTER(m, "\x90\x90\x90\x90"), EXIT_REASON_HLT);
+        // Held back by MOV SS when the next instruction exits: pending, and delivered by the entry.
+        for (unsigned tf = 0; tf < 2; tf++) {
+            again(m);
+            m_poke64(m, CELL, 0), m->v->s.gpr[RSI] = CELL;
+            m_write(m, VMCS_GUEST_DR7, 0x000F0401);
+            m_write(m, VMCS_GUEST_RFLAGS, 2 | (tf ? FL_TF : 0));
+            assert_int_equal(M_ENTER(m, "\x8E\x16\x0F\xA2"), EXIT_REASON_CPUID); // mov ss,[rsi]
+            assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), BLOCKING_BY_MOV_SS);
+            assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), 0x1001 | (tf ? 0x4000 : 0));
+            m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0); // as the hypervisor goes on behind CPUID
+            m_write(m, VMCS_GUEST_RIP, M_GUEST + 4);
+            assert_int_equal(M_ENTER(m, "\x8E\x16\x0F\xA2"), EXIT_REASON_EXCEPTION_NMI);
+            assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 1 | (tf ? 0x4000 : 0));
+            assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 4);
+        }
+        // Behind an instruction that loads one and faults, nothing is pending.
+        again(m);
+        m->v->s.gpr[RSI] = CELL;
+        m_write(m, VMCS_GUEST_DR7, 0x000F0401);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB | 1u << VEC_GP);
+        m_poke64(m, CELL, 0x7FF8);
+        assert_int_equal(M_ENTER(m, "\x8E\x1E"), EXIT_REASON_EXCEPTION_NMI); // mov ds,[rsi]
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0D);
+        assert_int_equal(m_read(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS), 0);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DB);
+    }
+    m_free(m);
+}
+
 static void monitor_trap_flag(void **state)
 {
     struct vmx_machine *m = guest();
@@ -557,7 +619,7 @@ static void rf_of_ept_violations(void **state)
         {"\xCD\x30", 2, 2, 0x400, 0, false, 0x80000430, 0, 0},                     // INT n
         {"\xF1", 1, 2, 0x400, 0, false, 0x80000501, 0, 0},                          // INT1
         {"\x90", 1, 2 | FL_TF, 0x400, 0, false, 0x80000301, 1, 0},                  // a single step, a trap
-        {"\x0F\x21\xC0", 3, 2, 0x2400, 0, false, 0x80000301, 0, 0},               // general detect
+        {"\x0F\x21\xC0", 3, 2, 0x2400, 0, false, 0x80000301, 0, FL_RF},           // general detect, a fault
         {"\x90", 1, 0x202, 0x400, 0, true, 0x80000051, 0, 0},                       // an interrupt
         {"\x90", 1, 0x202 | FL_RF, 0x400, 0, true, 0x80000051, 0, FL_RF},           // before the instruction that RF is for
         {"\x90", 1, 2, 0x400, 0x80000306, false, 0x80000306, 0, 0},                 // injected: as the entry loaded RF
@@ -684,10 +746,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(injection_delivers),       cmocka_unit_test(injection_meets_faults),
         cmocka_unit_test(exceptions_exit),          cmocka_unit_test(events_end_shadows),
-        cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(monitor_trap_flag),
-        cmocka_unit_test(monitor_trap_flag_in_rep), cmocka_unit_test(interrupts_and_nmis),
-        cmocka_unit_test(real_mode_double_fault),   cmocka_unit_test(virtual_8086_guest),
-        cmocka_unit_test(general_detect_exits),     cmocka_unit_test(rf_of_ept_violations),
+        cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(breakpoints),
+        cmocka_unit_test(monitor_trap_flag),        cmocka_unit_test(monitor_trap_flag_in_rep),
+        cmocka_unit_test(interrupts_and_nmis),      cmocka_unit_test(real_mode_double_fault),
+        cmocka_unit_test(virtual_8086_guest),       cmocka_unit_test(general_detect_exits),
+        cmocka_unit_test(rf_of_ept_violations),
     };
     return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
 }

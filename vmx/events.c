@@ -29,7 +29,8 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
     case EVT_HW_EXCEPTION:
         exits = exception_exits(c, e);
         if (e->vector == VEC_PF) x->exit_qualification = e->cr2;
-        if (e->vector == VEC_DB) x->exit_qualification = e->dr6 & 0x600F;
+        // with what a MOV to SS held back
+        if (e->vector == VEC_DB) x->exit_qualification = (e->dr6 | (v->s.pending_dbg & 0xF)) & 0x600F;
         break;
     case EVT_PRIV_SW_EXCEPTION:
     case EVT_SW_EXCEPTION:
@@ -54,7 +55,7 @@ void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
     x->original_event = IDENT_VALID | (u32)e->type << 8 | e->vector | (error ? IDENT_ERROR_CODE : 0);
     x->original_event_error = e->error;
     x->original_event_insn_len = e->insn_len;
-    x->vectoring_rf = e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected && e->vector != VEC_DB;
+    x->vectoring_rf = event_sets_rf(e);
 }
 
 void vmx_vectoring_end(struct vcpu *v)

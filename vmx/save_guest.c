@@ -26,10 +26,7 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
     u64 current = v->s.rflags & FL_RF;
 
     switch (e->exit_reason) {
-    case EXIT_REASON_EXCEPTION_NMI:
-        if (e->type == EVT_HW_EXCEPTION && e->vector != VEC_DB)
-            return e->trap ? current : FL_RF; // as it would be pushed
-        return current;
+    case EXIT_REASON_EXCEPTION_NMI: return event_sets_rf(e) ? FL_RF : current; // as it would be pushed
     case EXIT_REASON_EPT_VIOLATION:
     case EXIT_REASON_EPT_MISCONFIGURATION:
         if (!(vectoring & IDENT_VALID)) return FL_RF;

@@ -4,6 +4,7 @@
 #include "cpu/engine/access.h"
 #include "cpu/engine/tlbops.h"
 #include "cpu/state/trace.h"
+#include "cpu/system/debug.h"
 #include "vmx/intercept.h"
 
 // ---- segmentation ----
@@ -101,6 +102,7 @@ static void part_store(struct vcpu *v, paddr pa, const void *buf, unsigned n)
 void acc_load_n(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 {
     unsigned first = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+    if (unlikely(v->d.breaks.read)) debug_access(v, la, n, ACC_READ);
     if (likely(n <= first)) {
         part_load(v, la, buf, n, acc);
         return;
@@ -122,6 +124,7 @@ void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc)
 void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
 {
     unsigned first = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+    if (unlikely(v->d.breaks.write)) debug_access(v, la, n, ACC_WRITE);
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_WRITE);
     paddr pa = e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
     if (likely(n <= first)) {
@@ -278,6 +281,7 @@ void branch_to(struct vcpu *v, u64 rip)
 {
     if (unlikely(!branch_good(v, rip))) raise_gp0(v);
     v->d.npc = rip;
+    v->d.branched = true;
 }
 
 // ---- board ----
@@ -302,6 +306,7 @@ static void trace_port(const struct vcpu *v, u16 port, unsigned size, u64 x, boo
 
 u64 port_in(struct vcpu *v, u16 port, unsigned size)
 {
+    if (unlikely(v->d.breaks.port)) debug_port(v, port, size);
     u64 x = v->board ? v->board->port_read(v->board_opaque, v->index, port, size) : UINT64_MAX;
     board_done(v);
     x = size == 4 ? (u32)x : size == 2 ? (u16)x : (u8)x;
@@ -312,6 +317,7 @@ u64 port_in(struct vcpu *v, u16 port, unsigned size)
 void port_out(struct vcpu *v, u16 port, unsigned size, u64 x)
 {
     trace_port(v, port, size, x, true);
+    if (unlikely(v->d.breaks.port)) debug_port(v, port, size);
     if (v->board) v->board->port_write(v->board_opaque, v->index, port, size, x);
     board_done(v);
 }

@@ -8,6 +8,7 @@
 #include "cpu/engine/access.h"
 #include "cpu/engine/tlbops.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "vmx/intercept.h"
 
 struct engine *engine_new(const struct phys *phys)
@@ -27,6 +28,8 @@ struct engine *engine_new(const struct phys *phys)
         engine_free(e);
         return NULL;
     }
+    *(struct block *)e->looking =
+        (struct block){.n_check = BLOCK_DROPPED, .n = 1, .crosses = 1}; // nor linked
     // anything may be in it: cleared when it gets its key
     for (u32 i = 0; i < FAST_TABLES; i++) e->filled[i].n = FAST_NOTED + 1;
     return e;
@@ -287,20 +290,11 @@ static bool crossing_valid(struct vcpu *v, struct block *b, laddr la)
     return memcmp(now, end_of(b)->crossing, n) == 0;
 }
 
-struct block *block_find(struct vcpu *v)
+// `j`: where to remember it, or NULL.
+static struct block *look_up(struct vcpu *v, struct jump_entry *j)
 {
     struct engine *e = v->d.engine;
     u64 rip = v->s.rip;
-    INVARIANT(!v->d.in && v->d.mode == mode_compute(v));
-    if (unlikely(e->next_gen >= GEN_LAST)) tlbops_restart_generations(v);
-    struct jump_entry *j = &e->jump[jump_hash(rip)];
-    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) &&
-        j->b->n_check != BLOCK_DROPPED) {
-        v->d.found_gen = j->gen;
-        INVARIANT(block_is_at_rip(v, j->b));
-        return j->b;
-    }
-
     e->lookups++;
     u32 mode = v->d.mode;
     laddr la = rip;
@@ -327,6 +321,29 @@ struct block *block_find(struct vcpu *v)
         if (!phys_is_ram(v->phys, pa)) return b;
     }
     v->d.found_gen = v->d.fetch_global ? v->d.fetch_gen_global : v->d.fetch_gen;
-    if (!b->crosses && (mode & MODE_FLAT)) *j = (struct jump_entry){rip, b, v->d.found_gen, 0, 0};
+    if (j && !b->crosses && (mode & MODE_FLAT)) *j = (struct jump_entry){rip, b, v->d.found_gen, 0, 0};
     return b;
+}
+
+struct block *block_find(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    u64 rip = v->s.rip;
+    INVARIANT(!v->d.in && v->d.mode == mode_compute(v));
+    if (unlikely(e->next_gen >= GEN_LAST)) tlbops_restart_generations(v);
+    struct jump_entry *j = &e->jump[jump_hash(rip)];
+    if (j->rip == rip && (j->gen == v->d.fetch_gen || j->gen == v->d.fetch_gen_global) &&
+        j->b->n_check != BLOCK_DROPPED) {
+        v->d.found_gen = j->gen;
+        INVARIANT(block_is_at_rip(v, j->b));
+        return j->b;
+    }
+    if (unlikely(v->d.breaks.code) && debug_code_page(v)) return (struct block *)e->looking;
+    return look_up(v, j);
+}
+
+struct block *block_here(struct vcpu *v)
+{
+    INVARIANT(!v->d.in && v->d.mode == mode_compute(v));
+    return look_up(v, NULL);
 }

@@ -63,6 +63,8 @@ struct engine {
     u64 blocks_built, blocks_dropped, flushes; // statistics, of the engine and not of the machine
     u64 lookups, links;
     struct decoder *decoder; // cpu/engine/decode.c
+    // Found in place of a block whose page has an instruction breakpoint: it cannot be entered.
+    _Alignas(32) u8 looking[sizeof(struct block) + sizeof(struct insn)];
 };
 
 // A link within a page needs no generation: who runs in the page has its translation, and whatever changes
@@ -96,7 +98,9 @@ void engine_free(struct engine *e);
 
 // The block that starts at s.rip in the present mode and context, decoded if need be. Raises #PF, #GP on
 // fetch.
+// At a page with an instruction breakpoint it is one that cannot be entered; what is there block_here finds.
 RAISES struct block *block_find(struct vcpu *v);
+RAISES struct block *block_here(struct vcpu *v);
 void block_flush(struct engine *e, struct phys *phys); // forgets all blocks
 // For the processor's subscription to its memory: drops the blocks decoded from [a, a + size), in one page;
 // and the lines of a page that blocks are left of.

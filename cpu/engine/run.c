@@ -1,6 +1,7 @@
 // The run loop: the boundary between instructions, the slice, and the one landing pad.
 #include "cpu/engine/exec.h"
 #include "cpu/state/cost.h"
+#include "cpu/system/debug.h"
 #include "cpu/system/system.h"
 #include "cpu/engine/fp.h"
 #include "cpu/state/trace.h"
@@ -112,6 +113,7 @@ static bool boundary(struct vcpu *v)
     struct vcpu_state *s = &v->s;
     struct event exit;
     bool guest = s->vmx.guest;
+    if (unlikely(v->d.break_hit)) debug_completed(v);
     if (s->inject.kind != EVENT_NONE) { // VM entry's injection comes before everything else
         struct event e = s->inject;
         s->inject.kind = EVENT_NONE;
@@ -153,11 +155,11 @@ static bool boundary(struct vcpu *v)
     if (s->pending_dbg && !(s->blocking & BLOCKING_BY_MOV_SS) && !shut) {
         u64 p = s->pending_dbg;
         s->pending_dbg = 0;
-        if (p & (BIT(14) | BIT(12))) {
+        if (p & (DR6_BS | DR6_BT | PENDING_ENABLED)) {
             s->activity = ACTIVITY_ACTIVE;
             // clang-format off
             struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .trap = true,
-                              .dr6 = p & (0xF | BIT(14))};
+                              .dr6 = p & (0xF | DR6_BS | DR6_BT)};
             // clang-format on
             handle_interruption(v, &e);
             return true;
@@ -261,14 +263,24 @@ static void boundary_invariants(const struct vcpu *v)
 
 static inline void slice_sync(struct vcpu *v) { v->s.units = v->d.units_end - (u64)v->d.budget; }
 
-// One instruction, under the STI/MOV SS shadow, TF or RF.
+// The instruction whose block was just run, and which began at `rip`, was a branch that was taken.
+static bool took_branch(const struct vcpu *v, const struct block *b, u64 rip)
+{
+    u64 next = rip + b->in[0].len;
+    return v->d.branched || v->s.rip != (mode_long64(b->mode) ? next : (u32)next);
+}
+
+// One instruction, under the STI/MOV SS shadow, TF or RF, or at a page with an instruction breakpoint.
 static void step_one(struct vcpu *v)
 {
     struct vcpu_state *s = &v->s;
     bool tf = s->rflags & FL_TF, shadow = s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS),
-         guest = s->vmx.guest;
-    s->shadow_one = v->d.rf_loaded = false;
-    struct block *b = block_find(v);
+         guest = s->vmx.guest, btf = s->msr.debugctl & DEBUGCTL_BTF,
+         looks = v->d.breaks.code && debug_code_page(v);
+    u64 rip = s->rip;
+    if (looks) debug_before_instruction(v);
+    s->shadow_one = v->d.rf_loaded = v->d.looked_at_tf = v->d.branched = false;
+    struct block *b = looks ? block_here(v) : block_find(v);
     block_run_loop(v, b, true);
     v->d.leave = false;
     if (s->vmx.guest != guest) { // a VM entry: RF, the shadow and what is pending are as it loaded them
@@ -278,7 +290,11 @@ static void step_one(struct vcpu *v)
     // every instruction clears it but the IRET that loads it (SDM 19.3.1.1)
     if (!v->d.rf_loaded) s->rflags &= ~(u64)FL_RF;
     if (shadow && !s->shadow_one) s->blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
-    if (tf) s->pending_dbg |= BIT(14);
+    // After a MOV to SS its own trap is none any more, and this instruction's is the same again (SDM 7.8.3).
+    if (!v->d.looked_at_tf) {
+        s->pending_dbg &= ~(u64)DR6_BS;
+        if (tf && (!btf || took_branch(v, b, rip))) s->pending_dbg |= DR6_BS;
+    }
     cpu_attention(v);
 }
 
@@ -299,6 +315,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         INVARIANT(!v->d.in || v->d.mode == mode_compute(v));
         if (v->d.in) block_leave(v, v->d.in);
         v->d.leave = false;
+        if (v->d.event.kind != EVENT_RESTART) v->d.break_hit = 0; // it did not complete
         // what an event between two iterations pushes (SDM 19.3.1.1)
         if (v->d.event.kind == EVENT_RESTART) s->rflags |= FL_RF;
         if (v->d.event.kind == EVENT_INTERRUPTION || v->d.event.kind == EVENT_VMEXIT ||
@@ -341,7 +358,8 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             break;
         }
         if (unlikely((s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || (s->rflags & FL_RF) ||
-                     (v->d.mode & MODE_STEP) || vmx_single_steps(v))) {
+                     (v->d.mode & MODE_STEP) || vmx_single_steps(v) ||
+                     (v->d.breaks.code && debug_code_page(v)))) {
             step_one(v);
             continue;
         }

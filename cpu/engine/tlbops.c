@@ -4,6 +4,7 @@
 
 #include "cpu/engine/tlbops.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "vmx/intercept.h"
 
 enum { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC };
@@ -201,6 +202,15 @@ static void fast_forget_page(struct vcpu *v, u64 lpage)
     }
 }
 
+void tlbops_drop_linear(struct vcpu *v, laddr la) { fast_forget_page(v, la >> PAGE_SHIFT); }
+
+void tlbops_drop_links(struct vcpu *v)
+{
+    memset(v->d.engine->generations, 0, sizeof v->d.engine->generations);
+    generation_select(v);
+    v->d.leave = v->d.attention = true; // links within a page are good for who is in it
+}
+
 // A flushed context has a new serial, so its tables and links are not found again. What was dropped by
 // address is to be forgotten by address.
 void cpu_tlb_flushed(struct vcpu *v)
@@ -339,6 +349,8 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     u8 *host = phys_host(v->phys, pa);
     if (!host) return;
     laddr page = la & PAGE_MASK;
+    bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, page, ACC_WRITE);
+    if (watched && debug_data_page(v, page, ACC_READ)) return;
     struct engine *engine = v->d.engine;
     u16 *n = &engine->filled[engine->table].n;
     struct fast_entry *f = &v->d.ft->e[fast_index(la)];
@@ -350,7 +362,7 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     f->read = page;
     f->host = host - page;
     if (f->write != page) f->write = FAST_NONE;
-    if ((acc & ACC_KIND) == ACC_WRITE && !phys_code_or_watch(v->phys, pa)) {
+    if ((acc & ACC_KIND) == ACC_WRITE && !watched && !phys_code_or_watch(v->phys, pa)) {
         f->write = page;
         phys_mark_dirty(v->phys, pa);
     }

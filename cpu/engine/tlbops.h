@@ -14,4 +14,9 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
 // Fetch generations have run out (GEN_LAST): forgets all code and begins anew. No block may be running.
 void tlbops_restart_generations(struct vcpu *v);
 
+// For breakpoints: forgets all links and jump-cache entries, so that whoever goes on is looked up anew; and
+// what the fast tables hold of the page of `la`.
+void tlbops_drop_links(struct vcpu *v);
+void tlbops_drop_linear(struct vcpu *v, laddr la);
+
 #endif

@@ -14,6 +14,7 @@
 #include "cpu/state/cost.h"
 #include "cpu/engine/exec.h"
 #include "cpu/engine/fast.h"
+#include "cpu/system/debug.h"
 #include "cpu/system/system.h"
 #include "vmx/intercept.h"
 
@@ -76,7 +77,7 @@ static u64 fit_moves(const struct vcpu *v, const struct insn *in, laddr a, u64 c
 static void rep_pause(struct vcpu *v)
 {
     struct event e = {.kind = EVENT_RESTART};
-    if (v->s.rflags & FL_TF) v->s.pending_dbg |= BIT(14);
+    if (v->s.rflags & FL_TF && !(v->s.msr.debugctl & DEBUGCTL_BTF)) v->s.pending_dbg |= DR6_BS;
     vmx_iteration_done(v);
     if (v->d.attention || v->stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
 }
@@ -95,7 +96,7 @@ struct operand { // its next element
     laddr la;
     u8 *host;   // NULL: a device's memory, or `spans`
     paddr pa;   // of a device's
-    bool spans; // it lies in two pages
+    bool spans; // it lies in two pages, or in one with a breakpoint: accessed by its linear address
 };
 
 static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct operand *o)
@@ -103,9 +104,10 @@ static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct ope
     unsigned n = W_BYTES(in->osz);
     o->spans = (o->la & ~PAGE_MASK) + n > PAGE_SIZE;
     o->host = NULL;
-    if (!o->spans)
+    if (!o->spans) {
         o->host = lin_host(v, o->la, acc, &o->pa);
-    else if (acc == ACC_WRITE)
+        if (unlikely(v->d.breaks.write) && debug_data_page(v, o->la, acc)) o->host = NULL, o->spans = true;
+    } else if (acc == ACC_WRITE)
         lin_probe_write(v, o->la, n);
     else
         lin_probe_read(v, o->la, n);

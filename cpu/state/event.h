@@ -60,6 +60,15 @@ enum {
     WITH_GPA = 8,
 };
 
+// RFLAGS.RF is 1 in the image that a fault pushes, so that an instruction breakpoint does not strike again on
+// return; not in that of the breakpoint itself, whose handler sets it (SDM 19.3.1.1). What VM entry injects
+// is pushed with RFLAGS as the entry loaded it (SDM 29.6.1.1).
+static inline bool event_sets_rf(const struct event *e)
+{
+    return e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected &&
+           (e->vector != VEC_DB || e->dr6 & BIT(13) /* BD */);
+}
+
 // Raise and unwind; RIP is that of the instruction being executed (a fault).
 _Noreturn void raise_fault(struct vcpu *v, u8 vector);            // no error code
 _Noreturn void raise_error(struct vcpu *v, u8 vector, u32 error); // with error code

@@ -2,6 +2,7 @@
 // boundary.
 #include "cpu/state/mode.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "vmx/intercept.h"
 
 // Whole: limit 4 GiB, expand-up, present and usable; `write` asks for a writable data segment. Flat: from
@@ -63,6 +64,7 @@ void cpu_mode_changed(struct vcpu *v)
 {
     v->d.mode = mode_compute(v);
     v->d.cpl = mode_cpl(v->d.mode);
+    if (unlikely((v->s.dr[7] & DR7_ENABLES) | v->d.breaks.any)) debug_changed(v);
     cpu_context_changed(v);
 }
 
@@ -75,7 +77,7 @@ void cpu_attention(struct vcpu *v)
 {
     const struct vcpu_state *s = &v->s;
     bool a = v->stop || v->d.leave || s->inject.kind || s->init_pending || s->sipi_pending ||
-             s->pending_dbg || s->nmi_pending || s->activity != ACTIVITY_ACTIVE ||
+             s->pending_dbg || v->d.break_hit || s->nmi_pending || s->activity != ACTIVITY_ACTIVE ||
              (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || (v->d.mode & MODE_STEP) ||
              (s->rflags & FL_RF) || cpu_virtual_interrupt(v);
     if (v->s.intr_line && ((s->rflags & FL_IF) || s->vmx.guest)) a = true;

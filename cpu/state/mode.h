@@ -18,7 +18,7 @@ enum {
     MODE_GUEST = 1 << 14,   // VMX non-root operation
     MODE_FPUNMASK = 1 << 15, // MXCSR has an exception unmasked
     MODE_AC = 1 << 16,      // alignment checks active (CR0.AM, EFLAGS.AC, CPL 3)
-    MODE_STEP = 1 << 17,    // TF: every instruction runs in the loop, one at a time (breakpoints in debug registers are not there yet)
+    MODE_STEP = 1 << 17,    // TF: every instruction runs in the loop, one at a time
     MODE_LMA = 1 << 18,     // IA-32e mode
     MODE_TSD = 1 << 19, MODE_PCE = 1 << 20, MODE_FSGSBASE = 1 << 21, MODE_PKE = 1 << 22, // bits of CR4
     MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on

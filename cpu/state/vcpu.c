@@ -6,6 +6,7 @@
 #include "cpu/engine/engine.h"
 #include "cpu/state/mode.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "cpu/state/trace.h"
 #include "cpu/system/system.h"
 #include "vmx/intercept.h"
@@ -183,6 +184,7 @@ void cpu_drop_derived(struct vcpu *v)
     cpu_drop_fast(v);
     v->d.mode = mode_compute(v);
     v->d.cpl = mode_cpl(v->d.mode);
+    debug_changed(v);
     cpu_context_changed(v);
 }
 

@@ -129,7 +129,7 @@ struct vcpu_state {
     // out
     bool intr_line;
     u8 pad1;
-    // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14)
+    // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14), and BT 15
     u64 pending_dbg;
     // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
     struct event inject;
@@ -170,6 +170,13 @@ struct block;
 struct insn;
 struct row;
 struct engine;
+// The enabled breakpoints of the debug registers (cpu/system/debug.h), a bit for each of DR0-DR3.
+struct breakpoints {
+    u8 any, code, read, write, port;
+    u8 size[4];
+    u8 pad[7];
+    u64 address[4]; // aligned on their size
+};
 struct cpu_features; // cpu/system/cpuid.h
 struct vmx_control;  // vmx/control.h: decoded controls of the current VMCS, derived
 struct trace;        // cpu/state/trace.h
@@ -195,7 +202,11 @@ struct vcpu_derived {
     bool rf_loaded; // the instruction being executed loaded RF: it does not clear it
     // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
     bool iret_unblocked;
-    u32 cpl; // of the mode word
+    // the instruction being executed is one that looks at TF after it and not before (SYSCALL, SYSRET)
+    bool looked_at_tf;
+    bool branched; // it went where a branch led (set by checked bodies)
+    u8 break_hit;  // breakpoints of data and ports that it has met so far, a bit a register
+    u32 cpl;       // of the mode word
     struct mmu_ctx mmu;
     struct event event;      // raised and not yet handled
     struct event delivering; // being delivered through the IDT (a fault now is a nested one)
@@ -204,6 +215,7 @@ struct vcpu_derived {
     u64 slice_deadline;    // the clock's next deadline when the slice began
     u64 deadline_units;    // first value of s.units at which an architectural deadline is due
     u64 host_mxcsr_valid;
+    struct breakpoints breaks;
 };
 
 // clang-format off

@@ -8,6 +8,7 @@
 // redirection bitmap of the TSS decides.
 //
 // Missing: task gates (counted, then #GP as for a descriptor that is no gate).
+#include "cpu/system/debug.h"
 #include "cpu/system/system.h"
 #include "cpu/system/frame.h"
 #include "cpu/system/far.h"
@@ -25,14 +26,9 @@ static u64 return_rip(const struct vcpu *v, const struct event *e)
     return cpu_long64(v) ? rip : (u32)rip;
 }
 
-// RFLAGS as pushed: RF is 1 for faults, so that an instruction breakpoint does not strike again on return
-// (SDM 19.3.1.1); a #DB that is a fault is such a breakpoint or a general-detect and leaves RF as it is. What
-// VM entry injects is pushed with RFLAGS as the entry loaded it (SDM 29.6.1.1).
-static u64 return_flags(const struct vcpu *v, const struct event *e)
+static u64 return_flags(const struct vcpu *v, const struct event *e) // RFLAGS as pushed
 {
-    u64 f = cpu_rflags(v);
-    if (e->type == EVT_HW_EXCEPTION && !e->trap && !e->injected && e->vector != VEC_DB) f |= FL_RF;
-    return f;
+    return cpu_rflags(v) | (event_sets_rf(e) ? FL_RF : 0);
 }
 
 // What the event leaves in registers before its handler is looked for.
@@ -41,8 +37,11 @@ static void note_cause(struct vcpu *v, const struct event *e)
     if (e->type != EVT_HW_EXCEPTION || e->injected) return;
     if (e->vector == VEC_PF) v->s.cr2 = e->cr2;
     if (e->vector == VEC_DB) {
-        v->s.dr[6] = (v->s.dr[6] & ~0xFull) | (e->dr6 & 0xE00F);
-        v->s.dr[7] &= ~BIT(13);
+        // what a MOV to SS held back comes with it
+        v->s.dr[6] = (v->s.dr[6] & ~0xFull) | ((e->dr6 | (v->s.pending_dbg & 0xF)) & 0xE00F);
+        v->s.dr[7] &= ~(u64)DR7_GD;
+        v->s.msr.debugctl &= ~(u64)(DEBUGCTL_LBR | DEBUGCTL_BTF); // SDM 19.4.2, 19.4.3
+        v->s.pending_dbg = 0;
     }
 }
 
@@ -205,6 +204,8 @@ void deliver_event(struct vcpu *v, const struct event *e)
     // an event ends the shadow, also when its delivery leads elsewhere
     v->s.blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     note_cause(v, e);
+    // Data breakpoints of a MOV to SS strike behind the delivery; its single step does not (SDM 7.8.3).
+    v->s.pending_dbg &= ~(u64)DR6_BS;
     bool vme = v->s.rflags & FL_VM && v->s.cr4 & CR4_VME;
     if (!(v->s.cr0 & CR0_PE))
         deliver_real(v, e);

@@ -12,7 +12,7 @@ static void set_flags(struct vcpu *v, u64 image, u64 may, unsigned w)
     u64 old = cpu_rflags(v);
     if (w == W16) may &= 0xFFFF;
     cpu_set_rflags(v, (old & ~may) | (image & may));
-    v->d.rf_loaded = v->s.rflags & FL_RF;
+    v->d.rf_loaded = image & may & FL_RF;
 }
 
 // Blocking by NMI ends even if the instruction then faults (SDM 7.7.1, 27.3).

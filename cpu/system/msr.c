@@ -4,8 +4,8 @@
 // is #GP(0), counted and named: that includes everything of performance monitoring (CPUID leaf 0Ah says
 // version 0), of thermal and power control, and TSX_CTRL (122h), whose features CPUID does not report.
 //
-// Missing: DEBUGCTL's LBR and BTF are stored and named when set, but record and step nothing; machine-check
-// banks (MCG_CAP says there are none).
+// Missing: DEBUGCTL's LBR is stored and named when set, but records nothing; machine-check banks (MCG_CAP
+// says there are none).
 #include <string.h>
 
 #include "cpu/system/system.h"
@@ -122,7 +122,6 @@ static bool fs_gs_read(struct vcpu *v, u32 msr, u64 *value)
 static bool debugctl_write(struct vcpu *v, u32 msr, u64 value)
 {
     if (value & ~v->s.msr.debugctl & 1) unimplemented(v, "debugctl.lbr", value);
-    if (value & ~v->s.msr.debugctl & 2) unimplemented(v, "debugctl.btf", value);
     v->s.msr.debugctl = value;
     return true;
 }

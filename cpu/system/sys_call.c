@@ -1,6 +1,7 @@
 // SYSCALL and SYSENTER with their returns; SWAPGS and the FS and GS bases.
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "vmx/intercept.h"
 
 enum {
@@ -15,6 +16,14 @@ static void set_flat(struct vcpu *v, u16 cs, u16 ss, unsigned cpl, bool long64)
     v->s.seg[SEG_CS] =
         (struct segment){.sel = cs, .limit = 0xFFFFFFFF, .ar = FLAT_CODE | dpl | (long64 ? AR_L : AR_DB)};
     v->s.seg[SEG_SS] = (struct segment){.sel = ss, .limit = 0xFFFFFFFF, .ar = FLAT_DATA | dpl};
+}
+
+// SYSCALL and SYSRET look at TF after they have loaded it: a SYSCALL that IA32_FMASK clears it for does not
+// trap, a SYSRET that sets it does at once (what system software knows of processors; the manual is silent).
+static void step_by_new_tf(struct vcpu *v)
+{
+    v->d.looked_at_tf = true;
+    if (v->s.rflags & FL_TF) v->s.pending_dbg |= DR6_BS;
 }
 
 static void check_canonical(struct vcpu *v, u64 a)
@@ -33,6 +42,7 @@ void op_syscall(struct vcpu *v, const struct insn *in)
     set_flat(v, cs, cs + 8, 0, true);
     cpu_set_rflags(v, flags & ~m->fmask);
     v->d.npc = m->lstar;
+    step_by_new_tf(v);
     cpu_mode_changed(v);
     cpu_attention(v);
 }
@@ -50,6 +60,7 @@ void op_sysret(struct vcpu *v, const struct insn *in)
     set_flat(v, (u16)(base + (long64 ? 16 : 0)) | 3, (u16)(base + 8) | 3, 3, long64);
     cpu_set_rflags(v, v->s.gpr[R11] & 0x3C7FD7);
     v->d.npc = rip;
+    step_by_new_tf(v);
     cpu_mode_changed(v);
     cpu_attention(v);
 }

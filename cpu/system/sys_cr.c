@@ -1,6 +1,7 @@
 // Instructions that read and write control and debug registers, and that invalidate translations.
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/system/debug.h"
 #include "cpu/state/cost.h"
 #include "vmx/intercept.h"
 
@@ -82,9 +83,9 @@ static unsigned dr_number(struct vcpu *v, const struct insn *in)
         if (v->s.cr4 & CR4_DE) raise_ud(v);
         n += 2; // aliases
     }
-    if (v->s.dr[7] & BIT(13)) { // general detect
+    if (v->s.dr[7] & DR7_GD) { // general detect
         struct event e = {
-            .kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = BIT(13)};
+            .kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = DR6_BD};
         raise_event(v, &e);
     }
     return n;
@@ -102,12 +103,10 @@ void op_mov_to_dr(struct vcpu *v, const struct insn *in)
     if (n >= 6 && x >> 32) raise_gp0(v);
     if (n == 6)
         x = (x & 0xE00F) | 0xFFFF0FF0;
-    else if (n == 7) {
+    else if (n == 7)
         x = (x & 0xFFFF23FF) | 0x400;
-        if (x & 0xFF) unimplemented(v, "breakpoints in debug registers", x);
-    }
     v->s.dr[n] = x;
-    if (n == 7) cpu_mode_changed(v);
+    debug_changed(v);
 }
 
 // ---- translations ----

@@ -228,6 +228,7 @@ void op_rsm(struct vcpu *v, const struct insn *in) { raise_ud(v); } // there is 
 
 _Noreturn static void software_event(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
 {
+    v->s.rflags &= ~(u64)FL_RF; // at its start: it is pushed as 0 (SDM 19.3.1.1)
     struct event e = {
         .kind = EVENT_INTERRUPTION, .vector = vector, .type = type, .insn_len = in->len, .trap = true};
     raise_event(v, &e);
