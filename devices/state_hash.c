@@ -98,7 +98,7 @@ void state_hash_parts(const struct state_hash *h, struct machine *m,
             {"control", &s->gdtr, offsetof(struct vcpu_state, blocking) - offsetof(struct vcpu_state, gdtr)},
             {"blocking and time", &s->blocking, offsetof(struct vcpu_state, nmi_pending) - offsetof(struct vcpu_state, blocking)},
             {"pending", &s->nmi_pending, offsetof(struct vcpu_state, xmm) - offsetof(struct vcpu_state, nmi_pending)},
-            {"xmm", s->xmm, sizeof s->xmm}, {"fpu", &s->fpu, sizeof s->fpu}, {"msr", &s->msr, sizeof s->msr},
+            {"xmm", s->xmm, sizeof s->xmm}, {"ymm_high", s->ymm_high, sizeof s->ymm_high}, {"fpu", &s->fpu, sizeof s->fpu}, {"msr", &s->msr, sizeof s->msr},
             {"vmx", &s->vmx, sizeof s->vmx}, {"itlb", &s->itlb, sizeof s->itlb}, {"dtlb", &s->dtlb, sizeof s->dtlb}};
         // clang-format on
         u64 f = cpu_rflags(m->cpu[i]);

@@ -834,7 +834,7 @@ static void state_hash_sees_everything(void **state)
     assert_int_equal(parts[1], pages);
     unsigned devices = 0;
     for (const struct device *d = m->devices; d; d = d->next) devices += d->state_size > 0;
-    assert_int_equal(parts[0], 13 + devices);
+    assert_int_equal(parts[0], 14 + devices);
     state_hash_free(&h);
     state_hash_free(&fresh);
     destroy(m);

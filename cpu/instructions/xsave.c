@@ -1,17 +1,18 @@
-// FXSAVE and FXRSTOR, and the XSAVE family for the x87, SSE and PKRU components (XCR0 bits 0, 1 and 9).
+// FXSAVE and FXRSTOR, and the XSAVE family for the x87, SSE, AVX and PKRU components (XCR0 bits 0, 1, 2 and
+// 9).
 //
 // The init optimisation is exact: a component counts as in use when it differs from its initial
 // configuration. The modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written
-// (SDM Vol. 1, 13.9 allows it). Missing: AVX and all other components; IA32_XSS has no bit.
+// (SDM Vol. 1, 13.9 allows it). Missing: all other components; IA32_XSS has no bit.
 #include <string.h>
 
 #include "cpu/system/system.h"
 #include "cpu/engine/fp.h"
 #include "cpu/instructions/x87.h"
 
-enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XAVX = 4, XCOMP_PKRU = 1 << 9 };
-// in the standard format (CPUID leaf 0Dh, subleaf 9); the compacted one has it after the header
-enum { OFF_PKRU = 0xA80 };
+enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XCOMP_AVX = 4, XCOMP_PKRU = 1 << 9 };
+// in the standard format (CPUID leaf 0Dh, subleaves 2 and 9)
+enum { OFF_AVX = 0x240, OFF_PKRU = 0xA80, AVX_SIZE = 0x100 };
 #define XCOMP_COMPACT (1ull << 63)
 
 // ---- the 512-byte legacy region ----
@@ -93,11 +94,22 @@ static bool xmm_in_use(const struct vcpu *v)
     return any;
 }
 
+static bool ymm_in_use(const struct vcpu *v)
+{
+    u64 any = 0;
+    for (unsigned i = 0; i < xmm_count(v); i++) any |= v->s.ymm_high[i][0] | v->s.ymm_high[i][1];
+    return any;
+}
+static u64 extended_in_use(const struct vcpu *v) // of the components beyond the legacy region
+{
+    return (ymm_in_use(v) ? XCOMP_AVX : 0) | (v->s.pkru ? XCOMP_PKRU : 0);
+}
+
 u64 xsave_in_use(struct vcpu *v) // XINUSE as XGETBV with ECX = 1 shows it
 {
     fp_sync(v);
     bool sse = xmm_in_use(v) || v->s.mxcsr != MXCSR_RESET;
-    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0) | (v->s.pkru ? XCOMP_PKRU : 0);
+    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0) | extended_in_use(v);
 }
 
 static void mxcsr_fill(struct vcpu *v, u8 *b)
@@ -147,6 +159,11 @@ void op_fxrstor(struct vcpu *v, const struct insn *in)
 
 // ---- XSAVE and its relatives ----
 enum variant { XSAVE, XSAVEOPT, XSAVEC, XSAVES };
+// Where PKRU is: the compacted format has it behind what it lists before it. (AVX is first in both.)
+static u32 pkru_offset(bool compact, u64 listed)
+{
+    return !compact ? OFF_PKRU : LEGACY + HEADER + (listed & XCOMP_AVX ? AVX_SIZE : 0);
+}
 
 RAISES static void xsave_guard(struct vcpu *v)
 {
@@ -164,13 +181,15 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
     u64 rfbm = requested(v, kind == XSAVES ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0);
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_WRITE);
     if (la & 63) raise_gp0(v);
-    u32 pkru_at = compact ? LEGACY + HEADER : OFF_PKRU;
-    u64 in_use = v->s.pkru ? XCOMP_PKRU : 0;
-    bool pkru = (kind == XSAVE ? rfbm : rfbm & in_use) & XCOMP_PKRU;
+    u32 pkru_at = pkru_offset(compact, rfbm);
+    u64 in_use = extended_in_use(v), extended = kind == XSAVE ? rfbm : rfbm & in_use;
+    bool avx = extended & XCOMP_AVX, pkru = extended & XCOMP_PKRU;
+    if (avx) seg_linear(v, in->seg, insn_ea(v, in), OFF_AVX + AVX_SIZE, ACC_WRITE);
     if (pkru) seg_linear(v, in->seg, insn_ea(v, in), pkru_at + 8, ACC_WRITE);
     lin_probe_write(v, la + LEGACY, HEADER);
     // whether or not it will be written
-    if (rfbm & (XCOMP_X87 | XCOMP_SSE | XAVX)) lin_probe_write(v, la, LEGACY);
+    if (rfbm & (XCOMP_X87 | XCOMP_SSE | XCOMP_AVX)) lin_probe_write(v, la, LEGACY);
+    if (avx) lin_probe_write(v, la + OFF_AVX, AVX_SIZE);
     if (pkru) lin_probe_write(v, la + pkru_at, 8);
     fp_sync(v);
     in_use |= (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
@@ -184,11 +203,12 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
         lin_store_n(v, la, b, OFF_MXCSR);
         lin_store_n(v, la + OFF_ST, b + OFF_ST, OFF_XMM - OFF_ST);
     }
-    if (compact ? write & XCOMP_SSE : rfbm & (XCOMP_SSE | XAVX)) {
+    if (compact ? write & XCOMP_SSE : rfbm & (XCOMP_SSE | XCOMP_AVX)) {
         mxcsr_fill(v, b);
         lin_store_n(v, la + OFF_MXCSR, b + OFF_MXCSR, 8);
     }
     if (write & XCOMP_SSE) lin_store_n(v, la + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
+    if (avx) lin_store_n(v, la + OFF_AVX, v->s.ymm_high, 16 * xmm_count(v));
     if (pkru) lin_store(v, la + pkru_at, 8, v->s.pkru);
 
     if (compact) {
@@ -225,7 +245,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     // The legacy region is read if it may be needed, by what is in the area: its page faults come before the
     // other rules.
     u64 listed = compact ? rfbm & comp : rfbm;
-    if (listed & (XCOMP_X87 | XCOMP_SSE | XAVX))
+    if (listed & (XCOMP_X87 | XCOMP_SSE | XCOMP_AVX))
         lin_load_n(v, la, b, LEGACY);
     else
         memset(b, 0, sizeof(b));
@@ -237,12 +257,16 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         raise_gp0(v);
     }
     memcpy(&mxcsr, b + OFF_MXCSR, 4);
+    u64 ymm_high[16][2] = {{0}};
+    if (rfbm & bv & XCOMP_AVX)
+        lin_load_n(v, seg_linear(v, in->seg, insn_ea(v, in) + OFF_AVX, AVX_SIZE, ACC_READ), ymm_high,
+                   AVX_SIZE);
     u32 pkru = 0;
     if (rfbm & bv & XCOMP_PKRU) {
-        u32 at = compact ? LEGACY + HEADER : OFF_PKRU;
+        u32 at = pkru_offset(compact, comp);
         pkru = (u32)lin_load(v, seg_linear(v, in->seg, insn_ea(v, in) + at, 8, ACC_READ), 8);
     }
-    bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & (XCOMP_SSE | XAVX);
+    bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & (XCOMP_SSE | XCOMP_AVX);
     bool mxcsr_bad = load_mxcsr && (mxcsr & ~MXCSR_VALID);
     if (mxcsr_bad && !compact) raise_gp0(v);
 
@@ -258,6 +282,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         else
             memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
+    if (rfbm & XCOMP_AVX) memcpy(v->s.ymm_high, ymm_high, 16 * xmm_count(v));
     // the compacted form has loaded the registers by then, as Intel's processors do
     if (mxcsr_bad) raise_gp0(v);
     if (rfbm & XCOMP_PKRU) pkru_write(v, pkru);

@@ -45,7 +45,7 @@ u32 mode_compute(const struct vcpu *v)
     if (s->cr0 & CR0_EM) m |= MODE_EM;
     if (s->cr0 & CR0_TS) m |= MODE_TS;
     if (s->cr4 & CR4_OSFXSR) m |= MODE_OSFXSR;
-    if (s->cr4 & CR4_OSXSAVE) m |= MODE_OSXSAVE;
+    if (s->cr4 & CR4_OSXSAVE) m |= MODE_OSXSAVE | ((s->xcr0 & 6) == 6 ? MODE_AVX : 0);
     if (s->cr4 & CR4_UMIP) m |= MODE_UMIP;
     if (s->cr4 & CR4_TSD) m |= MODE_TSD;
     if (s->cr4 & CR4_PCE) m |= MODE_PCE;

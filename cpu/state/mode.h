@@ -14,6 +14,7 @@ enum {
     MODE_STACK32 = 1 << 6,  // SS.B (outside 64-bit code)
     MODE_FLAT = 1 << 7,     // ES, CS, SS, DS are flat: base 0, no limit, the data segments writable (always in 64-bit code)
     MODE_EM = 1 << 8, MODE_TS = 1 << 9,
+    MODE_AVX = 1 << 10,     // CR4.OSXSAVE, and XCR0 enables SSE and AVX state
     MODE_OSFXSR = 1 << 11, MODE_OSXSAVE = 1 << 12, MODE_UMIP = 1 << 13,
     MODE_GUEST = 1 << 14,   // VMX non-root operation
     MODE_FPUNMASK = 1 << 15, // MXCSR has an exception unmasked

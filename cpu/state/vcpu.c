@@ -72,7 +72,7 @@ void vcpu_reset(struct vcpu *v, bool init)
     if (v->vmx) vmx_unwatch(v);
     // clang-format off
     struct { // what INIT keeps: the whole state, with its TLBs, is more than a small stack holds
-        u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2];
+        u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2], ymm_high[16][2];
         struct fpu_state fpu;
         struct msr_state msr;
         u32 mxcsr;
@@ -82,6 +82,7 @@ void vcpu_reset(struct vcpu *v, bool init)
              .intr_line = s->intr_line};
     // clang-format on
     memcpy(old.xmm, s->xmm, sizeof s->xmm);
+    memcpy(old.ymm_high, s->ymm_high, sizeof s->ymm_high);
     memset(s, 0, sizeof *s);
     s->intr_line = old.intr_line; // the board's, over a RESET too
     u32 id[4];
@@ -106,6 +107,7 @@ void vcpu_reset(struct vcpu *v, bool init)
         s->cr0 = (old.cr0 & (CR0_CD | CR0_NW)) | 0x10;
         s->fpu = old.fpu;
         memcpy(s->xmm, old.xmm, sizeof s->xmm);
+        memcpy(s->ymm_high, old.ymm_high, sizeof s->ymm_high);
         s->mxcsr = old.mxcsr;
         s->xcr0 = old.xcr0;
         s->msr = old.msr;

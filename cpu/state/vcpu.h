@@ -103,7 +103,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    1 // of this struct and of those in it: one more with each change of layout or meaning
+    2 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -134,6 +134,7 @@ struct vcpu_state {
     // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
     struct event inject;
     u64 xmm[16][2];
+    u64 ymm_high[16][2]; // bits 255:128 of the YMM registers
     struct fpu_state fpu;
     struct msr_state msr;
     struct vmx_state vmx;

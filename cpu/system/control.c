@@ -144,6 +144,8 @@ void cr4_write(struct vcpu *v, u64 value)
 
 void xcr0_write(struct vcpu *v, u64 value)
 {
-    if (!(value & 1) || (value & ~cpuid_xcr0_mask(v->features))) raise_gp0(v);
+    // AVX state wants SSE state (SDM Vol. 1, 13.3)
+    if (!(value & 1) || (value & 6) == 4 || (value & ~cpuid_xcr0_mask(v->features))) raise_gp0(v);
     v->s.xcr0 = value;
+    cpu_mode_changed(v);
 }

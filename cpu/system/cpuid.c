@@ -26,7 +26,8 @@
 #include "cpu/state/mode.h"
 
 enum { BASIC_MAX = 0x16, EXTENDED_MAX = 0x80000008 };
-enum { XCR0_PKRU = 1 << 9, PKRU_OFFSET = 0xA80 };
+enum { XCR0_AVX = 1 << 2, XCR0_PKRU = 1 << 9 };
+enum { XSAVE_LEGACY = 512 + 64, AVX_SIZE = 256, PKRU_OFFSET = 0xA80, PKRU_SIZE = 8 };
 enum { FAMILY = 6, MODEL = 0x80, STEPPING = 0 };
 static const char brand[48] = "Matryoshka x86-64 processor @ 2.00GHz";
 
@@ -46,7 +47,7 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_SSE}, {FEATURE_MMX, FEATURE_SSE}, {FEATURE_SSE, FEATURE_SSE2}, {FEATURE_SSE2, FEATURE_SSE3},
     {FEATURE_SSE2, FEATURE_AES}, {FEATURE_SSE2, FEATURE_GFNI}, {FEATURE_SSE2, FEATURE_PCLMULQDQ}, {FEATURE_SSE2, FEATURE_SHA_NI}, {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
     {FEATURE_FXSR, FEATURE_XSAVE}, {FEATURE_XSAVE, FEATURE_XSAVEOPT}, {FEATURE_XSAVE, FEATURE_XSAVEC},
-    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
+    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVE, FEATURE_AVX}, {FEATURE_SSE42, FEATURE_AVX}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
     {FEATURE_APIC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_ADJUST},
     {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_RDTSCP, FEATURE_RDPID}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
     {FEATURE_LM, FEATURE_SYSCALL}, {FEATURE_LM, FEATURE_LAHF_LM}, {FEATURE_LM, FEATURE_LA57}, {FEATURE_LM, FEATURE_PCID},
@@ -96,6 +97,7 @@ bool cpuid_host(enum feature n)
 
 bool cpu_feature_possible(enum feature n)
 {
+    if (n == FEATURE_AVX) return false; // its state is there, its instructions are not yet
     bool by_host = n == FEATURE_AES || n == FEATURE_PCLMULQDQ || n == FEATURE_SHA_NI || n == FEATURE_GFNI;
     return !by_host || cpuid_host(n);
 }
@@ -119,7 +121,8 @@ void cpu_features_max(struct cpu_features *f)
 
 u64 cpuid_xcr0_mask(const struct cpu_features *f)
 {
-    return (feature_on(f, FEATURE_SSE) ? 3 : 1) | (feature_on(f, FEATURE_PKU) ? XCR0_PKRU : 0);
+    return (feature_on(f, FEATURE_SSE) ? 3 : 1) | (feature_on(f, FEATURE_AVX) ? XCR0_AVX : 0) |
+           (feature_on(f, FEATURE_PKU) ? XCR0_PKRU : 0);
 }
 
 static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, unsigned reg)
@@ -133,12 +136,13 @@ static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, uns
     return bits;
 }
 
-// Area that XSAVE needs for these components: legacy region and header, and PKRU at its place in the standard
-// format or right behind the header in the compacted one.
+// Area that XSAVE needs for these components: legacy region and header, the others each at its place in the
+// standard format, one behind the other in the compacted one.
 static u32 xsave_size(u64 components, bool compact)
 {
-    if (!(components & XCR0_PKRU)) return 512 + 64;
-    return (compact ? 512 + 64 : PKRU_OFFSET) + 8;
+    u32 end = XSAVE_LEGACY + (components & XCR0_AVX ? AVX_SIZE : 0);
+    if (!(components & XCR0_PKRU)) return end;
+    return (compact ? end : PKRU_OFFSET) + PKRU_SIZE;
 }
 
 static void leaf_1(const struct vcpu *v, u32 out[4])
@@ -202,8 +206,11 @@ static void leaf_0d(const struct vcpu *v, u32 subleaf, u32 out[4])
     } else if (subleaf == 1) {
         out[0] = feature_bits(f, 0xD, 1, 0);
         if (feature_on(f, FEATURE_XSAVEC)) out[1] = xsave_size(v->s.xcr0 | v->s.msr.xss, true);
+    } else if (subleaf == 2 && (all & XCR0_AVX)) {
+        out[0] = AVX_SIZE;
+        out[1] = XSAVE_LEGACY;
     } else if (subleaf == 9 && (all & XCR0_PKRU)) {
-        out[0] = 8;
+        out[0] = PKRU_SIZE;
         out[1] = PKRU_OFFSET;
     }
 }
