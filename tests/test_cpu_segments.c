@@ -236,14 +236,6 @@ static void far_jump_checks(void **state)
     }
 }
 
-static void far_jump_task_is_counted(void **state)
-{
-    kernel();
-    expect(jump(SEL_TSS2, 0, 5), VEC_GP, SEL_TSS2);
-    assert_int_equal(t->v->unimplemented_n, 1);
-    assert_string_equal(t->v->unimplemented[0].name, "task switch");
-}
-
 static void long_and_default_size_conflict(void **state)
 {
     expect(jump(SEL_LD, 0x7800, 5), VEC_GP, SEL_LD); // L and D in IA-32e mode
@@ -476,11 +468,6 @@ static void iret_checks(void **state)
         push_frame((u64[]){c[i].eip, c[i].cs, 2}, 3, 4);
         expect(TM_RUN(t, 0xCF), c[i].vector, c[i].error);
     }
-    kernel();
-    S.rflags |= FL_NT;
-    push_frame((u64[]){0x7800, SEL_CODE32, 2}, 3, 4);
-    expect(TM_RUN(t, 0xCF), VEC_GP, 0); // task return: missing, and named
-    assert_string_equal(t->v->unimplemented[0].name, "task return");
 }
 
 static void long_iret(void **state)
@@ -695,7 +682,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode),
         P(ltr_and_lldt), L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
-        P(far_jump_task_is_counted), L(long_and_default_size_conflict), P(call_gate_to_inner_level),
+        L(long_and_default_size_conflict), P(call_gate_to_inner_level),
         P(call_gate_copies_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),

@@ -31,6 +31,8 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
     case EXIT_REASON_EPT_MISCONFIGURATION:
         if (!(vectoring & IDENT_VALID)) return FL_RF;
         return v->s.vmx.vectoring_rf ? FL_RF : current;
+    case EXIT_REASON_TASK_SWITCH: // as the old TSS would have had it
+        return !(vectoring & IDENT_VALID) ? 0 : v->s.vmx.vectoring_rf ? FL_RF : current;
     default: return e->exit_valid & WITH_INSN_LEN ? 0 : current;
     }
 }

@@ -77,6 +77,13 @@ void cr0_write(struct vcpu *v, u64 value)
     if (changed & CR0_PG) cpu_tlb_flushed(v);
 }
 
+// Raises what cr3_write would for the PDPTEs of a task's CR3.
+void cr3_check(struct vcpu *v, u64 value)
+{
+    u64 pdpte[4];
+    if ((v->s.cr0 & CR0_PG) && (v->s.cr4 & CR4_PAE) && !cpu_lma(v)) read_pdptes(v, value, pdpte);
+}
+
 void cr3_write(struct vcpu *v, u64 value)
 {
     struct vcpu_state *s = &v->s;

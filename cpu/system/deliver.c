@@ -6,12 +6,11 @@
 // Out of virtual-8086 mode a gate leads to level 0, with the data segments on its stack and NULL in the
 // registers. With CR4.VME an INT n may stay there and go through the vectors at linear address 0: the
 // redirection bitmap of the TSS decides.
-//
-// Missing: task gates (counted, then #GP as for a descriptor that is no gate).
 #include "cpu/system/debug.h"
 #include "cpu/system/system.h"
 #include "cpu/system/frame.h"
 #include "cpu/system/far.h"
+#include "cpu/system/task.h"
 #include "vmx/intercept.h"
 
 static bool is_software(const struct event *e)
@@ -20,15 +19,20 @@ static bool is_software(const struct event *e)
 }
 
 // RIP that the handler returns to: software events lie behind their instruction.
-static u64 return_rip(const struct vcpu *v, const struct event *e)
+u64 event_return_rip(const struct vcpu *v, const struct event *e)
 {
     u64 rip = v->s.rip + (is_software(e) ? e->insn_len : 0);
     return cpu_long64(v) ? rip : (u32)rip;
 }
 
-static u64 return_flags(const struct vcpu *v, const struct event *e) // RFLAGS as pushed
+u64 event_return_flags(const struct vcpu *v, const struct event *e) // RFLAGS as pushed
 {
     return cpu_rflags(v) | (event_sets_rf(e) ? FL_RF : 0);
+}
+
+u32 event_ext(const struct event *e)
+{
+    return e->type == EVT_SW_INTERRUPT || e->type == EVT_SW_EXCEPTION ? 0 : 1;
 }
 
 // What the event leaves in registers before its handler is looked for.
@@ -50,9 +54,9 @@ static void deliver_real(struct vcpu *v, const struct event *e)
     if (e->vector * 4u + 3 > v->s.idtr.limit) raise_error(v, VEC_GP, 0);
     u64 entry = sys_load(v, (u32)(v->s.idtr.base + e->vector * 4u), 4);
     struct frame f = frame_here(v, W16);
-    frame_push(&f, return_flags(v, e) & ~(u64)FL_RF);
+    frame_push(&f, event_return_flags(v, e) & ~(u64)FL_RF);
     frame_push(&f, v->s.seg[SEG_CS].sel);
-    frame_push(&f, return_rip(v, e));
+    frame_push(&f, event_return_rip(v, e));
     frame_prepare(v, &f);
     u16 ip = (u16)entry;
     if (ip > v->s.seg[SEG_CS].limit) raise_error(v, VEC_GP, 0);
@@ -86,7 +90,7 @@ static void deliver_redirected(struct vcpu *v, const struct event *e)
     struct frame f = frame_here(v, W16);
     frame_push(&f, image);
     frame_push(&f, v->s.seg[SEG_CS].sel);
-    frame_push(&f, return_rip(v, e));
+    frame_push(&f, event_return_rip(v, e));
     frame_prepare(v, &f);
     v->s.gpr[RSP] = frame_store(v, &f);
     seg_load_real(v, SEG_CS, (u16)(entry >> 16));
@@ -97,7 +101,7 @@ static void deliver_redirected(struct vcpu *v, const struct event *e)
 struct gate {
     u64 offset;
     u16 sel;
-    u8 type, ist, w;
+    u8 type, ist, w; // type 5: a task gate, which has no offset
 };
 
 static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
@@ -117,11 +121,7 @@ static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
     if (is_software(e) && e->type != EVT_PRIV_SW_EXCEPTION && ar_dpl(ar) < v->d.cpl)
         raise_error(v, VEC_GP, error);
     if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
-    if (task) {
-        vmx_intercept_task_switch(v, g.sel, 3);
-        unimplemented(v, "task gate", g.sel);
-        raise_error(v, VEC_GP, error);
-    }
+    if (task) return g;
     g.offset = (low & 0xFFFF) | (low >> 32 & 0xFFFF0000) | high << 32;
     g.w = lma ? W64 : g.type >= 14 ? W32 : W16;
     if (g.w == W16) g.offset &= 0xFFFF;
@@ -131,10 +131,14 @@ static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
 
 static void deliver_protected(struct vcpu *v, const struct event *e)
 {
-    u32 ext = e->type == EVT_SW_INTERRUPT || e->type == EVT_SW_EXCEPTION ? 0 : 1;
+    u32 ext = event_ext(e);
     bool lma = cpu_lma(v);
     unsigned cpl = v->d.cpl;
     struct gate g = read_gate(v, e, ext);
+    if (g.type == 5) {
+        task_switch(v, g.sel, TASK_BY_IDT, e);
+        return;
+    }
     if (!(g.sel & 0xFFFC)) raise_error(v, VEC_GP, ext);
     u32 error = (g.sel & 0xFFFC) | ext;
     struct descriptor cd;
@@ -175,9 +179,9 @@ static void deliver_protected(struct vcpu *v, const struct event *e)
         frame_push(&f, v->s.seg[SEG_SS].sel);
         frame_push(&f, v->s.gpr[RSP]);
     }
-    frame_push(&f, return_flags(v, e));
+    frame_push(&f, event_return_flags(v, e));
     frame_push(&f, v->s.seg[SEG_CS].sel);
-    frame_push(&f, return_rip(v, e));
+    frame_push(&f, event_return_rip(v, e));
     if (e->has_error) frame_push(&f, e->error);
     frame_prepare(v, &f);
     if (!far_target_ok(v, &cs, g.offset)) raise_error(v, VEC_GP, ext);

@@ -1,10 +1,8 @@
 // Far transfers: JMP, CALL and RET between code segments.
-//
-// Missing: task gates and task switches (counted, then #GP with the selector, which is what they give where
-// they cannot be used).
 #include "cpu/system/system.h"
 #include "cpu/system/frame.h"
 #include "cpu/system/far.h"
+#include "cpu/system/task.h"
 #include "vmx/intercept.h"
 
 bool far_target_ok(const struct vcpu *v, const struct segment *cs, u64 offset)
@@ -39,6 +37,7 @@ struct target {
     u16 sel;
     bool gate, inner; // through a call gate; to a more privileged level
     bool wide64;      // a 64-bit gate
+    bool task;        // to a task, of the TSS that sel names, by itself or through a task gate
     u8 gate_w, params;
 };
 
@@ -100,10 +99,9 @@ static struct target resolve(struct vcpu *v, u16 sel, u64 offset, unsigned w, bo
             bool task = !lma && (type == 1 || type == 5 || type == 9);
             if (!task || ar_dpl(ar) < v->d.cpl || ar_dpl(ar) < (sel & 3u)) raise_error(v, VEC_GP, error);
             if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
-            u16 tss = type == 5 ? (u16)(t.d.raw >> 16) : sel;
-            vmx_intercept_task_switch(v, tss, call ? 0 : 2);
-            unimplemented(v, type == 5 ? "task gate" : "task switch", sel);
-            raise_error(v, VEC_GP, error);
+            t.task = true;
+            if (type == 5) t.sel = (u16)(t.d.raw >> 16);
+            return t;
         }
     }
     check_code(v, &t, call);
@@ -127,6 +125,10 @@ void far_jump(struct vcpu *v, u16 sel, u64 offset, unsigned w)
         return;
     }
     struct target t = resolve(v, sel, offset, w, false);
+    if (t.task) {
+        task_switch(v, t.sel, TASK_BY_JMP, NULL);
+        return;
+    }
     if (!far_target_ok(v, &t.cs, t.offset)) raise_gp0(v);
     enter_code(v, &t);
     cpu_mode_changed(v);
@@ -222,6 +224,10 @@ void far_call(struct vcpu *v, u16 sel, u64 offset, unsigned w)
         return;
     }
     struct target t = resolve(v, sel, offset, w, true);
+    if (t.task) {
+        task_switch(v, t.sel, TASK_BY_CALL, NULL);
+        return;
+    }
     if (t.inner) {
         call_inner(v, &t);
         return;

@@ -1,9 +1,8 @@
 // IRET: real-address mode, virtual-8086 mode and into it, protected mode to the same and to an outer level,
 // IA-32e mode.
-//
-// Missing: return from a nested task (counted, then #GP(0)).
 #include "cpu/system/system.h"
 #include "cpu/system/far.h"
+#include "cpu/system/task.h"
 #include "vmx/intercept.h"
 
 // Writes the flags that an image of this width may change; `old` is what stays.
@@ -83,11 +82,11 @@ void op_iret(struct vcpu *v, const struct insn *in)
     }
     unsigned cpl = v->d.cpl;
     if (v->s.rflags & FL_NT) {
-        if (!cpu_lma(v)) {
-            vmx_intercept_task_switch(v, (u16)sys_load(v, v->s.seg[SEG_TR].base, 2), 1);
-            unimplemented(v, "task return", v->s.seg[SEG_TR].sel);
-        }
-        raise_gp0(v);
+        if (cpu_lma(v)) raise_gp0(v);
+        if (!v->s.vmx.guest) unblock_nmi(v);
+        task_return(v);
+        finish(v);
+        return;
     }
     unblock_nmi(v);
     u64 rip = stack_peek(v, w, 0);

@@ -49,6 +49,7 @@ RAISES void io_permission(struct vcpu *v, u16 port, unsigned size);
 // ---- control registers and MSRs (cpu/system/control.c, cpu/system/msr.c) ----
 RAISES void cr0_write(struct vcpu *v, u64 value);
 RAISES void cr3_write(struct vcpu *v, u64 value);
+RAISES void cr3_check(struct vcpu *v, u64 value); // what cr3_write raises outside IA-32e mode, and no more
 RAISES void cr4_write(struct vcpu *v, u64 value);
 void pkru_write(struct vcpu *v, u32 value);
 u64 xsave_in_use(struct vcpu *v); // cpu/instructions/xsave.c: XINUSE
@@ -71,6 +72,11 @@ void msr_firmware_defaults(struct vcpu *v);
 RAISES void deliver_event(struct vcpu *v, const struct event *e);
 // Virtual-8086 mode with CR4.VME: does the TSS leave INT n to the 8086 program? #GP(0) if it has no bitmap.
 RAISES bool deliver_v86_redirects(struct vcpu *v, u8 vector);
+// What a delivery leaves for the return: RIP (behind the instruction of a software event), RFLAGS; and the
+// EXT bit of the error codes that it raises.
+u64 event_return_rip(const struct vcpu *v, const struct event *e);
+u64 event_return_flags(const struct vcpu *v, const struct event *e);
+u32 event_ext(const struct event *e);
 // Which event results when `second` occurs while `first` is being delivered (#DF table): false = shutdown.
 bool deliver_combine(const struct event *first, const struct event *second, struct event *result);
 
