@@ -104,6 +104,29 @@ struct tlb_entry *tlb_find(struct tlb *t, laddr la)
     return NULL;
 }
 
+// A flushed context's entries stay until they are replaced: they are nobody's, and hide nothing.
+static bool seen_beside_globals(const struct tlb *t, u32 serial)
+{
+    const struct tlb_context *in_use = &t->context[t->current];
+
+    for (const struct tlb_context *x = t->context; x < t->context + TLB_CONTEXTS; x++) {
+        if (x->serial == serial) return x->vpid == in_use->vpid && x->ept_view == in_use->ept_view;
+    }
+    return false;
+}
+
+bool tlb_global_alone(const struct tlb *t, const struct tlb_entry *e)
+{
+    const struct tlb_entry *other = t->set[set_index(e->lpage)];
+
+    if (e->serial != t->global_serial) return false;
+    for (unsigned way = 0; way < TLB_WAYS; way++, other++) {
+        if (other != e && other->serial && other->lpage == e->lpage && seen_beside_globals(t, other->serial))
+            return false;
+    }
+    return true;
+}
+
 static unsigned large_bit(u64 lpage)
 {
     u64 gib = lpage >> 18;
@@ -114,6 +137,22 @@ static unsigned large_bit(u64 lpage)
 static void note_large(struct tlb *t, u64 lpage)
 {
     t->large[large_bit(lpage) / 64] |= BIT(large_bit(lpage) % 64);
+}
+
+// A global entry stands behind what other contexts have of their own for its page: those find the same as
+// before, so what mirrors their entries stays right.
+static struct tlb_entry *behind_own(struct tlb *t, unsigned index, struct tlb_entry *global)
+{
+    for (struct tlb_entry *e = global + 1; e < t->set[index] + TLB_WAYS; e++) {
+        if (e->lpage == global->lpage && e->serial && seen_beside_globals(t, e->serial)) {
+            struct tlb_entry own = *e;
+
+            *e = *global;
+            *global = own;
+            global = e;
+        }
+    }
+    return global;
 }
 
 struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r, struct tlb_entry *evicted)
@@ -141,6 +180,7 @@ struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r,
         .rights = (u16)r->rights,
         .page_shift = r->page_shift,
     };
+    if (r->rights & TLB_GLOBAL) e = behind_own(t, index, e);
     return e;
 }
 

@@ -68,6 +68,9 @@ void tlb_reset(struct tlb *t); // empty; the context in use is (vpid 0, pcid 0, 
 void tlb_select(struct tlb *t, const struct mmu_ctx *c);
 // The entry for a linear address in the context in use, or NULL.
 struct tlb_entry *tlb_find(struct tlb *t, laddr la);
+// Whether an entry that was just found or filled is global and what every context of its (VPID, EPT view)
+// finds: none of them has an entry of its own for the page.
+bool tlb_global_alone(const struct tlb *t, const struct tlb_entry *e);
 // Enters a translation as one 4 KiB entry; returns it. *evicted receives the live entry that was replaced
 // (serial 0 if none).
 struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r, struct tlb_entry *evicted);

@@ -401,6 +401,63 @@ static void test_two_entries_for_one_page(void **state)
     assert_false(has(t, 0x5000));
 }
 
+// Contexts that have an entry of their own go on with it, wherever in the set the global one finds room.
+static void test_own_before_global(void **state)
+{
+    struct tlb *t = *state;
+
+    for (u64 room = 0; room < TLB_WAYS; room++) {
+        tlb_reset(t);
+        u64 own = 0;
+        for (u64 way = 0; way < TLB_WAYS; way++) {
+            laddr other = (way + 1) << 21 | (5 ^ (way + 1)) << 12; // in the set of 5000h
+            bool left = way == room || own == 2;
+            use(t, 0, left ? 9 : (u16)++own, 0);
+            fill(t, left ? other : 0x5000, left ? 0x9000 : own << 12, 0, 12);
+        }
+        use(t, 0, 9, 0);
+        tlb_invlpg(t, (room + 1) << 21 | (5 ^ (room + 1)) << 12);
+        struct tlb_entry *e = fill(t, 0x5000, 0x3000, TLB_GLOBAL, 12);
+        assert_int_equal(e->page, 3);
+        assert_ptr_equal(e, tlb_find(t, 0x5000));
+        for (u16 pcid = 1; pcid <= 3; pcid++) {
+            use(t, 0, pcid, 0);
+            assert_int_equal(tlb_find(t, 0x5000)->page, pcid);
+        }
+    }
+}
+
+// A global entry is every context's, unless a context that may find it has an entry of its own for the page.
+static void test_global_alone(void **state)
+{
+    struct tlb *t = *state;
+    struct mmu_ctx flushed = ctx(1, 1, VIEW_A);
+    struct tlb_entry *e;
+
+    use(t, 1, 1, VIEW_A);
+    assert_false(tlb_global_alone(t, fill(t, 0x5000, 0x1000, 0, 12)));
+    fill(t, 0x6000, 0x1000, 0, 12);
+    use(t, 1, 2, VIEW_A);
+    assert_false(tlb_global_alone(t, fill(t, 0x5000, 0x2000, TLB_GLOBAL, 12)));
+    assert_true(tlb_global_alone(t, fill(t, 0x7000, 0x2000, TLB_GLOBAL, 12)));
+    // One of another VPID or view does not find what is global in this one.
+    for (unsigned i = 0; i < 2; i++) {
+        use(t, i ? 1 : 2, 1, i ? VIEW_B : VIEW_A);
+        fill(t, 0x7000, 0x1000, 0, 12);
+        use(t, 1, 2, VIEW_A);
+        assert_true(tlb_global_alone(t, tlb_find(t, 0x7000)));
+    }
+    // What a flushed one had still stands there, and is nobody's.
+    tlb_flush_context(t, &flushed, 1);
+    assert_true(tlb_global_alone(t, tlb_find(t, 0x5000)));
+    use(t, 1, 1, VIEW_A);
+    e = tlb_find(t, 0x5000);
+    assert_non_null(e);
+    assert_int_equal(e->page, 2);
+    assert_true(tlb_global_alone(t, e));
+    assert_false(has(t, 0x6000));
+}
+
 static void test_many_contexts(void **state)
 {
     struct tlb *t = *state;
@@ -643,6 +700,8 @@ int main(void)
         T(test_flushing_another_context_leaves_the_current),
         T(test_large_pages),
         T(test_two_entries_for_one_page),
+        T(test_own_before_global),
+        T(test_global_alone),
         T(test_many_contexts),
         T(test_one_of_many_contexts),
         T(test_serials_run_out),

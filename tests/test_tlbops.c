@@ -131,7 +131,8 @@ static bool fetch(struct rig *r, laddr la)
     pa = tlbops_fetch(v, la);
     r->linked[r->n_linked % ARRAY_LEN(r->linked)].la = la;
     r->linked[r->n_linked % ARRAY_LEN(r->linked)].pa = pa;
-    r->linked[r->n_linked++ % ARRAY_LEN(r->linked)].gen = v->d.fetch_gen;
+    r->linked[r->n_linked++ % ARRAY_LEN(r->linked)].gen =
+        v->d.fetch_global ? v->d.fetch_gen_global : v->d.fetch_gen;
     return true;
 }
 
@@ -157,7 +158,7 @@ static unsigned check_mirrors(struct rig *r)
     }
     for (unsigned i = 0; i < ARRAY_LEN(r->linked) && i < r->n_linked; i++) {
         struct tlb_entry *e;
-        if (r->linked[i].gen != v->d.fetch_gen) continue;
+        if (!fetch_gen_good(v, r->linked[i].gen)) continue;
         e = tlb_find(&v->s.itlb, r->linked[i].la);
         assert_non_null(e);
         assert_int_equal(e->page, r->linked[i].pa >> PAGE_SHIFT);
@@ -186,6 +187,8 @@ static void one_step(struct rig *r, unsigned tally[4])
         put64(&r->t, r->leaf[space][page],
               (get64(&r->t, r->leaf[space][page]) & 0xFFFFFFFFFF180ull) | (pick(r, 8) != 0) |
                   pick(r, 4) << 1 | (pick(r, 6) == 0 ? 1ull << 63 : 0) | pick(r, 3) << 59);
+        if (pick(r, 4) == 0) // global here, a context's own there
+            put64(&r->t, r->leaf[space][page], get64(&r->t, r->leaf[space][page]) ^ 1 << 8);
         break;
     case 1:
         put64(&r->t, r->leaf[space][page],

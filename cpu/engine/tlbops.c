@@ -106,17 +106,6 @@ void tlbops_restart_generations(struct vcpu *v)
     generation_select(v);
 }
 
-// A global entry that no context's own entry hides: links to its page are good in all contexts, for as long
-// as it stays.
-static bool global_alone(const struct tlb *t, const struct tlb_entry *e)
-{
-    if (e->serial != t->global_serial || t->serial == t->global_serial) return false;
-    const struct tlb_entry *set = t->set[(size_t)(e - &t->set[0][0]) / TLB_WAYS];
-    for (unsigned i = 0; i < TLB_WAYS; i++)
-        if (set[i].serial && set[i].lpage == e->lpage && &set[i] != e) return false;
-    return true;
-}
-
 // An entry of the instruction TLB went away: so do the links of the contexts that saw it. (Most replaced
 // entries are of contexts that were flushed; nobody links by those.) A global one all contexts of its VPID
 // and EPT view have seen.
@@ -323,7 +312,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry *e = tlb_find(&v->s.itlb, la);
     if (e) {
         if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
-            v->d.fetch_global = global_alone(&v->s.itlb, e);
+            v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
             return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
         }
         generations_forget(v, e);
@@ -337,7 +326,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.itlb, la, &r, &evicted);
     if (evicted.serial) generations_forget(v, &evicted);
-    v->d.fetch_global = global_alone(&v->s.itlb, e);
+    v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
     return r.pa;
 }
 
