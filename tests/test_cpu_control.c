@@ -1003,6 +1003,9 @@ static void xcr0_and_the_pkru_component(void **state)
         S.gpr[RAX] = bad[i];
         assert_int_equal(tm_run(t, xsetbv, 3), VEC_GP);
     }
+    // no supervisor component is there, and PKRU is none
+    for (unsigned n = 0; n < 64; n++) assert_false(msr_write(t->v, 0xDA0, 1ull << n));
+    assert_true(msr_write(t->v, 0xDA0, 0));
     S.gpr[RAX] = 0x203;
     assert_int_equal(tm_run(t, xsetbv, 3), NOTHING);
     assert_int_equal(S.xcr0, 0x203);

@@ -1,22 +1,21 @@
-// FXSAVE and FXRSTOR, and the XSAVE family for the x87, SSE, AVX and PKRU components (XCR0 bits 0, 1, 2 and
-// 9).
+// FXSAVE and FXRSTOR, and the XSAVE family, whose components beyond x87 and SSE are lines of
+// cpu/state/xcomponent.h.
 //
-// The init optimisation is exact: a component counts as in use when it differs from its initial
-// configuration. The modified optimisation of XSAVEOPT and XSAVES is not made: everything in use is written
-// (SDM Vol. 1, 13.9 allows it). Missing: all other components; IA32_XSS has no bit.
+// What the processor tracks (SDM Vol. 1, 13.6) is made by comparing. XINUSE: a component is in use when it
+// differs from its initial configuration, or was loaded by XRSTOR and not initialized since. XMODIFIED: it
+// differs from what the last XRSTOR loaded. Silicon counts any write, also of the value that was there, which
+// the manual allows and does not ask for.
 #include <string.h>
 
 #include "cpu/system/system.h"
+#include "cpu/state/xcomponent.h"
 #include "cpu/engine/fp.h"
 #include "cpu/instructions/x87.h"
 
-enum { XCOMP_X87 = 1, XCOMP_SSE = 2, XCOMP_AVX = 4, XCOMP_PKRU = 1 << 9 };
-// in the standard format (CPUID leaf 0Dh, subleaves 2 and 9)
-enum { OFF_AVX = 0x240, OFF_PKRU = 0xA80, AVX_SIZE = 0x100 };
 #define XCOMP_COMPACT (1ull << 63)
 
 // ---- the 512-byte legacy region ----
-enum { OFF_MXCSR = 24, OFF_ST = 32, OFF_XMM = 160, LEGACY = 512, HEADER = 64 };
+enum { OFF_MXCSR = 24, OFF_ST = 32, OFF_XMM = 160, LEGACY = XSAVE_LEGACY, HEADER = XSAVE_HEADER };
 
 static void x87_fill(const struct vcpu *v, const struct insn *in, u8 *b)
 {
@@ -94,22 +93,107 @@ static bool xmm_in_use(const struct vcpu *v)
     return any;
 }
 
-static bool ymm_in_use(const struct vcpu *v)
+// ---- extended components: two functions each. The first writes what the component holds in this mode, and
+// says how many bytes that is; the second takes as much, or makes the initial configuration (b == NULL).
+enum { EXTENDED_MAX = XSAVE_EXTENDED }; // bytes of one
+
+static unsigned xcomp_AVX_fill(const struct vcpu *v, u8 *b) // bits 255:128 of the YMM registers
 {
-    u64 any = 0;
-    for (unsigned i = 0; i < xmm_count(v); i++) any |= v->s.ymm_high[i][0] | v->s.ymm_high[i][1];
+    memcpy(b, v->s.ymm_high, 16 * xmm_count(v));
+    return 16 * xmm_count(v);
+}
+
+static void xcomp_AVX_take(struct vcpu *v, const u8 *b)
+{
+    if (b)
+        memcpy(v->s.ymm_high, b, 16 * xmm_count(v));
+    else
+        memset(v->s.ymm_high, 0, 16 * xmm_count(v));
+}
+
+static unsigned xcomp_PKRU_fill(const struct vcpu *v, u8 *b)
+{
+    memset(b, 0, 8);
+    memcpy(b, &v->s.pkru, 4);
+    return 8;
+}
+
+static void xcomp_PKRU_take(struct vcpu *v, const u8 *b)
+{
+    u32 pkru = 0;
+    if (b) memcpy(&pkru, b, 4);
+    pkru_write(v, pkru);
+}
+
+static const struct extended { // in the order of xcomponents[]
+    unsigned (*fill)(const struct vcpu *v, u8 *b);
+    void (*take)(struct vcpu *v, const u8 *b);
+} extended[] = {
+#define XCOMPONENT(number, name, ...) {xcomp_##name##_fill, xcomp_##name##_take},
+    XCOMPONENTS(XCOMPONENT)
+#undef XCOMPONENT
+};
+
+static bool any_set(const u8 *b, unsigned n)
+{
+    u8 any = 0;
+    for (unsigned i = 0; i < n; i++) any |= b[i];
     return any;
 }
-static u64 extended_in_use(const struct vcpu *v) // of the components beyond the legacy region
+
+// XINUSE but for MXCSR: all zero is the initial configuration of every extended component.
+static u64 components_in_use(const struct vcpu *v)
 {
-    return (ymm_in_use(v) ? XCOMP_AVX : 0) | (v->s.pkru ? XCOMP_PKRU : 0);
+    u64 m = v->s.xrstor.in_use;
+    u8 b[EXTENDED_MAX];
+    if (x87_in_use(&v->s.fpu)) m |= XCOMP_X87;
+    if (xmm_in_use(v)) m |= XCOMP_SSE;
+    for (unsigned i = 0; i < xcomponents_n; i++)
+        if (any_set(b, extended[i].fill(v, b))) m |= BIT(xcomponents[i].number);
+    return m;
 }
 
 u64 xsave_in_use(struct vcpu *v) // XINUSE as XGETBV with ECX = 1 shows it
 {
     fp_sync(v);
-    bool sse = xmm_in_use(v) || v->s.mxcsr != MXCSR_RESET;
-    return (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (sse ? XCOMP_SSE : 0) | extended_in_use(v);
+    return components_in_use(v) | (v->s.mxcsr != MXCSR_RESET ? XCOMP_SSE : 0);
+}
+
+// ---- the modified optimization (SDM Vol. 1, 13.6) ----
+
+// The images of the components in `loaded`, which XRSTOR or XRSTORS has just loaded or initialized.
+static void note_xrstor(struct vcpu *v, laddr la, u64 xcomp_bv, u64 rfbm)
+{
+    struct xrstor_state *x = &v->s.xrstor;
+    x->linear = la;
+    x->xcomp_bv = xcomp_bv;
+    x->loaded = rfbm;
+    x->cpl = v->d.cpl;
+    x->guest = v->s.vmx.guest;
+    x->registers = xmm_count(v);
+    fp_sync(v);
+    x->mxcsr = v->s.mxcsr;
+    x->fpu = v->s.fpu;
+    memcpy(x->xmm, v->s.xmm, sizeof x->xmm);
+    u8 *b = x->extended;
+    for (unsigned i = 0; i < xcomponents_n; b += xcomponents[i++].bytes) extended[i].fill(v, b);
+}
+
+// The components that a save to this area need not write: they are as the area's last XRSTOR loaded them.
+static u64 not_modified(const struct vcpu *v, laddr la, u64 xcomp_bv)
+{
+    const struct xrstor_state *x = &v->s.xrstor;
+    if (x->linear != la || x->xcomp_bv != xcomp_bv || x->cpl != v->d.cpl || x->guest != v->s.vmx.guest ||
+        x->registers != xmm_count(v))
+        return 0;
+    u64 m = 0;
+    u8 now[EXTENDED_MAX];
+    if (memcmp(&x->fpu, &v->s.fpu, sizeof x->fpu) == 0) m |= XCOMP_X87;
+    if (memcmp(x->xmm, v->s.xmm, sizeof x->xmm) == 0 && x->mxcsr == v->s.mxcsr) m |= XCOMP_SSE;
+    const u8 *b = x->extended;
+    for (unsigned i = 0; i < xcomponents_n; b += xcomponents[i++].bytes)
+        if (memcmp(b, now, extended[i].fill(v, now)) == 0) m |= BIT(xcomponents[i].number);
+    return m & x->loaded;
 }
 
 static void mxcsr_fill(struct vcpu *v, u8 *b)
@@ -159,11 +243,6 @@ void op_fxrstor(struct vcpu *v, const struct insn *in)
 
 // ---- XSAVE and its relatives ----
 enum variant { XSAVE, XSAVEOPT, XSAVEC, XSAVES };
-// Where PKRU is: the compacted format has it behind what it lists before it. (AVX is first in both.)
-static u32 pkru_offset(bool compact, u64 listed)
-{
-    return !compact ? OFF_PKRU : LEGACY + HEADER + (listed & XCOMP_AVX ? AVX_SIZE : 0);
-}
 
 RAISES static void xsave_guard(struct vcpu *v)
 {
@@ -179,23 +258,29 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
     bool compact = kind == XSAVEC || kind == XSAVES;
     xsave_guard(v);
     u64 rfbm = requested(v, kind == XSAVES ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0);
+    u64 xcomp_bv = compact ? XCOMP_COMPACT | rfbm : 0;
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_WRITE);
     if (la & 63) raise_gp0(v);
-    u32 pkru_at = pkru_offset(compact, rfbm);
-    u64 in_use = extended_in_use(v), extended = kind == XSAVE ? rfbm : rfbm & in_use;
-    bool avx = extended & XCOMP_AVX, pkru = extended & XCOMP_PKRU;
-    if (avx) seg_linear(v, in->seg, insn_ea(v, in), OFF_AVX + AVX_SIZE, ACC_WRITE);
-    if (pkru) seg_linear(v, in->seg, insn_ea(v, in), pkru_at + 8, ACC_WRITE);
+    fp_sync(v);
+    u64 in_use = components_in_use(v);
+    // MXCSR is outside XINUSE, but XSAVEC and XSAVES count it with SSE (SDM Vol. 1, 13.10, 13.11).
+    bool mxcsr_counts = compact && v->s.mxcsr != MXCSR_RESET;
+    if (mxcsr_counts) in_use |= XCOMP_SSE;
+    u64 write = kind == XSAVE ? rfbm : rfbm & in_use;
+    if (kind == XSAVEOPT || kind == XSAVES) write &= ~not_modified(v, la, xcomp_bv);
+    if (mxcsr_counts) write |= rfbm & XCOMP_SSE;
+
+    // all of it can be written before any of it is
+    for (unsigned i = 0; i < xcomponents_n; i++)
+        if (write >> xcomponents[i].number & 1)
+            seg_linear(v, in->seg, insn_ea(v, in),
+                       xcomponent_offset(&xcomponents[i], xcomp_bv) + xcomponents[i].bytes, ACC_WRITE);
     lin_probe_write(v, la + LEGACY, HEADER);
     // whether or not it will be written
-    if (rfbm & (XCOMP_X87 | XCOMP_SSE | XCOMP_AVX)) lin_probe_write(v, la, LEGACY);
-    if (avx) lin_probe_write(v, la + OFF_AVX, AVX_SIZE);
-    if (pkru) lin_probe_write(v, la + pkru_at, 8);
-    fp_sync(v);
-    in_use |= (x87_in_use(&v->s.fpu) ? XCOMP_X87 : 0) | (xmm_in_use(v) ? XCOMP_SSE : 0);
-    // MXCSR is outside XINUSE, but XSAVEC and XSAVES count it with SSE (SDM Vol. 1, 13.10, 13.11).
-    if (compact && v->s.mxcsr != MXCSR_RESET) in_use |= XCOMP_SSE;
-    u64 write = kind == XSAVE ? rfbm : rfbm & in_use;
+    if (rfbm & (XCOMP_X87 | XCOMP_MXCSR_USERS)) lin_probe_write(v, la, LEGACY);
+    for (unsigned i = 0; i < xcomponents_n; i++)
+        if (write >> xcomponents[i].number & 1)
+            lin_probe_write(v, la + xcomponent_offset(&xcomponents[i], xcomp_bv), xcomponents[i].bytes);
 
     u8 b[LEGACY];
     if (write & XCOMP_X87) {
@@ -203,16 +288,20 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
         lin_store_n(v, la, b, OFF_MXCSR);
         lin_store_n(v, la + OFF_ST, b + OFF_ST, OFF_XMM - OFF_ST);
     }
-    if (compact ? write & XCOMP_SSE : rfbm & (XCOMP_SSE | XCOMP_AVX)) {
+    if (compact ? write & XCOMP_SSE : rfbm & XCOMP_MXCSR_USERS) {
         mxcsr_fill(v, b);
         lin_store_n(v, la + OFF_MXCSR, b + OFF_MXCSR, 8);
     }
     if (write & XCOMP_SSE) lin_store_n(v, la + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
-    if (avx) lin_store_n(v, la + OFF_AVX, v->s.ymm_high, 16 * xmm_count(v));
-    if (pkru) lin_store(v, la + pkru_at, 8, v->s.pkru);
+    for (unsigned i = 0; i < xcomponents_n; i++)
+        if (write >> xcomponents[i].number & 1) {
+            u8 e[EXTENDED_MAX];
+            unsigned n = extended[i].fill(v, e);
+            lin_store_n(v, la + xcomponent_offset(&xcomponents[i], xcomp_bv), e, n);
+        }
 
     if (compact) {
-        u64 header[2] = {rfbm & in_use, XCOMP_COMPACT | rfbm};
+        u64 header[2] = {rfbm & in_use, xcomp_bv};
         lin_store_n(v, la + LEGACY, header, 16);
     } else {
         u64 old = lin_load(v, la + LEGACY, 8);
@@ -245,7 +334,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     // The legacy region is read if it may be needed, by what is in the area: its page faults come before the
     // other rules.
     u64 listed = compact ? rfbm & comp : rfbm;
-    if (listed & (XCOMP_X87 | XCOMP_SSE | XCOMP_AVX))
+    if (listed & (XCOMP_X87 | XCOMP_MXCSR_USERS))
         lin_load_n(v, la, b, LEGACY);
     else
         memset(b, 0, sizeof(b));
@@ -257,16 +346,14 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         raise_gp0(v);
     }
     memcpy(&mxcsr, b + OFF_MXCSR, 4);
-    u64 ymm_high[16][2] = {{0}};
-    if (rfbm & bv & XCOMP_AVX)
-        lin_load_n(v, seg_linear(v, in->seg, insn_ea(v, in) + OFF_AVX, AVX_SIZE, ACC_READ), ymm_high,
-                   AVX_SIZE);
-    u32 pkru = 0;
-    if (rfbm & bv & XCOMP_PKRU) {
-        u32 at = pkru_offset(compact, comp);
-        pkru = (u32)lin_load(v, seg_linear(v, in->seg, insn_ea(v, in) + at, 8, ACC_READ), 8);
+    u8 parts[XSAVE_EXTENDED], *part = parts;
+    for (unsigned i = 0; i < xcomponents_n; part += xcomponents[i++].bytes) {
+        const struct xcomponent *c = &xcomponents[i];
+        if (!((rfbm & bv) >> c->number & 1)) continue;
+        u64 at = insn_ea(v, in) + xcomponent_offset(c, comp);
+        lin_load_n(v, seg_linear(v, in->seg, at, c->bytes, ACC_READ), part, c->bytes);
     }
-    bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & (XCOMP_SSE | XCOMP_AVX);
+    bool load_mxcsr = compact ? rfbm & bv & XCOMP_SSE : rfbm & XCOMP_MXCSR_USERS;
     bool mxcsr_bad = load_mxcsr && (mxcsr & ~MXCSR_VALID);
     if (mxcsr_bad && !compact) raise_gp0(v);
 
@@ -282,14 +369,18 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         else
             memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
-    if (rfbm & XCOMP_AVX) memcpy(v->s.ymm_high, ymm_high, 16 * xmm_count(v));
     // the compacted form has loaded the registers by then, as Intel's processors do
     if (mxcsr_bad) raise_gp0(v);
-    if (rfbm & XCOMP_PKRU) pkru_write(v, pkru);
+    part = parts;
+    for (unsigned i = 0; i < xcomponents_n; part += xcomponents[i++].bytes)
+        if (rfbm >> xcomponents[i].number & 1)
+            extended[i].take(v, bv >> xcomponents[i].number & 1 ? part : NULL);
     if (load_mxcsr)
         fp_set_mxcsr(v, mxcsr);
     else if (compact && (rfbm & XCOMP_SSE))
         fp_set_mxcsr(v, MXCSR_RESET);
+    v->s.xrstor.in_use = (v->s.xrstor.in_use & ~rfbm) | (rfbm & bv);
+    note_xrstor(v, la, comp, rfbm);
 }
 void op_xrstor(struct vcpu *v, const struct insn *in) { xrstor(v, in, false); }
 void op_xrstors(struct vcpu *v, const struct insn *in) { xrstor(v, in, true); }

@@ -14,6 +14,7 @@
 #include "mmu/tlb.h"
 #include "mmu/walk.h"
 #include "cpu/state/event.h"
+#include "cpu/state/xcomponent.h"
 #include "vmx/state.h"
 
 #define CPU_TICKS_PER_UNIT 4
@@ -90,6 +91,21 @@ struct fpu_state {
 };
 // clang-format on
 
+// What XRSTOR and XRSTORS leave for the optimizations of later saves (SDM volume 1, 13.6): XRSTOR_INFO, and
+// the components as they were loaded. One that still equals its image counts as not modified since.
+struct xrstor_state {
+    u64 linear;     // of the area
+    u64 xcomp_bv;   // of its header (0: the standard format)
+    u64 loaded;     // the components whose images are below; 0: none, or there was no XRSTOR yet
+    u64 in_use;     // components that XRSTOR loaded: they count as in use whatever they hold
+    u32 cpl, guest; // CPL; 1 in VMX non-root operation
+    u32 mxcsr;
+    u32 registers; // XMM registers that there were: 8 outside 64-bit mode
+    struct fpu_state fpu;
+    u64 xmm[16][2];
+    u8 extended[XSAVE_EXTENDED]; // the others, in the order of xcomponents[]
+};
+
 struct msr_state {
     u64 efer, star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
@@ -103,7 +119,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    2 // of this struct and of those in it: one more with each change of layout or meaning
+    3 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -136,6 +152,7 @@ struct vcpu_state {
     u64 xmm[16][2];
     u64 ymm_high[16][2]; // bits 255:128 of the YMM registers
     struct fpu_state fpu;
+    struct xrstor_state xrstor;
     struct msr_state msr;
     struct vmx_state vmx;
     u64 monitor_addr; // physical address of the line that MONITOR armed, bit 0 set; 0: not armed

@@ -3,6 +3,7 @@
 // Callers merge guest/host masks first (vmx_merge_cr0, vmx_merge_cr4): what arrives here is the real value.
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/state/xcomponent.h"
 #include "vmx/intercept.h"
 
 bool cpu_canonical(const struct vcpu *v, laddr a)
@@ -151,8 +152,9 @@ void cr4_write(struct vcpu *v, u64 value)
 
 void xcr0_write(struct vcpu *v, u64 value)
 {
+    if (!(value & XCOMP_X87) || value & ~xcomponents_user(v->features)) raise_gp0(v);
     // AVX state wants SSE state (SDM Vol. 1, 13.3)
-    if (!(value & 1) || (value & 6) == 4 || (value & ~cpuid_xcr0_mask(v->features))) raise_gp0(v);
+    if ((value & (XCOMP_SSE | XCOMP_AVX)) == XCOMP_AVX) raise_gp0(v);
     v->s.xcr0 = value;
     cpu_mode_changed(v);
 }

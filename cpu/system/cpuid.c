@@ -24,10 +24,9 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/engine/fp.h"
 #include "cpu/state/mode.h"
+#include "cpu/state/xcomponent.h"
 
 enum { BASIC_MAX = 0x16, EXTENDED_MAX = 0x80000008 };
-enum { XCR0_AVX = 1 << 2, XCR0_PKRU = 1 << 9 };
-enum { XSAVE_LEGACY = 512 + 64, AVX_SIZE = 256, PKRU_OFFSET = 0xA80, PKRU_SIZE = 8 };
 enum { FAMILY = 6, MODEL = 0x80, STEPPING = 0 };
 static const char brand[48] = "Matryoshka x86-64 processor @ 2.00GHz";
 
@@ -119,12 +118,6 @@ void cpu_features_max(struct cpu_features *f)
 
 // ---- leaves ----
 
-u64 cpuid_xcr0_mask(const struct cpu_features *f)
-{
-    return (feature_on(f, FEATURE_SSE) ? 3 : 1) | (feature_on(f, FEATURE_AVX) ? XCR0_AVX : 0) |
-           (feature_on(f, FEATURE_PKU) ? XCR0_PKRU : 0);
-}
-
 static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, unsigned reg)
 {
     u32 bits = 0;
@@ -134,15 +127,6 @@ static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, uns
             bits |= 1u << r->bit;
     }
     return bits;
-}
-
-// Area that XSAVE needs for these components: legacy region and header, the others each at its place in the
-// standard format, one behind the other in the compacted one.
-static u32 xsave_size(u64 components, bool compact)
-{
-    u32 end = XSAVE_LEGACY + (components & XCR0_AVX ? AVX_SIZE : 0);
-    if (!(components & XCR0_PKRU)) return end;
-    return (compact ? end : PKRU_OFFSET) + PKRU_SIZE;
 }
 
 static void leaf_1(const struct vcpu *v, u32 out[4])
@@ -197,21 +181,26 @@ static void leaf_0d(const struct vcpu *v, u32 subleaf, u32 out[4])
 {
     const struct cpu_features *f = v->features;
     if (!feature_on(f, FEATURE_XSAVE)) return;
-    u64 all = cpuid_xcr0_mask(f);
+    u64 user = xcomponents_user(f), supervisor = 0;
+    if (feature_on(f, FEATURE_XSAVES)) supervisor = xcomponents_supervisor(f);
     if (subleaf == 0) {
-        out[0] = (u32)all;
-        out[1] = xsave_size(v->s.xcr0, false);
-        out[2] = xsave_size(all, false);
-        out[3] = (u32)(all >> 32);
+        out[0] = (u32)user;
+        out[1] = xcomponents_size(v->s.xcr0, false);
+        out[2] = xcomponents_size(user, false);
+        out[3] = (u32)(user >> 32);
     } else if (subleaf == 1) {
         out[0] = feature_bits(f, 0xD, 1, 0);
-        if (feature_on(f, FEATURE_XSAVEC)) out[1] = xsave_size(v->s.xcr0 | v->s.msr.xss, true);
-    } else if (subleaf == 2 && (all & XCR0_AVX)) {
-        out[0] = AVX_SIZE;
-        out[1] = XSAVE_LEGACY;
-    } else if (subleaf == 9 && (all & XCR0_PKRU)) {
-        out[0] = PKRU_SIZE;
-        out[1] = PKRU_OFFSET;
+        if (feature_on(f, FEATURE_XSAVEC)) out[1] = xcomponents_size(v->s.xcr0 | v->s.msr.xss, true);
+        out[2] = (u32)supervisor;
+        out[3] = (u32)(supervisor >> 32);
+    } else {
+        for (unsigned i = 0; i < xcomponents_n; i++) {
+            const struct xcomponent *c = &xcomponents[i];
+            if (c->number != subleaf || !((user | supervisor) >> subleaf & 1)) continue;
+            out[0] = c->bytes;
+            out[1] = c->offset;
+            out[2] = (u32)c->supervisor | (u32)c->aligned << 1;
+        }
     }
 }
 

@@ -68,7 +68,6 @@ const char *cpu_feature_name(unsigned n);
 void cpu_feature_switch(struct cpu_features *f, unsigned n, bool on);
 // False if a feature is on whose base is not: which.
 bool cpu_features_complete(const struct cpu_features *f, unsigned *derived, unsigned *base);
-u64 cpuid_xcr0_mask(const struct cpu_features *f); // state components that XCR0 can enable
 // eax ebx ecx edx, live (OSXSAVE, APIC id ...)
 void cpuid_query(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]);
 

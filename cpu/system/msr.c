@@ -10,6 +10,7 @@
 
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/state/xcomponent.h"
 #include "mmu/mtype.h"
 #include "vmx/intercept.h"
 
@@ -172,6 +173,13 @@ static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
     return true;
 }
 
+static bool xss_write(struct vcpu *v, u32 msr, u64 value)
+{
+    if (value & ~xcomponents_supervisor(v->features)) return false;
+    v->s.msr.xss = value;
+    return true;
+}
+
 // ---- memory types ----
 
 static bool pat_write(struct vcpu *v, u32 msr, u64 value)
@@ -284,7 +292,7 @@ static const struct msr_row msr_rows[] = {
     {0x480, 0x493, "IA32_VMX", FEATURE_VMX, 0, 0, NONE, 0, vmx_range_read, refuse},
     {0x6E0, 0x6E0, "IA32_TSC_DEADLINE", FEATURE_TSC_DEADLINE, ~0ull, 0, NONE, 0, board_read, board_write},
     {0x800, 0x8FF, "x2APIC", FEATURE_X2APIC, ~0ull, 0, NONE, 0, board_read, board_write},
-    {0xDA0, 0xDA0, "IA32_XSS", FEATURE_XSAVES, 0, 0, FIELD(xss), 0, NULL, NULL}, // no supervisor state components
+    {0xDA0, 0xDA0, "IA32_XSS", FEATURE_XSAVES, ~0ull, 0, FIELD(xss), 0, NULL, xss_write},
     {0xC0000080, 0xC0000080, "IA32_EFER", FEATURE_NONE, ~0ull, 0, FIELD(efer), 0, NULL, efer_write},
     {0xC0000081, 0xC0000081, "IA32_STAR", FEATURE_SYSCALL, ~0ull, 0, FIELD(star), 0, NULL, NULL},
     {0xC0000082, 0xC0000082, "IA32_LSTAR", FEATURE_LM, ~0ull, 0, FIELD(lstar), 0, NULL, canonical_write},

@@ -148,6 +148,7 @@ static void state_put(struct vcpu *v, const struct side_state *in)
     cpu_set_rflags(v, in->rflags);
     memcpy(s->xmm, in->xmm, sizeof s->xmm);
     s->mxcsr = in->mxcsr;
+    memset(&s->xrstor, 0, sizeof s->xrstor); // as after RESET: the host's XRSTOR was of a signal's frame
     memset(&s->fpu, 0, sizeof s->fpu);
     s->fpu.fcw = in->fcw;
     s->fpu.fsw = in->fsw;
