@@ -140,18 +140,28 @@ static paddr fadt(struct place *p, paddr facs_at, paddr dsdt_at)
     return place_table(p, &t);
 }
 
-static paddr madt(struct place *p, unsigned cpus)
+static paddr madt(struct place *p, const u32 *apic_id, unsigned cpus)
 {
     static const u8 level_irq[] = {5, 9, 10, 11}; // PCI interrupts and the SCI: level triggered, active high
     struct table t;
     begin(&t, "APIC", 3);
     put32(&t, CPU_APIC_BASE);
     put32(&t, 1); // PCAT_COMPAT: there is an 8259 pair
+    bool wide = false;
     for (unsigned i = 0; i < cpus; i++) {
-        put16(&t, 8 << 8 | 0); // processor local APIC
-        put8(&t, (u8)i);
-        put8(&t, (u8)i);
-        put32(&t, 1); // enabled
+        if (apic_id[i] < 0xFF) {
+            put16(&t, 8 << 8 | 0); // processor local APIC
+            put8(&t, (u8)i);
+            put8(&t, (u8)apic_id[i]);
+            put32(&t, 1); // enabled
+        } else {
+            put16(&t, 16 << 8 | 9); // processor local x2APIC: for IDs that the other has no room for
+            put16(&t, 0);
+            put32(&t, apic_id[i]);
+            put32(&t, 1);
+            put32(&t, i);
+            wide = true;
+        }
     }
     put16(&t, 12 << 8 | 1); // I/O APIC
     put16(&t, 0);
@@ -172,6 +182,13 @@ static paddr madt(struct place *p, unsigned cpus)
     put8(&t, 0xFF);
     put16(&t, 0);
     put8(&t, 1);
+    if (wide) {
+        put16(&t, 12 << 8 | 10); // the same for x2APICs
+        put16(&t, 0);
+        put32(&t, 0xFFFFFFFF);
+        put8(&t, 1);
+        zeros(&t, 3);
+    }
     return place_table(p, &t);
 }
 
@@ -262,12 +279,12 @@ static paddr tables_at(const struct phys *p)
     return (p->low_size & PAGE_MASK) - ACPI_NVS_SIZE - ACPI_TABLES_SIZE;
 }
 
-struct acpi_layout acpi_build(struct phys *phys, unsigned cpus, bool hpet)
+struct acpi_layout acpi_build(struct phys *phys, const u32 *apic_id, unsigned cpus, bool hpet)
 {
     struct acpi_layout l = {.tables = tables_at(phys), .nvs = tables_at(phys) + ACPI_TABLES_SIZE};
     struct place p = {phys, l.tables + 64}; // the RSDP comes first
     paddr dsdt = place_bytes(&p, dsdt_aml, sizeof dsdt_aml);
-    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, cpus), spcr(&p), dbg2(&p),
+    paddr listed[] = {fadt(&p, facs(phys, l.nvs), dsdt), madt(&p, apic_id, cpus), spcr(&p), dbg2(&p),
                       hpet ? hpet_table(&p) : 0};
     unsigned n = ARRAY_LEN(listed) - !hpet;
 

@@ -21,8 +21,8 @@ struct acpi_layout {
     paddr nvs;    // ACPI_NVS_SIZE bytes
 };
 
-// APIC IDs are 0 to cpus - 1.
-struct acpi_layout acpi_build(struct phys *p, unsigned cpus, bool hpet);
+// apic_id: of each processor.
+struct acpi_layout acpi_build(struct phys *p, const u32 *apic_id, unsigned cpus, bool hpet);
 // The memory map of a machine with these tables, or without. Returns the number of entries.
 unsigned acpi_e820(const struct phys *p, bool tables, struct e820_entry e[E820_MAX]);
 

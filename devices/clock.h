@@ -11,7 +11,7 @@
 
 #define CLOCK_HZ     CPU_TSC_HZ
 #define CLOCK_NEVER  UINT64_MAX
-#define CLOCK_TIMERS 64
+#define CLOCK_TIMERS 128 // of the local APICs, and of the rest of the board
 
 struct device;
 

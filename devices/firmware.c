@@ -138,7 +138,9 @@ void firmware_leave(struct machine *m)
     if (!m->config.acpi_off) acpi_pm_firmware(&m->pm);
     lapic_virtual_wire(&m->lapic[0]);
     for (unsigned i = 0; i < m->cpus_n; i++) msr_firmware_defaults(m->cpu[i]); // memory types
-    if (!m->config.acpi_off) m->acpi = acpi_build(&m->phys, m->cpus_n, !m->config.hpet_off);
+    u32 apic_id[MACHINE_CPUS_MAX];
+    for (unsigned i = 0; i < m->cpus_n; i++) apic_id[i] = m->cpu[i]->apic_id;
+    if (!m->config.acpi_off) m->acpi = acpi_build(&m->phys, apic_id, m->cpus_n, !m->config.hpet_off);
     mp_tables_build(m);
     vectors(&m->phys);
     data_area(&m->phys, &m->bus);

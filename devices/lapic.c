@@ -286,7 +286,7 @@ static void lapic_reset(struct device *d)
 {
     struct lapic *l = (struct lapic *)d;
     l->st.apic_base = CPU_APIC_BASE | BIT(11) | (l->index == 0 ? BIT(8) : 0);
-    l->st.id = l->index;
+    l->st.id = (u8)l->initial_id;
     lapic_power_up(l);
 }
 
@@ -310,13 +310,14 @@ static const struct device_ops lapic_ops = {
     .loaded = lapic_loaded,
 };
 
-void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *c, unsigned index, unsigned phys_bits,
-                const struct lapic_cpu_ops *ops, void *cpu)
+void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *c, unsigned index, u32 id,
+                unsigned phys_bits, const struct lapic_cpu_ops *ops, void *cpu)
 {
     memset(l, 0, sizeof *l);
     l->dev = (struct device){.ops = &lapic_ops, .clock = c, .state = &l->st, .state_size = sizeof l->st};
     l->bus = bus;
     l->index = index;
+    l->initial_id = id;
     l->ops = ops;
     l->cpu = cpu;
     l->base_reserved = ~(BIT(phys_bits) - 1) | 0x2FF;

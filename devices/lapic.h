@@ -49,6 +49,7 @@ struct lapic {
     const struct lapic_cpu_ops *ops;
     void *cpu;
     unsigned index;
+    u32 initial_id; // APIC ID at power-up
     unsigned timer;
     u64 base_reserved;    // bits of IA32_APIC_BASE that must be 0
     bool no_tsc_deadline; // the processor has no TSC-deadline mode: bit 18 of the timer's LVT is reserved
@@ -73,9 +74,9 @@ struct apic_message {
     bool wide;  // 32-bit destination of an x2APIC; else 8 bits, FFh = all
 };
 
-// APIC IDs are processor numbers; processor 0 is the bootstrap processor. phys_bits: MAXPHYADDR.
-void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *c, unsigned index, unsigned phys_bits,
-                const struct lapic_cpu_ops *ops, void *cpu);
+// Processor 0 is the bootstrap processor. id: its initial APIC ID; phys_bits: MAXPHYADDR.
+void lapic_init(struct lapic *l, struct apic_bus *bus, struct clock *c, unsigned index, u32 id,
+                unsigned phys_bits, const struct lapic_cpu_ops *ops, void *cpu);
 void lapic_init_reset(struct lapic *l);   // the processor took an INIT: all but the ID and IA32_APIC_BASE
 void lapic_virtual_wire(struct lapic *l); // what firmware leaves: enabled, LINT0 = ExtINT, LINT1 = NMI
 

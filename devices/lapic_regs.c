@@ -186,11 +186,11 @@ static bool write_base(struct lapic *l, u64 v)
     if (was == (BASE_EN | BASE_EXTD) && is == BASE_EN) return false; // back to xAPIC: by way of disabled only
     l->st.apic_base = v;
     if (was && !is) { // what is enabled again later is in the power-up state
-        l->st.id = l->index;
+        l->st.id = (u8)l->initial_id;
         lapic_power_up(l);
     } else if (was == BASE_EN && is == (BASE_EN | BASE_EXTD)) {
         // the ID is the hardware's in x2APIC mode, LDR derives from it, ICR's upper half is cleared
-        l->st.id = l->index;
+        l->st.id = l->initial_id;
         l->st.ldr = lapic_x2apic_ldr(l->st.id);
         l->st.icr_high = 0;
     }

@@ -90,6 +90,18 @@ static void board_init_taken(void *opaque, unsigned cpu)
     lapic_init_reset(&((struct machine *)opaque)->lapic[cpu]);
 }
 
+static void board_pause(void *opaque, unsigned cpu) { machine_paused(opaque, cpu); }
+
+static void board_monitor_hit(void *opaque, unsigned cpu) { machine_signalled(opaque, cpu); }
+
+static int board_vmcs_elsewhere(void *opaque, unsigned cpu, paddr vmcs)
+{
+    const struct machine *m = opaque;
+    for (unsigned i = 0; i < m->cpus_n; i++)
+        if (i != cpu && m->cpu[i]->s.vmx.vmcs_pointer == vmcs) return (int)i;
+    return -1;
+}
+
 static const struct cpu_board_ops board_ops = {
     .port_read = board_port_read,
     .port_write = board_port_write,
@@ -100,6 +112,9 @@ static const struct cpu_board_ops board_ops = {
     .msr_write = board_msr_write,
     .shutdown = board_shutdown,
     .init_taken = board_init_taken,
+    .pause = board_pause,
+    .monitor_hit = board_monitor_hit,
+    .vmcs_elsewhere = board_vmcs_elsewhere,
 };
 
 static const struct phys_ops phys_ops = {.mmio_read = board_mmio_read, .mmio_write = board_mmio_write};
@@ -112,14 +127,20 @@ static struct vcpu *vcpu_of(void *cpu)
     return c->m->cpu[c->index];
 }
 
+static void signal_to(void *cpu, enum cpu_signal what, u8 vector)
+{
+    struct machine_cpu *c = cpu;
+    cpu_signal(c->m->cpu[c->index], what, vector);
+    if (what != CPU_SIGNAL_INTR_OFF) machine_signalled(c->m, c->index);
+}
 static void to_cpu_intr(void *cpu, bool level)
 {
-    struct vcpu *v = vcpu_of(cpu);
-    if (level != v->s.intr_line) cpu_signal(v, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
+    if (level != vcpu_of(cpu)->s.intr_line)
+        signal_to(cpu, level ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
 }
-static void to_cpu_nmi(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_NMI, 0); }
-static void to_cpu_init(void *cpu) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_INIT, 0); }
-static void to_cpu_sipi(void *cpu, u8 vector) { cpu_signal(vcpu_of(cpu), CPU_SIGNAL_SIPI, vector); }
+static void to_cpu_nmi(void *cpu) { signal_to(cpu, CPU_SIGNAL_NMI, 0); }
+static void to_cpu_init(void *cpu) { signal_to(cpu, CPU_SIGNAL_INIT, 0); }
+static void to_cpu_sipi(void *cpu, u8 vector) { signal_to(cpu, CPU_SIGNAL_SIPI, vector); }
 static u64 cpu_tsc(void *cpu)
 {
     return ((struct machine_cpu *)cpu)->m->clock.now + vcpu_of(cpu)->s.msr.tsc_offset;
@@ -229,6 +250,7 @@ static bool make_cpus(struct machine *m, const char **why)
         v->board = &board_ops;
         v->board_opaque = m;
         v->clock_next = &m->clock.next_deadline;
+        if (m->config.cpus > 1) v->clock_now = &m->clock.now;
         m->cpu[m->cpus_n++] = v;
     }
     return true;
@@ -264,7 +286,8 @@ static void wire_interrupt_controllers(struct machine *m)
 {
     const struct cpu_features *f = &m->config.features;
     for (unsigned i = 0; i < m->cpus_n; i++) {
-        lapic_init(&m->lapic[i], &m->apics, &m->clock, i, f->maxphyaddr, &lapic_ops, &m->cpu_side[i]);
+        lapic_init(&m->lapic[i], &m->apics, &m->clock, i, m->cpu[i]->apic_id, f->maxphyaddr, &lapic_ops,
+                   &m->cpu_side[i]);
         if (!feature_on(f, FEATURE_X2APIC)) m->lapic[i].base_reserved |= BIT(10);
         m->lapic[i].no_tsc_deadline = !feature_on(f, FEATURE_TSC_DEADLINE);
         add(m, &m->lapic[i].dev);
@@ -366,9 +389,12 @@ bool machine_init(struct machine *m, const struct machine_config *c, const char 
     memset(m, 0, sizeof *m);
     m->config = *c;
     if (c->cpus < 1 || c->cpus > MACHINE_CPUS_MAX) {
-        *why = "the number of processors must be 1 to 16";
+        *why = "the number of processors must be 1 to 64";
         return false;
     }
+    struct cpu_topology *t = &m->config.features.topology;
+    if (topology_members(t, TOPOLOGY_SOCKET) < c->cpus)
+        *t = (struct cpu_topology){.sockets = 1, .dies = 1, .cores = (u16)c->cpus, .threads = 1};
     if (c->ram_size < MACHINE_RAM_MIN) {
         *why = "the machine needs 2 MiB of memory at least";
         return false;
@@ -410,6 +436,7 @@ void machine_free(struct machine *m)
 void machine_reset(struct machine *m)
 {
     m->request = (struct machine_request){.what = MACHINE_RUN};
+    m->turns = (struct machine_turns){.cpu = m->cpus_n - 1}; // so that processor 0 is the first
     for (unsigned i = 0; i < m->cpus_n; i++) {
         struct vcpu *v = m->cpu[i];
         v->stop = false;
@@ -425,6 +452,9 @@ void machine_reset(struct machine *m)
 
 void machine_loaded(struct machine *m)
 {
+    struct machine_turns *t = &m->turns;
+    if (t->cpu >= m->cpus_n) *t = (struct machine_turns){.cpu = 0};
+    if (m->cpus_n < 64) t->asleep &= BIT(m->cpus_n) - 1;
     m->phys.a20_masked = a20_masked(m); // a change of the gate would empty the TLBs, which are state
     for (unsigned i = 0; i < m->cpus_n; i++) cpu_loaded(m->cpu[i]);
     for (unsigned i = 0; i < m->clock.timers_n; i++) clock_timer_set(&m->clock, i, CLOCK_NEVER);

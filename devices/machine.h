@@ -29,7 +29,7 @@
 #include "devices/uart.h"
 #include "mmu/phys.h"
 
-#define MACHINE_CPUS_MAX    16
+#define MACHINE_CPUS_MAX    64
 #define MACHINE_SERIAL      2
 #define MACHINE_DEVICES_MAX 16           // that the user adds
 #define MACHINE_RAM_MIN     (2ull << 20) // 1 MiB of a PC, and room above it for the ACPI tables
@@ -64,6 +64,17 @@ struct machine_request {
     const char *why; // who asked
 };
 
+STATE_BEGIN
+struct machine_turns { // of the processors: devices/machine_run.c
+    u64 target;        // time to which the one whose turn it is may run
+    u64 asleep;        // bit n: processor n is halted, and nothing has reached it since
+    u32 cpu;           // whose turn it is, or was
+    bool going;        // it is under way
+    u8 pad[3];
+};
+STATE_END
+#define MACHINE_TURNS_VERSION 1
+
 struct machine_cpu { // whose local APIC it is
     struct machine *m;
     unsigned index;
@@ -86,6 +97,7 @@ struct machine {
     struct vcpu *cpu[MACHINE_CPUS_MAX];
     struct machine_cpu cpu_side[MACHINE_CPUS_MAX];
     unsigned cpus_n;
+    struct machine_turns turns;
 
     struct apic_bus apics;
     struct lapic lapic[MACHINE_CPUS_MAX];
@@ -124,12 +136,19 @@ struct machine {
 bool machine_init(struct machine *m, const struct machine_config *c, const char **why);
 void machine_free(struct machine *m);
 void machine_reset(struct machine *m);
-// Runs until processor 0 has used about `units` more, or an end. The request stays set until machine_reset.
+// Runs until the processors have used `units` more, all taken together, or an end. The request stays set
+// until machine_reset.
 enum machine_end machine_run(struct machine *m, u64 units);
 // From outside, also in a signal handler of the host: machine_run returns MACHINE_STOPPED soon, at the
 // boundary of an instruction (or of an iteration of REP), and can be called again. Nothing that the guest
 // sees comes of it.
 void machine_ask_stop(struct machine *m);
+u64 machine_units(const struct machine *m);   // of all processors since the last reset
+u64 machine_retired(const struct machine *m); // instructions, likewise
+// Something for the processor has come that may end its sleep, or that it shall see soon.
+void machine_signalled(struct machine *m, unsigned cpu);
+// It executes a PAUSE, now.
+void machine_paused(struct machine *m, unsigned cpu);
 void machine_request_end(struct machine *m, enum machine_end what, u32 status, const char *why);
 
 // What can still wake a machine whose processors are halted.

@@ -7,9 +7,9 @@
 #include <string.h>
 
 // What the processor gets if one of these lines rises.
-static u32 signals_of(const struct machine *m, u64 lines)
+static u32 signals_of(const struct machine *m, unsigned cpu, u64 lines)
 {
-    const struct lapic *l = &m->lapic[0];
+    const struct lapic *l = &m->lapic[cpu];
     u32 signals = 0;
     for (unsigned n = 0; n < 32 + IOAPIC_PINS; n++) {
         struct apic_message to;
@@ -24,33 +24,39 @@ static u32 signals_of(const struct machine *m, u64 lines)
     return signals;
 }
 
-static bool woken_by(const struct machine *m, u32 signals)
+static bool woken_by(const struct machine *m, unsigned cpu, u32 signals)
 {
-    u32 by = cpu_woken_by(m->cpu[0]);
+    u32 by = cpu_woken_by(m->cpu[cpu]);
     return (signals & LAPIC_INTR && by & BIT(CPU_SIGNAL_INTR_ON)) ||
            (signals & LAPIC_NMI && by & BIT(CPU_SIGNAL_NMI)) ||
            (signals & LAPIC_INIT && by & BIT(CPU_SIGNAL_INIT)) ||
            (signals & LAPIC_SIPI && by & BIT(CPU_SIGNAL_SIPI));
 }
 
+static bool lines_wake(const struct machine *m, u64 lines)
+{
+    for (unsigned i = 0; i < m->cpus_n; i++)
+        if (woken_by(m, i, signals_of(m, i, lines))) return true;
+    return false;
+}
+
 static bool timer_wakes(const struct machine *m, const struct clock_timer *t)
 {
     if (t->deadline == CLOCK_NEVER) return false;
-    if (t->dev == &m->lapic[0].dev)
-        return woken_by(m, lapic_would_signal_local(&m->lapic[0], LAPIC_LVT_TIMER));
-    return t->dev->ops->raises && woken_by(m, signals_of(m, t->dev->ops->raises(t->dev, t->id)));
+    for (unsigned i = 0; i < m->cpus_n; i++)
+        if (t->dev == &m->lapic[i].dev)
+            return woken_by(m, i, lapic_would_signal_local(&m->lapic[i], LAPIC_LVT_TIMER));
+    return t->dev->ops->raises && lines_wake(m, t->dev->ops->raises(t->dev, t->id));
 }
 
 struct machine_wake machine_wake(const struct machine *m)
 {
     struct machine_wake w = {0};
-    for (unsigned i = 0; i < m->cpus_n; i++) w.time |= cpu_wakes_itself(m->cpu[i]);
-    for (unsigned i = 0; i < m->clock.timers_n && !w.time; i++)
-        w.time =
-            m->cpus_n > 1 ? m->clock.timers[i].deadline != CLOCK_NEVER : timer_wakes(m, &m->clock.timers[i]);
+    for (unsigned i = 0; i < m->cpus_n; i++) w.time |= cpu_own_deadline(m->cpu[i]) != UINT64_MAX;
+    for (unsigned i = 0; i < m->clock.timers_n && !w.time; i++) w.time = timer_wakes(m, &m->clock.timers[i]);
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (m->input_open >> i & 1 && uart_input_interrupts(&m->uart[i]))
-            w.input |= m->cpus_n > 1 || woken_by(m, signals_of(m, DEVICE_ISA(m->uart[i].irq.n)));
+            w.input |= lines_wake(m, DEVICE_ISA(m->uart[i].irq.n));
     return w;
 }
 

@@ -52,6 +52,8 @@ unsigned machine_state_parts(struct machine *m, struct state_part part[STATE_PAR
     for (unsigned i = 0; i < m->cpus_n; i++)
         part[n++] = (struct state_part){
             "cpu", i, VCPU_STATE_VERSION, sizeof m->cpu[i]->s, STATE_OF_CPU, &m->cpu[i]->s};
+    part[n++] =
+        (struct state_part){"turns", 0, MACHINE_TURNS_VERSION, sizeof m->turns, STATE_OF_BOARD, &m->turns};
     for (const struct device *d = m->devices; d; d = d->next) {
         if (!d->state_size) continue;
         u32 index = 0;

@@ -11,7 +11,7 @@
 
 #include "devices/machine.h"
 
-#define STATE_PARTS_MAX 96
+#define STATE_PARTS_MAX 192
 #define STATE_NAME_MAX  24
 
 enum state_owner { STATE_OF_BOARD, STATE_OF_CPU, STATE_OF_DEVICE };

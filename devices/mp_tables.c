@@ -29,20 +29,24 @@ static u8 checksum(const u8 *bytes, u32 n)
     return (u8)-sum;
 }
 
-static void processors(struct table *t, struct machine *m)
+static unsigned processors(struct table *t, struct machine *m)
 {
+    unsigned n = 0;
     for (unsigned i = 0; i < m->cpus_n; i++) {
+        if (m->cpu[i]->apic_id >= ALL_APICS) continue; // these tables know 8 bits of ID
         u32 id[4];
         cpuid_query(m->cpu[i], 1, 0, id);
         put8(t, PROCESSOR);
-        put8(t, (u8)i);
+        put8(t, (u8)m->cpu[i]->apic_id);
         put8(t, (u8)lapic_mmio_read(&m->lapic[i], 0x30, 4)); // version
         put8(t, i == 0 ? 3 : 1);                             // enabled; the bootstrap processor
         put32(t, id[0]);
         put32(t, id[3]);
         put32(t, 0);
         put32(t, 0);
+        n++;
     }
+    return n;
 }
 
 static void interrupt(struct table *t, u8 entry, u8 type, u16 flags, u8 bus, u8 irq, u8 to, u8 input)
@@ -98,8 +102,7 @@ void mp_tables_build(struct machine *m)
     put8(&t, 0);
     put8(&t, 0);
 
-    unsigned entries = m->cpus_n + 2 + 1 + 2;
-    processors(&t, m);
+    unsigned entries = processors(&t, m) + 2 + 1 + 2;
     put8(&t, BUS), put8(&t, PCI_BUS), text(&t, "PCI   ", 6);
     put8(&t, BUS), put8(&t, ISA_BUS), text(&t, "ISA   ", 6);
     put8(&t, IOAPIC), put8(&t, IOAPIC_ID), put8(&t, 0x20), put8(&t, 1), put32(&t, (u32)IOAPIC_BASE);

@@ -80,7 +80,8 @@ u64 state_hash(struct state_hash *h, struct machine *m)
         switch (p->owner) {
         case STATE_OF_CPU: x = mix(x, state_hash_cpu(m->cpu[p->index])); break;
         case STATE_OF_DEVICE: x = mix(x, hash_bytes(p->data, p->size, 2)); break;
-        case STATE_OF_BOARD: break; // the clock: how far behind its processors it stands is the slices' doing
+        case STATE_OF_BOARD:
+            break; // the clock and the turns: how far behind its processors it stands is the slices' doing
         }
     }
     return x;

@@ -7,7 +7,7 @@
 #include "mmu/types.h"
 
 struct table {
-    u8 bytes[1024];
+    u8 bytes[4096];
     u32 n;
 };
 

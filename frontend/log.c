@@ -38,9 +38,9 @@ static void log_event(void *opaque, const struct trace_event *e)
 {
     struct log *l = opaque;
     FILE *f = l->out;
-    static const char *const kind[TRACE_KINDS] = {"vmentry",     "vmexit",        "vmentry-failed",
-                                                  "fault",       "interrupt",     "io",
-                                                  "msr-unknown", "unimplemented", "shutdown"};
+    static const char *const kind[TRACE_KINDS] = {"vmentry",   "vmexit", "vmentry-failed", "fault",
+                                                  "interrupt", "io",     "msr-unknown",    "unimplemented",
+                                                  "shutdown",  "misuse"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
     if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
     switch (e->kind) {
@@ -82,6 +82,9 @@ static void log_event(void *opaque, const struct trace_event *e)
         break;
     case TRACE_MSR_UNKNOWN: fprintf(f, " %s msr=%#" PRIx64, e->write ? "wrmsr" : "rdmsr", e->addr); break;
     case TRACE_UNIMPLEMENTED: fprintf(f, " name=\"%s\" detail=%#" PRIx64, e->name, e->addr); break;
+    case TRACE_MISUSE:
+        fprintf(f, " name=\"%s\" address=%#" PRIx64 " other-cpu=%" PRIu64, e->name, e->addr, e->value);
+        break;
     case TRACE_SHUTDOWN: fprintf(f, " why=\"%s\"", e->name); break;
     }
     fputc('\n', f);
@@ -92,7 +95,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, char *w
 {
     // clang-format off
     static const struct { u32 item, kinds; } map[] = {
-        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
+        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_MISUSE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
         {LOG_INTERRUPT, 1 << TRACE_INTERRUPT}, {LOG_IO, 1 << TRACE_IO}, {LOG_MSR, 1 << TRACE_MSR_UNKNOWN},
         {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
     // clang-format on

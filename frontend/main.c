@@ -137,7 +137,7 @@ static bool load(struct session *s, char *why, size_t n)
     return kind != NULL;
 }
 
-static u64 retired(const struct session *s) { return s->before + cpu_retired(s->m->cpu[0]); }
+static u64 retired(const struct session *s) { return s->before + machine_retired(s->m); }
 
 // After a reset. It counts as an instruction, so that a limit ends a loop of resets that get nowhere.
 static bool reload(struct session *s, char *why, size_t n)
@@ -161,7 +161,7 @@ static void put_part(void *opaque, const char *name, u64 hash)
 // one again is counted.
 static void tell_shutdown(struct session *s)
 {
-    const struct vcpu *v = s->m->cpu[0];
+    const struct vcpu *v = s->m->cpu[s->m->request.cpu];
     u64 pc = v->s.seg[SEG_CS].base + v->s.rip;
     const char *cause = s->m->request.why;
     bool again = s->shutdown.n++ && pc == s->shutdown.pc && strcmp(cause, s->shutdown.cause) == 0;
@@ -181,7 +181,7 @@ static void tell_shutdown(struct session *s)
 
 static bool limit_reached(struct session *s)
 {
-    u64 now = retired(s), units = s->m->cpu[0]->s.units, limit = s->o.stop_after;
+    u64 now = retired(s), units = machine_units(s->m), limit = s->o.stop_after;
     if (limit == UINT64_MAX) return false;
     if (now != s->slow.retired || units < s->slow.units) s->slow.retired = now, s->slow.units = units;
     if (now >= limit) return true;
@@ -215,7 +215,9 @@ static int run(struct session *s)
         case MACHINE_EXIT: return (int)(m->request.status & 0xFF);
         case MACHINE_IDLE:
             machine_asleep(m, why, sizeof why);
-            fprintf(stderr, "matryoshka: the processor is halted and nothing can wake it: %s\n", why);
+            fprintf(stderr, "matryoshka: %s halted and nothing can wake %s: %s\n",
+                    m->cpus_n > 1 ? "all processors are" : "the processor is", m->cpus_n > 1 ? "them" : "it",
+                    why);
             log_registers(stderr, m);
             return STATUS_DEAD;
         case MACHINE_SHUTDOWN:

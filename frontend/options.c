@@ -242,6 +242,7 @@ void options_configure(const struct options *o, struct machine_config *c)
     c->ram_size = o->memory;
     c->cpus = o->cpus;
     c->features = o->features;
+    c->features.topology = o->topology;
     c->rtc_start = o->rtc_start;
     c->acpi_off = o->acpi_off;
     c->hpet_off = o->hpet_off;

@@ -43,6 +43,7 @@ struct options {
     const char *kernel, *initrd, *append;
     u64 memory; // bytes
     unsigned cpus;
+    struct cpu_topology topology;
     struct cpu_features features;
     enum serial_kind serial[MACHINE_SERIAL];
     const char *serial_file[MACHINE_SERIAL];

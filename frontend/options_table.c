@@ -13,7 +13,7 @@ const struct option_row option_rows[] = {
     {"m", O_MEMORY, GROUP_MACHINE, "[size=]SIZE", "memory, 2M to 256G: a number of MiB, or with a suffix (b, k, M, G, T), as 1.5G; default 128M", false},
     {"cpu", O_CPU, GROUP_MACHINE, "MODEL[,+F][,-F]",
      "the processor: max with features added and taken away, phys-bits=32..52 (default 40); -cpu help lists models and features", false},
-    {"smp", O_SMP, GROUP_MACHINE, "[cpus=]N", "processors: 1 in this version; sockets=, cores=, threads= ... are taken as far as they are 1", false},
+    {"smp", O_SMP, GROUP_MACHINE, "[cpus=]N", "processors, 64 at most; maxcpus=, sockets=, dies=, cores=, threads= give their topology (default: cores of one socket)", false},
     {"machine", O_MACHINE, GROUP_MACHINE, "[type=]pc[,...]", "the board: pc; acpi=off, hpet=off; -machine help lists what it takes", false},
     {"M", O_MACHINE, GROUP_MACHINE, "TYPE", NULL, false},
     {"accel", O_ACCEL, GROUP_MACHINE, "NAME", "tcg, which is taken for the engine here; of several options or names (kvm:tcg) one must be it", false},

@@ -80,29 +80,79 @@ bool options_memory(struct parser *p, const char *text)
 
 // ---- -smp ----
 
+enum { SMP_CPUS, SMP_MAXCPUS, SMP_SOCKETS, SMP_DIES, SMP_CLUSTERS, SMP_CORES, SMP_THREADS, SMP_KEYS };
+
+// What was not given follows from what was, as QEMU has it since version 6.2: cores before sockets.
+static bool smp_complete(struct parser *p, const char *given, u64 n[SMP_KEYS])
+{
+    u64 all = n[SMP_MAXCPUS] ? n[SMP_MAXCPUS] : n[SMP_CPUS];
+    if (!n[SMP_DIES]) n[SMP_DIES] = 1;
+    if (!n[SMP_CLUSTERS]) n[SMP_CLUSTERS] = 1;
+    if (n[SMP_CLUSTERS] != 1) return options_fail(p, "-smp %s: this machine has no clusters", given);
+    if (all && !n[SMP_CORES]) {
+        if (!n[SMP_SOCKETS]) n[SMP_SOCKETS] = 1;
+        if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
+        n[SMP_CORES] = all / (n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_THREADS]);
+    } else if (all && !n[SMP_SOCKETS]) {
+        if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
+        n[SMP_SOCKETS] = all / (n[SMP_DIES] * n[SMP_CORES] * n[SMP_THREADS]);
+    } else if (all && !n[SMP_THREADS])
+        n[SMP_THREADS] = all / (n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_CORES]);
+    if (!n[SMP_SOCKETS]) n[SMP_SOCKETS] = 1;
+    if (!n[SMP_CORES]) n[SMP_CORES] = 1;
+    if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
+    u64 product = n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_CORES] * n[SMP_THREADS];
+    if (!all) all = product;
+    if (!n[SMP_MAXCPUS]) n[SMP_MAXCPUS] = all;
+    if (!n[SMP_CPUS]) n[SMP_CPUS] = all;
+    if (product != all)
+        return options_fail(p,
+                            "-smp %s: %llu sockets of %llu dies of %llu cores of %llu threads are %llu "
+                            "processors, not %llu",
+                            given, (unsigned long long)n[SMP_SOCKETS], (unsigned long long)n[SMP_DIES],
+                            (unsigned long long)n[SMP_CORES], (unsigned long long)n[SMP_THREADS],
+                            (unsigned long long)product, (unsigned long long)all);
+    if (n[SMP_CPUS] > all)
+        return options_fail(p, "-smp %s: cpus=%llu are more than maxcpus=%llu", given,
+                            (unsigned long long)n[SMP_CPUS], (unsigned long long)all);
+    if (n[SMP_CPUS] > MACHINE_CPUS_MAX)
+        return options_fail(p, "-smp %s: %u processors are the most", given, MACHINE_CPUS_MAX);
+    return true;
+}
+
 bool options_smp(struct parser *p, const char *text)
 {
-    static const char *const keys[] = {"cpus", "maxcpus", "sockets", "dies", "clusters", "cores", "threads"};
+    static const char *const keys[SMP_KEYS] = {"cpus",     "maxcpus", "sockets", "dies",
+                                               "clusters", "cores",   "threads"};
+    const u64 most = 4096; // of anything: products stay within 64 bits, and IDs within 32
     const char *given = text;
     struct property q;
+    u64 n[SMP_KEYS] = {0};
     bool first = true;
     for (int got; (got = options_property(p, "-smp", &text, &q)) != 0;) {
         if (got < 0) return false;
         const char *key = first && !q.has_value ? "cpus" : q.key,
                    *value = first && !q.has_value ? q.key : q.value;
-        bool known = false;
+        unsigned k = 0;
         u64 x;
         first = false;
-        for (unsigned i = 0; i < ARRAY_LEN(keys); i++) known |= is(key, keys[i]);
-        if (!known)
+        while (k < SMP_KEYS && !is(key, keys[k])) k++;
+        if (k == SMP_KEYS)
             return options_fail(
                 p, "-smp %s: there is no \"%s\" (cpus, maxcpus, sockets, dies, clusters, cores, threads)",
                 given, key);
-        if (!text_number(value, &x) || x == 0)
+        if (!text_number(value, &x) || x == 0 || x > most)
             return options_fail(p, "-smp %s: %s is no number of processors", given, key);
-        if (x != 1) return options_fail(p, "-smp %s: this version has one processor", given);
+        n[k] = x;
     }
-    return first ? options_fail(p, "-smp wants a number of processors") : true;
+    if (first) return options_fail(p, "-smp wants a number of processors");
+    if (!smp_complete(p, given, n)) return false;
+    p->o->cpus = (unsigned)n[SMP_CPUS];
+    p->o->topology = (struct cpu_topology){.sockets = (u16)n[SMP_SOCKETS],
+                                           .dies = (u16)n[SMP_DIES],
+                                           .cores = (u16)n[SMP_CORES],
+                                           .threads = (u16)n[SMP_THREADS]};
+    return true;
 }
 
 // ---- -rtc ----

@@ -9,6 +9,8 @@
 
 #define RAM (256ull << 20)
 
+static const u32 apic_ids[] = {0, 1, 2};
+
 static u8 sum(struct phys *p, paddr at, u32 n)
 {
     u8 s = 0;
@@ -53,7 +55,7 @@ static int teardown(void **state)
 static void rsdp_and_roots(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 1, true);
     paddr rsdp = 0;
     // as without a boot protocol that names it (5.2.5.1)
     for (paddr a = 0xE0000; a < 0x100000 && !rsdp; a += 16)
@@ -79,7 +81,7 @@ static void rsdp_and_roots(void **state)
 static void fadt_names_the_power_management_block(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 1, true);
     paddr f = find(p, phys_read64(p, 0, l.rsdp + 24), "FACP");
     // SMI_CMD, ACPI_ENABLE, ACPI_DISABLE; no S4BIOS_REQ, PSTATE_CNT: nothing takes them
     static const u8 at_48[] = {0xB2, 0, 0, 0, 0xF1, 0xF0, 0, 0};
@@ -120,7 +122,7 @@ static void fadt_names_the_power_management_block(void **state)
 static void madt_lists_processors_and_overrides(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 3, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 3, true);
     paddr m = find(p, phys_read64(p, 0, l.rsdp + 24), "APIC");
     assert_int_equal(phys_read32(p, 0, m + 36), 0xFEE00000);
     assert_int_equal(phys_read32(p, 0, m + 40), 1); // an 8259 pair, too
@@ -159,7 +161,7 @@ static void madt_lists_processors_and_overrides(void **state)
 static void hpet_table(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 1, true);
     paddr h = find(p, phys_read64(p, 0, l.rsdp + 24), "HPET");
     assert_int_equal(phys_read32(p, 0, h + 4), 56);
     assert_int_equal(phys_read32(p, 0, h + 36), 0x8086A201);
@@ -169,7 +171,7 @@ static void hpet_table(void **state)
 static void console_is_com1(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 1, true);
     paddr s = find(p, phys_read64(p, 0, l.rsdp + 24), "SPCR");
     assert_int_equal(phys_read32(p, 0, s + 4), 80);
     assert_int_equal(phys_read8(p, 0, s + 36), 0); // a full 16550
@@ -200,7 +202,7 @@ static void console_is_com1(void **state)
 static void tables_disassemble(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 2, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 2, true);
     if (system("iasl -v >/dev/null 2>&1")) skip();
     char folder[] = "/tmp/matryoshka-acpi.XXXXXX", path[64], command[256];
     assert_non_null(mkdtemp(folder));
@@ -232,7 +234,7 @@ static void tables_disassemble(void **state)
 static void memory_map_is_sorted_and_types_the_tables(void **state)
 {
     struct phys *p = *state;
-    struct acpi_layout l = acpi_build(p, 1, true);
+    struct acpi_layout l = acpi_build(p, apic_ids, 1, true);
     struct e820_entry e[E820_MAX];
     unsigned n = acpi_e820(p, true, e);
     u64 ram = 0, end = 0;

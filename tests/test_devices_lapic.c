@@ -52,7 +52,7 @@ static void begin(struct fixture *f)
     board_begin(&f->b);
     for (unsigned i = 0; i < CPUS; i++) {
         f->cpu[i].clock = &f->b.clock;
-        lapic_init(&f->l[i], &f->bus, &f->b.clock, i, 40, &ops, &f->cpu[i]);
+        lapic_init(&f->l[i], &f->bus, &f->b.clock, i, i, 40, &ops, &f->cpu[i]);
         f->l[i].dev.ops->reset(&f->l[i].dev);
     }
     ioapic_init(&f->io, &f->b.bus, &f->b.clock, &f->bus);

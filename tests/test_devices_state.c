@@ -221,7 +221,7 @@ static void each_has_a_version(void **state)
 {
     // clang-format off
     static const struct { const char *name; u32 version, size; } known[] = {
-        {"clock", 1, 8},      {"cpu", 3, 136952},     {"lapic", 1, 200},        {"irq-lines", 1, 20}, {"ioapic", 1, 208},
+        {"clock", 1, 8},      {"cpu", 4, 136944},     {"turns", 1, 24},        {"lapic", 1, 200},        {"irq-lines", 1, 20}, {"ioapic", 1, 208},
         {"pic", 1, 37},       {"pit", 1, 160},        {"cmos", 1, 160},         {"hpet", 1, 176},     {"uart", 1, 4144},
         {"i8042", 1, 155},    {"port92", 1, 1},       {"dma", 1, 64},           {"pci", 1, 8},        {"pci-function", 1, 264},
         {"uhci", 1, 32},      {"acpi-pm", 1, 24},     {"fw_cfg", 1, 16},        {"pc-testdev", 1, 65540}};
@@ -332,7 +332,7 @@ static void what_is_refused(void **state)
     const struct { u64 at; u8 change; const char *reason; } change[] = {
         {0, 1, "no saved state"},
         {8, 3, "format"},
-        {12, 1, "ends in its section"}, // the number of sections
+        {12, 64, "ends in its section"}, // the number of sections
         {16 + 40, 1, "bytes of memory"},
         {16 + 40 + 8, 1, "other features"},
         {16 + 40 + 32, 2, "processors"},

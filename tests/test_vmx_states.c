@@ -66,7 +66,7 @@ static void init_and_sipi(void **state)
     assert_true(m->v->s.vmx.guest);
     assert_int_equal(m->v->s.activity, ACTIVITY_WAIT_SIPI);
     assert_int_equal(m->v->s.rip, m_read(m, VMCS_GUEST_RIP));
-    assert_true(cpu_idle_deadline(m->v) == UINT64_MAX); // nor does the timer, which is over
+    assert_true(cpu_own_deadline(m->v) == UINT64_MAX); // nor does the timer, which is over
     m->v->s.nmi_pending = false;
     cpu_signal(m->v, CPU_SIGNAL_INTR_OFF, 0);
     cpu_signal(m->v, CPU_SIGNAL_SIPI, 0xAB);

@@ -3,6 +3,7 @@
 //
 // Missing: VMCS shadowing (not reported); the dual-monitor treatment of SMM (not reported: VMCALL fails with
 // error 1).
+#include "cpu/state/trace.h"
 #include "vmx/insn.h"
 
 #include "vmx/intercept.h"
@@ -61,7 +62,7 @@ void op_vmxon(struct vcpu *v, const struct insn *in)
     v->s.vmx.on = true;
     v->s.vmx.vmxon_pointer = a;
     vmx_set_current(v, VMX_NO_POINTER);
-    v->s.monitor_addr = 0;
+    cpu_monitor_disarm(v);
     vmx_succeed(v);
 }
 
@@ -71,7 +72,7 @@ void op_vmxoff(struct vcpu *v, const struct insn *in)
     v->s.vmx.on = false;
     v->s.vmx.vmxon_pointer = VMX_NO_POINTER;
     vmx_set_current(v, VMX_NO_POINTER);
-    v->s.monitor_addr = 0;
+    cpu_monitor_disarm(v);
     vmx_succeed(v);
     cpu_attention(v); // an INIT that was held is due
 }
@@ -94,6 +95,21 @@ void op_vmclear(struct vcpu *v, const struct insn *in)
     vmx_succeed(v);
 }
 
+// A VMCS may be active on one processor at a time (SDM 27.1): who moves it makes it inactive by VMCLEAR on
+// the one where it was. Here both see each other's writes; on a real one the VMCS is corrupted.
+static void tell_shared(const struct vcpu *v, paddr vmcs)
+{
+    int other =
+        v->board && v->board->vmcs_elsewhere ? v->board->vmcs_elsewhere(v->board_opaque, v->index, vmcs) : -1;
+    if (other < 0 || !trace_wants(v, TRACE_MISUSE)) return;
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_MISUSE);
+    t.name = "VMCS current on two processors";
+    t.addr = vmcs;
+    t.value = (u64)other;
+    trace_emit(v, &t);
+}
+
 void op_vmptrld(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
@@ -108,6 +124,7 @@ void op_vmptrld(struct vcpu *v, const struct insn *in)
     else {
         vmx_set_current(v, a);
         vmx_succeed(v);
+        tell_shared(v, a);
     }
 }
 

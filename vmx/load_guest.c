@@ -88,7 +88,7 @@ void vmx_load_guest(struct vcpu *v, const struct vmx_entry *e)
     s->idtr = (struct dtable){.base = f->GUEST_IDTR_BASE, .limit = f->GUEST_IDTR_LIMIT};
     s->gpr[RSP] = f->GUEST_RSP;
     cpu_set_rflags(v, f->GUEST_RFLAGS);
-    s->monitor_addr = 0;
+    cpu_monitor_disarm(v);
     s->vmx.eptp = e->proc2 & PROC2_ENABLE_EPT ? f->EPTP : 0;
     s->vmx.vpid = e->proc2 & PROC2_ENABLE_VPID ? f->VPID : 0;
 }

@@ -95,7 +95,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     s->shadow_one = false;
     s->pending_dbg = 0;
-    s->monitor_addr = 0;
+    cpu_monitor_disarm(v);
     if (!vpid) vmx_flush_vpid0(v);
 
     if (!host64 && s->cr4 & CR4_PAE) { // the registers hold the guest's

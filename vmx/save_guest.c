@@ -78,7 +78,7 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
     f->GUEST_RIP = s->rip;
     f->GUEST_RSP = s->gpr[RSP];
     f->GUEST_RFLAGS = (cpu_rflags(v) & ~(u64)FL_RF) | saved_rf(v, e);
-    f->GUEST_ACTIVITY_STATE = s->activity;
+    f->GUEST_ACTIVITY_STATE = s->activity == ACTIVITY_MWAIT ? ACTIVITY_ACTIVE : s->activity;
     bool nmi = virtual_nmis ? s->virtual_nmi_blocked : s->blocking & BLOCKING_BY_NMI;
     f->GUEST_INTERRUPTIBILITY_STATE =
         (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) | (nmi ? BLOCKING_BY_NMI : 0);

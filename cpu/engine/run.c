@@ -191,6 +191,12 @@ static bool boundary(struct vcpu *v)
             }
         }
     }
+    // MWAIT that was told so ends though the interrupt stays pending, and when nothing is monitored any more
+    if (s->activity == ACTIVITY_MWAIT && ((v->s.intr_line && s->mwait_masked) || !s->monitor_addr)) {
+        s->activity = ACTIVITY_ACTIVE;
+        cpu_monitor_disarm(v);
+        return true;
+    }
     if (cpu_virtual_interrupt(v) && s->activity == ACTIVITY_ACTIVE) {
         struct event e = {
             .kind = EVENT_INTERRUPTION, .vector = VEC_GP, .type = EVT_HW_EXCEPTION, .has_error = true};
@@ -211,8 +217,6 @@ static u64 next_deadline(const struct vcpu *v)
     return d;
 }
 
-u64 cpu_idle_deadline(const struct vcpu *v) { return next_deadline(v); }
-
 // As boundary() takes them.
 u32 cpu_woken_by(const struct vcpu *v)
 {
@@ -222,12 +226,14 @@ u32 cpu_woken_by(const struct vcpu *v)
     if (s->activity == ACTIVITY_WAIT_SIPI) return by | BIT(CPU_SIGNAL_SIPI);
     if (s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest) return by;
     if (!(s->blocking & (BLOCKING_BY_NMI | BLOCKING_BY_MOV_SS | BLOCKING_BY_STI))) by |= BIT(CPU_SIGNAL_NMI);
-    if (s->activity == ACTIVITY_HLT && (s->rflags & FL_IF || vmx_interrupt_exits(v)))
+    bool waits = s->activity == ACTIVITY_HLT || s->activity == ACTIVITY_MWAIT;
+    if ((waits && (s->rflags & FL_IF || vmx_interrupt_exits(v))) ||
+        (s->activity == ACTIVITY_MWAIT && s->mwait_masked))
         by |= BIT(CPU_SIGNAL_INTR_ON);
     return by;
 }
 
-bool cpu_wakes_itself(const struct vcpu *v) { return v->s.vmx.guest && vmx_timer_deadline(v) != UINT64_MAX; }
+u64 cpu_own_deadline(const struct vcpu *v) { return v->s.vmx.guest ? vmx_timer_deadline(v) : UINT64_MAX; }
 
 void cpu_skip_to(struct vcpu *v, u64 vtime)
 {
@@ -331,7 +337,8 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     for (;;) {
         boundary_invariants(v);
         slice_sync(v);
-        if (v->stop || v->stop_asked) {
+        // One that is halted finds out first whether it still is, so that a stop leaves no trace in that.
+        if ((v->stop || v->stop_asked) && s->activity == ACTIVITY_ACTIVE) {
             why = RUN_STOP;
             break;
         }

@@ -16,6 +16,7 @@ enum trace_kind {
     TRACE_MSR_UNKNOWN,   // MSR in addr, write
     TRACE_UNIMPLEMENTED, // name, addr = detail
     TRACE_SHUTDOWN,      // name = why
+    TRACE_MISUSE,        // what the manual forbids software, and the processor does not notice: name, addr
     TRACE_KINDS
 };
 

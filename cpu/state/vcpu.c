@@ -12,11 +12,18 @@
 #include "vmx/intercept.h"
 
 // ---- its subscription to the memory that it shares ----
+static paddr monitored(const struct vcpu *v) { return v->s.monitor_addr & ~63ull; }
+
 static void memory_written(void *opaque, paddr a, u64 size)
 {
     struct vcpu *v = opaque;
     block_code_written(v, a, size);
     vmx_memory_written(v, a, size);
+    if (likely(!v->s.monitor_addr) || a >= monitored(v) + 64 || a + size <= monitored(v)) return;
+    cpu_monitor_disarm(v);
+    if (v->s.activity != ACTIVITY_MWAIT) return;
+    v->s.activity = ACTIVITY_ACTIVE;
+    if (v->board && v->board->monitor_hit) v->board->monitor_hit(v->board_opaque, v->index);
 }
 
 static void page_guarded(void *opaque, paddr page) { tlbops_drop_page(opaque, page >> PAGE_SHIFT); }
@@ -25,6 +32,7 @@ static u64 page_keeps(void *opaque, paddr page, bool *watched)
 {
     const struct vcpu *v = opaque;
     if (vmx_watches(v, page)) *watched = true;
+    if (v->s.monitor_addr && v->s.monitor_addr >> PAGE_SHIFT == page >> PAGE_SHIFT) *watched = true;
     return block_code_lines(v->d.engine, page);
 }
 
@@ -36,6 +44,7 @@ struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_featur
     v->index = index;
     v->phys = phys;
     v->features = features;
+    v->apic_id = topology_apic_id(&features->topology, index);
     v->d.engine = engine_new(phys);
     if (!v->d.engine) {
         free(v);
@@ -70,16 +79,18 @@ void vcpu_reset(struct vcpu *v, bool init)
 {
     struct vcpu_state *s = &v->s;
     if (v->vmx) vmx_unwatch(v);
+    cpu_monitor_disarm(v);
     // clang-format off
     struct { // what INIT keeps: the whole state, with its TLBs, is more than a small stack holds
         u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2], ymm_high[16][2];
         struct fpu_state fpu;
         struct msr_state msr;
         u32 mxcsr;
-        bool nmi_pending, intr_line;
+        bool nmi_pending, sipi_pending, intr_line;
+        u8 sipi_vector;
     } old = {.units = s->units, .extra = s->extra, .skipped = s->skipped, .cr0 = s->cr0, .xcr0 = s->xcr0, .rng_state = s->rng_state,
              .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending,
-             .intr_line = s->intr_line};
+             .sipi_pending = s->sipi_pending, .intr_line = s->intr_line, .sipi_vector = s->sipi_vector};
     // clang-format on
     memcpy(old.xmm, s->xmm, sizeof s->xmm);
     memcpy(old.ymm_high, s->ymm_high, sizeof s->ymm_high);
@@ -114,6 +125,7 @@ void vcpu_reset(struct vcpu *v, bool init)
         s->msr.efer = 0;
         s->rng_state = old.rng_state;
         s->nmi_pending = old.nmi_pending;
+        s->sipi_pending = old.sipi_pending, s->sipi_vector = old.sipi_vector; // it came after the INIT
     } else {
         s->fpu.fcw = 0x40, s->fpu.ftw = 0x5555;
         s->mxcsr = 0x1F80;
@@ -141,6 +153,7 @@ void cpu_loaded(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     v->d = (struct vcpu_derived){.engine = e, .units_end = v->s.units};
+    if (v->s.monitor_addr && phys_is_ram(v->phys, monitored(v))) phys_watch(v->phys, monitored(v));
     cpu_drop_derived(v);
     cpu_attention(v);
 }
@@ -151,7 +164,10 @@ void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector)
     case CPU_SIGNAL_INTR_ON: v->s.intr_line = true; break;
     case CPU_SIGNAL_INTR_OFF: v->s.intr_line = false; break;
     case CPU_SIGNAL_NMI: v->s.nmi_pending = true; break;
-    case CPU_SIGNAL_INIT: v->s.init_pending = true; break;
+    case CPU_SIGNAL_INIT:
+        v->s.init_pending = true;
+        v->s.sipi_pending = false; // one from before: it found no processor that waited for it
+        break;
     case CPU_SIGNAL_SIPI:
         v->s.sipi_pending = true;
         v->s.sipi_vector = vector;
@@ -159,6 +175,21 @@ void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector)
     case CPU_SIGNAL_STOP: v->stop = true; break;
     }
     cpu_attention(v);
+}
+
+void cpu_monitor_arm(struct vcpu *v, paddr line)
+{
+    cpu_monitor_disarm(v);
+    v->s.monitor_addr = line | 1;
+    if (phys_is_ram(v->phys, line)) phys_watch(v->phys, line);
+}
+
+void cpu_monitor_disarm(struct vcpu *v)
+{
+    paddr line = monitored(v);
+    if (!v->s.monitor_addr) return;
+    v->s.monitor_addr = 0;
+    if (phys_is_ram(v->phys, line)) phys_release(v->phys, line);
 }
 
 void cpu_ask_stop(struct vcpu *v)
@@ -177,6 +208,13 @@ u64 cpu_units(const struct vcpu *v)
 }
 
 u64 cpu_vtime(const struct vcpu *v) { return cpu_units(v) * CPU_TICKS_PER_UNIT + v->s.skipped; }
+u64 cpu_clock(struct vcpu *v)
+{
+    u64 now = cpu_vtime(v);
+    if (!v->clock_now) return now;
+    if (now > *v->clock_now) *v->clock_now = now;
+    return *v->clock_now;
+}
 u64 cpu_retired(const struct vcpu *v) { return cpu_units(v) - v->s.extra; }
 
 void cpu_drop_derived(struct vcpu *v)

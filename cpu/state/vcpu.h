@@ -76,7 +76,8 @@ enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 }
 
 // Blocking, in the bits of the VMX interruptibility state.
 enum { BLOCKING_BY_STI = 1, BLOCKING_BY_MOV_SS = 2, BLOCKING_BY_SMI = 4, BLOCKING_BY_NMI = 8 };
-enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI };
+// The VMX activity states, and one that no VMCS shows (SDM 27.4.2): waiting in MWAIT.
+enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_WAIT_SIPI, ACTIVITY_MWAIT };
 
 STATE_BEGIN
 // clang-format off
@@ -119,7 +120,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    3 // of this struct and of those in it: one more with each change of layout or meaning
+    4 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -144,7 +145,7 @@ struct vcpu_state {
     // level of the INTR pin, as the board drives it: what its local APIC's state implies, so hashes leave it
     // out
     bool intr_line;
-    u8 pad1;
+    bool mwait_masked; // in ACTIVITY_MWAIT: an interrupt that IF keeps out ends the wait too
     // pending debug exceptions, in the format of the VMCS field (B0-B3, enabled 12, BS 14), and BT 15
     u64 pending_dbg;
     // event to deliver before the next instruction (VM-entry injection); kind EVENT_NONE if none
@@ -156,7 +157,6 @@ struct vcpu_state {
     struct msr_state msr;
     struct vmx_state vmx;
     u64 monitor_addr; // physical address of the line that MONITOR armed, bit 0 set; 0: not armed
-    u64 monitor_sum;  // of the line's contents then
     u64 rng_state;    // RDRAND/RDSEED: seeded by the command line
     struct tlb itlb, dtlb;
 };
@@ -176,6 +176,12 @@ struct cpu_board_ops {
     void (*shutdown)(void *opaque, unsigned cpu, const char *why);
     // an INIT was taken: the local APIC resets with the processor
     void (*init_taken)(void *opaque, unsigned cpu);
+    // PAUSE: whoever waits for another processor may let it run
+    void (*pause)(void *opaque, unsigned cpu);
+    // a store to the line that the processor waits for in MWAIT ended its wait
+    void (*monitor_hit)(void *opaque, unsigned cpu);
+    // its VMCS became current: what other processor has it current as well; -1: none
+    int (*vmcs_elsewhere)(void *opaque, unsigned cpu, paddr vmcs);
 };
 
 // Notices from the board to a processor (any time between instructions or during an access of that
@@ -241,11 +247,15 @@ struct vcpu {
     struct vcpu_state s;
     struct vcpu_derived d;
     unsigned index;
+    u32 apic_id; // initial APIC ID
     struct phys *phys;
     struct phys_subscriber subscriber; // to its notices
     const struct cpu_board_ops *board;
     void *board_opaque;
     const u64 *clock_next; // the board's next deadline, in ticks
+    // the board's clock, where several processors have it in common: what one has read of it, none reads
+    // less of later; NULL: this processor's own time
+    u64 *clock_now;
     const struct cpu_features *features;
     struct vmx_control *vmx; // derived
     struct trace *trace;
@@ -281,6 +291,10 @@ void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector);
 // cpu_stop_taken.
 void cpu_ask_stop(struct vcpu *v);
 void cpu_stop_taken(struct vcpu *v);
+// MONITOR's line: armed, and disarmed by whatever the manual says ends it. A store to it, by anybody, disarms
+// it too and ends MWAIT's wait; until then its page is watched.
+void cpu_monitor_arm(struct vcpu *v, paddr line);
+void cpu_monitor_disarm(struct vcpu *v);
 void unimplemented(struct vcpu *v, const char *name, u64 detail); // counts, and names once in the log
 
 // ---- flags ----
@@ -295,9 +309,10 @@ static inline void cpu_set_rflags(struct vcpu *v, u64 f)
 }
 
 // ---- time (exact anywhere, also inside a checked body) ----
-u64 cpu_units(const struct vcpu *v);                     // units before the instruction being executed
-u64 cpu_vtime(const struct vcpu *v);                     // the same in ticks
-u64 cpu_retired(const struct vcpu *v);                   // instructions retired before the one being executed
+u64 cpu_units(const struct vcpu *v);   // units before the instruction being executed
+u64 cpu_vtime(const struct vcpu *v);   // the same in ticks
+u64 cpu_clock(struct vcpu *v);         // what clocks that processors have in common (the TSC) are read by
+u64 cpu_retired(const struct vcpu *v); // instructions retired before the one being executed
 static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit of the instruction
 {
     v->s.extra += units;
@@ -328,12 +343,10 @@ enum run_exit { RUN_BUDGET, RUN_STOP, RUN_HALTED, RUN_SHUTDOWN };
 // Runs until `units` more units are used, the clock's next deadline is due, a stop is asked, or the processor
 // is idle.
 enum run_exit vcpu_run(struct vcpu *v, u64 units);
-// Idle (RUN_HALTED): the vtime of the next thing that can happen by itself (UINT64_MAX: nothing), and going
-// there.
-u64 cpu_idle_deadline(const struct vcpu *v);
-// Idle: which signals of the board would wake it (BIT(CPU_SIGNAL_...)), and whether a timer of its own will.
+// Idle (RUN_HALTED): which signals of the board would wake it (BIT(CPU_SIGNAL_...)), the vtime at which a
+// timer of its own does, and going there.
 u32 cpu_woken_by(const struct vcpu *v);
-bool cpu_wakes_itself(const struct vcpu *v);
+u64 cpu_own_deadline(const struct vcpu *v); // UINT64_MAX: no such timer runs
 void cpu_skip_to(struct vcpu *v, u64 vtime);
 
 #endif

@@ -11,9 +11,6 @@
 // what would only cost time here (page-table isolation, buffer clearing, retpolines); BHI_CTRL spares them
 // the loops that clear the branch history, which Linux runs at each system call whatever BHI_NO says.
 //
-// Leaf 5 reports MONITOR/MWAIT without extensions: MWAIT then waits as HLT does, and kernels use the form
-// "STI; MWAIT".
-//
 // Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal
 // leaf 6 bits.
 #include <string.h>
@@ -26,7 +23,7 @@
 #include "cpu/state/mode.h"
 #include "cpu/state/xcomponent.h"
 
-enum { BASIC_MAX = 0x16, EXTENDED_MAX = 0x80000008 };
+enum { BASIC_MAX = 0x1F, EXTENDED_MAX = 0x80000008 };
 enum { FAMILY = 6, MODEL = 0x80, STEPPING = 0 };
 static const char brand[48] = "Matryoshka x86-64 processor @ 2.00GHz";
 
@@ -132,10 +129,11 @@ static u32 feature_bits(const struct cpu_features *f, u32 leaf, u32 subleaf, uns
 static void leaf_1(const struct vcpu *v, u32 out[4])
 {
     const struct cpu_features *f = v->features;
-    u32 cpus = f->cpus ? f->cpus : 1;
+    const struct cpu_topology *t = &f->topology;
+    u32 cpus = topology_members(t, TOPOLOGY_DIE), ids = 1u << topology_shift(t, TOPOLOGY_DIE);
     out[0] = STEPPING | (MODEL & 0xF) << 4 | FAMILY << 8 | (MODEL >> 4) << 16;
-    // CLFLUSH line in quadwords, logical processors, initial APIC ID
-    out[1] = 8 << 8 | cpus << 16 | v->index << 24;
+    // CLFLUSH line in quadwords, APIC IDs set aside for the package, initial APIC ID (its low byte)
+    out[1] = 8 << 8 | (ids < 255 ? ids : 255) << 16 | v->apic_id << 24;
     out[2] = feature_bits(f, 1, 0, 2);
     out[3] = feature_bits(f, 1, 0, 3);
     if (cpus > 1) out[3] |= 1u << 28; // HTT: the count above is valid
@@ -149,32 +147,36 @@ static void leaf_1(const struct vcpu *v, u32 out[4])
 static void leaf_4(const struct vcpu *v, u32 subleaf, u32 out[4])
 {
     // clang-format off
-    static const struct { u8 type, level; u16 ways; u32 sets; bool shared; } cache[] = {
-        {1, 1, 8, 64, false}, {2, 1, 8, 64, false}, {3, 2, 8, 1024, false}, {3, 3, 16, 8192, true}};
+    static const struct { u8 type, level; u16 ways; u32 sets; enum topology_level shared_by; } cache[] = {
+        {1, 1, 8, 64, TOPOLOGY_THREAD}, {2, 1, 8, 64, TOPOLOGY_THREAD}, {3, 2, 8, 1024, TOPOLOGY_THREAD},
+        {3, 3, 16, 8192, TOPOLOGY_CORE}};
     // clang-format on
     if (subleaf >= ARRAY_LEN(cache)) return;
-    u32 cpus = v->features->cpus ? v->features->cpus : 1, cores = 1;
-    while (cores < cpus) cores *= 2;
-    out[0] = cache[subleaf].type | cache[subleaf].level << 5 | 1 << 8 | (cores - 1) << 26;
-    if (cache[subleaf].shared) out[0] |= (cores - 1) << 14;
+    const struct cpu_topology *t = &v->features->topology;
+    // core IDs of the package and IDs of the logical processors that share it, each less one
+    u32 cores = (1u << (topology_shift(t, TOPOLOGY_DIE) - topology_shift(t, TOPOLOGY_THREAD))) - 1;
+    u32 sharing = (1u << topology_shift(t, cache[subleaf].shared_by)) - 1;
+    out[0] = cache[subleaf].type | cache[subleaf].level << 5 | 1 << 8 | (cores < 63 ? cores : 63) << 26 |
+             sharing << 14;
     out[1] = 63 | (u32)(cache[subleaf].ways - 1) << 22;
     out[2] = cache[subleaf].sets - 1;
 }
 
-static void leaf_0b(const struct vcpu *v, u32 subleaf, u32 out[4])
+// Extended topology. Leaf 1Fh knows dies, 0Bh threads and cores alone: its second level is the whole package.
+static void leaf_topology(const struct vcpu *v, bool dies, u32 subleaf, u32 out[4])
 {
-    u32 cpus = v->features->cpus ? v->features->cpus : 1, shift = 0;
-    while (1u << shift < cpus) shift++;
+    enum { SMT = 1, CORE = 2, DIE = 5 }; // level types
+    const struct cpu_topology *t = &v->features->topology;
+    dies &= t->dies > 1;
     out[2] = subleaf & 0xFF;
-    out[3] = v->index;
-    if (subleaf == 0) { // threads: one a core
-        out[1] = 1;
-        out[2] |= 1 << 8;
-    } else if (subleaf == 1) {
-        out[0] = shift;
-        out[1] = cpus;
-        out[2] |= 2 << 8;
-    }
+    out[3] = v->apic_id;
+    if (subleaf > (dies ? 2u : 1u)) return;
+    enum topology_level level = subleaf == 0           ? TOPOLOGY_THREAD
+                                : dies && subleaf == 1 ? TOPOLOGY_CORE
+                                                       : TOPOLOGY_DIE;
+    out[0] = topology_shift(t, level);
+    out[1] = topology_members(t, level);
+    out[2] |= (u32)(subleaf == 0 ? SMT : subleaf == 1 ? CORE : DIE) << 8;
 }
 
 static void leaf_0d(const struct vcpu *v, u32 subleaf, u32 out[4])
@@ -225,7 +227,9 @@ static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
     case 4: leaf_4(v, subleaf, out); break;
     case 5:
         if (!feature_on(f, FEATURE_MONITOR)) break;
-        out[0] = out[1] = 64;
+        out[0] = out[1] = 64; // bytes of a line
+        out[2] = 3;           // extensions are listed; MWAIT can be ended by an interrupt with IF=0
+        out[3] = 2 << 4;      // C1, with two sub-states
         break;
     case 6: out[0] = feature_bits(f, 6, 0, 0); break;
     case 7:
@@ -235,7 +239,7 @@ static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
         out[3] = feature_bits(f, 7, subleaf, 3);
         if (subleaf == 0 && feature_on(f, FEATURE_PKU) && (v->s.cr4 & CR4_PKE)) out[2] |= 1u << 4;
         break;
-    case 0xB: leaf_0b(v, subleaf, out); break;
+    case 0xB: leaf_topology(v, false, subleaf, out); break;
     case 0xD: leaf_0d(v, subleaf, out); break;
     case 0x15: // TSC = crystal * EBX / EAX
         out[0] = 1;
@@ -246,6 +250,7 @@ static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
         out[0] = out[1] = (u32)(CPU_TSC_HZ / 1000000);
         out[2] = 100;
         break;
+    case 0x1F: leaf_topology(v, true, subleaf, out); break;
     default: break;
     }
 }

@@ -3,6 +3,7 @@
 #define CPU_CPUID_H
 
 #include "cpu/state/vcpu.h"
+#include "cpu/system/topology.h"
 
 // FEATURE(enumerator, command-line name, leaf, subleaf, register 0-3 = eax-edx, bit). Leaf 0x80000001 and 7
 // as CPUID has them.
@@ -46,9 +47,9 @@ enum feature {
 };
 
 struct cpu_features {
-    u64 bits[2];         // bit n: enum feature n is on
-    u8 maxphyaddr;       // default 40
-    u8 cpus;             // logical processors in the package, as leaves 1 and 0Bh tell (0 means 1)
+    u64 bits[2];   // bit n: enum feature n is on
+    u8 maxphyaddr; // default 40
+    struct cpu_topology topology;
     u64 feature_control; // reset value of IA32_FEATURE_CONTROL: 5, or 0 by option
     u64 rng_seed;
 };

@@ -204,7 +204,7 @@ static void deliver_protected(struct vcpu *v, const struct event *e)
 void deliver_event(struct vcpu *v, const struct event *e)
 {
     v->d.iret_unblocked = false;
-    v->s.monitor_addr = 0;
+    cpu_monitor_disarm(v);
     // an event ends the shadow, also when its delivery leads elsewhere
     v->s.blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     note_cause(v, e);

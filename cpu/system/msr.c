@@ -46,7 +46,7 @@ static bool refuse_read(struct vcpu *v, u32 msr, u64 *value)
 
 static bool tsc_read(struct vcpu *v, u32 msr, u64 *value)
 {
-    return *value = cpu_vtime(v) + v->s.msr.tsc_offset, true;
+    return *value = cpu_clock(v) + v->s.msr.tsc_offset, true;
 }
 
 // The APIC's TSC deadline is a value of the TSC: when the TSC jumps, it is armed anew.
@@ -63,7 +63,7 @@ static void tsc_jump(struct vcpu *v, u64 by)
 }
 static bool tsc_write(struct vcpu *v, u32 msr, u64 value)
 {
-    tsc_jump(v, value - (cpu_vtime(v) + v->s.msr.tsc_offset));
+    tsc_jump(v, value - (cpu_clock(v) + v->s.msr.tsc_offset));
     return true;
 }
 static bool tsc_adjust_write(struct vcpu *v, u32 msr, u64 value)

@@ -44,7 +44,7 @@ void op_wrmsr(struct vcpu *v, const struct insn *in)
 
 // ---- the clock ----
 
-static u64 read_tsc(struct vcpu *v) { return vmx_tsc(v, cpu_vtime(v) + v->s.msr.tsc_offset); }
+static u64 read_tsc(struct vcpu *v) { return vmx_tsc(v, cpu_clock(v) + v->s.msr.tsc_offset); }
 
 void op_rdtsc(struct vcpu *v, const struct insn *in)
 {
@@ -93,16 +93,6 @@ void op_hlt(struct vcpu *v, const struct insn *in)
     cpu_attention(v);
 }
 
-// The line's contents, so that this processor's own store between MONITOR and MWAIT counts as a store to it.
-static u64 line_sum(struct vcpu *v, paddr line)
-{
-    const u8 *h = phys_host(v->phys, line);
-    u64 sum = 0;
-    if (h)
-        for (unsigned i = 0; i < 64; i += 8) sum = (sum ^ *(const u64 *)(h + i)) * 0x9E3779B97F4A7C15ull + i;
-    return sum;
-}
-
 void op_monitor(struct vcpu *v, const struct insn *in)
 {
     if ((u32)v->s.gpr[RCX]) raise_gp0(v); // no extensions
@@ -111,24 +101,27 @@ void op_monitor(struct vcpu *v, const struct insn *in)
     paddr pa;
     lin_host(v, la, ACC_READ, &pa); // checked as a load of a byte
     pa &= ~63ull;
-    v->s.monitor_addr = pa | 1;
-    v->s.monitor_sum = line_sum(v, pa);
+    cpu_monitor_arm(v, pa);
 }
 
 void op_mwait(struct vcpu *v, const struct insn *in)
 {
-    if ((u32)v->s.gpr[RCX]) raise_gp0(v); // CPUID leaf 5 reports no extensions
+    // EAX asks for a C-state: all are alike here. ECX[0]: an interrupt ends the wait also with IF=0.
+    u32 extensions = (u32)v->s.gpr[RCX];
+    if (extensions & ~1u) raise_gp0(v);
     // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms
-    // it, and a store to the line is what it waits for. Then as HLT: until an interrupt that IF lets in, NMI,
-    // INIT.
-    bool wait = v->s.monitor_addr && v->s.monitor_sum == line_sum(v, v->s.monitor_addr & ~63ull);
-    v->s.monitor_addr = 0;
-    if (!wait) return;
-    v->s.activity = ACTIVITY_HLT;
+    // it, and a store to the line is what it waits for. Else until an interrupt, NMI, INIT.
+    if (!v->s.monitor_addr) return;
+    v->s.activity = ACTIVITY_MWAIT;
+    v->s.mwait_masked = extensions & 1;
     cpu_attention(v);
 }
 
-void op_pause(struct vcpu *v, const struct insn *in) { cpu_charge(v, COST_PAUSE); }
+void op_pause(struct vcpu *v, const struct insn *in)
+{
+    cpu_charge(v, COST_PAUSE);
+    if (v->board && v->board->pause) v->board->pause(v->board_opaque, v->index);
+}
 
 // ---- flags ----
 
