@@ -107,9 +107,8 @@ static void run_to(struct golden *g, u64 until, u64 mean)
 {
     static const char *const names[] = {"run",        "power-off", "reset",
                                         "debug exit", "shutdown",  "idle for ever"};
-    struct vcpu *v = g->m->cpu[0];
-    while (!g->ended && cpu_retired(v) < until) {
-        u64 left = until - cpu_retired(v), slice = left < 2000000 ? left : 2000000;
+    while (!g->ended && machine_retired(g->m) < until) {
+        u64 left = until - machine_retired(g->m), slice = left < 2000000 ? left : 2000000;
         if (mean) {
             u64 r = 1 + next_random(g) % (2 * mean);
             if (r < slice) slice = r;
@@ -145,7 +144,7 @@ static void reload(struct golden *g)
 
 static void put(struct golden *g)
 {
-    printf("%" PRIu64 " %016" PRIx64 " %016" PRIx64 "%s%s\n", cpu_retired(g->m->cpu[0]),
+    printf("%" PRIu64 " %016" PRIx64 " %016" PRIx64 "%s%s\n", machine_retired(g->m),
            state_hash(&g->hash, g->m), g->printed, g->ended ? " " : "", g->ended ? g->end : "");
     fflush(stdout);
 }
@@ -161,13 +160,13 @@ static void run_variant(struct golden *g, const char *name)
     u64 next = g->from, drop = 0;
     while (!g->ended && next < g->to) {
         next = g->to - next < g->every ? g->to : next + g->every;
-        u64 now = cpu_retired(g->m->cpu[0]), piece = next > now ? (next - now) / RELOADS : 0;
+        u64 now = machine_retired(g->m), piece = next > now ? (next - now) / RELOADS : 0;
         for (unsigned i = 0; reloaded && i < RELOADS && piece && !g->ended; i++) {
             run_to(g, now + piece * i + next_random(g) % piece, 0);
             if (!g->ended) reload(g);
         }
-        while (dropped && !g->ended && cpu_retired(g->m->cpu[0]) < next) {
-            drop = cpu_retired(g->m->cpu[0]) + 1 + next_random(g) % (2 * MEAN_DROP);
+        while (dropped && !g->ended && machine_retired(g->m) < next) {
+            drop = machine_retired(g->m) + 1 + next_random(g) % (2 * MEAN_DROP);
             run_to(g, drop < next ? drop : next, 0);
             for (unsigned i = 0; i < g->m->cpus_n; i++) cpu_drop_derived(g->m->cpu[i]);
         }
@@ -333,9 +332,8 @@ int main(int argc, char **argv)
     }
     if (later) {
         run_to(&g, g.from, 0);
-        while (!g.ended && g.m->cpu[0]->vmx->entries < g.entries)
-            run_to(&g, cpu_retired(g.m->cpu[0]) + 10000, 0);
-        g.from = cpu_retired(g.m->cpu[0]);
+        while (!g.ended && g.m->cpu[0]->vmx->entries < g.entries) run_to(&g, machine_retired(g.m) + 10000, 0);
+        g.from = machine_retired(g.m);
         if (g.length) g.to = g.from + g.length;
         if (g.ended) {
             fprintf(stderr, "golden: the guest ended (%s) at instruction %" PRIu64 ", before the window\n",

@@ -583,7 +583,7 @@ static void cpuid_live_bits(void **state)
     cpuid_query(t->v, 0xA, 0, r);
     assert_int_equal(r[0], 0);
     u32 beyond[4];
-    cpuid_query(t->v, 0x16, 0, r);
+    cpuid_query(t->v, 0x1F, 0, r);
     cpuid_query(t->v, 0x40000000, 0, beyond); // no hypervisor: the highest basic leaf
     assert_memory_equal(r, beyond, sizeof r);
     cpuid_query(t->v, 0x80000008, 0, r);

@@ -242,7 +242,7 @@ static void each_has_a_version(void **state)
     for (unsigned k = 0; k < ARRAY_LEN(known); k++) assert_true(seen[k] > 0);
     unsigned devices = 0;
     for (const struct device *d = m->devices; d; d = d->next) devices += d->state_size > 0;
-    assert_int_equal(n, 1 + m->cpus_n + devices);
+    assert_int_equal(n, 2 + m->cpus_n + devices); // and the clock and the turns
     destroy(m);
 }
 
