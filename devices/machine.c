@@ -92,7 +92,13 @@ static void board_init_taken(void *opaque, unsigned cpu)
 
 static void board_pause(void *opaque, unsigned cpu) { machine_paused(opaque, cpu); }
 
-static void board_monitor_hit(void *opaque, unsigned cpu) { machine_signalled(opaque, cpu); }
+// A store is an access at its processor's own time too, and that is when the other one wakes.
+static void board_monitor_hit(void *opaque, unsigned cpu)
+{
+    struct machine *m = opaque;
+    if (m->turns.going) clock_sync(m, m->turns.cpu);
+    machine_signalled(m, cpu);
+}
 
 static int board_vmcs_elsewhere(void *opaque, unsigned cpu, paddr vmcs)
 {
