@@ -6,7 +6,7 @@
  * Bochs 2.7 passes all of it. QEMU's TCG has no RF in frames, no #AC, no #XM, no #GP for unknown MSRs, and
  * aborts at LTR of a NULL selector.
  *
- * Missing: machine checks, task gates, #TS, breakpoints by debug registers, shadow stacks.
+ * Missing: machine checks, shadow stacks. Breakpoints are in debug.c, task gates and #TS in tasks.c.
  */
 #include "low.h"
 #include "tap.h"

@@ -4,6 +4,8 @@ foreach(test vmx-instructions vmx-entry vmx-exits vmx-events vmx-ept vmx-state v
 endforeach()
 rom_image(test-modes tests/modes.c tests/low.c tests/low.S)
 rom_image(test-v86 tests/v86.c tests/low.c tests/low.S)
+rom_image(test-debug tests/debug.c)
+rom_image(test-tasks tests/tasks.c tests/low.c tests/low.S)
 rom_image(test-faults tests/faults.c tests/low.c tests/low.S)
 rom_image(test-paging tests/paging.c tests/low.c tests/low.S)
 rom_image(test-interrupts tests/interrupts.c)

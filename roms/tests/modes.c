@@ -5,7 +5,7 @@
  * Bochs 2.7 passes all of it. QEMU's TCG checks neither segment limits nor the rules of CR0 in 64-bit mode,
  * and does not get to the end.
  *
- * Missing: task switches, SMM. Virtual-8086 mode is in v86.c.
+ * Missing: SMM. Virtual-8086 mode is in v86.c, task switches are in tasks.c.
  */
 #include "low.h"
 #include "tap.h"
