@@ -11,7 +11,7 @@
 // - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0 and 1.
 // - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
 //
-// Missing: shadow stacks, supervisor protection keys, HLAT, LAM; nothing offers them. Paging-structure caches: none.
+// Missing: shadow stacks, HLAT, LAM; nothing offers them. Paging-structure caches: none.
 // clang-format on
 #include "mmu/walk_ept.h"
 
@@ -59,10 +59,11 @@ static bool key_forbids(const struct mmu_ctx *c, u32 rights, u32 acc)
 {
     u32 key_bits;
 
-    // SDM 5.6.2: 4-level and 5-level paging with CR4.PKE, data accesses to user-mode addresses only.
-    if (!c->pke || c->paging < PAGING_4LEVEL || (acc & ACC_KIND) == ACC_FETCH || !(rights & TLB_USER))
-        return false;
-    key_bits = c->pkru >> (rights >> TLB_PKEY_SHIFT & 15) * 2;
+    // SDM 5.6.2: 4-level and 5-level paging, data accesses: to user-mode addresses by PKRU with CR4.PKE, to
+    // supervisor-mode ones by IA32_PKRS with CR4.PKS.
+    if (c->paging < PAGING_4LEVEL || (acc & ACC_KIND) == ACC_FETCH) return false;
+    if (!(rights & TLB_USER ? c->pke : c->pks)) return false;
+    key_bits = (rights & TLB_USER ? c->pkru : c->pkrs) >> (rights >> TLB_PKEY_SHIFT & 15) * 2;
     if (key_bits & 1) return true;
     return (key_bits & 2) && (acc & ACC_KIND) == ACC_WRITE && (c->wp || (acc & ACC_USER));
 }

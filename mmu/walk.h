@@ -16,13 +16,13 @@ struct mmu_ctx {
     u64 pdpte[4]; // PAE: the four registers (loaded by MOV CR3 or from the VMCS)
     u64 eptp;     // EPT pointer when `ept`
     u64 ept_view; // identifies (ept, EP4TA) in TLB tags: EPTP bits 51:12 | 1, or 0 without EPT
-    u32 pkru;
+    u32 pkru, pkrs;
     u16 vpid;  // 0 when not in VMX non-root operation or "enable VPID" is 0
     u16 pcid;  // CR3[11:0] when CR4.PCIDE, else 0
     u8 paging; // enum paging_mode
     u8 maxphyaddr;
     u8 cpu; // index of the processor, for MMIO reads by walks
-    bool wp, smep, smap, pke, pse, nxe, pge;
+    bool wp, smep, smap, pke, pks, pse, nxe, pge;
     bool gib_pages;          // 1 GiB pages supported (CPUID.80000001H:EDX.26)
     bool ept;                // EPT in use
     bool ept_ad;             // EPTP bit 6
@@ -110,9 +110,9 @@ struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa,
 #define EPT_Q_LINEAR BIT(7)
 #define EPT_Q_FINAL  BIT(8)
 
-// Whether cached rights still permit this access under the present CR0.WP, SMEP, SMAP, PKRU, EFER.NXE. True
-// means "grant"; false means nothing but "walk again". A write through a translation with a clear dirty bit
-// in either stage is refused.
+// Whether cached rights still permit this access under the present CR0.WP, SMEP, SMAP, PKRU, IA32_PKRS,
+// EFER.NXE. True means "grant"; false means nothing but "walk again". A write through a translation with a
+// clear dirty bit in either stage is refused.
 bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc);
 
 // PAE: reads and checks the four PDPTEs at CR3; returns false if a present one has reserved bits set (the

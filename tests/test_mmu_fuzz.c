@@ -228,6 +228,10 @@ static struct verdict oracle(struct fuzz *f, const struct mmu_ctx *c, u64 la, u3
         if (bit(c->pkru, 2 * v.key)) key_stops = true;
         if (bit(c->pkru, 2 * v.key + 1) && write && (by_user || c->wp)) key_stops = true;
     }
+    if (c->pks && c->paging >= PAGING_4LEVEL && !v.user && !fetch) { // supervisor-mode address
+        if (bit(c->pkrs, 2 * v.key)) key_stops = true;
+        if (bit(c->pkrs, 2 * v.key + 1) && write && (by_user || c->wp)) key_stops = true;
+    }
     if (fetch && !v.executable) stop = true;
     if (by_user && !v.user) stop = true;
     if (write && !v.writable && (by_user || c->wp)) stop = true;
@@ -297,9 +301,11 @@ static void random_context(struct fuzz *f, struct mmu_ctx *c)
     memset(c, 0, sizeof(*c));
     c->paging = (u8)pick(f, 5);
     c->maxphyaddr = widths[pick(f, ARRAY_LEN(widths))];
-    c->wp = chance(f, 50), c->smep = chance(f, 30), c->smap = chance(f, 30), c->pke = chance(f, 40);
+    c->wp = chance(f, 50), c->smep = chance(f, 30), c->smap = chance(f, 30), c->pke = chance(f, 40),
+    c->pks = chance(f, 40);
     c->pse = chance(f, 80), c->nxe = chance(f, 70), c->pge = chance(f, 50), c->gib_pages = chance(f, 70);
     c->pkru = chance(f, 60) ? (u32)(rnd(f) & rnd(f) & rnd(f)) : 0;
+    c->pkrs = chance(f, 60) ? (u32)(rnd(f) & rnd(f) & rnd(f)) : 0;
     c->cr3 = (1 + pick(f, PAGES - 1)) << 12 | pick(f, 4096);
     if (c->paging == PAGING_32) c->cr3 = (u32)c->cr3;
     for (unsigned i = 0; i < 4; i++) c->pdpte[i] = (1 + pick(f, PAGES - 1)) << 12 | (chance(f, 90) ? 1 : 0);

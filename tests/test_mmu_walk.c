@@ -150,14 +150,14 @@ static void test_canonical(void **state)
 struct rights_case {
     u32 kind; // ACC_READ, ACC_WRITE, ACC_FETCH
     bool user_access, implicit, ac;
-    bool wp, smep, smap, pke, nxe;
+    bool wp, smep, smap, pke, pks, nxe;
     bool ad, wd; // of the page's key
     bool user_address, writable, xd;
 };
 
 static bool manual_key_permits(const struct rights_case *x)
 {
-    if (!x->pke || !x->user_address) return true;
+    if (!(x->user_address ? x->pke : x->pks)) return true;
     if (x->ad) return false;                        // no data access at all
     if (x->kind == ACC_READ || !x->wd) return true; // WD stops writes only,
     return !x->user_access && !x->wp;               // and not a supervisor's with CR0.WP = 0
@@ -171,10 +171,10 @@ static bool manual_permits(const struct rights_case *x)
     if (!x->user_access) { // supervisor-mode accesses
         switch (x->kind) {
         case ACC_READ:
-            if (!x->user_address) return true;
+            if (!x->user_address) return key;
             return key && smap_lets_through;
         case ACC_WRITE:
-            if (!x->user_address) return x->wp ? x->writable : true;
+            if (!x->user_address) return key && (x->wp ? x->writable : true);
             if (!x->wp) return key && smap_lets_through;
             return x->writable && key && smap_lets_through;
         default:
@@ -212,9 +212,11 @@ static void check_rights(struct tables *t, const struct shape *s, const struct r
         if (level == s->leaf_level && has_keys) v |= (u64)key << 59;
         set_entry(t, level, v);
     }
-    t->c.wp = x->wp, t->c.smep = x->smep, t->c.smap = x->smap, t->c.pke = x->pke, t->c.nxe = x->nxe;
-    t->c.pkru = (x->ad ? 1u : 0) << key * 2 | (x->wd ? 2u : 0) << key * 2;
-    if (!has_keys) y.pke = false;
+    t->c.wp = x->wp, t->c.smep = x->smep, t->c.smap = x->smap, t->c.pke = x->pke, t->c.pks = x->pks,
+    t->c.nxe = x->nxe;
+    u32 rights = (x->ad ? 1u : 0) << key * 2 | (x->wd ? 2u : 0) << key * 2;
+    t->c.pkru = x->user_address ? rights : ~rights, t->c.pkrs = x->user_address ? ~rights : rights;
+    if (!has_keys) y.pke = y.pks = false;
     allowed = manual_permits(&y);
 
     r = walk_linear(&t->p, &t->c, s->la, acc);
@@ -277,12 +279,12 @@ static void test_access_rights(void **state)
 
         use_mode(t, s->paging);
         map_guest(t, s->la, s->to, s->leaf_level, 7, 7);
-        for (unsigned n = 0; n < 3u << 13; n++) {
+        for (unsigned n = 0; n < 3u << 14; n++) {
             // clang-format off
-            struct rights_case x = {.kind = n >> 13,
+            struct rights_case x = {.kind = n >> 14,
                                     .user_access = n & 1, .implicit = n & 2, .ac = n & 4, .wp = n & 8, .smep = n & 16,
                                     .smap = n & 32, .pke = n & 64, .nxe = n & 128, .ad = n & 256, .wd = n & 512,
-                                    .user_address = n & 1024, .writable = n & 2048, .xd = n & 4096};
+                                    .user_address = n & 1024, .writable = n & 2048, .xd = n & 4096, .pks = n & 8192};
             // clang-format on
             int low = s->leaf_level, count = (int)t->levels;
 
@@ -332,7 +334,8 @@ static void expect_fault(struct tables *t, const struct shape *s, u32 base_error
             struct walk_result r;
 
             c.smep = features & 1;
-            if (features & 2) c.pke = true, c.pkru = ~0u; // an address without translation has no key
+            if (features & 2)
+                c.pke = c.pks = true, c.pkru = c.pkrs = ~0u; // an address without translation has no key
             r = walk_linear(&t->p, &c, s->la, acc);
             if ((acc & ACC_KIND) == ACC_WRITE) error |= 2;
             if (acc & ACC_USER) error |= 4;

@@ -8,6 +8,7 @@
 #include "cpu/engine/fast.h"
 #include "cpu/state/mode.h"
 #include "cpu/engine/tlbops.h"
+#include "cpu/system/system.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,11 +215,13 @@ static void one_step(struct rig *r, unsigned tally[4])
         break;
     case 7: // as a VM entry may: the rights change, nothing is flushed
         st->cr0 ^= pick(r, 2) ? CR0_WP : 0;
-        st->cr4 ^= (pick(r, 2) ? CR4_SMEP : 0) | (pick(r, 2) ? CR4_SMAP : 0) | (pick(r, 2) ? CR4_PKE : 0);
+        st->cr4 ^= (pick(r, 2) ? CR4_SMEP : 0) | (pick(r, 2) ? CR4_SMAP : 0) | (pick(r, 2) ? CR4_PKE : 0) |
+                   (pick(r, 2) ? CR4_PKS : 0);
         cpu_mode_changed(v);
         break;
     case 8:
         st->pkru = (u32)(rnd(r) & rnd(r)) & 0x3F;
+        st->msr.pkrs = (u32)(rnd(r) & rnd(r)) & 0x3F;
         cpu_context_changed(v);
         break;
     case 9:
@@ -323,6 +326,24 @@ static void test_rights_that_change_in_place(void **state)
     cpu_context_changed(r->v);
     assert_false(access_memory(r, la, ACC_READ, &fast));
     assert_int_equal(r->v->d.event.error, 0x21);
+    // IA32_PKRS, of a supervisor-mode address.
+    st->pkru = 0;
+    r->features.bits[FEATURE_PKS / 64] |= BIT(FEATURE_PKS % 64);
+    put64(&r->t, r->leaf[0][26], get64(&r->t, r->leaf[0][26]) & ~4ull);
+    st->cr4 |= CR4_PKS;
+    cpu_mode_changed(r->v);
+    for (unsigned user = 0; user < 2; user++) {
+        la = page_la(user ? 22 : 26);
+        assert_true(msr_write(r->v, 0x6E1, 0));
+        assert_true(access_memory(r, la, ACC_WRITE, &fast));
+        assert_true(access_memory(r, la, ACC_WRITE, &fast));
+        assert_true(fast);
+        assert_true(msr_write(r->v, 0x6E1, 3));
+        assert_int_equal(access_memory(r, la, ACC_READ, &fast), user);
+        if (!user) assert_int_equal(r->v->d.event.error, 0x21);
+    }
+    st->cr4 &= ~(u64)CR4_PKS;
+    cpu_mode_changed(r->v);
     // SMEP, for links.
     u32 gen;
     la = page_la(24);

@@ -39,8 +39,8 @@ static void values(void **state)
     assert_int_equal((u32)msr(0x480), VMCS_REVISION);
     assert_int_equal(msr(0x481), 0x0000007F00000016);
     assert_int_equal(msr(0x482), 0xFFF9FFFE0401E172);
-    assert_int_equal(msr(0x483), 0x007FEFFF00036DFF);
-    assert_int_equal(msr(0x484), 0x0000DFFF000011FF);
+    assert_int_equal(msr(0x483), 0x207FEFFF00036DFF);
+    assert_int_equal(msr(0x484), 0x0040DFFF000011FF);
     assert_int_equal(msr(0x485), 0x600401E5);
     assert_int_equal(msr(0x486), 0x80000021);
     assert_int_equal(msr(0x487), 0xFFFFFFFF);
@@ -51,8 +51,8 @@ static void values(void **state)
     assert_int_equal(msr(0x48C), 0x00000F0106334141);
     assert_int_equal(msr(0x48D), 0x0000007F00000016);
     assert_int_equal(msr(0x48E), 0xFFF9FFFE04006172);
-    assert_int_equal(msr(0x48F), 0x007FEFFF00036DFB);
-    assert_int_equal(msr(0x490), 0x0000DFFF000011FB);
+    assert_int_equal(msr(0x48F), 0x207FEFFF00036DFB);
+    assert_int_equal(msr(0x490), 0x0040DFFF000011FB);
     assert_int_equal(msr(0x491), 1);
     u64 x;
     assert_false(vmx_caps_msr(&caps, 0x492, &x));

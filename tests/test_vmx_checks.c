@@ -308,6 +308,11 @@ static void host_registers(void **state)
     ONLY("HOST-MSR-001", long, FAIL8, f->HOST_IA32_SYSENTER_ESP = 0x800000000000);
     ONLY("HOST-MSR-002", long, FAIL8, f->HOST_IA32_SYSENTER_EIP = 0xFFFF7FFFFFFFFFFF);
     GOOD(long, f->HOST_IA32_SYSENTER_ESP = 0x800000000000; t->s.e.linear_bits = 57);
+#define HOST_PKRS(value) f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 29, f->HOST_IA32_PKRS = value
+    GOOD(long, HOST_PKRS(0xFFFFFFFF));
+    GOOD(long, f->HOST_IA32_PKRS = UINT64_MAX);
+    ONLY("HOST-MSR-011", long, FAIL8, HOST_PKRS(1ull << 32));
+    ONLY("HOST-MSR-011", long, FAIL8, HOST_PKRS(1ull << 63));
 #define HOST_PAT(value) f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 19, f->HOST_IA32_PAT = value
     GOOD(long, HOST_PAT(0x0007040600070605));
     GOOD(long, HOST_PAT(0x0101040506070000));
@@ -410,6 +415,11 @@ static void guest_registers(void **state)
     GOOD(long, f->GUEST_IA32_DEBUGCTL = UINT64_MAX; f->VM_ENTRY_CONTROLS &= ~4u);
     ONLY("GUEST-MSR-002", long, EXIT33, f->GUEST_IA32_SYSENTER_ESP = 1ull << 47);
     ONLY("GUEST-MSR-003", real, EXIT33, f->GUEST_IA32_SYSENTER_EIP = 1ull << 48);
+#define GUEST_PKRS(value) f->VM_ENTRY_CONTROLS |= 1 << 22, f->GUEST_IA32_PKRS = value
+    GOOD(long, GUEST_PKRS(0xFFFFFFFF));
+    GOOD(long, f->GUEST_IA32_PKRS = UINT64_MAX);
+    ONLY("GUEST-MSR-017", long, EXIT33, GUEST_PKRS(1ull << 32));
+    ONLY("GUEST-MSR-017", long, EXIT33, GUEST_PKRS(1ull << 63));
 #define GUEST_PAT(value) f->VM_ENTRY_CONTROLS |= 1 << 14, f->GUEST_IA32_PAT = value
     GOOD(long, GUEST_PAT(0x0706050401000007));
     GOOD(long, f->GUEST_IA32_PAT = UINT64_MAX);

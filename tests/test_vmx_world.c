@@ -147,6 +147,28 @@ static void host_null_selectors_and_bases(void **state)
     m_free(m);
 }
 
+// IA32_PKRS (SDM 29.3.2.1, 30.3.1, 30.5.1): loaded only with the controls, saved always.
+static void protection_keys_of_supervisors(void **state)
+{
+    for (unsigned load = 0; load < 4; load++) {
+        struct vmx_machine *m = m_vmx_new();
+        m_vmcs_64(m);
+        m->v->s.msr.pkrs = 0x11;
+        m_write(m, VMCS_GUEST_IA32_PKRS, 0x22222222);
+        m_write(m, VMCS_HOST_IA32_PKRS, 0xF0000003);
+        if (load & 1) m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | 1 << 22);
+        if (load & 2)
+            m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | 1 << 29);
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+        u64 in_guest = load & 1 ? 0x22222222 : 0x11;
+        assert_int_equal(m->entered.msr.pkrs, in_guest);
+        assert_int_equal(m_read(m, VMCS_GUEST_IA32_PKRS), in_guest);
+        assert_int_equal(m->v->s.msr.pkrs, load & 2 ? 0xF0000003 : in_guest);
+        assert_int_equal(m->v->d.mmu.pkrs, m->v->s.msr.pkrs);
+        m_free(m);
+    }
+}
+
 static void launch_state(void **state)
 {
     struct vmx_machine *m = m_vmx_new();
@@ -415,7 +437,7 @@ int main(void)
     // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
-        cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
+        cmocka_unit_test(protection_keys_of_supervisors), cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
         cmocka_unit_test(region_becomes_dirty), cmocka_unit_test(exit_and_efer),
         cmocka_unit_test(translations_over_world_switches),

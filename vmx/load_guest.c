@@ -58,6 +58,7 @@ static void load_control_registers(struct vcpu *v, const struct vmx_entry *e)
         if (s->cr0 & CR0_PG) s->msr.efer = (s->msr.efer & ~(u64)EFER_LME) | (ia32e ? EFER_LME : 0);
     }
     if (e->entry & ENTRY_LOAD_IA32_PAT) s->msr.pat = f->GUEST_IA32_PAT;
+    if (e->entry & ENTRY_LOAD_PKRS) s->msr.pkrs = f->GUEST_IA32_PKRS;
 }
 
 // With EPT from the fields, else from memory: the checks have looked at the same words.

@@ -85,6 +85,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     if (ctl & EXIT_LOAD_IA32_EFER) s->msr.efer = f->HOST_IA32_EFER;
     s->msr.efer = (s->msr.efer & ~(u64)(EFER_LMA | EFER_LME)) | (host64 ? EFER_LMA | EFER_LME : 0);
     if (ctl & EXIT_LOAD_IA32_PAT) s->msr.pat = f->HOST_IA32_PAT;
+    if (ctl & EXIT_LOAD_PKRS) s->msr.pkrs = (u32)f->HOST_IA32_PKRS;
     load_segments(v, f, host64, bits);
     s->gdtr = (struct dtable){.base = extend(f->HOST_GDTR_BASE, bits), .limit = 0xFFFF};
     s->idtr = (struct dtable){.base = extend(f->HOST_IDTR_BASE, bits), .limit = 0xFFFF};

@@ -22,12 +22,12 @@ static void fast_clear(struct engine *e, u32 table)
 }
 
 // Everything but the tags that decides whether an access is granted is part of the key: a VM entry or exit,
-// or a write of CR0, CR4, EFER or PKRU, can change it while the context stays.
+// or a write of CR0, CR4, EFER, PKRU or IA32_PKRS, can change it while the context stays.
 static u32 fast_view(const struct vcpu *v)
 {
     const struct mmu_ctx *c = &v->d.mmu;
     u32 view = v->d.cpl == 3 ? VIEW_USER : (c->smap && !(v->s.rflags & FL_AC)) ? VIEW_SUPER : VIEW_SUPER_AC;
-    return view | c->wp << 2 | c->smap << 3 | c->pke << 4 | c->paging << 5;
+    return view | c->wp << 2 | c->smap << 3 | c->pke << 4 | c->pks << 5 | c->paging << 6;
 }
 
 static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 | c->paging << 2; }
@@ -35,7 +35,7 @@ static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 
 static bool key_is(const struct fast_key *k, const struct fast_key *want)
 {
     return k->serial == want->serial && k->global_serial == want->global_serial && k->view == want->view &&
-           k->pkru == want->pkru;
+           k->pkru == want->pkru && k->pkrs == want->pkrs;
 }
 
 // Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if
@@ -44,7 +44,7 @@ static void fast_select(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v),
-                            v->d.mmu.pke ? v->d.mmu.pkru : 0};
+                            v->d.mmu.pke ? v->d.mmu.pkru : 0, v->d.mmu.pks ? v->d.mmu.pkrs : 0};
     u32 i, unused = FAST_TABLES;
     if (key_is(&e->keys[e->table], &want)) {
         v->d.ft = &e->tables[e->table];
@@ -141,6 +141,7 @@ void cpu_context_changed(struct vcpu *v)
     c->cr3 = s->cr3;
     memcpy(c->pdpte, s->pdpte, sizeof c->pdpte);
     c->pkru = s->pkru;
+    c->pkrs = (u32)s->msr.pkrs;
     c->pcid = (s->cr4 & CR4_PCIDE) ? s->cr3 & 0xFFF : 0;
     c->paging = !(s->cr0 & CR0_PG)          ? PAGING_OFF
                 : !(s->cr4 & CR4_PAE)       ? PAGING_32
@@ -153,6 +154,7 @@ void cpu_context_changed(struct vcpu *v)
     c->smep = s->cr4 & CR4_SMEP;
     c->smap = s->cr4 & CR4_SMAP;
     c->pke = s->cr4 & CR4_PKE;
+    c->pks = s->cr4 & CR4_PKS;
     c->pse = s->cr4 & CR4_PSE;
     c->pge = s->cr4 & CR4_PGE;
     c->nxe = s->msr.efer & EFER_NXE;

@@ -70,7 +70,7 @@ enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 16, CR0_NE = 32,
 enum { CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 16, CR4_PAE = 32, CR4_MCE = 64, CR4_PGE = 128,
        CR4_PCE = 256, CR4_OSFXSR = 512, CR4_OSXMMEXCPT = 1024, CR4_UMIP = 2048, CR4_LA57 = 4096, CR4_VMXE = 8192,
        CR4_SMXE = 1 << 14, CR4_FSGSBASE = 1 << 16, CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20,
-       CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22 };
+       CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22, CR4_PKS = 1 << 24 };
 // clang-format on
 enum { EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 
@@ -116,11 +116,12 @@ struct msr_state {
     u64 feature_control, misc_enable, debugctl, pat, spec_ctrl, xss, pkg_cst_config, power_ctl;
     u64 mtrr_def_type, mtrr_fix[11], mtrr_phys_base[10], mtrr_phys_mask[10];
     u64 mcg_status, mcg_ctl, bios_sign_id;
-    u64 spare[8];
+    u64 pkrs;
+    u64 spare[7];
 };
 
 #define VCPU_STATE_VERSION \
-    4 // of this struct and of those in it: one more with each change of layout or meaning
+    5 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -324,7 +325,7 @@ static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit 
 void cpu_mode_changed(struct vcpu *v);
 void cpu_segment_loaded(struct vcpu *v); // a data segment alone: nothing but the mode word can follow
 // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
-// (so are WP, SMEP, SMAP, PKE, PKRU, NXE: fast tables are found by them too)
+// (so are WP, SMEP, SMAP, PKE, PKRU, PKS, PKRS, NXE: fast tables are found by them too)
 void cpu_context_changed(struct vcpu *v);
 // fast tables and fetch links of all contexts (APIC base, watched pages)
 void cpu_drop_fast(struct vcpu *v);

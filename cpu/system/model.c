@@ -44,7 +44,7 @@ static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vme
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
 static const char *const foreign[] = {
     "avx", "avx2", "fma", "f16c", "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
-    "lam", "pks", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
+    "lam", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
     "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ssbd", "stibp", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
     "amd-no-ssb", "md-clear", "movdir64b", "vaes", "vpclmulqdq", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
     "xsaveerptr", "xfd", "amx-tile", "amx-int8", "amx-bf16", "fred", "intel-pt", "core-capability", "split-lock-detect", "bus-lock-detect", "tsx-ctrl", "tsx-ldtrk",

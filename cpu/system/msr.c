@@ -173,6 +173,13 @@ static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
     return true;
 }
 
+static bool pkrs_write(struct vcpu *v, u32 msr, u64 value)
+{
+    v->s.msr.pkrs = value;
+    cpu_context_changed(v);
+    return true;
+}
+
 static bool xss_write(struct vcpu *v, u32 msr, u64 value)
 {
     if (value & ~xcomponents_supervisor(v->features)) return false;
@@ -291,6 +298,7 @@ static const struct msr_row msr_rows[] = {
     {0x2FF, 0x2FF, "IA32_MTRR_DEF_TYPE", FEATURE_MTRR, ~0ull, 0, FIELD(mtrr_def_type), 0, NULL, mtrr_def_type_write},
     {0x480, 0x493, "IA32_VMX", FEATURE_VMX, 0, 0, NONE, 0, vmx_range_read, refuse},
     {0x6E0, 0x6E0, "IA32_TSC_DEADLINE", FEATURE_TSC_DEADLINE, ~0ull, 0, NONE, 0, board_read, board_write},
+    {0x6E1, 0x6E1, "IA32_PKRS", FEATURE_PKS, 0xFFFFFFFF, 0, FIELD(pkrs), 0, NULL, pkrs_write},
     {0x800, 0x8FF, "x2APIC", FEATURE_X2APIC, ~0ull, 0, NONE, 0, board_read, board_write},
     {0xDA0, 0xDA0, "IA32_XSS", FEATURE_XSAVES, ~0ull, 0, FIELD(xss), 0, NULL, xss_write},
     {0xC0000080, 0xC0000080, "IA32_EFER", FEATURE_NONE, ~0ull, 0, FIELD(efer), 0, NULL, efer_write},

@@ -35,6 +35,7 @@
 #define CR4_SMEP                     (1u << 20)
 #define CR4_SMAP                     (1u << 21)
 #define CR4_PKE                      (1u << 22)
+#define CR4_PKS                      (1u << 24)
 
 #define RFLAGS_CF                    (1u << 0)
 #define RFLAGS_FIXED                 (1u << 1)

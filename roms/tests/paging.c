@@ -319,6 +319,30 @@ static void protection_keys(void)
     write_cr4(read_cr4() & ~(uint64_t)CR4_PKE);
 }
 
+static void supervisor_keys(void)
+{
+    if (!(cpuid_if_present(7, 0).ecx & 1u << 31)) {
+        skip(6, "no supervisor protection keys");
+        return;
+    }
+    write_cr4(read_cr4() | CR4_PKS);
+    map(PTE_P | PTE_W | 5ull << 59);
+    wrmsr(0x6E1, 1u << 10);
+    expect(super(a_read), P | PK, "IA32_PKRS, key with AD: CPL 0 does not read a supervisor page");
+    expect(super(a_fetch), NONE, "  fetches do not ask");
+    wrmsr(0x6E1, 2u << 10);
+    expect(super(a_read), NONE, "key with WD: reads pass");
+    expect(super(a_write), P | W | PK, "  writes with WP=1 do not");
+    write_cr0(read_cr0() & ~(uint64_t)CR0_WP);
+    expect(super(a_write), NONE, "  but with WP=0");
+    write_cr0(read_cr0() | CR0_WP);
+    wrmsr(0x6E1, 3u << 10);
+    map(PTE_P | PTE_W | PTE_U | 5ull << 59);
+    expect(super(a_write), NONE, "IA32_PKRS means nothing on user pages");
+    wrmsr(0x6E1, 0);
+    write_cr4(read_cr4() & ~(uint64_t)CR4_PKS);
+}
+
 /* Changes the page under a cached translation, does `what`, and looks. */
 static uint64_t read_page(void) { return trap_catch(a_read8, PAGE, 0).rax; }
 
@@ -527,6 +551,7 @@ int rom_main(void)
     large_pages();
     smep_smap();
     protection_keys();
+    supervisor_keys();
     invalidation();
     pcid();
     paging_32bit();
