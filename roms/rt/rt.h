@@ -4,7 +4,7 @@
  * An image's C part begins at `int rom_main(void)`, in 64-bit mode, identity-mapped, interrupts off, on a 32
  * KiB stack. What it returns becomes the exit value (rt_exit).
  *
- * Missing: more than one processor, memory above 4 GiB, freeing memory.
+ * More than one processor: smp.h. Missing: memory above 4 GiB, freeing memory.
  */
 #ifndef RT_RT_H
 #define RT_RT_H
