@@ -42,7 +42,7 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
     u8 code[16] = {0};
     unsigned n = 0;
     if (r->vex) {
-        n = encode_vex(r, 0, row_has(r, 1 << KIND_B) ? 3 : 0, code);
+        n = encode_vex(r, 0, row_has(r, 1 << KIND_B | 1 << KIND_H) ? 3 : 0, false, code);
     } else {
         if (prefix[r->prefix]) code[n++] = prefix[r->prefix];
         if (r->map != MAP_1) code[n++] = 0x0F;
@@ -51,7 +51,11 @@ static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, 
     }
     code[n++] = r->opcode;
     unsigned reg = r->modrm == MODRM_ANY ? 2 : row_digit(r);
-    code[n] = (u8)(r->modrm & MODRM_EXACT ? r->modrm & 0xFF : memory ? reg << 3 | 6 : 0xC0 | reg << 3 | 1);
+    if (r->vsib) code[n + 1] = 0x08; // [rax + xmm1]
+    code[n] = (u8)(r->vsib                  ? reg << 3 | 4
+                   : r->modrm & MODRM_EXACT ? r->modrm & 0xFF
+                   : memory                 ? reg << 3 | 6
+                                            : 0xC0 | reg << 3 | 1);
     ZydisDecoder d;
     if (r->i64)
         ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
@@ -82,8 +86,8 @@ static unsigned fixed_bits(const struct row *r, operand_code o, bool memory)
     case SIZE_W: return 16;
     case SIZE_D: return 32;
     case SIZE_Q: return 64;
-    case SIZE_DQ:
-    case SIZE_X: return 128;
+    case SIZE_DQ: return 128;
+    case SIZE_X: return r->l == 2 ? 256 : 128;
     case SIZE_T: return 80;
     case SIZE_D_OR_B: return memory ? 8 : 32;
     case SIZE_D_OR_W: return memory ? 16 : 32;
@@ -173,6 +177,8 @@ static const struct excuse flag_excuses[] = {
     {"fcomi*", NULL, "the same"},
     {"cmovcc", NULL, "the row is 16 conditions"},
     {"setcc", NULL, "the same"},
+    {"vptest", NULL, "all but ZF and CF are cleared (SDM, VPTEST)"},
+    {"vtestp*", NULL, "the same (SDM, VTESTPD/VTESTPS)"},
     {"bextr", NULL, "CF and OF are cleared (SDM, BEXTR)"},
 };
 

@@ -223,6 +223,7 @@ static void forms_that_cannot_go_on_change_nothing(void **state)
                 memset(in, 0, sizeof *in);
                 in->row = (u16)i, in->len = 3, in->osz = w & 3, in->asz = W64, in->seg = SEG_DS;
                 in->op = rows[i].opcode;
+                if (rows[i].vex) in->v = rows[i].unit & UNIT_AVX ? 1 : GPR_OFF(RDX);
                 in->mem = form != FORM_REG;
                 in->r = row_has(&rows[i], 1 << KIND_G | 1 << KIND_Z) ? GPR_OFF(RDX) : 2;
                 in->m = form == FORM_REG ? row_has(&rows[i], 1 << KIND_W | 1 << KIND_U) ? 3 : GPR_OFF(RBX)

@@ -16,6 +16,10 @@
 //   BODY_Y(name, f, ...)      for 32 and 64 bits, as an operand of size y has them
 //   BODY_X(name, f, ...)      once: the operand size says nothing (h.w is W32)
 //   BODY_X_REG(name, f, ...)  once, without a memory operand
+//   BODY_L(name, f, ...)      with VEX, for 128 and 256 bits: h.w is W32 or W64
+//   BODY_L_REG(name, f, ...)  the same, without a memory operand
+//   BODY_LIG(name, f, ...)    with VEX whose length is ignored: h.w is W32
+// Those with VEX are not made for FORM_S.
 // The functions are called name_8_l (checked), name_8_r, _b, _x, _s (tail-threaded, by form), _n (flags dead), name_8_r_call ...
 // clang-format on
 #ifndef CPU_BODIES_H
@@ -105,5 +109,40 @@
     const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}, \
                               .call = {{NULL}, {name##_r_call}, {name##_r_call}, {name##_r_call}}};
+
+// with VEX
+#define BODY_VEX_(name, W, f, ...) \
+    CHECKED_(name##_l, W, f, ##__VA_ARGS__) \
+    BODY_FORM_(name##_r, W, FORM_REG, f, ##__VA_ARGS__) \
+    BODY_FORM_(name##_b, W, FORM_B, f, ##__VA_ARGS__) \
+    BODY_FORM_(name##_x, W, FORM_X, f, ##__VA_ARGS__)
+#define BODY_VEX_FORMS_(name) \
+    { \
+        name##_r, name##_b, name##_x \
+    }
+#define BODY_VEX_CALLS_(name) \
+    { \
+        name##_r_call, name##_b_call, name##_x_call \
+    }
+#define BODY_L(name, f, ...) \
+    BODY_VEX_(name##_128, W32, f, ##__VA_ARGS__) \
+    BODY_VEX_(name##_256, W64, f, ##__VA_ARGS__) \
+    const struct body name = { \
+        .checked = {name##_128_l, name##_128_l, name##_128_l, name##_256_l}, \
+        .fast = {{{NULL}, {NULL}, BODY_VEX_FORMS_(name##_128), BODY_VEX_FORMS_(name##_256)}}, \
+        .call = {{NULL}, {NULL}, BODY_VEX_CALLS_(name##_128), BODY_VEX_CALLS_(name##_256)}};
+#define BODY_L_REG(name, f, ...) \
+    CHECKED_(name##_128_l, W32, f, ##__VA_ARGS__) \
+    CHECKED_(name##_256_l, W64, f, ##__VA_ARGS__) \
+    BODY_FORM_(name##_128_r, W32, FORM_REG, f, ##__VA_ARGS__) \
+    BODY_FORM_(name##_256_r, W64, FORM_REG, f, ##__VA_ARGS__) \
+    const struct body name = {.checked = {name##_128_l, name##_128_l, name##_128_l, name##_256_l}, \
+                              .fast = {{{NULL}, {NULL}, {name##_128_r}, {name##_256_r}}}, \
+                              .call = {{NULL}, {NULL}, {name##_128_r_call}, {name##_256_r_call}}};
+#define BODY_LIG(name, f, ...) \
+    BODY_VEX_(name, W32, f, ##__VA_ARGS__) \
+    const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
+                              .fast = {{{NULL}, {NULL}, BODY_VEX_FORMS_(name)}}, \
+                              .call = {{NULL}, {NULL}, BODY_VEX_CALLS_(name)}};
 
 #endif

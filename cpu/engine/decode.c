@@ -91,10 +91,15 @@ static bool prefix_matches(u8 pfx, unsigned rep, bool p66)
     }
 }
 
-static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, bool vex, unsigned rep,
-                        bool p66, bool modrm, u8 mrm)
+// The bits of a VEX prefix that rows differ in.
+struct vex_bits {
+    bool vex, l, w;
+};
+
+static bool row_matches(const struct row *r, const struct cpu_features *f, u32 mode, struct vex_bits vex,
+                        unsigned rep, bool p66, bool modrm, u8 mrm)
 {
-    if (r->vex != vex) return false;
+    if (r->vex != vex.vex || (r->l && r->l - 1 != vex.l) || (r->w && r->w - 1 != vex.w)) return false;
     if (!prefix_matches(r->prefix, rep, p66)) return false;
     bool reg_form = modrm && mrm >> 6 == 3;
     enum row_mod mod = row_mod(r);
@@ -102,7 +107,7 @@ static bool row_matches(const struct row *r, const struct cpu_features *f, u32 m
     if (mod == MOD_REG && !reg_form) return false;
     if (!row_matches_modrm(r, mrm)) return false;
     if (mode_long64(mode) ? r->i64 : r->o64) return false;
-    return feature_on(f, r->feature);
+    return feature_on(f, vex.l && r->wide ? r->wide : r->feature);
 }
 
 // What the mode makes of the row: #UD before #NM before #GP(0).
@@ -115,6 +120,10 @@ static unsigned guard_row(unsigned i, u32 mode, bool lock, bool mem, unsigned re
     if (verdict == VERDICT_UD) return ROW_UD;
     if (r->unit & UNIT_SSE) {
         if ((mode & MODE_EM) || !(mode & MODE_OSFXSR)) return ROW_UD;
+        if (mode & MODE_TS) return ROW_NM;
+    }
+    if (r->unit & UNIT_AVX) {
+        if (!(mode & MODE_AVX)) return ROW_UD;
         if (mode & MODE_TS) return ROW_NM;
     }
     if (r->unit & UNIT_MMX) {
@@ -135,6 +144,15 @@ static bool byte_operand(const struct row *r, enum operand_kind kind)
     return false;
 }
 
+// A general register or its like is among its operands, or VEX.L is 0.
+static bool sized_by_w(const struct row *r)
+{
+    if (r->l == 1) return true;
+    for (unsigned i = 0; i < OPERANDS_MAX; i++)
+        if (operand_size(r->operand[i]) == SIZE_Y) return true;
+    return false;
+}
+
 static u8 byte_reg(unsigned n, bool rex)
 {
     return !rex && n >= 4 && n < 8 ? (u8)((n - 4) * 8 + 1) : (u8)(n * 8);
@@ -146,8 +164,10 @@ struct extension {
     u8 w, r, x, b;
 };
 
-// The memory operand of ModRM: base, index, scale, displacement, default segment.
-static void memory_operand(const ZydisDecodedInstruction *z, struct extension ext, struct insn *in, u32 mode)
+// The memory operand of ModRM: base, index, scale, displacement, default segment. vsib: the index is the
+// number of an SSE register.
+static void memory_operand(const ZydisDecodedInstruction *z, struct extension ext, struct insn *in, u32 mode,
+                           bool vsib)
 {
     in->mem = 1;
     in->m = in->x = GPR_ZERO_OFF;
@@ -170,8 +190,8 @@ static void memory_operand(const ZydisDecodedInstruction *z, struct extension ex
             if (b >= 8) stack = false;
             in->m = GPR_OFF(b);
         }
-        if (x != 4) {
-            in->x = GPR_OFF(x);
+        if (x != 4 || vsib) {
+            in->x = vsib ? (u8)x : GPR_OFF(x);
             in->scale = z->raw.sib.scale & 3;
         }
     } else if (mod == 0 && rm == 5) {
@@ -290,12 +310,15 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         case 0x67: p67 = true; break;
         case 0xF0: lock = true; break;
         }
+    struct vex_bits vex_bits = {.vex = vex};
     struct extension x = {z.raw.rex.W, z.raw.rex.R, z.raw.rex.X, z.raw.rex.B};
     if (vex) { // inverted; Zydis has refused any other prefix before it
         static const u8 rep_of[4] = {0, 0, 3, 2};
         x = (struct extension){z.raw.vex.W, !z.raw.vex.R, !z.raw.vex.X, !z.raw.vex.B};
         rep = rep_of[z.raw.vex.pp & 3];
         p66 = z.raw.vex.pp == 1;
+        vex_bits.l = z.raw.vex.L;
+        vex_bits.w = x.w;
         if (!mode_long64(mode)) x = (struct extension){0, 0, 0, 0};
     }
     unsigned map;
@@ -312,7 +335,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     u16 at = d->row_first[map][z.opcode];
     if (at != 0xFFFF)
         for (; d->row_list[at] != 0xFFFF; at++)
-            if (row_matches(&rows[d->row_list[at]], v->features, mode, vex, rep, p66, modrm, mrm)) {
+            if (row_matches(&rows[d->row_list[at]], v->features, mode, vex_bits, rep, p66, modrm, mrm)) {
                 row = d->row_list[at];
                 break;
             }
@@ -336,6 +359,8 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     bool byte = row_is_byte(r);
     if (byte)
         in->osz = W8;
+    else if (vex && (r->unit & UNIT_AVX) && !sized_by_w(r))
+        in->osz = vex_bits.l && !r->lig ? W64 : W32;
     else if (vex)
         in->osz = w ? W64 : W32;
     else if (long64)
@@ -344,7 +369,10 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
         in->osz = code32 != size16 ? W32 : W16;
     in->asz = long64 ? (p67 ? W32 : W64) : (code32 != p67) ? W32 : W16;
     // Registers.
-    if (vex) in->v = GPR_OFF(~z.raw.vex.vvvv & (long64 ? 15 : 7));
+    if (vex) {
+        unsigned third = ~z.raw.vex.vvvv & (long64 ? 15 : 7);
+        in->v = r->unit & UNIT_AVX ? (u8)third : GPR_OFF(third);
+    }
     bool in_opcode = row_has(r, 1 << KIND_Z);
     if (in_opcode) {
         unsigned reg = (z.opcode & 7) | x.b << 3;
@@ -361,7 +389,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
                 in->r = byte ? byte_reg(reg, in->rex) : GPR_OFF(reg);
         }
         if (mem)
-            memory_operand(&z, x, in, mode);
+            memory_operand(&z, x, in, mode, r->vsib);
         else {
             unsigned rm = z.raw.modrm.rm | x.b << 3;
             if (row_has(r, 1 << KIND_W | 1 << KIND_U))

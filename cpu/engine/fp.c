@@ -80,6 +80,11 @@ static bool result_tiny(const void *result, enum fp_lanes lanes)
     case FP_PS: return tiny32(s[0]) || tiny32(s[1]) || tiny32(s[2]) || tiny32(s[3]);
     case FP_SD: return tiny64(d[0]);
     case FP_PD: return tiny64(d[0]) || tiny64(d[1]);
+    case FP_PS_256:
+    case FP_PD_256: {
+        enum fp_lanes half = lanes == FP_PS_256 ? FP_PS : FP_PD;
+        return result_tiny(s, half) || result_tiny(s + 4, half);
+    }
     case FP_NONE: break;
     }
     return false;

@@ -25,7 +25,8 @@ struct insn { // 32 bytes
     u8 seg : 3, rep : 2 /* 0, 2 = F2, 3 = F3 */, term : 1 /* ends the block */, rex : 1, nf : 1 /* flags are dead */;
     union {
         u8 op; // opcode byte (low bits name registers, conditions)
-        u8 v;  // VEX.vvvv operand, as `r`: a row with VEX needs no opcode
+        u8 v;  // VEX.vvvv operand, as `r`: a row with VEX needs no opcode (nor an operand size, if VEX.L
+               // counts: osz is W32 for 128 bits, W64 for 256)
     };
     s32 disp;  // RIP-relative: already relative to the block's start, base GPR_RIP_OFF. Relative branches: target, likewise
     union {
@@ -44,7 +45,7 @@ enum operand_kind {
     KIND_NONE,
     // general registers: ModRM.reg, ModRM.rm or memory, ModRM.rm only, the opcode's low three bits
     KIND_G, KIND_E, KIND_R, KIND_Z,
-    // SSE registers: ModRM.reg, ModRM.rm or memory, ModRM.rm only; VEX.vvvv and the high half of an immediate byte will follow
+    // SSE registers: ModRM.reg, ModRM.rm or memory, ModRM.rm only
     KIND_V, KIND_W, KIND_U,
     // MMX registers: ModRM.reg, ModRM.rm or memory, ModRM.rm only
     KIND_P, KIND_Q, KIND_N,
@@ -58,13 +59,14 @@ enum operand_kind {
     KIND_REG,               // a register that the opcode implies
     KIND_PORT,              // DX as the number of a port
     KIND_B,                 // VEX.vvvv names a general register
+    KIND_H, KIND_L,         // VEX.vvvv, the immediate's high half name an SSE register
 };
 enum operand_size {
     SIZE_NONE,
     SIZE_B, SIZE_W, SIZE_D, SIZE_Q, // 1, 2, 4, 8 bytes
     SIZE_V, SIZE_Z, // operand size; the same but 4 for 8
     SIZE_Y,         // 4, or 8 with REX.W
-    SIZE_DQ, SIZE_X, // 16; the vector's length (16 without VEX)
+    SIZE_DQ, SIZE_X, // 16; the vector's length (16 without VEX; other sizes of a vector are those of VEX.L = 0)
     SIZE_T, SIZE_P, SIZE_A, SIZE_S, // 80 bits; far pointer; two of operand size; pseudo-descriptor
     SIZE_D_OR_B, SIZE_D_OR_W,       // 4 in a register, 1 or 2 in memory
 };
@@ -86,6 +88,7 @@ enum {
     UNIT_X87_WAITS = 2, // the same, and it waits for a pending exception (#MF)
     UNIT_MMX = 4,       // #UD by EM, #NM by TS, #MF pending
     UNIT_SSE = 8,       // #UD by EM or OSFXSR=0, #NM by TS
+    UNIT_AVX = 16,      // #UD by OSXSAVE=0 or XCR0, #NM by TS
 };
 
 struct emitter; // cpu/jit/, which does not exist yet
@@ -109,6 +112,7 @@ struct row {
     u8 map, prefix, opcode;
     u16 modrm;  // MODRM_*
     u8 feature; // enum feature (cpu/system/cpuid.h); 0: always
+    u8 wide;    // with VEX.L = 1 this one instead, unless 0
     // VMX non-root operation (vmx/intercept.h): the control without which the instruction is #UD (1 + enum
     // vmx_control_id, or 0); the exit's reason, on what condition and at which stage it is taken, and the
     // control that the condition names.
@@ -122,9 +126,13 @@ struct row {
     // whatever the prefixes say.
     u8 i64 : 1, o64 : 1, d64 : 1, f64 : 1;
     u8 register_form : 1; // ModRM names a register though no operand says so: #UD with memory
-    u8 vex : 1; // its encoding is VEX, whose L is 0 and whose W is the operand size: none without protected
-                // mode
-    u8 unaligned : 1;      // its 16-byte memory operand need not be aligned
+    u8 vex : 1; // its encoding is VEX: none without protected mode. What L and W must be is Zydis's to say,
+                // but where they tell rows apart
+    u8 l : 2, w : 2; // only with VEX.L, VEX.W of this value less 1; 0: any
+    u8 lig : 1;      // VEX.L is ignored
+    u8 vsib : 1;     // the index of its memory operand is an SSE register
+    // its memory operand of 16 bytes need not be aligned; with VEX: must be, on its size
+    u8 unaligned : 1, aligned : 1;
     u8 conditions : 1;     // 16 opcodes: the low four bits are a condition
     u8 repeats : 1;        // F2h and F3h are repeat prefixes
     u8 lockable : 1;       // LOCK is allowed when the destination is memory
@@ -164,7 +172,7 @@ extern const unsigned rows_n;
 bool row_has(const struct row *r, u32 kinds); // an operand of one of the kinds (bits 1 << KIND_*)
 // its operand size is 8 bits: the first operand that is no immediate is a byte
 bool row_is_byte(const struct row *r);
-bool row_aligned(const struct row *r); // its memory operand must be aligned on 16 bytes: #GP
+bool row_aligned(const struct row *r); // its memory operand must be aligned on its size (of a vector): #GP
 enum row_mod { MOD_ANY, MOD_MEM, MOD_REG };
 enum row_mod row_mod(const struct row *r); // whether ModRM may name memory, a register, or both
 const char *row_operands(const struct row *r, char *buf, size_t n); // "Ev,Gv", in buf

@@ -225,8 +225,8 @@ void op_emms(struct vcpu *v, const struct insn *in)
 #if FP_HOST_X86
 // clang-format off
 #define FROM_MMX_CORE(core, insn)                                                                                      \
-    CORE(core, insn, asm volatile("movups %0, %%xmm0\n\tmovq %1, %%mm0\n\t" insn " %%mm0, %%xmm0\n\tmovups %%xmm0, %0\n\temms"\
-                            : D128 : S64 : "xmm0", "mm0");)
+    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\tmovq %2, %%mm0\n\t" insn " %%mm0, %%xmm0\n\tmovups %%xmm0, %0\n\temms"\
+                            : D128 : A128, S64 : "xmm0", "mm0");)
 // clang-format on
 #define TO_MMX_CORE(core, insn) \
     static inline u64 core(const void *s) \
@@ -255,7 +255,7 @@ void op_emms(struct vcpu *v, const struct insn *in)
         u64 from = *(const u64 *)s; \
         if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */ \
         if (unmasked) fp_begin(v); \
-        name##_core(&d, &from); \
+        name##_core(&d, &d, &from); \
         if (unmasked) fp_end(v, NULL, FP_NONE); \
         *sse_reg(v, in->r) = d; \
     }

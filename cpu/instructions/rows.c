@@ -22,7 +22,7 @@ enum {
     Ey = OPERAND_CODE(KIND_E, SIZE_Y), E = OPERAND_CODE(KIND_E, SIZE_NONE), RdMb = OPERAND_CODE(KIND_E, SIZE_D_OR_B),
     RdMw = OPERAND_CODE(KIND_E, SIZE_D_OR_W),
     Gb = OPERAND_CODE(KIND_G, SIZE_B), Gw = OPERAND_CODE(KIND_G, SIZE_W), Gd = OPERAND_CODE(KIND_G, SIZE_D), Gv = OPERAND_CODE(KIND_G, SIZE_V),
-    Gy = OPERAND_CODE(KIND_G, SIZE_Y), By = OPERAND_CODE(KIND_B, SIZE_Y),
+    Gy = OPERAND_CODE(KIND_G, SIZE_Y), By = OPERAND_CODE(KIND_B, SIZE_Y), Hx = OPERAND_CODE(KIND_H, SIZE_X), Lx = OPERAND_CODE(KIND_L, SIZE_X),
     Rd = OPERAND_CODE(KIND_R, SIZE_D), Rv = OPERAND_CODE(KIND_R, SIZE_V), Ry = OPERAND_CODE(KIND_R, SIZE_Y),
     Zb = OPERAND_CODE(KIND_Z, SIZE_B), Zv = OPERAND_CODE(KIND_Z, SIZE_V), // the opcode's low bits name a register
     Ib = OPERAND_CODE(KIND_I, SIZE_B), Iw = OPERAND_CODE(KIND_I, SIZE_W), Iz = OPERAND_CODE(KIND_I, SIZE_Z), Iv = OPERAND_CODE(KIND_I, SIZE_V),
@@ -36,7 +36,7 @@ enum {
     Xb = OPERAND_CODE(KIND_X, SIZE_B), Xv = OPERAND_CODE(KIND_X, SIZE_V), Xz = OPERAND_CODE(KIND_X, SIZE_Z),
     Yb = OPERAND_CODE(KIND_Y, SIZE_B), Yv = OPERAND_CODE(KIND_Y, SIZE_V), Yz = OPERAND_CODE(KIND_Y, SIZE_Z),
     Vx = OPERAND_CODE(KIND_V, SIZE_X), Vq = OPERAND_CODE(KIND_V, SIZE_Q), Ux = OPERAND_CODE(KIND_U, SIZE_X), Uq = OPERAND_CODE(KIND_U, SIZE_Q),
-    Wx = OPERAND_CODE(KIND_W, SIZE_X), Wq = OPERAND_CODE(KIND_W, SIZE_Q), Wd = OPERAND_CODE(KIND_W, SIZE_D), Ww = OPERAND_CODE(KIND_W, SIZE_W),
+    Wx = OPERAND_CODE(KIND_W, SIZE_X), Wdq = OPERAND_CODE(KIND_W, SIZE_DQ), Wb = OPERAND_CODE(KIND_W, SIZE_B), Wq = OPERAND_CODE(KIND_W, SIZE_Q), Wd = OPERAND_CODE(KIND_W, SIZE_D), Ww = OPERAND_CODE(KIND_W, SIZE_W),
     Pq = OPERAND_CODE(KIND_P, SIZE_Q), Pd = OPERAND_CODE(KIND_P, SIZE_D), Qq = OPERAND_CODE(KIND_Q, SIZE_Q), Qd = OPERAND_CODE(KIND_Q, SIZE_D),
     Nq = OPERAND_CODE(KIND_N, SIZE_Q), STi = OPERAND_CODE(KIND_STI, SIZE_T), ST0 = OPERAND_CODE(KIND_REG, SIZE_T),
     AL = OPERAND_CODE(KIND_REG, SIZE_B), AX = OPERAND_CODE(KIND_REG, SIZE_W), eAX = OPERAND_CODE(KIND_REG, SIZE_V), CL = OPERAND_CODE(KIND_REG, SIZE_NONE),
@@ -67,6 +67,11 @@ enum {
 #define P66_0F3A(byte)      OPCODE_(MAP_0F3A, PFX_66, byte)
 // with VEX, whose pp stands for the mandatory prefix
 #define VEX_(m, p, byte)    OPCODE_(m, p, byte), .vex = 1, .protected_mode = 1
+#define VNP_0F(byte)        VEX_(MAP_0F, PFX_NONE, byte)
+#define V66_0F(byte)        VEX_(MAP_0F, PFX_66, byte)
+#define VF3_0F(byte)        VEX_(MAP_0F, PFX_F3, byte)
+#define VF2_0F(byte)        VEX_(MAP_0F, PFX_F2, byte)
+#define V66_0F3A(byte)      VEX_(MAP_0F3A, PFX_66, byte)
 #define VNP_0F38(byte)      VEX_(MAP_0F38, PFX_NONE, byte)
 #define V66_0F38(byte)      VEX_(MAP_0F38, PFX_66, byte)
 #define VF3_0F38(byte)      VEX_(MAP_0F38, PFX_F3, byte)
@@ -80,7 +85,7 @@ enum {
 enum {
     CF = FL_CF, PF = FL_PF, AF = FL_AF, ZF = FL_ZF, SF = FL_SF, OF = FL_OF, OSZAPC = FL_ARITH, OSZAP = FL_ARITH & ~FL_CF,
     SZAPC = FL_ARITH & ~FL_OF, SZAP = SZAPC & ~FL_CF, OSAP = OSZAP & ~FL_ZF,
-    X87 = UNIT_X87, X87_WAITS = UNIT_X87 | UNIT_X87_WAITS, MMX = UNIT_MMX, SSE = UNIT_SSE,
+    X87 = UNIT_X87, X87_WAITS = UNIT_X87 | UNIT_X87_WAITS, MMX = UNIT_MMX, SSE = UNIT_SSE, AVX = UNIT_AVX,
 };
 // clang-format on
 #define FEATURE(f)          .feature = FEATURE_##f
@@ -103,6 +108,14 @@ enum {
 #define D64                                     .d64 = 1
 #define F64                                     .f64 = 1
 #define REGISTER_FORM                           .register_form = 1
+#define WIDE(f)                                 .wide = FEATURE_##f
+#define L0                                      .l = 1
+#define L1                                      .l = 2
+#define W0                                      .w = 1
+#define W1                                      .w = 2
+#define LIG                                     .lig = 1
+#define VSIB                                    .vsib = 1
+#define ALIGNED                                 .aligned = 1
 #define UNALIGNED                               .unaligned = 1
 #define CONDITIONS                              .conditions = 1
 #define REPEATS                                 .repeats = 1
@@ -154,7 +167,8 @@ bool row_aligned(const struct row *r)
 {
     for (unsigned i = 0; i < OPERANDS_MAX; i++) {
         enum operand_kind k = operand_kind(r->operand[i]);
-        if ((k == KIND_W || k == KIND_M) && operand_size(r->operand[i]) == SIZE_X) return !r->unaligned;
+        if ((k == KIND_W || k == KIND_M) && operand_size(r->operand[i]) == SIZE_X)
+            return r->vex ? r->aligned : !r->unaligned;
     }
     return false;
 }
@@ -172,8 +186,9 @@ unsigned row_span(const struct row *r) { return r->conditions ? 16 : row_has(r, 
 
 const char *row_operands(const struct row *r, char *buf, size_t n)
 {
-    static const char *const kind[] = {"",  "G", "E",   "R", "Z", "V", "W", "U", "P", "Q", "N", "M",  "S",
-                                       "C", "D", "STi", "I", "J", "A", "O", "X", "Y", "F", "r", "DX", "B"};
+    static const char *const kind[] = {"",  "G", "E", "R", "Z",  "V",   "W", "U", "P", "Q",
+                                       "N", "M", "S", "C", "D",  "STi", "I", "J", "A", "O",
+                                       "X", "Y", "F", "r", "DX", "B",   "H", "L"};
     static const char *const size[] = {"",   "b", "w", "d", "q", "v", "z",   "y",
                                        "dq", "x", "t", "p", "a", "s", "d/b", "d/w"};
     size_t at = 0;

@@ -4,7 +4,7 @@
 laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc)
 {
     laddr la = insn_linear(v, in, size, acc);
-    if ((la & 15) && row_aligned(&rows[in->row])) raise_gp0(v);
+    if ((la & (size - 1)) && row_aligned(&rows[in->row])) raise_gp0(v);
     // MOVUPS and its like raise no #AC: 16 unaligned bytes are what they are for
     if (size < 16) lin_align(v, la, size);
     return la;
@@ -17,6 +17,13 @@ const void *sse_source(struct vcpu *v, const struct insn *in, struct x128 *tmp, 
     tmp->q[0] = tmp->q[1] = 0;
     lin_load_n(v, la, tmp, size);
     return tmp;
+}
+
+void vex_source_checked(struct vcpu *v, const struct insn *in, void *tmp, unsigned size)
+{
+    laddr la = sse_linear(v, in, size, ACC_READ);
+    memset(tmp, 0, 32);
+    lin_load_n(v, la, tmp, size);
 }
 
 void sse_store(struct vcpu *v, const struct insn *in, const void *from, unsigned size)

@@ -27,9 +27,12 @@ static inline __attribute__((always_inline)) void sse_put(void *d, u64 low, u64 
 }
 static inline struct x128 *sse_reg(struct vcpu *v, unsigned n) { return (struct x128 *)v->s.xmm[n]; }
 
-// ---- operands ----
 // Linear address of the memory operand, alignment checked as the row says.
 RAISES laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc);
+// The high half of a YMM register.
+static inline struct x128 *ymm_high(struct vcpu *v, unsigned n) { return (struct x128 *)v->s.ymm_high[n]; }
+
+// ---- operands ----
 // The source operand: a register, or `size` bytes of memory brought into *tmp (the rest of it is zero).
 RAISES const void *sse_source(struct vcpu *v, const struct insn *in, struct x128 *tmp, unsigned size);
 RAISES void sse_store(struct vcpu *v, const struct insn *in, const void *from, unsigned size);
@@ -74,28 +77,30 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
 }
 
 // ---- cores ----
-typedef void sse_core(void *d, const void *s);
-typedef void sse_core_imm(void *d, const void *s, u8 imm);
+// *d becomes *a op *s; d and a are one register without VEX.
+typedef void sse_core(void *d, const void *a, const void *s);
+typedef void sse_core_imm(void *d, const void *a, const void *s, u8 imm);
 #if FP_HOST_X86
 #define CORE(core, insn, ...) \
-    ALWAYS_INLINE void core(void *d, const void *s) { __VA_ARGS__ }
-#define D128 "+m"(*(struct x128 *)d)
+    ALWAYS_INLINE void core(void *d, const void *a, const void *s) { __VA_ARGS__ }
+#define D128 "=m"(*(struct x128 *)d)
+#define A128 "m"(*(const struct x128 *)a)
 #define S128 "m"(*(const struct x128 *)s)
 #define S64  "m"(*(const u64 *)s)
 #define S32  "m"(*(const u32 *)s)
 #define S16  "m"(*(const u16 *)s)
 #else
 #define CORE(core, insn, ...) \
-    static inline void core(void *d, const void *s) { panic("no host instruction for " insn); }
+    static inline void core(void *d, const void *a, const void *s) { panic("no host instruction for " insn); }
 #endif
 // 128-bit source; the same instruction on xmm0 and xmm1.
 // clang-format off
 #define CORE_X(core, insn)                                                                                             \
-    CORE(core, insn, asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"\
-                                  : D128 : S128 : "xmm0", "xmm1");)
+    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\tmovups %2, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"\
+                                  : D128 : A128, S128 : "xmm0", "xmm1");)
 // Narrower sources, read by the instruction itself.
 #define CORE_M(core, insn, src)                                                                                        \
-    CORE(core, insn, asm volatile("movups %0, %%xmm0\n\t" insn " %1, %%xmm0\n\tmovups %%xmm0, %0" : D128 : src : "xmm0");)
+    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tmovups %%xmm0, %0" : D128 : A128, src : "xmm0");)
 // clang-format on
 
 // ---- bodies from cores; a source of 16 bytes must be aligned ----
@@ -105,7 +110,7 @@ ALWAYS_INLINE bool sse_plain(struct vcpu *v, const struct insn *in, struct how h
     struct x128 t;
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
-    core(sse_reg(v, in->r), s);
+    core(sse_reg(v, in->r), sse_reg(v, in->r), s);
     return true;
 }
 // With MODE_FPUNMASK decoding chooses no form at speed.
@@ -116,23 +121,123 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
     if (h.fast || !(v->d.mode & MODE_FPUNMASK)) {
-        core(sse_reg(v, in->r), s);
+        core(sse_reg(v, in->r), sse_reg(v, in->r), s);
         return true;
     }
-    d = *sse_reg(v, in->r);
     fp_begin(v);
-    core(&d, s);
+    core(&d, sse_reg(v, in->r), s);
     fp_end(v, &d, lanes);
     *sse_reg(v, in->r) = d;
     return true;
 }
-// One line an instruction: the name of its struct body, and the host's for it.
-#define SSE_PLAIN(name, insn) CORE_X(name##_core, insn) BODY_X(name, sse_plain, name##_core, 16)
-#define SSE_PLAIN_M(name, insn, size, src) \
-    CORE_M(name##_core, insn, src) BODY_X(name, sse_plain, name##_core, size)
-#define SSE_FP(name, insn, lanes) CORE_X(name##_core, insn) BODY_X(name, sse_fp, name##_core, 16, lanes)
-#define SSE_FP_M(name, insn, size, src, lanes) \
-    CORE_M(name##_core, insn, src) BODY_X(name, sse_fp, name##_core, size, lanes)
+
+// ---- the same with VEX: a third operand, and 256 bits, which are two times 128 ----
+struct vex_shape { // of a source operand
+    u8 size;       // bytes that the low 128 bits of the result come from
+    u8 stride;     // how much further on those of the high 128 bits are: 16 the high half of the register
+    u8 total;      // bytes of memory for 256 bits
+};
+#define SHAPE_X            ((struct vex_shape){16, 16, 32}) // half by half
+#define SHAPE_WIDEN(size)  ((struct vex_shape){size, size, 2 * (size)})
+#define SHAPE_DUP(size)    ((struct vex_shape){size, 16, 32})
+#define SHAPE_SAME         ((struct vex_shape){16, 0, 16}) // one operand for both halves
+#define SHAPE_SCALAR(size) ((struct vex_shape){size, 0, size})
+#define VEX_256(h)         ((h).w == W64) // rows with both lengths have VEX.L in their operand size
+struct vex_source {
+    const u8 *low, *high;
+};
+RAISES void vex_source_checked(struct vcpu *v, const struct insn *in, void *tmp, unsigned size);
+// As sse_operand; .low is NULL where it cannot be had at speed.
+ALWAYS_INLINE struct vex_source vex_operand(struct vcpu *v, const struct insn *in, struct how h, void *tmp,
+                                            struct vex_shape k, bool align)
+{
+    unsigned size = VEX_256(h) ? k.total : k.size;
+    const u8 *p = tmp;
+    if (!how_mem(in, h)) {
+        p = (const u8 *)sse_reg(v, in->m);
+        return (struct vex_source){p, k.stride == 16 ? (const u8 *)ymm_high(v, in->m) : p + k.stride};
+    }
+    if (h.fast) {
+        u64 a = fast_ea(v, in, h.form);
+        if (align && unlikely(a & (size - 1))) return (struct vex_source){NULL, NULL};
+        p = fast_read(v, a, size);
+    } else {
+        vex_source_checked(v, in, tmp, size);
+    }
+    return (struct vex_source){p, p + k.stride};
+}
+ALWAYS_INLINE bool vex_missed(struct how h, struct vex_source s) { return sse_missed(h, s.low); }
+// The high half first: what the low half of the operand is for it has not been overwritten then.
+ALWAYS_INLINE bool vex_plain(struct vcpu *v, const struct insn *in, struct how h, sse_core *core,
+                             struct vex_shape k)
+{
+    struct x128 t[2];
+    struct vex_source s = vex_operand(v, in, h, t, k, false);
+    if (vex_missed(h, s)) return false;
+    if (VEX_256(h))
+        core(ymm_high(v, in->r), ymm_high(v, in->v), s.high);
+    else
+        sse_put(ymm_high(v, in->r), 0, 0);
+    core(sse_reg(v, in->r), sse_reg(v, in->v), s.low);
+    return true;
+}
+ALWAYS_INLINE bool vex_fp(struct vcpu *v, const struct insn *in, struct how h, sse_core *core,
+                          struct vex_shape k, enum fp_lanes lanes)
+{
+    if (h.fast || !(v->d.mode & MODE_FPUNMASK)) return vex_plain(v, in, h, core, k);
+    struct x128 t[2], d[2] = {{{0}}};
+    struct vex_source s = vex_operand(v, in, h, t, k, false);
+    fp_begin(v);
+    if (VEX_256(h)) core(&d[1], ymm_high(v, in->v), s.high);
+    core(&d[0], sse_reg(v, in->v), s.low);
+    fp_end(v, d, VEX_256(h) ? fp_lanes_256(lanes) : lanes);
+    *sse_reg(v, in->r) = d[0];
+    *ymm_high(v, in->r) = d[1];
+    return true;
+}
+
+// Two halves narrowed into the low one.
+RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_core *core,
+                                     enum fp_lanes lanes)
+{
+    struct x128 t[2], d = {{0}}, high = {{0}};
+    const struct how h = {.w = in->osz};
+    struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false);
+    bool unmasked = v->d.mode & MODE_FPUNMASK;
+    if (unmasked) fp_begin(v);
+    core(&d, &d, s.low);
+    if (VEX_256(h)) core(&high, &high, s.high);
+    d.q[1] |= high.q[0];
+    if (unmasked) fp_end(v, &d, lanes);
+    *sse_reg(v, in->r) = d;
+    sse_put(ymm_high(v, in->r), 0, 0);
+}
+
+// One line an instruction: what the host calls it too, and its name with VEX. SSE_ONLY: there is no such.
+#define SSE_PLAIN(sse, vex) SSE_ONLY(sse) BODY_L(body_##vex, vex_plain, sse##_core, SHAPE_X)
+#define SSE_ONLY(insn)      CORE_X(insn##_core, #insn) BODY_X(body_##insn, sse_plain, insn##_core, 16)
+// one operand of 128 bits for both halves
+#define SSE_COUNT(sse, vex) SSE_ONLY(sse) BODY_L(body_##vex, vex_plain, sse##_core, SHAPE_SAME)
+#define SSE_PLAIN_M(sse, vex, size, src, body, shape) \
+    CORE_M(sse##_core, #sse, src) \
+    BODY_X(body_##sse, sse_plain, sse##_core, size) \
+    body(body_##vex, vex_plain, sse##_core, shape(size))
+#define SSE_WIDEN(sse, vex, size, src)  SSE_PLAIN_M(sse, vex, size, src, BODY_L, SHAPE_WIDEN)
+#define SSE_SCALAR(sse, vex, size, src) SSE_PLAIN_M(sse, vex, size, src, BODY_LIG, SHAPE_SCALAR)
+#define SSE_FP(sse, vex, lanes) \
+    CORE_X(sse##_core, #sse) \
+    BODY_X(body_##sse, sse_fp, sse##_core, 16, lanes) \
+    BODY_L(body_##vex, vex_fp, sse##_core, SHAPE_X, lanes)
+#define SSE_FP_NARROW(sse, vex, lanes) \
+    CORE_X(sse##_core, #sse) \
+    BODY_X(body_##sse, sse_fp, sse##_core, 16, lanes) \
+    void op_##vex(struct vcpu *v, const struct insn *in) { vex_narrow(v, in, sse##_core, lanes); }
+#define SSE_FP_M(sse, vex, size, src, lanes, body, shape) \
+    CORE_M(sse##_core, #sse, src) \
+    BODY_X(body_##sse, sse_fp, sse##_core, size, lanes) \
+    body(body_##vex, vex_fp, sse##_core, shape(size), lanes)
+#define SSE_FP_SCALAR(sse, vex, size, src, lanes) SSE_FP_M(sse, vex, size, src, lanes, BODY_LIG, SHAPE_SCALAR)
+#define SSE_FP_WIDEN(sse, vex, size, src)         SSE_FP_M(sse, vex, size, src, FP_NONE, BODY_L, SHAPE_WIDEN)
 
 // ---- instructions with an immediate: a table of 256 eight-byte stubs on xmm0 and xmm1, one an immediate
 // ----
@@ -142,37 +247,82 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
         ", stub_imm, 0xC3\n\t.balign 8, 0xCC\n\t.set stub_imm, stub_imm + 1\n\t.endr\n\t.popsection"); \
     extern const u8 name##_stubs[] __attribute__((visibility("hidden")));
 // The stub's call must not land in the red zone of a leaf function.
-#define IMM_CALL(name, imm, d, s) \
-    asm volatile("movups (%0), %%xmm0\n\tmovups (%1), %%xmm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%2\n\t" \
+#define IMM_CALL(name, imm, d, a, s) \
+    asm volatile("movups (%1), %%xmm0\n\tmovups (%2), %%xmm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%3\n\t" \
                  "lea 128(%%rsp), %%rsp\n\tmovups %%xmm0, (%0)" \
                  : \
-                 : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
+                 : "r"(d), "r"(a), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
                  : "xmm0", "xmm1", "memory", "cc")
 #else
 #define IMM_TABLE(name, bytes)
-#define IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
+#define IMM_CALL(name, imm, d, a, s) \
+    ((void)(d), (void)(a), (void)(s), panic("no host instruction for " #name))
 #endif
-// The checked bodies of those without exceptions: by an immediate; with XMM0 as a third operand.
-#define SSE_BY_IMM(name, bytes) \
-    IMM_TABLE(name, bytes) \
-    void name(struct vcpu *v, const struct insn *in) \
+// The checked bodies of those without exceptions: by an immediate; with XMM0 as a third operand. With VEX the
+// high half of the result goes by the immediate shifted right.
+#define SSE_BY_IMM(sse, bytes) \
+    IMM_TABLE(sse, bytes) \
+    void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
         struct x128 t; \
         const void *s = sse_source(v, in, &t, 16); \
-        IMM_CALL(name, in->imm, sse_reg(v, in->r), s); \
+        IMM_CALL(sse, in->imm, sse_reg(v, in->r), sse_reg(v, in->r), s); \
     }
-// clang-format off
-#define SSE_BY_XMM0(name, host)                                                                                         \
-    CORE(name##_core, host, asm volatile("movups %0, %%xmm1\n\tmovups %1, %%xmm2\n\tmovups %2, %%xmm0\n\t" host        \
-                                         " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0"                                \
-                                         : D128 : S128, "m"(*((const struct x128 *)s + 1)) : "xmm0", "xmm1", "xmm2");) \
-    void name(struct vcpu *v, const struct insn *in)                                                                   \
-    {                                                                                                                  \
-        struct x128 t, pair[2];                                                                                        \
-        pair[0] = *(const struct x128 *)sse_source(v, in, &t, 16);                                                     \
-        pair[1] = *sse_reg(v, 0);                                                                                      \
-        name##_core(sse_reg(v, in->r), pair);                                                                          \
+#define VEX_BY_IMM(sse, vex, shift) \
+    void op_##vex(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t[2]; \
+        const struct how h = {.w = in->osz}; \
+        struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false); \
+        if (VEX_256(h)) \
+            IMM_CALL(sse, (u8)in->imm >> (shift), ymm_high(v, in->r), ymm_high(v, in->v), s.high); \
+        else \
+            sse_put(ymm_high(v, in->r), 0, 0); \
+        IMM_CALL(sse, in->imm, sse_reg(v, in->r), sse_reg(v, in->v), s.low); \
     }
-// clang-format on
+typedef void sse_core_mask(void *d, const void *a, const void *s, const void *mask);
+#if FP_HOST_X86
+#define MASK_CORE4(core, insn) \
+    ALWAYS_INLINE void core(void *d, const void *a, const void *s, const void *mask) \
+    { \
+        asm volatile("movups %1, %%xmm1\n\tmovups %2, %%xmm2\n\tmovups %3, %%xmm0\n\t" insn \
+                     " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0" \
+                     : D128 \
+                     : A128, S128, "m"(*(const struct x128 *)mask) \
+                     : "xmm0", "xmm1", "xmm2"); \
+    }
+#else
+#define MASK_CORE4(core, insn) \
+    static inline void core(void *d, const void *a, const void *s, const void *mask) \
+    { \
+        panic("no host instruction for " insn); \
+    }
+#endif
+#define SSE_BY_XMM0(sse) \
+    MASK_CORE4(sse##_core, #sse) \
+    void op_##sse(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t; \
+        const void *s = sse_source(v, in, &t, 16); \
+        sse##_core(sse_reg(v, in->r), sse_reg(v, in->r), s, sse_reg(v, 0)); \
+    }
+// with VEX the mask is in the register that the immediate names
+#define VEX_BY_MASK(sse, vex) \
+    void op_##vex(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t[2]; \
+        const struct how h = {.w = in->osz}; \
+        struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false); \
+        unsigned mask = vex_is4(v, in); \
+        if (VEX_256(h)) \
+            sse##_core(ymm_high(v, in->r), ymm_high(v, in->v), s.high, ymm_high(v, mask)); \
+        else \
+            sse_put(ymm_high(v, in->r), 0, 0); \
+        sse##_core(sse_reg(v, in->r), sse_reg(v, in->v), s.low, sse_reg(v, mask)); \
+    }
+static inline unsigned vex_is4(const struct vcpu *v, const struct insn *in)
+{
+    return in->imm >> 4 & (mode_long64(v->d.mode) ? 15 : 7);
+}
 
 #endif

@@ -1,83 +1,83 @@
-// Floating-point arithmetic on XMM registers: SSE to SSE4.1. One line an instruction; how exceptions are
-// raised with a mask clear is in cpu/engine/fp.c.
+// Floating-point arithmetic on XMM and YMM registers: SSE to SSE4.1, and AVX. One line an instruction; how
+// exceptions are raised with a mask clear is in cpu/engine/fp.c.
 //
 // RCPPS, RCPSS, RSQRTPS and RSQRTSS give what the host gives: vendors differ in the low bits.
 #include "cpu/instructions/sse.h"
 
-SSE_FP(body_addps, "addps", FP_PS)
-SSE_FP(body_addpd, "addpd", FP_PD)
-SSE_FP_M(body_addss, "addss", 4, S32, FP_SS)
-SSE_FP_M(body_addsd, "addsd", 8, S64, FP_SD)
-SSE_FP(body_subps, "subps", FP_PS)
-SSE_FP(body_subpd, "subpd", FP_PD)
-SSE_FP_M(body_subss, "subss", 4, S32, FP_SS)
-SSE_FP_M(body_subsd, "subsd", 8, S64, FP_SD)
-SSE_FP(body_mulps, "mulps", FP_PS)
-SSE_FP(body_mulpd, "mulpd", FP_PD)
-SSE_FP_M(body_mulss, "mulss", 4, S32, FP_SS)
-SSE_FP_M(body_mulsd, "mulsd", 8, S64, FP_SD)
-SSE_FP(body_divps, "divps", FP_PS)
-SSE_FP(body_divpd, "divpd", FP_PD)
-SSE_FP_M(body_divss, "divss", 4, S32, FP_SS)
-SSE_FP_M(body_divsd, "divsd", 8, S64, FP_SD)
-SSE_FP(body_minps, "minps", FP_NONE)
-SSE_FP(body_minpd, "minpd", FP_NONE)
-SSE_FP_M(body_minss, "minss", 4, S32, FP_NONE)
-SSE_FP_M(body_minsd, "minsd", 8, S64, FP_NONE)
-SSE_FP(body_maxps, "maxps", FP_NONE)
-SSE_FP(body_maxpd, "maxpd", FP_NONE)
-SSE_FP_M(body_maxss, "maxss", 4, S32, FP_NONE)
-SSE_FP_M(body_maxsd, "maxsd", 8, S64, FP_NONE)
-SSE_FP(body_sqrtps, "sqrtps", FP_NONE)
-SSE_FP(body_sqrtpd, "sqrtpd", FP_NONE)
-SSE_FP_M(body_sqrtss, "sqrtss", 4, S32, FP_NONE)
-SSE_FP_M(body_sqrtsd, "sqrtsd", 8, S64, FP_NONE)
-SSE_FP(body_addsubps, "addsubps", FP_PS)
-SSE_FP(body_addsubpd, "addsubpd", FP_PD)
-SSE_FP(body_haddps, "haddps", FP_PS)
-SSE_FP(body_haddpd, "haddpd", FP_PD)
-SSE_FP(body_hsubps, "hsubps", FP_PS)
-SSE_FP(body_hsubpd, "hsubpd", FP_PD)
+SSE_FP(addps, vaddps, FP_PS)
+SSE_FP(addpd, vaddpd, FP_PD)
+SSE_FP_SCALAR(addss, vaddss, 4, S32, FP_SS)
+SSE_FP_SCALAR(addsd, vaddsd, 8, S64, FP_SD)
+SSE_FP(subps, vsubps, FP_PS)
+SSE_FP(subpd, vsubpd, FP_PD)
+SSE_FP_SCALAR(subss, vsubss, 4, S32, FP_SS)
+SSE_FP_SCALAR(subsd, vsubsd, 8, S64, FP_SD)
+SSE_FP(mulps, vmulps, FP_PS)
+SSE_FP(mulpd, vmulpd, FP_PD)
+SSE_FP_SCALAR(mulss, vmulss, 4, S32, FP_SS)
+SSE_FP_SCALAR(mulsd, vmulsd, 8, S64, FP_SD)
+SSE_FP(divps, vdivps, FP_PS)
+SSE_FP(divpd, vdivpd, FP_PD)
+SSE_FP_SCALAR(divss, vdivss, 4, S32, FP_SS)
+SSE_FP_SCALAR(divsd, vdivsd, 8, S64, FP_SD)
+SSE_FP(minps, vminps, FP_NONE)
+SSE_FP(minpd, vminpd, FP_NONE)
+SSE_FP_SCALAR(minss, vminss, 4, S32, FP_NONE)
+SSE_FP_SCALAR(minsd, vminsd, 8, S64, FP_NONE)
+SSE_FP(maxps, vmaxps, FP_NONE)
+SSE_FP(maxpd, vmaxpd, FP_NONE)
+SSE_FP_SCALAR(maxss, vmaxss, 4, S32, FP_NONE)
+SSE_FP_SCALAR(maxsd, vmaxsd, 8, S64, FP_NONE)
+SSE_FP(sqrtps, vsqrtps, FP_NONE)
+SSE_FP(sqrtpd, vsqrtpd, FP_NONE)
+SSE_FP_SCALAR(sqrtss, vsqrtss, 4, S32, FP_NONE)
+SSE_FP_SCALAR(sqrtsd, vsqrtsd, 8, S64, FP_NONE)
+SSE_FP(addsubps, vaddsubps, FP_PS)
+SSE_FP(addsubpd, vaddsubpd, FP_PD)
+SSE_FP(haddps, vhaddps, FP_PS)
+SSE_FP(haddpd, vhaddpd, FP_PD)
+SSE_FP(hsubps, vhsubps, FP_PS)
+SSE_FP(hsubpd, vhsubpd, FP_PD)
 
 // Conversions within XMM registers.
-SSE_FP_M(body_cvtss2sd, "cvtss2sd", 4, S32, FP_NONE)
-SSE_FP_M(body_cvtsd2ss, "cvtsd2ss", 8, S64, FP_SS)
-SSE_FP_M(body_cvtps2pd, "cvtps2pd", 8, S64, FP_NONE)
-SSE_FP(body_cvtpd2ps, "cvtpd2ps", FP_PS)
-SSE_FP(body_cvtdq2ps, "cvtdq2ps", FP_NONE)
-SSE_FP(body_cvtps2dq, "cvtps2dq", FP_NONE)
-SSE_FP(body_cvttps2dq, "cvttps2dq", FP_NONE)
-SSE_FP(body_cvtpd2dq, "cvtpd2dq", FP_NONE)
-SSE_FP(body_cvttpd2dq, "cvttpd2dq", FP_NONE)
+SSE_FP_SCALAR(cvtss2sd, vcvtss2sd, 4, S32, FP_NONE)
+SSE_FP_SCALAR(cvtsd2ss, vcvtsd2ss, 8, S64, FP_SS)
+SSE_FP_WIDEN(cvtps2pd, vcvtps2pd, 8, S64)
+SSE_FP_NARROW(cvtpd2ps, vcvtpd2ps, FP_PS)
+SSE_FP(cvtdq2ps, vcvtdq2ps, FP_NONE)
+SSE_FP(cvtps2dq, vcvtps2dq, FP_NONE)
+SSE_FP(cvttps2dq, vcvttps2dq, FP_NONE)
+SSE_FP_NARROW(cvtpd2dq, vcvtpd2dq, FP_NONE)
+SSE_FP_NARROW(cvttpd2dq, vcvttpd2dq, FP_NONE)
 
 // No exceptions, so no difference between the masks.
-SSE_PLAIN_M(body_cvtdq2pd, "cvtdq2pd", 8, S64)
-SSE_PLAIN(body_rcpps, "rcpps")
-SSE_PLAIN(body_rsqrtps, "rsqrtps")
-SSE_PLAIN_M(body_rcpss, "rcpss", 4, S32)
-SSE_PLAIN_M(body_rsqrtss, "rsqrtss", 4, S32)
-SSE_PLAIN(body_andps, "andps")
-SSE_PLAIN(body_andpd, "andpd")
-SSE_PLAIN(body_andnps, "andnps")
-SSE_PLAIN(body_andnpd, "andnpd")
-SSE_PLAIN(body_orps, "orps")
-SSE_PLAIN(body_orpd, "orpd")
-SSE_PLAIN(body_xorps, "xorps")
-SSE_PLAIN(body_xorpd, "xorpd")
-SSE_PLAIN(body_unpcklps, "unpcklps")
-SSE_PLAIN(body_unpcklpd, "unpcklpd")
-SSE_PLAIN(body_unpckhps, "unpckhps")
-SSE_PLAIN(body_unpckhpd, "unpckhpd")
-SSE_PLAIN(body_movsldup, "movsldup")
-SSE_PLAIN(body_movshdup, "movshdup")
-SSE_PLAIN_M(body_movddup, "movddup", 8, S64)
+SSE_WIDEN(cvtdq2pd, vcvtdq2pd, 8, S64)
+SSE_PLAIN(rcpps, vrcpps)
+SSE_PLAIN(rsqrtps, vrsqrtps)
+SSE_SCALAR(rcpss, vrcpss, 4, S32)
+SSE_SCALAR(rsqrtss, vrsqrtss, 4, S32)
+SSE_PLAIN(andps, vandps)
+SSE_PLAIN(andpd, vandpd)
+SSE_PLAIN(andnps, vandnps)
+SSE_PLAIN(andnpd, vandnpd)
+SSE_PLAIN(orps, vorps)
+SSE_PLAIN(orpd, vorpd)
+SSE_PLAIN(xorps, vxorps)
+SSE_PLAIN(xorpd, vxorpd)
+SSE_PLAIN(unpcklps, vunpcklps)
+SSE_PLAIN(unpcklpd, vunpcklpd)
+SSE_PLAIN(unpckhps, vunpckhps)
+SSE_PLAIN(unpckhpd, vunpckhpd)
+SSE_PLAIN(movsldup, vmovsldup)
+SSE_PLAIN(movshdup, vmovshdup)
+SSE_PLAIN_M(movddup, vmovddup, 8, S64, BODY_L, SHAPE_DUP)
 
 // ---- by an immediate ----
 // Compares: bits 7:3 of the immediate mean nothing without VEX.
 #if FP_HOST_X86
 // clang-format off
 #define CMP_CORE(core, insn, form, src)                                                                                \
-    ALWAYS_INLINE void core(void *d, const void *s, u8 imm)                                                            \
+    ALWAYS_INLINE void core(void *d, const void *a, const void *s, u8 imm)                                                   \
     {                                                                                                                  \
         switch (imm & 7) {                                                                                             \
             CMP_CASE(insn, form, src, 0) CMP_CASE(insn, form, src, 1) CMP_CASE(insn, form, src, 2)                     \
@@ -86,15 +86,21 @@ SSE_PLAIN_M(body_movddup, "movddup", 8, S64)
         }                                                                                                              \
     }
 // clang-format on
-#define CMP_CASE(insn, form, src, k) \
+#define CMP_CASE(sse, form, src, k) \
     case k: \
-        asm volatile("movups %0, %%xmm0\n\t" form(insn, k) "movups %%xmm0, %0" : D128:src : "xmm0", "xmm1"); \
+        asm volatile("movups %1, %%xmm0\n\t" form(sse, k) "movups %%xmm0, %0" \
+                     : D128 \
+                     : A128, src \
+                     : "xmm0", "xmm1"); \
         break;
-#define CMP_PACKED(insn, k) "movups %1, %%xmm1\n\t" insn " $" #k ", %%xmm1, %%xmm0\n\t"
-#define CMP_SCALAR(insn, k) insn " $" #k ", %1, %%xmm0\n\t"
+#define CMP_PACKED(sse, k) "movups %2, %%xmm1\n\t" sse " $" #k ", %%xmm1, %%xmm0\n\t"
+#define CMP_SCALAR(sse, k) sse " $" #k ", %2, %%xmm0\n\t"
 #else
 #define CMP_CORE(core, insn, form, src) \
-    static inline void core(void *d, const void *s, u8 imm) { panic("no host instruction for " insn); }
+    static inline void core(void *d, const void *a, const void *s, u8 imm) \
+    { \
+        panic("no host instruction for " insn); \
+    }
 #endif
 ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
                            unsigned size)
@@ -103,12 +109,11 @@ ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, 
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
     if (h.fast || !(v->d.mode & MODE_FPUNMASK)) {
-        core(sse_reg(v, in->r), s, (u8)in->imm);
+        core(sse_reg(v, in->r), sse_reg(v, in->r), s, (u8)in->imm);
         return true;
     }
-    d = *sse_reg(v, in->r);
     fp_begin(v);
-    core(&d, s, (u8)in->imm);
+    core(&d, sse_reg(v, in->r), s, (u8)in->imm);
     fp_end(v, &d, FP_NONE);
     *sse_reg(v, in->r) = d;
     return true;
@@ -121,24 +126,79 @@ BODY_X(body_cmpps, cmp_imm, cmpps, 16)
 BODY_X(body_cmppd, cmp_imm, cmppd, 16)
 BODY_X(body_cmpss, cmp_imm, cmpss, 4)
 BODY_X(body_cmpsd, cmp_imm, cmpsd, 8)
+// With VEX five bits count. The first eight predicates are those of SSE; the others are the host's VEX form,
+// and go the slow way.
+ALWAYS_INLINE void vex_cmp_half(void *d, const void *a, const void *s, u8 imm, sse_core_imm *core,
+                                sse_core_imm *more)
+{
+    if (imm & 0x18)
+        more(d, a, s, imm);
+    else
+        core(d, a, s, imm);
+}
+ALWAYS_INLINE bool vex_cmp(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
+                           sse_core_imm *more, struct vex_shape k)
+{
+    struct x128 t[2], d[2] = {{{0}}};
+    u8 imm = (u8)in->imm & 31;
+    if (h.fast && unlikely(imm & 0x18)) return false;
+    struct vex_source s = vex_operand(v, in, h, t, k, false);
+    if (vex_missed(h, s)) return false;
+    if (h.fast) {
+        if (VEX_256(h))
+            core(ymm_high(v, in->r), ymm_high(v, in->v), s.high, imm);
+        else
+            sse_put(ymm_high(v, in->r), 0, 0);
+        core(sse_reg(v, in->r), sse_reg(v, in->v), s.low, imm);
+        return true;
+    }
+    bool unmasked = v->d.mode & MODE_FPUNMASK;
+    if (unmasked) fp_begin(v);
+    if (VEX_256(h)) vex_cmp_half(&d[1], ymm_high(v, in->v), s.high, imm, core, more);
+    vex_cmp_half(&d[0], sse_reg(v, in->v), s.low, imm, core, more);
+    if (unmasked) fp_end(v, d, FP_NONE);
+    *sse_reg(v, in->r) = d[0];
+    *ymm_high(v, in->r) = d[1];
+    return true;
+}
+#define VEX_CMP(sse, vex, body, shape, bytes) \
+    IMM_TABLE(vex, bytes) \
+    static void vex##_more(void *d, const void *a, const void *s, u8 imm) { IMM_CALL(vex, imm, d, a, s); } \
+    body(body_##vex, vex_cmp, sse, vex##_more, shape)
+VEX_CMP(cmpps, vcmpps, BODY_L, SHAPE_X, "0xC5, 0xF8, 0xC2, 0xC1")
+VEX_CMP(cmppd, vcmppd, BODY_L, SHAPE_X, "0xC5, 0xF9, 0xC2, 0xC1")
+VEX_CMP(cmpss, vcmpss, BODY_LIG, SHAPE_SCALAR(4), "0xC5, 0xFA, 0xC2, 0xC1")
+VEX_CMP(cmpsd, vcmpsd, BODY_LIG, SHAPE_SCALAR(8), "0xC5, 0xFB, 0xC2, 0xC1")
 
-#define ROUND(name, size, bytes) \
-    IMM_TABLE(name, bytes) \
-    void name(struct vcpu *v, const struct insn *in) \
+#define ROUND(sse, vex, size, shape, bytes) \
+    IMM_TABLE(sse, bytes) \
+    void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
-        struct x128 t, d = *sse_reg(v, in->r); \
+        struct x128 t, d; \
         const void *s = sse_source(v, in, &t, size); \
         bool unmasked = v->d.mode & MODE_FPUNMASK; \
         if (unmasked) fp_begin(v); \
-        IMM_CALL(name, in->imm, &d, s); \
+        IMM_CALL(sse, in->imm, &d, sse_reg(v, in->r), s); \
         if (unmasked) fp_end(v, &d, FP_NONE); \
         *sse_reg(v, in->r) = d; \
+    } \
+    void op_##vex(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t[2], d[2] = {{{0}}}; \
+        const struct how h = {.w = in->osz}; \
+        struct vex_source s = vex_operand(v, in, h, t, shape, false); \
+        bool unmasked = v->d.mode & MODE_FPUNMASK; \
+        if (unmasked) fp_begin(v); \
+        if (VEX_256(h)) IMM_CALL(sse, in->imm, &d[1], ymm_high(v, in->v), s.high); \
+        IMM_CALL(sse, in->imm, &d[0], sse_reg(v, in->v), s.low); \
+        if (unmasked) fp_end(v, d, FP_NONE); \
+        *sse_reg(v, in->r) = d[0]; \
+        *ymm_high(v, in->r) = d[1]; \
     }
-// ROUNDPS, ROUNDPD, ROUNDSS, ROUNDSD
-ROUND(op_roundps, 16, "0x66, 0x0F, 0x3A, 0x08, 0xC1")
-ROUND(op_roundpd, 16, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
-ROUND(op_roundss, 4, "0x66, 0x0F, 0x3A, 0x0A, 0xC1")
-ROUND(op_roundsd, 8, "0x66, 0x0F, 0x3A, 0x0B, 0xC1")
+ROUND(roundps, vroundps, 16, SHAPE_X, "0x66, 0x0F, 0x3A, 0x08, 0xC1")
+ROUND(roundpd, vroundpd, 16, SHAPE_X, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
+ROUND(roundss, vroundss, 4, SHAPE_SCALAR(4), "0x66, 0x0F, 0x3A, 0x0A, 0xC1")
+ROUND(roundsd, vroundsd, 8, SHAPE_SCALAR(8), "0x66, 0x0F, 0x3A, 0x0B, 0xC1")
 
 // DPPS and DPPD check for exceptions after each of their steps (what the silicon does, held by the silicon
 // test): the products, the sums of pairs, the sum of sums. With a mask clear the steps are done one by one,
@@ -148,33 +208,48 @@ static void dot_lanes(struct x128 *x, unsigned lanes, unsigned size)
     for (unsigned i = 0; i < 16 / size; i++)
         if (!(lanes >> i & 1)) memset((u8 *)x + i * size, 0, size);
 }
-#define DOT(name, mul, hadd, lanes, size, bytes) \
-    IMM_TABLE(name, bytes) \
-    void name(struct vcpu *v, const struct insn *in) \
+#define DOT(sse, vex, mul, hadd, lanes, size, bytes) \
+    IMM_TABLE(sse, bytes) \
+    RAISES static void sse##_half(struct vcpu *v, u8 imm, struct x128 *d, const void *a, const void *s) \
     { \
-        struct x128 t, d = *sse_reg(v, in->r); \
-        const void *s = sse_source(v, in, &t, 16); \
         if (v->d.mode & MODE_FPUNMASK) { \
-            struct x128 step = d, other; \
+            struct x128 step, other; \
+            memcpy(&step, a, sizeof step); \
             memcpy(&other, s, sizeof other); \
-            dot_lanes(&step, (unsigned)in->imm >> 4, size); \
-            dot_lanes(&other, (unsigned)in->imm >> 4, size); \
+            dot_lanes(&step, imm >> 4, size); \
+            dot_lanes(&other, imm >> 4, size); \
             fp_begin(v); \
-            mul(&step, &other); \
+            mul(&step, &step, &other); \
             fp_end(v, &step, lanes); \
             for (unsigned i = 16 / size; i > 1; i /= 2) { \
                 other = step; \
                 fp_begin(v); \
-                hadd(&step, &other); \
+                hadd(&step, &step, &other); \
                 fp_end(v, &step, lanes); \
             } \
             fp_begin(v); \
         } \
-        IMM_CALL(name, in->imm, &d, s); \
+        IMM_CALL(sse, imm, d, a, s); \
+    } \
+    void op_##sse(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t, d; \
+        const void *s = sse_source(v, in, &t, 16); \
+        sse##_half(v, (u8)in->imm, &d, sse_reg(v, in->r), s); \
         *sse_reg(v, in->r) = d; \
+    } \
+    void op_##vex(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t[2], d[2] = {{{0}}}; \
+        const struct how h = {.w = in->osz}; \
+        struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false); \
+        sse##_half(v, (u8)in->imm, &d[0], sse_reg(v, in->v), s.low); \
+        if (VEX_256(h)) sse##_half(v, (u8)in->imm, &d[1], ymm_high(v, in->v), s.high); \
+        *sse_reg(v, in->r) = d[0]; \
+        *ymm_high(v, in->r) = d[1]; \
     }
-DOT(op_dpps, body_mulps_core, body_haddps_core, FP_PS, 4, "0x66, 0x0F, 0x3A, 0x40, 0xC1")
-DOT(op_dppd, body_mulpd_core, body_haddpd_core, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
+DOT(dpps, vdpps, mulps_core, haddps_core, FP_PS, 4, "0x66, 0x0F, 0x3A, 0x40, 0xC1")
+DOT(dppd, vdppd, mulpd_core, haddpd_core, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC1")
 
 // ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO
 // give ----
@@ -214,36 +289,43 @@ BODY_X(body_ucomiss, comi, ucomiss, 4)
 BODY_X(body_ucomisd, comi, ucomisd, 8)
 BODY_X(body_comiss, comi, comiss, 4)
 BODY_X(body_comisd, comi, comisd, 8)
+// VUCOMISS, VUCOMISD, VCOMISS, VCOMISD are the same
 
 // ---- conversions between XMM and general registers ----
-// From an integer in a register or memory, by cores for 32 and for 64 bits.
+// From an integer in a register or memory, by cores for 32 and for 64 bits. The rest is that of the register
+// itself, with VEX of a third.
 ALWAYS_INLINE bool from_int(struct vcpu *v, const struct insn *in, struct how h, sse_core *core32,
-                            sse_core *core64)
+                            sse_core *core64, bool vex)
 {
     sse_core *core = h.w == W64 ? core64 : core32;
+    const void *a = sse_reg(v, vex ? in->v : in->r);
     if (h.fast) {
         const void *s = h.form == FORM_REG ? (const void *)&REG64(v, in->m)
                                            : fast_read(v, fast_ea(v, in, h.form), W_BYTES(h.w));
         if (sse_missed(h, s)) return false;
-        core(sse_reg(v, in->r), s);
+        if (vex) sse_put(ymm_high(v, in->r), 0, 0);
+        core(sse_reg(v, in->r), a, s);
         return true;
     }
-    struct x128 d = *sse_reg(v, in->r);
+    struct x128 d;
     u64 s = rm_load(v, in, h.w);
     bool unmasked = v->d.mode & MODE_FPUNMASK;
     if (unmasked) fp_begin(v);
-    core(&d, &s);
+    core(&d, a, &s);
     if (unmasked) fp_end(v, &d, FP_NONE);
     *sse_reg(v, in->r) = d;
+    if (vex) sse_put(ymm_high(v, in->r), 0, 0);
     return true;
 }
 CORE_M(cvtsi2ss_32, "cvtsi2ssl", S32)
 CORE_M(cvtsi2ss_64, "cvtsi2ssq", S64)
 CORE_M(cvtsi2sd_32, "cvtsi2sdl", S32)
 CORE_M(cvtsi2sd_64, "cvtsi2sdq", S64)
-// CVTSI2SS, CVTSI2SD
-BODY_Y(body_cvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64)
-BODY_Y(body_cvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64)
+// CVTSI2SS, CVTSI2SD, VCVTSI2SS, VCVTSI2SD
+BODY_Y(body_cvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64, false)
+BODY_Y(body_cvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64, false)
+BODY_Y(body_vcvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64, true)
+BODY_Y(body_vcvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64, true)
 
 typedef u64 to_int_core(const void *s, bool wide);
 #if FP_HOST_X86
@@ -282,3 +364,4 @@ BODY_Y(body_cvtss2si, to_int, cvtss2si, 4)
 BODY_Y(body_cvttss2si, to_int, cvttss2si, 4)
 BODY_Y(body_cvtsd2si, to_int, cvtsd2si, 8)
 BODY_Y(body_cvttsd2si, to_int, cvttsd2si, 8)
+// VCVTSS2SI, VCVTTSS2SI, VCVTSD2SI, VCVTTSD2SI are the same

@@ -1,5 +1,5 @@
 // The string comparisons of SSE4.2: on the host's own, by a table of stubs that takes the lengths in EAX and
-// EDX.
+// EDX. PCMPESTRM, PCMPESTRI, PCMPISTRM, PCMPISTRI; VPCMPESTRM, VPCMPESTRI, VPCMPISTRM, VPCMPISTRI.
 #include "cpu/instructions/sse.h"
 
 #if FP_HOST_X86
@@ -56,6 +56,7 @@ static u64 length(const struct vcpu *v, const struct insn *in, unsigned r)
             *sse_reg(v, 0) = r.mask; \
         else \
             reg_set(v, GPR_OFF(RCX), W32, r.index); \
+        if (writes_mask && rows[in->row].vex) sse_put(ymm_high(v, 0), 0, 0); \
         v->s.fl = r.fl; \
     }
 STRING(op_pcmpestrm, true)

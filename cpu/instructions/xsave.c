@@ -277,7 +277,7 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
                        xcomponent_offset(&xcomponents[i], xcomp_bv) + xcomponents[i].bytes, ACC_WRITE);
     lin_probe_write(v, la + LEGACY, HEADER);
     // whether or not it will be written
-    if (rfbm & (XCOMP_X87 | XCOMP_MXCSR_USERS)) lin_probe_write(v, la, LEGACY);
+    if (rfbm & (XCOMP_X87 | (compact ? XCOMP_SSE : XCOMP_MXCSR_USERS))) lin_probe_write(v, la, LEGACY);
     for (unsigned i = 0; i < xcomponents_n; i++)
         if (write >> xcomponents[i].number & 1)
             lin_probe_write(v, la + xcomponent_offset(&xcomponents[i], xcomp_bv), xcomponents[i].bytes);
@@ -334,7 +334,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     // The legacy region is read if it may be needed, by what is in the area: its page faults come before the
     // other rules.
     u64 listed = compact ? rfbm & comp : rfbm;
-    if (listed & (XCOMP_X87 | XCOMP_MXCSR_USERS))
+    if (listed & (XCOMP_X87 | (compact ? XCOMP_SSE : XCOMP_MXCSR_USERS)))
         lin_load_n(v, la, b, LEGACY);
     else
         memset(b, 0, sizeof(b));
@@ -369,7 +369,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         else
             memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
-    // the compacted form has loaded the registers by then, as Intel's processors do
+    // the compacted form has loaded the x87 and XMM registers by then, as Intel's processors do
     if (mxcsr_bad) raise_gp0(v);
     part = parts;
     for (unsigned i = 0; i < xcomponents_n; part += xcomponents[i++].bytes)

@@ -43,7 +43,8 @@ static const struct { u8 base, derived; } depends[] = {
     {FEATURE_FXSR, FEATURE_SSE}, {FEATURE_MMX, FEATURE_SSE}, {FEATURE_SSE, FEATURE_SSE2}, {FEATURE_SSE2, FEATURE_SSE3},
     {FEATURE_SSE2, FEATURE_AES}, {FEATURE_SSE2, FEATURE_GFNI}, {FEATURE_SSE2, FEATURE_PCLMULQDQ}, {FEATURE_SSE2, FEATURE_SHA_NI}, {FEATURE_SSE3, FEATURE_SSSE3}, {FEATURE_SSSE3, FEATURE_SSE41}, {FEATURE_SSE41, FEATURE_SSE42},
     {FEATURE_FXSR, FEATURE_XSAVE}, {FEATURE_XSAVE, FEATURE_XSAVEOPT}, {FEATURE_XSAVE, FEATURE_XSAVEC},
-    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVE, FEATURE_AVX}, {FEATURE_SSE42, FEATURE_AVX}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
+    {FEATURE_XSAVE, FEATURE_XGETBV1}, {FEATURE_XSAVE, FEATURE_PKU}, {FEATURE_XSAVE, FEATURE_AVX}, {FEATURE_SSE42, FEATURE_AVX}, {FEATURE_AVX, FEATURE_F16C}, {FEATURE_AVX, FEATURE_FMA}, {FEATURE_AVX, FEATURE_AVX2},
+    {FEATURE_AVX, FEATURE_VAES}, {FEATURE_AES, FEATURE_VAES}, {FEATURE_AVX, FEATURE_VPCLMULQDQ}, {FEATURE_PCLMULQDQ, FEATURE_VPCLMULQDQ}, {FEATURE_XSAVEC, FEATURE_XSAVES}, {FEATURE_APIC, FEATURE_X2APIC},
     {FEATURE_APIC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_DEADLINE}, {FEATURE_TSC, FEATURE_TSC_ADJUST},
     {FEATURE_TSC, FEATURE_RDTSCP}, {FEATURE_RDTSCP, FEATURE_RDPID}, {FEATURE_TSC, FEATURE_INVTSC}, {FEATURE_PAE, FEATURE_NX}, {FEATURE_PAE, FEATURE_LM},
     {FEATURE_LM, FEATURE_SYSCALL}, {FEATURE_LM, FEATURE_LAHF_LM}, {FEATURE_LM, FEATURE_LA57}, {FEATURE_LM, FEATURE_PCID},
@@ -91,9 +92,26 @@ bool cpuid_host(enum feature n)
 #endif
 }
 
+// The host's own YMM state, without which its VEX instructions are #UD.
+static bool host_has_avx(void)
+{
+#if defined(__x86_64__)
+    u32 a, b, c = 0, d;
+    if (!cpuid_host(FEATURE_AVX) || !__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;
+    asm volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & 6) == 6;
+#else
+    return false;
+#endif
+}
+
 bool cpu_feature_possible(enum feature n)
 {
-    if (n == FEATURE_AVX) return false; // its state is there, its instructions are not yet
+    // AVX2, VAES and VPCLMULQDQ are made of what SSE has (cpu/instructions/sse.h); compares of AVX are not.
+    if (n == FEATURE_AVX || n == FEATURE_AVX2) return host_has_avx();
+    if (n == FEATURE_VAES || n == FEATURE_VPCLMULQDQ)
+        return host_has_avx() && cpuid_host(n == FEATURE_VAES ? FEATURE_AES : FEATURE_PCLMULQDQ);
+    if (n == FEATURE_F16C || n == FEATURE_FMA) return false; // not yet
     bool by_host = n == FEATURE_AES || n == FEATURE_PCLMULQDQ || n == FEATURE_SHA_NI || n == FEATURE_GFNI;
     return !by_host || cpuid_host(n);
 }

@@ -22,7 +22,8 @@
     X(MOVBE, "movbe", 1, 0, 2, 22) X(POPCNT, "popcnt", 1, 0, 2, 23) X(TSC_DEADLINE, "tsc-deadline", 1, 0, 2, 24)      \
     X(XSAVE, "xsave", 1, 0, 2, 26) X(RDRAND, "rdrand", 1, 0, 2, 30) X(HYPERVISOR, "hypervisor", 1, 0, 2, 31)          \
     X(FSGSBASE, "fsgsbase", 7, 0, 1, 0) X(TSC_ADJUST, "tsc_adjust", 7, 0, 1, 1) X(SMEP, "smep", 7, 0, 1, 7)           \
-    X(ERMS, "erms", 7, 0, 1, 9) X(AVX, "avx", 1, 0, 2, 28) X(AES, "aes", 1, 0, 2, 25) X(PCLMULQDQ, "pclmulqdq", 1, 0, 2, 1) X(SHA_NI, "sha-ni", 7, 0, 1, 29)                   \
+    X(ERMS, "erms", 7, 0, 1, 9) X(AVX, "avx", 1, 0, 2, 28) X(F16C, "f16c", 1, 0, 2, 29) X(FMA, "fma", 1, 0, 2, 12) X(AVX2, "avx2", 7, 0, 1, 5)                \
+    X(VAES, "vaes", 7, 0, 2, 9) X(VPCLMULQDQ, "vpclmulqdq", 7, 0, 2, 10) X(AES, "aes", 1, 0, 2, 25) X(PCLMULQDQ, "pclmulqdq", 1, 0, 2, 1) X(SHA_NI, "sha-ni", 7, 0, 1, 29)                   \
     X(GFNI, "gfni", 7, 0, 2, 8) X(CLDEMOTE, "cldemote", 7, 0, 2, 25) X(MOVDIRI, "movdiri", 7, 0, 2, 27)                   \
     X(SERIALIZE, "serialize", 7, 0, 3, 14) X(BMI1, "bmi1", 7, 0, 1, 3) X(BMI2, "bmi2", 7, 0, 1, 8) X(ADX, "adx", 7, 0, 1, 19)                                 \
     X(LZCNT, "abm", 0x80000001, 0, 2, 5) X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18)                   \

@@ -38,15 +38,16 @@ bool encode_eligible(const struct row *r, unsigned bits)
         "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int", "int1", "int3",
         "icebp", "syscall", "sysret*", "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed",
         "rdpid", "xgetbv", "xsetbv", "rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss",
-        "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str", "smsw", "monitor*", "mwait*", "vm*",
-        "inv*", "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu", "xabort", "xbegin", "xend", "nop",
-        "hint_nop", "endbr*", "rdssp*", "nm", "gp0", "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac",
-        "swapgs", "rsm", "getsec", "les", "lds", "prefetch*",
+        "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str", "smsw", "monitor*", "mwait*", "inv*",
+        "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu", "xabort", "xbegin", "xend", "nop", "hint_nop",
+        "endbr*", "rdssp*", "nm", "gp0", "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs",
+        "rsm", "getsec", "les", "lds", "prefetch*",
         // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT
         // and friends too.
         NULL};
-    if (one_of(r->name, no)) return false;
+    if (one_of(r->name, no) || r->feature == FEATURE_VMX) return false;
     if (native_possible && r->feature && !cpuid_host((enum feature)r->feature)) return false;
+    if ((r->unit & UNIT_AVX) && !native_has_ymm()) return false;
     if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D))
         return false;
     // PUSH and POP of segment registers.
@@ -135,6 +136,7 @@ void inputs_random(struct rng *g, unsigned bits, struct side_state *in)
     in->bits = (u8)bits;
     for (unsigned i = 0; i < 16; i++) in->gpr[i] = bits == 64 ? value(g) : (u32)value(g);
     for (unsigned i = 0; i < 16; i++) vector(g, in->xmm[i]);
+    for (unsigned i = 0; i < 16 && native_has_ymm(); i++) vector(g, in->ymm_high[i]);
     in->rflags = 0x202 | (rng_next(g) & (FL_ARITH)) | (rng_one_in(g, 4) ? FL_DF : 0);
     if (rng_one_in(g, 12)) in->rflags |= FL_AC;
     in->mxcsr = 0x1F80 | (u32)(rng_next(g) & 0x603F);
@@ -263,6 +265,36 @@ static void memory_form(struct rng *g, struct modrm *m, unsigned reg, u8 *rex, s
     }
 }
 
+// A base register, and an SSE register whose elements lead from it to data, mostly.
+static void vsib_form(struct rng *g, const struct row *r, struct modrm *m, unsigned reg, u8 *rex,
+                      struct side_state *in)
+{
+    unsigned registers = in->bits == 64 ? 16 : 8, base, index = (unsigned)rng_below(g, registers);
+    unsigned scale = (unsigned)rng_below(g, 4);
+    bool qwords = r->opcode & 1;
+    memset(m, 0, sizeof *m);
+    do base = (unsigned)rng_below(g, registers);
+    while (base == RSP);
+    s32 disp = (s8)rng_next(g);
+    in->gpr[base] = linear_address(g) - data_base(in->bits) - (u64)(s64)disp;
+    if (!rng_one_in(g, 3)) in->gpr[base] = DATA_BASE + DATA_SIZE / 2 - data_base(in->bits) - (u64)(s64)disp;
+    if (in->bits != 64) in->gpr[base] = (u32)in->gpr[base];
+    for (unsigned i = 0; i < 8; i++) {
+        s64 x = ((s64)rng_below(g, DATA_SIZE) - (s64)DATA_SIZE / 2) >> scale;
+        u64 *half = i < (qwords ? 2 : 4) ? in->xmm[index] : in->ymm_high[index];
+        if (rng_one_in(g, 16))
+            x = qwords ? 1ll << 50 : (s32)(rng_next(g) & 0x0FFFFFFF); // no page, no address
+        if (qwords && i < 4) half[i & 1] = (u64)x;
+        if (!qwords) memcpy((u8 *)half + 4 * (i & 3), &x, 4);
+    }
+    if (base >= 8) *rex |= 0x41;
+    if (index >= 8) *rex |= 0x42;
+    m->bytes[0] = (u8)(0x40 | reg << 3 | 4);
+    m->bytes[1] = (u8)(scale << 6 | (index & 7) << 3 | (base & 7));
+    m->bytes[2] = (u8)disp;
+    m->n = 3;
+}
+
 // Where the code begins: sometimes so that it runs across the border of its pages, or into the end of the
 // second.
 static u64 code_start(struct rng *g, unsigned bits)
@@ -293,10 +325,11 @@ static unsigned area_alignment(const struct row *r) // of FXSAVE, XSAVE and thei
 void encode_prepare_area(const struct row *r, struct rng *g, u8 *area)
 {
     u32 mxcsr = (u32)rng_next(g) & (rng_one_in(g, 12) ? 0x1FFFF : 0xFFFF);
-    u64 header[8] = {rng_below(g, 4)};
+    unsigned components = native_has_ymm() ? 8 : 4;
+    u64 header[8] = {rng_below(g, components)};
     memcpy(area + 24, &mxcsr, 4);
     if (area_alignment(r) != 64) return;
-    if (rng_one_in(g, 2)) header[1] = 1ull << 63 | header[0] | rng_below(g, 4);
+    if (rng_one_in(g, 2)) header[1] = 1ull << 63 | header[0] | rng_below(g, components);
     if (rng_one_in(g, 12)) header[rng_below(g, 8)] |= 1ull << (rng_one_in(g, 2) ? 62 : rng_below(g, 2));
     memcpy(area + 512, header, sizeof header);
 }
@@ -308,7 +341,8 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
     if (stack_row(r) && rng_one_in(g, 8)) in->gpr[RSP] = address(g, in->bits);
     if (is(r, "leave") || is(r, "enter")) in->gpr[RBP] = address(g, in->bits), pinned |= 1u << RBP;
     if (is(r, "enter") && in->bits == 16) in->gpr[RBP] = (in->gpr[RBP] & 0xFFFF) | (rng_next(g) & 0xFFFF0000);
-    if (r->repeats || !strncmp(r->name, "maskmov", 7)) {
+    bool by_rdi = !strncmp(r->name, "maskmov", 7) || is(r, "vmaskmovdqu");
+    if (r->repeats || by_rdi) {
         in->gpr[RSI] = address(g, in->bits);
         in->gpr[RDI] = address(g, in->bits);
         if (!rng_one_in(g, 16)) in->gpr[RCX] = rng_below(g, 40);
@@ -316,23 +350,23 @@ static u32 implicit_inputs(const struct row *r, struct rng *g, struct side_state
         if (rng_one_in(g, 4)) in->gpr[RDI] = in->gpr[RSI] + rng_below(g, 32); // overlapping
         // Whether bytes that are masked out can fault, and whether INS and OUTS of nothing check the port, is
         // the processor's choice.
-        if (!strncmp(r->name, "maskmov", 7))
-            in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
+        if (by_rdi) in->gpr[RDI] = DATA_BASE - data_base(in->bits) + rng_below(g, DATA_SIZE - 64);
         if ((is(r, "ins") || is(r, "outs")) && !(u32)in->gpr[RCX]) in->gpr[RCX] = 1;
     }
     if (is(r, "xlat") || is(r, "xlatb"))
         in->gpr[RBX] = DATA_BASE - data_base(in->bits) + 300, pinned |= 1u << RBX;
     if ((is(r, "div") || is(r, "idiv")) && !rng_one_in(g, 4))
         in->gpr[RDX] = is(r, "div") || rng_one_in(g, 2) ? rng_below(g, 3) : ~0ull;
-    if (!strncmp(r->name, "pcmpestr", 8) && !rng_one_in(g, 4))
+    if (strstr(r->name, "pcmpestr") && !rng_one_in(g, 4))
         in->gpr[RAX] = rng_below(g, 20), in->gpr[RDX] = rng_below(g, 20);
     // #AC or #GP when misaligned: the processor's choice (SDM, FXSAVE)
     if (area_alignment(r)) in->rflags &= ~(u64)FL_AC;
     if (area_alignment(r) == 64) { // the components that both sides have
-        in->gpr[RAX] = (rng_next(g) << 32) | rng_below(g, 4);
+        in->gpr[RAX] = (rng_next(g) << 32) | rng_below(g, native_has_ymm() ? 8 : 4);
         in->gpr[RDX] = rng_next(g) << 32;
         pinned |= 1u << RAX | 1u << RDX;
         if (rng_one_in(g, 4)) memset(in->xmm, 0, sizeof in->xmm);
+        if (rng_one_in(g, 4)) memset(in->ymm_high, 0, sizeof in->ymm_high);
         if (rng_one_in(g, 4)) in->mxcsr = MXCSR_RESET;
         if (rng_one_in(g, 4)) {
             memset(in->st, 0, sizeof in->st);
@@ -457,7 +491,9 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
     if (area_alignment(r) && !rng_one_in(g, 12)) target &= ~(u64)(area_alignment(r) - 1);
     *operand = mem ? target + data_base(in->bits) : 0;
     if (mem) {
-        if (in->bits == 16 && !p67)
+        if (r->vsib)
+            vsib_form(g, r, &m, reg, &rex, in);
+        else if (in->bits == 16 && !p67)
             memory_form16(g, &m, reg, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
         else
             memory_form(g, &m, reg, &rex, in, target, pinned | (r->map == MAP_0F ? 1u << RCX : 0), sequence);
@@ -467,8 +503,9 @@ static unsigned encode_one(const struct row *r, struct rng *g, u8 *code, struct 
         m.bytes[0] = (u8)(0xC0 | reg << 3 | rm);
     }
     if (r->vex) {
-        n +=
-            encode_vex(r, rex, row_has(r, 1 << KIND_B) ? (unsigned)rng_below(g, wide ? 16 : 8) : 0, code + n);
+        n += encode_vex(r, rex,
+                        row_has(r, 1 << KIND_B | 1 << KIND_H) ? (unsigned)rng_below(g, wide ? 16 : 8) : 0,
+                        rng_one_in(g, 2), code + n);
     } else {
         if (wide && rex) code[n++] = rex;
         if (r->map != MAP_1) code[n++] = 0x0F;
@@ -527,10 +564,11 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
 // ---- sequences ----
 static bool sequence_row(const struct row *r, unsigned bits)
 {
-    static const char *const no[] = {"ud",       "in",     "out",    "popa",    "bound",  "into", "xlat*",
-                                     "maskmov*", "enter",  "leave",  "popf*",   "hlt",    "fx*",  "xsave*",
-                                     "xrstor*",  "fnsave", "frstor", "fnstenv", "fldenv", NULL};
-    return encode_eligible(r, bits) && !r->repeats && !one_of(r->name, no);
+    static const char *const no[] = {"ud",      "in",       "out",         "popa",    "bound",  "into",
+                                     "xlat*",   "maskmov*", "vmaskmovdqu", "enter",   "leave",  "popf*",
+                                     "hlt",     "fx*",      "xsave*",      "xrstor*", "fnsave", "frstor",
+                                     "fnstenv", "fldenv",   NULL};
+    return encode_eligible(r, bits) && !r->repeats && !r->vsib && !one_of(r->name, no);
 }
 
 struct flag_taint { // arithmetic flags whose values the manual leaves open, at a point of the sequence

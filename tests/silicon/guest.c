@@ -76,7 +76,7 @@ static void system_registers(struct vcpu *v)
     s->idtr = (struct dtable){.base = IDT, .limit = 32 * 16 - 1};
     s->seg[SEG_TR] = segment(SEL_TSS, 0x8B, 0x67);
     s->seg[SEG_TR].base = TSS;
-    s->xcr0 = 3;
+    s->xcr0 = feature_on(v->features, FEATURE_AVX) ? 7 : 3;
 }
 
 static void segments(struct vcpu *v, unsigned bits, bool supervisor)
@@ -147,6 +147,7 @@ static void state_put(struct vcpu *v, const struct side_state *in)
     s->rip = in->rip;
     cpu_set_rflags(v, in->rflags);
     memcpy(s->xmm, in->xmm, sizeof s->xmm);
+    memcpy(s->ymm_high, in->ymm_high, sizeof s->ymm_high);
     s->mxcsr = in->mxcsr;
     memset(&s->xrstor, 0, sizeof s->xrstor); // as after RESET: the host's XRSTOR was of a signal's frame
     memset(&s->fpu, 0, sizeof s->fpu);
@@ -171,6 +172,7 @@ static void state_get(struct vcpu *v, struct side_state *out)
     struct vcpu_state *s = &v->s;
     memcpy(out->gpr, s->gpr, sizeof s->gpr);
     memcpy(out->xmm, s->xmm, sizeof s->xmm);
+    memcpy(out->ymm_high, s->ymm_high, sizeof s->ymm_high);
     out->mxcsr = s->mxcsr;
     out->fcw = s->fpu.fcw;
     out->fsw = s->fpu.fsw;

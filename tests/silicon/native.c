@@ -18,6 +18,10 @@
 
 const bool native_possible = true;
 
+// The YMM state of a signal frame lies behind its XSAVE header, in the standard format.
+enum { FRAME_XSTATE_BV = 512, FRAME_YMM = 576, FRAME_SIZE = 576 + 256 };
+bool native_has_ymm(void) { return __builtin_cpu_supports("avx"); } // asks XCR0 too
+
 static const int reg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
@@ -28,7 +32,7 @@ static struct {
     const struct side_state *in;
     struct outcome *out;
     greg_t saved[NGREG];
-    u8 saved_fp[512];
+    u8 saved_fp[FRAME_SIZE];
 } run;
 
 enum { SEL_CODE16 = 0x07, SEL_DATA16 = 0x0F }; // of the LDT
@@ -69,7 +73,11 @@ static void legacy_put(u8 *b, const struct side_state *s)
     // The signal frame's XSAVE header. A component in its initial configuration is said to be so: some
     // processors then count it as not in use, others go by its contents; loaded as "in use" the former would
     // say that it is.
-    memcpy(&bv, b + 512, 8);
+    memcpy(&bv, b + FRAME_XSTATE_BV, 8);
+    if (native_has_ymm()) {
+        memcpy(b + FRAME_YMM, s->ymm_high, sizeof s->ymm_high);
+        bv = (bv & ~4ull) | (all_zero(s->ymm_high, sizeof s->ymm_high) ? 0 : 4);
+    }
     bv = (bv & ~3ull) | (x87_initial(s) ? 0 : 1) | (all_zero(s->xmm, sizeof s->xmm) ? 0 : 2);
     memcpy(b + 512, &bv, 8);
 }
@@ -82,6 +90,10 @@ static void legacy_get(const u8 *b, struct side_state *s)
     memcpy(&s->mxcsr, b + 24, 4);
     for (unsigned i = 0; i < 8; i++) memcpy(s->st[i], b + 32 + 16 * i, 10);
     memcpy(s->xmm, b + 160, sizeof s->xmm);
+    u64 bv;
+    memcpy(&bv, b + FRAME_XSTATE_BV, 8);
+    memset(s->ymm_high, 0, sizeof s->ymm_high); // in its initial configuration the frame does not have it
+    if (native_has_ymm() && bv & 4) memcpy(s->ymm_high, b + FRAME_YMM, sizeof s->ymm_high);
 }
 
 void native_handler(int sig, siginfo_t *info, void *context);
@@ -93,7 +105,7 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
     if (!run.inside) {
         if (!run.wanted) abort();
         memcpy(run.saved, g, sizeof run.saved);
-        memcpy(run.saved_fp, fp, 512);
+        memcpy(run.saved_fp, fp, native_has_ymm() ? FRAME_SIZE : 512);
         for (unsigned i = 0; i < 16; i++) g[reg_of[i]] = (greg_t)run.in->gpr[i];
         g[REG_RIP] = (greg_t)run.in->rip;
         g[REG_EFL] = (greg_t)run.in->rflags;
@@ -115,11 +127,17 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
     o->error = (u32)g[REG_ERR];
     o->cr2 = o->vector == 14 ? (u64)g[REG_CR2] : 0;
     memcpy(g, run.saved, sizeof run.saved);
+    u64 was;
+    memcpy(&was, run.saved_fp + FRAME_XSTATE_BV, 8);
     memcpy(fp, run.saved_fp, 512);
     u64 bv;
-    memcpy(&bv, fp + 512, 8);
+    memcpy(&bv, fp + FRAME_XSTATE_BV, 8);
     bv |= 3;
-    memcpy(fp + 512, &bv, 8);
+    if (native_has_ymm()) { // what the kernel did not save is not what the frame has behind it
+        memcpy(fp + FRAME_YMM, run.saved_fp + FRAME_YMM, FRAME_SIZE - FRAME_YMM);
+        bv = (bv & ~4ull) | (was & 4);
+    }
+    memcpy(fp + FRAME_XSTATE_BV, &bv, 8);
     run.inside = run.wanted = false;
 }
 
@@ -196,6 +214,7 @@ bool native_init(const char **why)
 }
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
 bool native_has_16bit(void) { return false; }
+bool native_has_ymm(void) { return false; }
 u8 *native_data(void) { return NULL; }
 void native_cpu(struct recording_cpu *cpu) { memset(cpu, 0, sizeof *cpu); }
 #endif

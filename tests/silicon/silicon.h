@@ -29,7 +29,7 @@ static inline unsigned code_room(u64 linear, unsigned n)
 
 struct side_state { // what goes in and comes out, x87 in stack order
     u64 gpr[16], rip, rflags;
-    u64 xmm[16][2];
+    u64 xmm[16][2], ymm_high[16][2];
     u32 mxcsr;
     u16 fcw, fsw;
     u8 tags; // abridged: a bit a physical register
@@ -79,7 +79,7 @@ static inline bool rng_one_in(struct rng *r, unsigned n) { return rng_below(r, n
 // ---- compare.c: what differs between two outcomes ----
 // clang-format off
 enum { D_VECTOR = 1, D_ERROR = 2, D_CR2 = 4, D_RIP = 8, D_FLAGS = 0x10, D_GPR = 0x20, D_XMM = 0x40, D_MXCSR = 0x80, D_FCW = 0x100,
-       D_FSW = 0x200, D_TAGS = 0x400, D_ST = 0x800, D_DATA = 0x1000 };
+       D_FSW = 0x200, D_TAGS = 0x400, D_ST = 0x800, D_DATA = 0x1000, D_YMM = 0x2000 };
 // clang-format on
 bool compare_state_area(const struct row *r); // FXSAVE, XSAVE and theirs
 u32 compare(const struct test *t, const struct outcome *host, const struct outcome *ours, const u8 *host_data,
@@ -89,6 +89,7 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
 // ---- native.c ----
 bool native_init(const char **why); // false: not possible on this host
 bool native_has_16bit(void);        // whether the kernel gives 16-bit segments
+bool native_has_ymm(void);          // whether the host has YMM registers
 extern const bool native_possible;
 struct recording_cpu;
 void native_cpu(struct recording_cpu *cpu); // zero if the host is not x86-64
