@@ -161,7 +161,9 @@ static void deliver(struct lapic *l, const struct apic_message *m)
     case DELIVER_INIT: l->ops->init(l->cpu); break;
     case DELIVER_SIPI: l->ops->sipi(l->cpu, m->vector); break;
     case DELIVER_SMI: device_unimplemented(&l->dev, "lapic: SMI"); break;
-    default: device_unimplemented(&l->dev, "lapic: ExtINT by message"); break;
+    case DELIVER_EXTINT: device_unimplemented(&l->dev, "lapic: ExtINT by message"); break;
+    default:
+        break; // 011b is reserved (once remote read, which later processors do not have): nothing arrives
     }
 }
 

@@ -4,9 +4,9 @@
 // behind them any more.
 //
 // A turn ends sooner where others wait for what was done in it: at HLT and MWAIT, at a PAUSE while somebody
-// is behind, and when an interrupt, INIT, SIPI or NMI for another processor, or a store to the line which
-// that one monitors, was made: it runs no further than to the other's time. So such a signal is seen at most
-// one quantum of the receiver's time after it was sent, and by one that sleeps at once.
+// is well behind, and when an interrupt, INIT, SIPI or NMI for another processor, or a store to the line
+// which that one monitors, was made: it runs no further than to the other's time. So such a signal is seen at
+// most one quantum of the receiver's time after it was sent, and by one that sleeps at once.
 //
 // All clocks that processors have in common read m->clock.now, which never runs backwards whoever asks: what
 // one processor has read of the TSC, no other reads less of later, though its own time is up to a quantum
@@ -17,6 +17,9 @@
 #include "devices/machine.h"
 
 #define QUANTUM 40000 // ticks: 20 microseconds
+#define PAUSE_LEAD \
+    (QUANTUM / 8) // by how much somebody is behind where PAUSE gives way: several that spin must not take
+                  // turns at each
 
 static u64 asleep(const struct machine *m, unsigned cpu) { return m->turns.asleep >> cpu & 1; }
 
@@ -59,7 +62,7 @@ void machine_paused(struct machine *m, unsigned cpu)
     u64 time = cpu_vtime(m->cpu[cpu]);
     if (!t->going || cpu != t->cpu) return;
     for (unsigned i = 0; i < m->cpus_n; i++) {
-        if (i == cpu || asleep(m, i) || cpu_vtime(m->cpu[i]) >= time) continue;
+        if (i == cpu || asleep(m, i) || cpu_vtime(m->cpu[i]) + PAUSE_LEAD >= time) continue;
         t->target = 0;
         cpu_signal(m->cpu[cpu], CPU_SIGNAL_STOP, 0);
         return;

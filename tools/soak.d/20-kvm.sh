@@ -50,10 +50,18 @@ kvm_processors() {
     kvm "$@"
 }
 
+# The host has several processors, and so has its guest.
+kvm_on_processors() {
+    options -smp "$1"
+    kvm_processors "$2" "qemu=-smp $2"
+    refuse "TSC warp" "unstable" "rcu: INFO" "soft lockup"
+}
+
 scenario kvm-pc 600 "KVM: a guest on -M pc" kvm board=pc
 scenario kvm-q35 600 "KVM: a guest on -M q35" kvm board=q35
 scenario kvm-microvm 600 "KVM: a guest on -M microvm" kvm board=microvm
 scenario kvm-2-processors 900 "KVM: a guest with two processors" kvm_processors 2 "qemu=-smp 2"
+scenario kvm-on-4-processors 1200 "KVM on four processors: a guest with two" kvm_on_processors 4 2
 scenario kvm-split-irqchip 600 "KVM: the I/O APIC in QEMU" kvm board=pc,kernel-irqchip=split
 # Without a local APIC of its own, KVM refuses QEMU's write of 0 to MSR 4B564D06h, and QEMU 7.2 aborts: so without that.
 scenario kvm-no-irqchip 900 "KVM: all interrupt controllers in QEMU" \
