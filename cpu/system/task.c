@@ -3,7 +3,8 @@
 //
 // Where the manual leaves the order of checks to the model ("the order used in the P6 family processors"), it
 // is that of table 9-1, but for an LDT that is not present: it is refused before anything is looked up in it.
-// A 16-bit TSS loads FFFFh into the upper halves of the general registers and NULL into FS and GS.
+// The manual is silent on the upper halves of the general registers that a 16-bit TSS does not have: they
+// become FFFFh, as in Bochs, and FS and GS NULL.
 #include <string.h>
 
 #include "cpu/state/cost.h"
@@ -147,7 +148,7 @@ static void load_registers(struct vcpu *v, const struct image *im, enum task_sou
     s->seg[SEG_SS].ar |= cpl << 5;
     s->seg[SEG_LDTR] = (struct segment){.sel = im->ldt, .ar = AR_UNUSABLE};
     s->cr0 |= CR0_TS;
-    s->dr[7] &= ~0x155ull; // L0-L3 and LE
+    s->dr[7] &= ~0x155ull; // L0-L3; and LE, as the manual of the 80386 says
     s->rip = im->eip;
     cpu_mode_changed(v);
     if ((s->cr0 & CR0_PG) && im->cr3 != s->cr3) cr3_write(v, im->cr3);
