@@ -100,6 +100,12 @@ static void board_monitor_hit(void *opaque, unsigned cpu)
     machine_signalled(m, cpu);
 }
 
+static bool board_ferr(void *opaque, unsigned cpu, bool level)
+{
+    clock_sync(opaque, cpu);
+    return ferr_set(&((struct machine *)opaque)->ferr, cpu, level);
+}
+
 static int board_vmcs_elsewhere(void *opaque, unsigned cpu, paddr vmcs)
 {
     const struct machine *m = opaque;
@@ -121,6 +127,7 @@ static const struct cpu_board_ops board_ops = {
     .pause = board_pause,
     .monitor_hit = board_monitor_hit,
     .vmcs_elsewhere = board_vmcs_elsewhere,
+    .ferr = board_ferr,
 };
 
 static const struct phys_ops phys_ops = {.mmio_read = board_mmio_read, .mmio_write = board_mmio_write};
@@ -353,6 +360,9 @@ static void wire_isa(struct machine *m)
     m->port92.a20 = a20_changed;
     m->port92.to = m;
     add(m, &m->port92.dev);
+    ferr_init(&m->ferr, &m->bus, &m->clock);
+    m->ferr.irq13 = (struct irq_line){isa_irq, m, 13};
+    add(m, &m->ferr.dev);
     dma_init(&m->dma, &m->bus, &m->clock);
     add(m, &m->dma.dev);
 }

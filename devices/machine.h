@@ -26,6 +26,7 @@
 #include "devices/pic.h"
 #include "devices/pit.h"
 #include "devices/port92.h"
+#include "devices/ferr.h"
 #include "devices/uart.h"
 #include "mmu/phys.h"
 
@@ -109,6 +110,7 @@ struct machine {
     struct uart uart[MACHINE_SERIAL];
     struct i8042 i8042;
     struct port92 port92;
+    struct ferr ferr;
     struct dma dma;
     struct pci_bus pci;
     struct piix piix;

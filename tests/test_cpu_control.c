@@ -1051,23 +1051,84 @@ static void xcr0_and_the_pkru_component(void **state)
     assert_int_equal(S.pkru, 0);
 }
 
-static void x87_exception_pending_without_ne(void **state)
+// CR0.NE = 0 (SDM 2.5; volume 1, appendix D): an unmasked exception asserts FERR# at the next waiting
+// instruction, which waits for an interrupt unless IGNNE# is asserted.
+static struct {
+    bool pin, ignne;
+    unsigned changes;
+} ferr;
+static bool ferr_pin(void *opaque, unsigned cpu, bool level)
 {
-    // 1/0 with everything unmasked, then another instruction: #MF with NE; without it (FERR#, missing) it
-    // goes on as with IGNNE#, keeps the flag, and the host must not notice.
+    ferr.changes += ferr.pin != level;
+    ferr.pin = level;
+    return ferr.ignne;
+}
+static int ferr_ack(void *opaque, unsigned cpu)
+{
+    cpu_signal(t->v, CPU_SIGNAL_INTR_OFF, 0);
+    return 0x75;
+}
+static const struct cpu_board_ops ferr_board = {.ferr = ferr_pin, .intr_ack = ferr_ack};
 
-    // fldcw fld1 fldz fdivp fld1 fnstsw
-    u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0};
-    u16 fcw = 0x0340;
-    S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
+static void x87_error_without_ne(void **state)
+{
+    // fldcw [rbx]; fld1; fldz; fdivp; fld1; fnstsw ax
+    static const u8 code[] = {0xD9, 0x2B, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xDF, 0xE0};
+    enum { WAITS = CODE + 8 };
+    u16 fcw = 0x0340; // all unmasked
     tm_write(t, DATA, &fcw, 2);
     S.gpr[RBX] = DATA;
-    assert_int_equal(tm_run(t, code, sizeof code), VEC_MF);
-    S.cr0 &= ~(u64)CR0_NE;
-    S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
-    assert_int_equal(tm_run(t, code, sizeof code), NOTHING);
-    assert_int_equal(S.gpr[RAX] & 0x8084, 0x8084); // ZE, ES, B
-    assert_string_equal(t->v->unimplemented[0].name, "FERR#");
+    for (unsigned i = 0; i < 4; i++) {
+        S.fpu.fcw = 0x37F, S.fpu.ftw = 0xFFFF, S.fpu.fsw = 0;
+        S.gpr[RAX] = 0, S.gpr[RSP] = STACK;
+        cpu_set_rflags(t->v, 2 | FL_IF);
+        S.cr0 = i == 0 ? S.cr0 | CR0_NE : S.cr0 & ~(u64)CR0_NE;
+        t->v->board = i == 1 ? NULL : &ferr_board;
+        ferr.pin = false, ferr.ignne = i == 2, ferr.changes = 0;
+        int r = tm_run(t, code, sizeof code);
+        assert_int_equal(ferr.changes, i >= 2);
+        if (i == 0) {
+            assert_int_equal(r, VEC_MF);
+        } else if (i < 3) { // nobody listens, or IGNNE#: it goes on, and the exception stays
+            assert_int_equal(r, NOTHING);
+            assert_int_equal(S.gpr[RAX] & 0x8084, 0x8084); // ZE, ES, B
+        } else {                                           // stands still at FLD1
+            assert_int_equal(S.rip, WAITS);
+            assert_int_equal(S.activity, ACTIVITY_HLT);
+            assert_int_equal(S.gpr[RAX], 0);
+        }
+    }
+    // The interrupt comes there, and its return finds the same; with IGNNE# it goes on.
+    cpu_signal(t->v, CPU_SIGNAL_INTR_ON, 0);
+    assert_int_equal(vcpu_run(t->v, 1000), RUN_HALTED);
+    assert_int_equal(S.rip, HANDLER + 16 * 0x75 + 1);
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), WAITS);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), 2 | FL_IF);
+    for (unsigned ignne = 0; ignne < 2; ignne++) {
+        S.rip = WAITS, S.activity = ACTIVITY_ACTIVE, ferr.ignne = ignne;
+        cpu_attention(t->v);
+        assert_int_equal(vcpu_run(t->v, 1000), RUN_HALTED);
+        assert_int_equal(S.rip, ignne ? CODE + sizeof code + 1 : WAITS);
+    }
+    // FERR# falls with ES: FNCLEX, FNINIT, FNSAVE, masks by FLDCW (under IGNNE#) and FNSTENV, FXRSTOR; and
+    // with NE.
+    static const struct {
+        u8 code[4], n;
+    } c[] = {{{0xDB, 0xE2}, 2}, {{0xDB, 0xE3}, 2},       {{0xDD, 0x33}, 2},      {{0xD9, 0x29}, 2},
+             {{0xD9, 0x33}, 2}, {{0x0F, 0xAE, 0x0A}, 3}, {{0x0F, 0x22, 0xC0}, 3}};
+    u16 masked = 0x37F;
+    u8 image[512] = {0x7F, 3};
+    image[24] = 0x80, image[25] = 0x1F; // MXCSR
+    tm_write(t, DATA + 0x200, &masked, 2), tm_write(t, DATA + 0x400, image, sizeof image);
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        S.fpu.fcw = 0x340, S.fpu.fsw = 0x8084, ferr.pin = true;
+        S.cr0 &= ~(u64)CR0_NE;
+        S.gpr[RAX] = S.cr0 | CR0_NE, S.gpr[RBX] = DATA + 0x800, S.gpr[RCX] = DATA + 0x200,
+        S.gpr[RDX] = DATA + 0x400;
+        assert_int_equal(tm_run(t, c[i].code, c[i].n), NOTHING);
+        assert_false(ferr.pin);
+    }
+    assert_int_equal(t->v->unimplemented_n, 0);
 }
 
 static void rdrand_is_deterministic(void **state)
@@ -1103,7 +1164,7 @@ int main(void)
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),
-        L(x87_exception_pending_without_ne),
+        L(x87_error_without_ne),
     };
     // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -683,10 +683,10 @@ static void without_hpet(void **state)
 static void all_devices_are_listed(void **state)
 {
     static const char *const wanted[] = {
-        "lapic",   "irq-lines",    "ioapic",        "pic",          "pit",           "cmos",
-        "hpet",    "uart",         "uart",          "i8042",        "port92",        "dma",
-        "pci",     "pci-function", "pci-function",  "pci-function", "uhci",          "pci-function",
-        "acpi-pm", "fw_cfg",       "debug-console", "pc-testdev",   "isa-debug-exit"};
+        "lapic",        "irq-lines", "ioapic",       "pic",           "pit",          "cmos",
+        "hpet",         "uart",      "uart",         "i8042",         "port92",       "ferr",
+        "dma",          "pci",       "pci-function", "pci-function",  "pci-function", "uhci",
+        "pci-function", "acpi-pm",   "fw_cfg",       "debug-console", "pc-testdev",   "isa-debug-exit"};
     struct machine *m = make_as((struct machine_config){
         .ram_size = 4 << 20,
         .cpus = 1,

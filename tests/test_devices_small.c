@@ -3,6 +3,7 @@
 #include "tests/device_test.h"
 #include "devices/debug_ports.h"
 #include "devices/dma.h"
+#include "devices/ferr.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/port92.h"
@@ -187,6 +188,42 @@ static void port_92(void **state)
     assert_int_equal(resets, 1);
 }
 
+// 82371SB data sheet: FERR# raises IRQ 13; a write to F0h ends it and asserts IGNNE# while FERR# is asserted,
+// and not otherwise.
+static void x87_errors(void **state)
+{
+    struct board b;
+    struct wire irq13 = {0};
+    struct ferr f;
+    board_begin(&b);
+    ferr_init(&f, &b.bus, &b.clock);
+    f.irq13 = wire_to(&irq13);
+    f.dev.ops->reset(&f.dev);
+    assert_false(ferr_set(&f, 0, true));
+    assert_true(irq13.level);
+    assert_false(ferr_set(&f, 0, true));
+    out8(&b, 0xF0, 0);
+    assert_false(irq13.level);
+    assert_true(ferr_set(&f, 0, true)); // IGNNE#
+    assert_false(irq13.level);
+    assert_false(ferr_set(&f, 0, false)); // falls with FERR#
+    assert_false(ferr_set(&f, 0, true));  // the next error
+    assert_true(irq13.level);
+    ferr_set(&f, 0, false);
+    assert_true(irq13.level); // latched
+    out8(&b, 0xF0, 0xFF);
+    assert_false(irq13.level);
+    assert_false(ferr_set(&f, 0, true)); // FERR# was not asserted at the write
+    assert_true(irq13.level);
+    // The pins of several processors are one line.
+    assert_false(ferr_set(&f, 1, true));
+    out8(&b, 0xF0, 0);
+    ferr_set(&f, 0, false);
+    assert_true(ferr_set(&f, 1, true));
+    f.dev.ops->reset(&f.dev);
+    assert_false(ferr_set(&f, 1, true));
+}
+
 static void dma_registers(void **state)
 {
     struct board b;
@@ -349,6 +386,7 @@ int main(void)
         cmocka_unit_test(one_parameter_only),
         cmocka_unit_test(output_port),
         cmocka_unit_test(port_92),
+        cmocka_unit_test(x87_errors),
         cmocka_unit_test(dma_registers),
         cmocka_unit_test(fw_cfg_ports_and_dma),
         cmocka_unit_test(debug_devices),

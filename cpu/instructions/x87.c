@@ -368,7 +368,17 @@ void x87_wait(struct vcpu *v)
 {
     if (!(v->s.fpu.fsw & FSW_ES)) return;
     if (v->s.cr0 & CR0_NE) raise_fault(v, VEC_MF);
-    unimplemented(v, "FERR#", v->s.fpu.fsw);
+    // FERR# tells the board, which raises IRQ 13; without IGNNE# the processor stops here until an interrupt
+    // comes (SDM 2.5, CR0.NE; volume 1, appendix D).
+    struct event e = {.kind = EVENT_WAITING};
+    if (!v->board || !v->board->ferr || v->board->ferr(v->board_opaque, v->index, true)) return;
+    v->s.activity = ACTIVITY_HLT;
+    raise_event(v, &e);
+}
+
+void x87_error_gone(struct vcpu *v)
+{
+    if (v->board && v->board->ferr) v->board->ferr(v->board_opaque, v->index, false);
 }
 
 // The two opcode bytes as FOP holds them. `in` does not keep ModRM, the block's page does; 67h, 66h, segment

@@ -18,8 +18,15 @@ static inline void x87_update_es(struct fpu_state *f)
     f->fsw &= (u16) ~(FSW_ES | FSW_B);
     if (x87_pending(f)) f->fsw |= FSW_ES | FSW_B;
 }
-void x87_init(struct fpu_state *f);   // FNINIT; the registers keep their contents
-RAISES void x87_wait(struct vcpu *v); // #MF if an unmasked exception is pending
+void x87_init(struct fpu_state *f); // FNINIT; the registers keep their contents
+// Of a pending exception that is not masked: #MF, or FERR# and IGNNE#.
+RAISES void x87_wait(struct vcpu *v);
+void x87_error_gone(struct vcpu *v);
+// After ES may have become 0: FERR# falls with it.
+static inline void x87_ferr(struct vcpu *v)
+{
+    if (unlikely(!(v->s.cr0 & CR0_NE)) && !(v->s.fpu.fsw & FSW_ES)) x87_error_gone(v);
+}
 // full tag word, classes by contents (what FNSTENV and FNSAVE store)
 u16 x87_tags(const struct fpu_state *f);
 static inline u16 x87_tags_normal(u16 ftw) // as state keeps it: 3 empty, 0 not

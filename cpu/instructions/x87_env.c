@@ -32,8 +32,16 @@ u16 x87_tags(const struct fpu_state *f)
     return x;
 }
 
-void op_fninit(struct vcpu *v, const struct insn *in) { x87_init(&v->s.fpu); }
-void op_fnclex(struct vcpu *v, const struct insn *in) { v->s.fpu.fsw &= 0x7F00; }
+void op_fninit(struct vcpu *v, const struct insn *in)
+{
+    x87_init(&v->s.fpu);
+    x87_ferr(v);
+}
+void op_fnclex(struct vcpu *v, const struct insn *in)
+{
+    v->s.fpu.fsw &= 0x7F00;
+    x87_ferr(v);
+}
 void op_x87_nop(struct vcpu *v, const struct insn *in) // FENI, FDISI, FSETPM: of the 8087 and the 287
 {
 }
@@ -58,6 +66,7 @@ void op_fldcw(struct vcpu *v, const struct insn *in)
     x87_wait(v);
     v->s.fpu.fcw = fcw_fixed((u16)lin_load(v, insn_linear(v, in, 2, ACC_READ), 2));
     x87_update_es(&v->s.fpu);
+    x87_ferr(v);
 }
 
 // ---- the environment: four formats (SDM Vol. 1, figures 8-9 to 8-12) ----
@@ -130,6 +139,7 @@ static void env_take(struct vcpu *v, const struct insn *in, const u8 *buf)
         f->fds = (u16)e[6];
     }
     x87_update_es(f);
+    x87_ferr(v);
 }
 
 void op_fnstenv(struct vcpu *v, const struct insn *in)
@@ -139,6 +149,7 @@ void op_fnstenv(struct vcpu *v, const struct insn *in)
     lin_store_n(v, env_linear(v, in, env_size(in), ACC_WRITE), buf, env_size(in));
     v->s.fpu.fcw |= 0x3F;
     x87_update_es(&v->s.fpu);
+    x87_ferr(v);
 }
 
 // FLDENV
@@ -162,6 +173,7 @@ void op_fnsave(struct vcpu *v, const struct insn *in)
     }
     lin_store_n(v, env_linear(v, in, n + 80, ACC_WRITE), buf, n + 80);
     x87_init(f);
+    x87_ferr(v);
 }
 
 void op_frstor(struct vcpu *v, const struct insn *in)

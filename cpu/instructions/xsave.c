@@ -237,6 +237,7 @@ void op_fxrstor(struct vcpu *v, const struct insn *in)
     memcpy(&mxcsr, b + OFF_MXCSR, 4);
     if (mxcsr & ~MXCSR_VALID) raise_gp0(v);
     x87_take(v, in, b);
+    x87_ferr(v);
     if (v->d.mode & MODE_OSFXSR) memcpy(v->s.xmm, b + OFF_XMM, 16 * xmm_count(v));
     fp_set_mxcsr(v, mxcsr);
 }
@@ -362,6 +363,7 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
             x87_take(v, in, b);
         else
             x87_clear(&v->s.fpu);
+        x87_ferr(v);
     }
     if (rfbm & XCOMP_SSE) {
         if (bv & XCOMP_SSE)

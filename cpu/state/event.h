@@ -28,6 +28,7 @@ enum event_kind {
     EVENT_SHUTDOWN,     // triple fault outside VMX non-root operation
     EVENT_RESTART, // leave the slice at this instruction, nothing happened (a REP that used its time, a stop
                    // request)
+    EVENT_WAITING, // leave the slice at this instruction, which waits for an interrupt (FERR#)
 };
 
 STATE_BEGIN

@@ -177,6 +177,8 @@ struct cpu_board_ops {
     void (*shutdown)(void *opaque, unsigned cpu, const char *why);
     // an INIT was taken: the local APIC resets with the processor
     void (*init_taken)(void *opaque, unsigned cpu);
+    // The FERR# pin has this level from now on (CR0.NE = 0). True: IGNNE# is asserted.
+    bool (*ferr)(void *opaque, unsigned cpu, bool level);
     // PAUSE: whoever waits for another processor may let it run
     void (*pause)(void *opaque, unsigned cpu);
     // a store to the line that the processor waits for in MWAIT ended its wait

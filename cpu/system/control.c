@@ -3,6 +3,7 @@
 // Callers merge guest/host masks first (vmx_merge_cr0, vmx_merge_cr4): what arrives here is the real value.
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "cpu/instructions/x87.h"
 #include "cpu/state/xcomponent.h"
 #include "vmx/intercept.h"
 
@@ -76,6 +77,7 @@ void cr0_write(struct vcpu *v, u64 value)
     if (changed & CR0_PG) flush_all(v);
     cpu_mode_changed(v);
     if (changed & CR0_PG) cpu_tlb_flushed(v);
+    if (value & ~old & CR0_NE) x87_error_gone(v); // FERR# is not asserted then
 }
 
 // Raises what cr3_write would for the PDPTEs of a task's CR3.
