@@ -1,7 +1,8 @@
-// Random paging structures, through the walks and through a second, slow reading of the manual written here:
-// bit by bit, without masks, on its own copy of memory. Status, error code, qualification, addresses, rights
+// Random paging structures, through the walks and through a second, slow reading of the manual
+// (tests/mmu_oracle.h). Status, error code, qualification, addresses, rights
 // and every byte of memory afterwards must agree. The seed is printed; `test_mmu_fuzz SEED COUNT` repeats or
 // extends a run.
+#include "tests/mmu_oracle.h"
 #include "tests/mmu_tables.h"
 
 #include <stdio.h>
@@ -11,8 +12,7 @@
 #define PAGES (RAM / 4096)
 
 struct fuzz {
-    struct phys p;
-    u8 *mem; // the oracle's copy
+    struct oracle o;
     u64 rng;
     u64 seed, count;
 };
@@ -24,250 +24,6 @@ static u64 rnd(struct fuzz *f)
 }
 static u64 pick(struct fuzz *f, u64 n) { return (rnd(f) >> 33) % n; }
 static bool chance(struct fuzz *f, u64 percent) { return pick(f, 100) < percent; }
-
-// ---- the oracle ----
-
-struct verdict {
-    int status;
-    u32 error;
-    u64 qualification;
-    u64 gpa, pa;
-    unsigned page_bits;
-    bool user, writable, executable, global, dirty, r, w, x, xu, dirty2;
-    unsigned key;
-};
-
-struct step { // an entry of stage 1 that was read
-    u64 at, gpa, value;
-    bool page_writable; // by EPT
-    u64 page_rights;    // bits 5:3 and 6 as a qualification shows them
-};
-
-static u64 mem_read(struct fuzz *f, u64 a, unsigned bytes)
-{
-    u64 v = 0;
-    for (unsigned i = 0; i < bytes; i++) v |= (u64)(a + i < RAM ? f->mem[a + i] : 0xFF) << 8 * i;
-    return v;
-}
-static void mem_set_bit(struct fuzz *f, u64 a, unsigned bit)
-{
-    if (a + bit / 8 < RAM) f->mem[a + bit / 8] |= (u8)(1 << bit % 8);
-}
-static bool bit(u64 v, unsigned n) { return v >> n & 1; }
-static u64 field(u64 v, unsigned high, unsigned low)
-{
-    u64 r = 0;
-    for (unsigned i = low; i <= high; i++) r |= (v >> i & 1) << (i - low);
-    return r;
-}
-
-// What the extended page tables say of an address. want: 'r' read, 'w' write, 'm' read and write, 'x', 'u'
-// execute.
-static bool ept_says(struct fuzz *f, const struct mmu_ctx *c, u64 gpa, char want, struct verdict *v)
-{
-    unsigned levels = (unsigned)field(c->eptp, 5, 3) + 1;
-    u64 at[5], table = field(c->eptp, 51, 12) << 12, value = 0;
-    unsigned used = 0, low = 12 + 9 * levels;
-    bool R = true, W = true, X = true, XU = true, leaf = false;
-
-    v->r = v->w = v->x = v->xu = false;
-    v->status = WALK_EPT_VIOLATION;
-    v->gpa = gpa;
-    if (low < 64 && gpa >= 1ull << low) return false;
-    while (!leaf) {
-        bool er, ew, ex, eu, large;
-
-        low -= 9;
-        at[used] = table + 8 * field(gpa, low + 8, low);
-        value = mem_read(f, at[used], 8);
-        used++;
-        er = bit(value, 0), ew = bit(value, 1), ex = bit(value, 2), eu = c->ept_mbec ? bit(value, 10) : false;
-        if (!er && !ew && !ex && !eu) return false;
-        v->status = WALK_EPT_MISCONFIG;
-        if (!er && ew) return false;
-        if (!er && ex && !c->ept_exec_only) return false;
-        if (!er && eu && !c->ept_exec_only) return false;
-        for (unsigned b = c->maxphyaddr; b <= 51; b++)
-            if (bit(value, b)) return false;
-        large = low != 12 && bit(value, 7);
-        leaf = low == 12 || large;
-        if (!leaf && field(value, 6, 3)) return false;
-        if (large && low == 30 && !c->ept_gib) return false;
-        if (large && low > 30) return false;
-        if (leaf) {
-            u64 type = field(value, 5, 3);
-            if (type == 2 || type == 3 || type == 7) return false;
-            for (unsigned b = 12; b < low; b++)
-                if (bit(value, b)) return false;
-        }
-        v->status = WALK_EPT_VIOLATION;
-        R = R && er, W = W && ew, X = X && ex, XU = XU && (c->ept_mbec ? eu : ex);
-        table = field(value, 51, 12) << 12;
-    }
-    v->r = R, v->w = W, v->x = X, v->xu = XU;
-    if ((want == 'r' || want == 'm') && !R) return false;
-    if ((want == 'w' || want == 'm') && !W) return false;
-    if (want == 'x' && !X) return false;
-    if (want == 'u' && !XU) return false;
-    v->dirty2 = !c->ept_ad || bit(value, 9);
-    if (c->ept_ad) {
-        for (unsigned i = 0; i < used; i++) mem_set_bit(f, at[i], 8);
-        if (want == 'w' || want == 'm') mem_set_bit(f, at[used - 1], 9), v->dirty2 = true;
-    }
-    v->pa = (field(value, 51, low) << low) + (gpa - (gpa >> low << low));
-    v->status = WALK_OK;
-    return true;
-}
-
-static void qualify(const struct mmu_ctx *c, struct verdict *v, char want, bool final)
-{
-    v->qualification = 0;
-    if (v->status != WALK_EPT_VIOLATION) return;
-    if (want == 'r' || want == 'm') v->qualification += 1;
-    if (want == 'w' || want == 'm') v->qualification += 2;
-    if (want == 'x' || want == 'u') v->qualification += 4;
-    v->qualification += (v->r ? 8 : 0) + (v->w ? 16 : 0) + (v->x ? 32 : 0) + (v->xu && c->ept_mbec ? 64 : 0);
-    v->qualification += 128 + (final ? 256 : 0);
-}
-
-static struct verdict oracle(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc)
-{
-    struct verdict v = {.user = true, .writable = true, .executable = true, .page_bits = 12};
-    bool legacy = c->paging == PAGING_32, write = (acc & 3) == ACC_WRITE, fetch = (acc & 3) == ACC_FETCH;
-    bool by_user = acc & ACC_USER, key_stops = false, stop = false;
-    unsigned entry_bytes = legacy ? 4 : 8, per = legacy ? 10 : 9, low;
-    struct step step[5];
-    unsigned steps = 0;
-    u64 table = 0, value = 0, gpa = la;
-    char want;
-
-    v.error = (write ? 2 : 0) + (by_user ? 4 : 0);
-    if (fetch && (c->smep || (c->nxe && !legacy))) v.error += 16;
-    v.r = v.w = v.x = v.xu = v.dirty2 = true;
-
-    if (c->paging == PAGING_OFF) {
-        v.dirty = true;
-        goto second;
-    }
-    switch (c->paging) {
-    case PAGING_32: low = 32, table = field(c->cr3, 31, 12) << 12; break;
-    case PAGING_PAE:
-        low = 30;
-        value = c->pdpte[field(la, 31, 30)];
-        if (!bit(value, 0)) {
-            v.status = WALK_PF;
-            return v;
-        }
-        table = field(value, c->maxphyaddr - 1u, 12) << 12;
-        break;
-    case PAGING_4LEVEL: low = 48, table = field(c->cr3, c->maxphyaddr - 1u, 12) << 12; break;
-    default: low = 57, table = field(c->cr3, c->maxphyaddr - 1u, 12) << 12; break;
-    }
-    for (bool leaf = false; !leaf;) {
-        struct step *s = &step[steps];
-        bool reserved = false, large;
-
-        low -= per;
-        s->at = s->gpa = table + entry_bytes * field(la, low + per - 1, low);
-        s->page_writable = true;
-        if (c->ept) {
-            want = c->ept_ad ? 'm' : 'r';
-            if (!ept_says(f, c, s->gpa, want, &v)) {
-                qualify(c, &v, want, false);
-                return v;
-            }
-            s->at = v.pa;
-            s->page_writable = v.w;
-            s->page_rights = (v.r ? 8 : 0) + (v.w ? 16 : 0) + (v.x ? 32 : 0) + (v.xu && c->ept_mbec ? 64 : 0);
-        }
-        value = s->value = mem_read(f, s->at, entry_bytes);
-        steps++;
-        v.status = WALK_PF;
-        if (!bit(value, 0)) return v;
-        if (legacy) {
-            large = low == 22 && c->pse && bit(value, 7);
-            if (large) {
-                unsigned m = c->maxphyaddr > 40 ? 40 : c->maxphyaddr;
-                for (unsigned b = 13; b <= 21; b++)
-                    if (b + 19 >= m && bit(value, b)) reserved = true;
-            }
-        } else {
-            large = low > 12 && bit(value, 7);
-            for (unsigned b = c->maxphyaddr; b < 52; b++)
-                if (bit(value, b)) reserved = true;
-            if (c->paging == PAGING_PAE)
-                for (unsigned b = 52; b < 63; b++)
-                    if (bit(value, b)) reserved = true;
-            if (bit(value, 63) && !c->nxe) reserved = true;
-            if (large && (low > 30 || (low == 30 && !c->gib_pages))) reserved = true;
-            if (large)
-                for (unsigned b = 13; b < low; b++)
-                    if (bit(value, b)) reserved = true;
-        }
-        if (reserved) {
-            v.error += 1 + 8;
-            return v;
-        }
-        if (!bit(value, 1)) v.writable = false;
-        if (!bit(value, 2)) v.user = false;
-        if (!legacy && bit(value, 63)) v.executable = false;
-        leaf = large || low == 12;
-        table = field(value, legacy ? 31 : 51, 12) << 12;
-    }
-    v.page_bits = low;
-    if (legacy && low == 22)
-        gpa = (field(value, 31, 22) << 22) + (field(value, 20, 13) << 32);
-    else
-        gpa = field(value, legacy ? 31 : 51, low) << low;
-    gpa += field(la, low - 1, 0);
-    v.global = bit(value, 8) && c->pge;
-    v.key = c->paging >= PAGING_4LEVEL ? (unsigned)field(value, 62, 59) : 0;
-
-    // May this access be made?
-    if (c->pke && c->paging >= PAGING_4LEVEL && v.user && !fetch) {
-        if (bit(c->pkru, 2 * v.key)) key_stops = true;
-        if (bit(c->pkru, 2 * v.key + 1) && write && (by_user || c->wp)) key_stops = true;
-    }
-    if (c->pks && c->paging >= PAGING_4LEVEL && !v.user && !fetch) { // supervisor-mode address
-        if (bit(c->pkrs, 2 * v.key)) key_stops = true;
-        if (bit(c->pkrs, 2 * v.key + 1) && write && (by_user || c->wp)) key_stops = true;
-    }
-    if (fetch && !v.executable) stop = true;
-    if (by_user && !v.user) stop = true;
-    if (write && !v.writable && (by_user || c->wp)) stop = true;
-    if (!by_user && v.user && fetch && c->smep) stop = true;
-    if (!by_user && v.user && !fetch && c->smap && !((acc & ACC_AC) && !(acc & ACC_IMPLICIT))) stop = true;
-    if (stop || key_stops) {
-        v.error += 1 + (key_stops ? 32 : 0);
-        return v;
-    }
-    for (unsigned i = 0; i < steps; i++) {
-        bool last = i == steps - 1, need_a = !bit(step[i].value, 5),
-             need_d = last && write && !bit(step[i].value, 6);
-
-        if (!need_a && !need_d) continue;
-        if (!step[i].page_writable) {
-            v.status = WALK_EPT_VIOLATION;
-            v.gpa = step[i].gpa;
-            v.qualification = 1 + 2 + step[i].page_rights + 128;
-            return v;
-        }
-        mem_set_bit(f, step[i].at, 5);
-        if (last && write) mem_set_bit(f, step[i].at, 6);
-    }
-    v.dirty = write || bit(value, 6);
-
-second:
-    v.status = WALK_OK;
-    v.gpa = v.pa = gpa;
-    if (c->ept) {
-        want = write ? 'w' : fetch ? (v.user ? 'u' : 'x') : 'r';
-        if (!ept_says(f, c, gpa, want, &v)) qualify(c, &v, want, true);
-    } else {
-        v.r = v.w = v.x = v.xu = v.dirty2 = true;
-    }
-    return v;
-}
 
 // ---- random structures ----
 
@@ -317,73 +73,18 @@ static void random_context(struct fuzz *f, struct mmu_ctx *c)
     }
 }
 
-// A peek changes nothing, and says what the walk says whose flags are all set already. (A walk that sets a
-// flag may change an entry that it reads afterwards; and a peek stops where an entry is not in RAM.)
-static void check_peek(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned *compared)
-{
-    struct walk_steps steps;
-    struct walk_result peek = walk_peek(&f->p, c, la, acc, &steps);
-
-    assert_memory_equal(f->mem, f->p.ram, RAM);
-    for (unsigned i = 0; i < steps.n; i++) {
-        const struct walk_step *s = &steps.step[i];
-        assert_int_equal(mem_read(f, s->pa, c->paging == PAGING_32 && !s->second ? 4 : 8), s->value);
-    }
-    if (peek.status == WALK_NOT_RAM) return;
-    struct walk_result r = walk_linear(&f->p, c, la, acc);
-    if (memcmp(f->mem, f->p.ram, RAM)) { // it set flags
-        memcpy(f->p.ram, f->mem, RAM);
-        return;
-    }
-    assert_int_equal(peek.status, r.status);
-    assert_int_equal(peek.page_shift, r.page_shift);
-    assert_int_equal(peek.rights, r.rights);
-    assert_int_equal(peek.error, r.error);
-    assert_int_equal(peek.qualification, r.qualification);
-    assert_int_equal(peek.gpa, r.gpa);
-    assert_int_equal(peek.pa, r.pa);
-    (*compared)++;
-}
-
 static void check_one(struct fuzz *f, const struct mmu_ctx *c, u64 la, u32 acc, unsigned tally[5],
                       unsigned *peeks)
 {
-    struct verdict v = oracle(f, c, la, acc);
-    struct walk_result r = walk_linear(&f->p, c, la, acc);
-    u32 rights = 0;
-    bool same = r.status == v.status;
+    struct verdict v;
 
+    if (!walk_agrees(&f->o, c, la, acc, &v)) fail();
     tally[v.status]++;
     if (v.status == WALK_OK && c->ept) tally[4]++; // through both stages
-    if (v.status == WALK_PF) same = same && r.error == v.error;
-    if (v.status == WALK_EPT_VIOLATION) same = same && r.qualification == v.qualification;
-    if (v.status == WALK_EPT_VIOLATION || v.status == WALK_EPT_MISCONFIG) same = same && r.gpa == v.gpa;
-    if (v.status == WALK_OK) {
-        rights |= v.user ? TLB_USER : 0;
-        rights |= v.writable ? TLB_WRITE : 0;
-        rights |= v.executable ? TLB_EXEC : 0;
-        rights |= v.global ? TLB_GLOBAL : 0;
-        rights |= v.dirty ? TLB_DIRTY : 0;
-        rights |= v.r ? TLB_S2_READ : 0;
-        rights |= v.w ? TLB_S2_WRITE : 0;
-        rights |= v.x ? TLB_S2_EXEC : 0;
-        rights |= v.xu ? TLB_S2_EXEC_USER : 0;
-        rights |= v.dirty2 ? TLB_S2_DIRTY : 0;
-        rights |= v.key << TLB_PKEY_SHIFT;
-        same = same && r.gpa == v.gpa && r.pa == v.pa && r.rights == rights && r.page_shift == v.page_bits;
-        same = same && walk_rights_permit(c, r.rights, acc);
-    }
-    if (same && chance(f, 6)) check_peek(f, c, la, acc, peeks); // few: each compares all of memory
-    if (!same || memcmp(f->mem, f->p.ram, RAM)) {
-        printf("paging %u la %#llx acc %#x ept %d: walk says status %u error %#x q %#llx gpa %#llx pa %#llx "
-               "rights %#x shift %u, "
-               "oracle status %d error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u\n",
-               c->paging, (unsigned long long)la, acc, c->ept, r.status, r.error,
-               (unsigned long long)r.qualification, (unsigned long long)r.gpa, (unsigned long long)r.pa,
-               r.rights, r.page_shift, v.status, v.error, (unsigned long long)v.qualification,
-               (unsigned long long)v.gpa, (unsigned long long)v.pa, rights, v.page_bits);
-        fail();
-    }
+    if (!chance(f, 6)) return;
+    int peek = peek_agrees(&f->o, c, la, acc);
+    assert_int_not_equal(peek, -1);
+    *peeks += (unsigned)peek;
 }
 
 static void test_fuzz(void **state)
@@ -394,8 +95,8 @@ static void test_fuzz(void **state)
 
     printf("seed %#llx count %llu\n", (unsigned long long)f->seed, (unsigned long long)f->count);
     f->rng = f->seed;
-    assert_true(phys_init(&f->p, RAM, &why));
-    f->mem = test_malloc(RAM);
+    assert_true(phys_init(&f->o.p, RAM, &why));
+    f->o.mem = test_malloc(RAM);
     for (u64 n = 0; n < f->count; n++) {
         struct mmu_ctx c;
 
@@ -408,9 +109,9 @@ static void test_fuzz(void **state)
             u64 v = random_entry(f, &c, ept);
 
             if (c.paging == PAGING_32 && !ept) v = (u32)v | random_entry(f, &c, false) << 32;
-            memcpy(f->mem + a, &v, 8);
+            memcpy(f->o.mem + a, &v, 8);
         }
-        memcpy(f->p.ram, f->mem, RAM);
+        memcpy(f->o.p.ram, f->o.mem, RAM);
         for (unsigned k = 0; k < 400; k++) {
             u64 la = rnd(f);
             u32 acc = (u32)pick(f, 3);
@@ -444,8 +145,8 @@ static void test_fuzz(void **state)
     }
     printf("%u peeks compared\n", peeks);
     assert_true(peeks > f->count * 10);
-    test_free(f->mem);
-    phys_free(&f->p);
+    test_free(f->o.mem);
+    phys_free(&f->o.p);
 }
 
 int main(int argc, char **argv)
