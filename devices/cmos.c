@@ -330,8 +330,16 @@ static void cmos_loaded(struct device *d)
     arm(m);
 }
 
+static const char *cmos_impossible(const struct device *d, const void *state)
+{
+    const struct cmos_state *s = state;
+    return s->base_time > s->seen || s->seen >= STATE_TIME_MAX ? "its clock began after it was last looked at"
+                                                               : NULL;
+}
+
 static const struct device_ops cmos_ops = {
     .name = "cmos",
+    .impossible = cmos_impossible,
     .state_version = 1,
     .max_size = 1,
     .reset = cmos_reset,

@@ -43,6 +43,10 @@ struct device_ops {
     // After all state was put there: re-derives deadlines and mapped ranges. Lines may be driven again, to
     // the level that they have.
     void (*loaded)(struct device *d);
+    // Of a saved state, before it is put there: what the device cannot have been in, in a few words; NULL: it
+    // can. What the code relies on without asking is asked here: indices, counts, times in their order. Not
+    // set: any bytes do.
+    const char *(*impossible)(const struct device *d, const void *state);
     u32 state_version; // of the struct behind `state`: one more with each change of its layout or meaning
 };
 
@@ -57,6 +61,9 @@ struct device {
     struct device *next; // in wiring order
     const struct device_host *host;
 };
+
+// Times of saved states are below this: sums of a few of them do not wrap.
+#define STATE_TIME_MAX BIT(62)
 
 static inline void device_unimplemented(const struct device *d, const char *what)
 {

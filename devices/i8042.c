@@ -304,8 +304,22 @@ static void i8042_reset(struct device *d)
 
 static void i8042_loaded(struct device *d) { lines((struct i8042 *)d); }
 
+static bool queue_impossible(const struct i8042_queue *q)
+{
+    return q->first >= I8042_QUEUE || q->n > I8042_QUEUE;
+}
+
+static const char *i8042_impossible(const struct device *d, const void *state)
+{
+    const struct i8042_state *s = state;
+    bool bad = queue_impossible(&s->own) || queue_impossible(&s->own_aux) || queue_impossible(&s->kbd.out) ||
+               queue_impossible(&s->aux.out);
+    return bad ? "a queue of bytes is longer than there is room" : NULL;
+}
+
 static const struct device_ops i8042_ops = {
     .name = "i8042",
+    .impossible = i8042_impossible,
     .state_version = 1,
     .max_size = 1,
     .reset = i8042_reset,

@@ -304,8 +304,14 @@ static void lapic_tick(struct device *d, unsigned id)
     lapic_timer_due((struct lapic *)d);
 }
 
+static const char *lapic_impossible(const struct device *d, const void *state)
+{
+    return lapic_timer_impossible((const struct lapic *)d, state);
+}
+
 static const struct device_ops lapic_ops = {
     .name = "lapic",
+    .impossible = lapic_impossible,
     .state_version = 1,
     .reset = lapic_reset,
     .tick = lapic_tick,

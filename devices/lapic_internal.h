@@ -28,7 +28,9 @@ void lapic_send_ipi(struct lapic *l);
 void lapic_power_up(struct lapic *l);
 
 u32 lapic_timer_count(const struct lapic *l);
-void lapic_timer_arm(struct lapic *l); // recomputes the deadline from the state
+const char *lapic_timer_impossible(const struct lapic *l,
+                                   const struct lapic_state *s); // device_ops.impossible
+void lapic_timer_arm(struct lapic *l);                           // recomputes the deadline from the state
 void lapic_timer_due(struct lapic *l);
 void lapic_timer_start(struct lapic *l, u32 initial);
 void lapic_timer_set_divide(struct lapic *l, u32 divide);

@@ -114,4 +114,16 @@ void lapic_timer_set_deadline(struct lapic *l, u64 deadline)
     lapic_timer_arm(l);
 }
 
+const char *lapic_timer_impossible(const struct lapic *l, const struct lapic_state *s)
+{
+    u64 now = l->dev.clock->now;
+    if (!s->timer_from) return NULL;
+    if (s->timer_start > now) return "its timer began in the future";
+    // Every period from there on is made up for, but while the timer is masked.
+    struct lapic other = {.st = *s};
+    u64 due = s->timer_start + s->timer_from * ticks_per_count(&other);
+    bool counts = lapic_timer_mode(&other) == TIMER_PERIODIC && !(s->lvt[LAPIC_LVT_TIMER] & LVT_MASKED);
+    return counts && due + BIT(24) < now ? "its timer has stood still" : NULL;
+}
+
 void lapic_tsc_changed(struct lapic *l) { lapic_timer_arm(l); }

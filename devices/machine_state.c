@@ -230,6 +230,59 @@ static int part_fits(const struct state_part *part, unsigned n, const struct fou
     return -1;
 }
 
+// What cannot be of the saved state, or NULL. The parts are looked at where they lie aligned.
+static const char *part_impossible(struct machine *m, const struct state_part *p, const void *data,
+                                   void *aligned)
+{
+    memcpy(aligned, data, p->size);
+    if (p->owner == STATE_OF_CPU) return cpu_state_impossible(m->cpu[p->index], aligned);
+    for (const struct device *d = m->devices; d; d = d->next)
+        if (d->state == p->data) return d->ops->impossible ? d->ops->impossible(d, aligned) : NULL;
+    return NULL;
+}
+
+// The times that the parts have in common: the board's, and each processor's own.
+static bool times_fit(const struct state_part *part, unsigned n, const u8 *const *data, char *why,
+                      size_t why_size)
+{
+    u64 now;
+    memcpy(&now, data[0], sizeof now); // the clock comes first
+    if (now >= STATE_TIME_MAX)
+        return refuse(why, why_size, "the saved clock has run for longer than one can");
+    for (unsigned i = 0; i < n; i++) {
+        u64 units, skipped;
+        if (part[i].owner != STATE_OF_CPU) continue;
+        memcpy(&units, data[i] + offsetof(struct vcpu_state, units), sizeof units);
+        memcpy(&skipped, data[i] + offsetof(struct vcpu_state, skipped), sizeof skipped);
+        if (units >= STATE_TIME_MAX / CPU_TICKS_PER_UNIT || skipped >= STATE_TIME_MAX ||
+            units * CPU_TICKS_PER_UNIT + skipped > now + BIT(24))
+            return refuse(why, why_size, "the saved time of processor %u is not that of its board",
+                          part[i].index);
+    }
+    return true;
+}
+
+static bool states_fit(struct machine *m, const struct state_part *part, unsigned n, const u8 *const *data,
+                       char *why, size_t why_size)
+{
+    u32 largest = 0;
+    u64 now = m->clock.now;
+    const char *bad = NULL;
+    if (!times_fit(part, n, data, why, why_size)) return false;
+    for (unsigned i = 0; i < n; i++)
+        if (part[i].size > largest) largest = part[i].size;
+    void *aligned = malloc(largest);
+    if (!aligned) return refuse(why, why_size, "no memory to look at the saved state");
+    memcpy(&m->clock.now, data[0], sizeof m->clock.now); // by which the devices' times are judged
+    for (unsigned i = 0; i < n && !bad; i++) {
+        bad = part_impossible(m, &part[i], data[i], aligned);
+        if (bad) refuse(why, why_size, "the saved \"%s\" %u cannot be: %s", part[i].name, part[i].index, bad);
+    }
+    m->clock.now = now;
+    free(aligned);
+    return !bad;
+}
+
 static void load_ram(struct machine *m, const struct found *f)
 {
     const u8 *page = f->data, *end = f->data + f->s.size;
@@ -283,6 +336,7 @@ bool machine_state_load(struct machine *m, const u8 *from, u64 size, char *why, 
             return refuse(why, why_size, "the saved machine has no \"%s\" %u, which this one has",
                           part[i].name, part[i].index);
     if (!ram.data) return refuse(why, why_size, "the saved state has no memory in it");
+    if (!states_fit(m, part, n, data, why, why_size)) return false;
 
     for (unsigned i = 0; i < n; i++) memcpy(part[i].data, data[i], part[i].size);
     load_ram(m, &ram);

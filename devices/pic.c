@@ -226,8 +226,15 @@ static void pic_reset(struct device *d)
 
 static void pic_loaded(struct device *d) { update((struct pic *)d); }
 
+static const char *pic_impossible(const struct device *d, const void *state)
+{
+    const struct pic_state *s = state;
+    return s->chip[0].first > 7 || s->chip[1].first > 7 ? "no input has the highest priority" : NULL;
+}
+
 static const struct device_ops pic_ops = {
     .name = "pic",
+    .impossible = pic_impossible,
     .state_version = 1,
     .max_size = 1,
     .reset = pic_reset,

@@ -318,8 +318,24 @@ static void pit_loaded(struct device *d)
     arm((struct pit *)d);
 }
 
+static const char *pit_impossible(const struct device *d, const void *state)
+{
+    const struct pit_state *s = state;
+    u64 now = clock_to_hz(d->clock->now, PIT_HZ);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct pit_channel *c = &s->ch[i];
+        if (c->mode > 5 || c->bcd > 1 || c->rw < 1 || c->rw > 3)
+            return "a counter has a mode that there is not";
+        if (c->count > 65536 || c->next > 65536 || (c->switch_at && (!c->count || !c->next)))
+            return "a count is longer than a counter";
+    }
+    // every edge from there on is made up for
+    return s->edge && s->edge + BIT(20) < now ? "counter 0 has stood still" : NULL;
+}
+
 static const struct device_ops pit_ops = {
     .name = "pit",
+    .impossible = pit_impossible,
     .state_version = 1,
     .max_size = 1,
     .reset = pit_reset,

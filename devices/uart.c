@@ -281,8 +281,17 @@ static void uart_loaded(struct device *d)
     update(u);
 }
 
+static const char *uart_impossible(const struct device *d, const void *state)
+{
+    const struct uart_state *s = state;
+    if (s->fifo_n > UART_FIFO || s->queue_first >= UART_QUEUE || s->queue_n > UART_QUEUE)
+        return "a queue of bytes is longer than there is room";
+    return NULL;
+}
+
 static const struct device_ops uart_ops = {
     .name = "uart",
+    .impossible = uart_impossible,
     .state_version = 1,
     .max_size = 1,
     .reset = uart_reset,

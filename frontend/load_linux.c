@@ -16,6 +16,7 @@ enum { // offsets in the zero page and in the image's setup header
     HDR_LOADER = 0x210, HDR_LOADFLAGS = 0x211, HDR_CODE32 = 0x214, HDR_RAMDISK = 0x218, HDR_RAMDISK_SIZE = 0x21C, HDR_HEAP_END = 0x224,
     HDR_CMDLINE = 0x228, HDR_INITRD_MAX = 0x22C, HDR_ALIGN = 0x230, HDR_RELOCATABLE = 0x234, HDR_XLOADFLAGS = 0x236,
     HDR_CMDLINE_SIZE = 0x238, HDR_PREF_ADDRESS = 0x258, HDR_INIT_SIZE = 0x260,
+    HDR_END = 0x290, // of what the zero page has room for
 };
 // clang-format on
 #define BZIMAGE_BASE 0x100000 // where all went before 2.10
@@ -51,6 +52,7 @@ static bool look(struct load_request *r, struct image *m)
     const struct file *f = &r->files->kernel;
     const u8 *k = m->k = f->data;
     const char *path = f->path;
+    if (f->size < HDR_END) return load_fail(r, "%s is cut off within its first two sectors", path), false;
     m->version = get16(k + HDR_VERSION);
     unsigned sects = k[HDR_SETUP_SECTS] ? k[HDR_SETUP_SECTS] : 4;
     m->setup = (sects + 1) * 512ull;
@@ -59,8 +61,7 @@ static bool look(struct load_request *r, struct image *m)
                          m->version & 255),
                false;
     if (!(k[HDR_LOADFLAGS] & 1)) return load_fail(r, "%s is a zImage, not a bzImage", path), false;
-    if (m->setup >= f->size || f->size < 0x270)
-        return load_fail(r, "%s is cut off: no protected-mode part", path), false;
+    if (m->setup >= f->size) return load_fail(r, "%s is cut off: no protected-mode part", path), false;
     m->size = f->size - m->setup;
     // syssize counts paragraphs of the protected-mode part; before 2.04 it had 16 bits, too few to say.
     u64 want = m->version < 0x204 ? 0 : (u64)get32(k + HDR_SYSSIZE) * 16;
@@ -115,7 +116,7 @@ static bool put_zero_page(struct load_request *r, const struct image *m)
     const u8 *k = m->k;
     u8 zp[4096] = {0};
     u64 header = 0x202u + k[0x201] - HDR_SETUP_SECTS;
-    if (header > 0x290 - HDR_SETUP_SECTS) header = 0x290 - HDR_SETUP_SECTS;
+    if (header > HDR_END - HDR_SETUP_SECTS) header = HDR_END - HDR_SETUP_SECTS;
     memcpy(zp + ZP_HDR, k + HDR_SETUP_SECTS, header);
     zp[HDR_LOADER] = 0xFF;
     put32(zp + HDR_CODE32, (u32)(m->base + m->start));

@@ -67,7 +67,7 @@ static void step(struct machine *m, struct random *r)
             if (m->clock.next_deadline > m->clock.now) m->clock.now = m->clock.next_deadline;
             clock_run(&m->clock);
         }
-        if (t > m->clock.now) m->clock.now = t;
+        if (t > m->clock.now && m->clock.next_deadline > t) m->clock.now = t;
     }
     }
     m->request.what = MACHINE_RUN;

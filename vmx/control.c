@@ -137,6 +137,32 @@ bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
     return !(eptp & 0xF00) && !(eptp >> maxphyaddr);
 }
 
+static bool pointer_possible(const struct vcpu *v, paddr a)
+{
+    return a == VMX_NO_POINTER || (!(a & ~PAGE_MASK) && !(a >> v->features->maxphyaddr));
+}
+
+const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s)
+{
+    const u8 *flag = (const u8 *)s; // as bytes: a bool that is neither 0 nor 1 must not be read as one
+    if (flag[offsetof(struct vmx_state, on)] > 1 || flag[offsetof(struct vmx_state, guest)] > 1 ||
+        flag[offsetof(struct vmx_state, mtf_pending)] > 1 ||
+        flag[offsetof(struct vmx_state, timer_active)] > 1 ||
+        flag[offsetof(struct vmx_state, vectoring_rf)] > 1 ||
+        flag[offsetof(struct vmx_state, tpr_pending)] > 1)
+        return "a flag of VMX operation";
+    if (s->on && !feature_on(v->features, FEATURE_VMX)) return "VMX operation, which it has not";
+    if (!pointer_possible(v, s->vmxon_pointer) || !pointer_possible(v, s->vmcs_pointer))
+        return "a VMCS pointer";
+    if (s->vmcs_pointer != VMX_NO_POINTER && (!s->on || !vmcs_region_at(v->phys, s->vmcs_pointer)))
+        return "a current VMCS outside of VMX operation or of memory";
+    if (s->guest && (!s->on || s->vmcs_pointer == VMX_NO_POINTER))
+        return "VMX non-root operation without a VMCS";
+    if (s->eptp && !vmx_eptp_valid(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
+        return "the EPT pointer in use";
+    return NULL;
+}
+
 bool vmx_msr_read(struct vcpu *v, u32 msr, u64 *value)
 {
     if (!feature_on(v->features, FEATURE_VMX)) return false;

@@ -98,6 +98,9 @@ void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
 // says).
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid);
 // Reset, and any write to guest memory that holds the current VMCS (drops decoded controls).
+struct vmx_state;
+// cpu_state_impossible: the part that is VT-x's
+const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s);
 void vmx_reset(struct vcpu *v); // allocates v->vmx the first time
 void vmx_free(struct vcpu *v);
 void vmx_drop(struct vcpu *v); // drops decoded controls

@@ -288,6 +288,9 @@ void vcpu_free(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, bool init); // power-up/RESET state, or INIT state
 // v->s was put there whole, between slices: all else of the processor is made from it and from RAM
 void cpu_loaded(struct vcpu *v);
+// Of a saved state, before it is put there: what this processor cannot have been in, in a few words; NULL: it
+// can
+const char *cpu_state_impossible(const struct vcpu *v, const struct vcpu_state *s);
 void cpu_signal(struct vcpu *v, enum cpu_signal what, u8 vector);
 // From a signal handler of the host, too: the processor leaves its run loop at the next boundary that it
 // comes to, of an instruction or of an iteration of REP, whatever its slice holds. Stays asked until

@@ -345,6 +345,8 @@ static void run(struct side *p, struct input in)
         }
         enum run_exit why = vcpu_run(p->v, 40 + 60 * k);
         seen(p, 100 + why, p->v->s.rip, 0);
+        const char *bad = cpu_state_impossible(p->v, &p->v->s);
+        MUST(!bad, "a state that could not be loaded again: %s", bad);
         if (why == RUN_HALTED && !(how >> (2 * k) & 2)) break;
         cpu_signal(p->v, CPU_SIGNAL_INTR_OFF, 0);
     }
