@@ -29,6 +29,7 @@ unsigned clock_timer_add(struct clock *c, struct device *dev, unsigned id)
 
 void clock_timer_set(struct clock *c, unsigned timer, u64 deadline)
 {
+    if (deadline >= CLOCK_END) deadline = CLOCK_NEVER;
     u64 old = c->timers[timer].deadline;
     c->timers[timer].deadline = deadline;
     if (deadline <= c->next_deadline)

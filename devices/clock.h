@@ -11,6 +11,8 @@
 
 #define CLOCK_HZ     CPU_TSC_HZ
 #define CLOCK_NEVER  UINT64_MAX
+// 73 years: no time reaches it, so that sums of a few do not wrap; a deadline from there on is none
+#define CLOCK_END    BIT(62)
 #define CLOCK_TIMERS 128 // of the local APICs, and of the rest of the board
 
 struct device;

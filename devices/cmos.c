@@ -333,8 +333,8 @@ static void cmos_loaded(struct device *d)
 static const char *cmos_impossible(const struct device *d, const void *state)
 {
     const struct cmos_state *s = state;
-    return s->base_time > s->seen || s->seen >= STATE_TIME_MAX ? "its clock began after it was last looked at"
-                                                               : NULL;
+    return s->base_time > s->seen || s->seen >= CLOCK_END ? "its clock began after it was last looked at"
+                                                          : NULL;
 }
 
 static const struct device_ops cmos_ops = {

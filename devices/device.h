@@ -62,9 +62,6 @@ struct device {
     const struct device_host *host;
 };
 
-// Times of saved states are below this: sums of a few of them do not wrap.
-#define STATE_TIME_MAX BIT(62)
-
 static inline void device_unimplemented(const struct device *d, const char *what)
 {
     if (d->host && d->host->unimplemented) d->host->unimplemented(d->host->opaque, what);

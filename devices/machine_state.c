@@ -247,14 +247,13 @@ static bool times_fit(const struct state_part *part, unsigned n, const u8 *const
 {
     u64 now;
     memcpy(&now, data[0], sizeof now); // the clock comes first
-    if (now >= STATE_TIME_MAX)
-        return refuse(why, why_size, "the saved clock has run for longer than one can");
+    if (now >= CLOCK_END) return refuse(why, why_size, "the saved clock has run for longer than one can");
     for (unsigned i = 0; i < n; i++) {
         u64 units, skipped;
         if (part[i].owner != STATE_OF_CPU) continue;
         memcpy(&units, data[i] + offsetof(struct vcpu_state, units), sizeof units);
         memcpy(&skipped, data[i] + offsetof(struct vcpu_state, skipped), sizeof skipped);
-        if (units >= STATE_TIME_MAX / CPU_TICKS_PER_UNIT || skipped >= STATE_TIME_MAX ||
+        if (units >= CLOCK_END / CPU_TICKS_PER_UNIT || skipped >= CLOCK_END ||
             units * CPU_TICKS_PER_UNIT + skipped > now + BIT(24))
             return refuse(why, why_size, "the saved time of processor %u is not that of its board",
                           part[i].index);

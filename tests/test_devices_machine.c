@@ -445,6 +445,25 @@ static void an_access_has_its_processor_s_time(void **state)
     destroy(m);
 }
 
+// A TSC deadline at the end of 64 bits is one that never comes: what is before it goes on, and who halts
+// stays halted.
+static void a_deadline_that_never_comes(void **state)
+{
+    struct machine *m = make_as((struct machine_config){.ram_size = 2 << 20, .cpus = 1});
+    m->lapic[0].st.lvt[LAPIC_LVT_TIMER] = 2 << 17 | 0x40;
+    START(m, 0x66, 0xB9, 0xE0, 0x06, 0, 0,          // mov ecx, 6E0h
+          0x66, 0xB8, 0xFD, 0xFF, 0xFF, 0xFF,       // mov eax, FFFFFFFDh
+          0x66, 0xBA, 0xFF, 0xFF, 0xFF, 0xFF,       // mov edx, FFFFFFFFh
+          0x0F, 0x30, 0xB9, 0x00, 0x10, 0xE2, 0xFE, // wrmsr; mov cx, 1000h; loop $
+          0xFB, 0xF4);                              // sti; hlt
+    assert_int_equal(machine_run(m, 1000), MACHINE_RUN);
+    assert_true(m->lapic[0].st.tsc_deadline == 0xFFFFFFFFFFFFFFFDull);
+    assert_true(cpu_retired(m->cpu[0]) > 900);
+    m->pic.st.chip[0].imr = 0xFF;
+    assert_int_equal(machine_run(m, 1000000), MACHINE_IDLE);
+    destroy(m);
+}
+
 static void a20_masks_bit_20(void **state)
 {
     struct machine *m = make(NULL, 1);
@@ -904,6 +923,7 @@ int main(void)
         cmocka_unit_test(timer_interrupt_through_the_virtual_wire),
         cmocka_unit_test(serial_input_wakes),
         cmocka_unit_test(an_access_has_its_processor_s_time),
+        cmocka_unit_test(a_deadline_that_never_comes),
         cmocka_unit_test(a20_masks_bit_20),
         cmocka_unit_test(firmware_s_work_is_done),
         cmocka_unit_test(time_goes_on_over_a_reset),

@@ -249,8 +249,7 @@ static void slice_begin(struct vcpu *v, u64 limit)
     v->d.slice_deadline = v->clock_next ? *v->clock_next : UINT64_MAX;
     v->d.deadline_units = UINT64_MAX;
     if (d != UINT64_MAX)
-        v->d.deadline_units =
-            d <= s->skipped ? 0 : (d - s->skipped + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
+        v->d.deadline_units = d <= s->skipped ? 0 : (d - s->skipped - 1) / CPU_TICKS_PER_UNIT + 1;
     v->d.units_end = limit < v->d.deadline_units ? limit : v->d.deadline_units;
     if (v->d.units_end < s->units) v->d.units_end = s->units;
     // Shorter than a dropped block's count; the loop makes the next one.
