@@ -235,6 +235,11 @@ static const char *part_impossible(struct machine *m, const struct state_part *p
                                    void *aligned)
 {
     memcpy(aligned, data, p->size);
+    const struct machine_turns *t = aligned;
+    if (p->data == &m->turns) {
+        bool whose = t->cpu < m->cpus_n && !(m->cpus_n < 64 && t->asleep >> m->cpus_n);
+        return whose && *(const u8 *)&t->going <= 1 ? NULL : "it is nobody's turn";
+    }
     if (p->owner == STATE_OF_CPU) return cpu_state_impossible(m->cpu[p->index], aligned);
     for (const struct device *d = m->devices; d; d = d->next)
         if (d->state == p->data) return d->ops->impossible ? d->ops->impossible(d, aligned) : NULL;

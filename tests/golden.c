@@ -130,8 +130,9 @@ static void reload(struct golden *g)
     u64 entries = v->vmx->entries; // a statistic
     struct machine *m = NULL;
     if (machine_state_save(g->m, &g->saved, why, sizeof why)) m = bare_machine(g, &line);
-    if (!m || !machine_state_load(m, g->saved.at, g->saved.size, why, sizeof why)) {
-        fprintf(stderr, "golden: cannot reload: %s\n", line);
+    bool loaded = m && machine_state_load(m, g->saved.at, g->saved.size, why, sizeof why);
+    if (!loaded) {
+        fprintf(stderr, "golden: cannot reload: %s\n", m ? why : line);
         exit(3);
     }
     machine_free(g->m);

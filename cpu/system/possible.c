@@ -15,9 +15,10 @@ static const char *flags_impossible(const struct vcpu_state *s)
     if (s->zero) return "the register that is always 0 is not";
     if (s->fl != fl_pack(fl_unpack(s->fl)) || (s->rflags & ~0x3F7F00ull) != 2) return "RFLAGS";
     if (!is_bool(&s->nmi_pending) || !is_bool(&s->init_pending) || !is_bool(&s->sipi_pending) ||
-        !is_bool(&s->virtual_nmi_blocked) || !is_bool(&s->shadow_one) || !is_bool(&s->intr_line))
+        !is_bool(&s->virtual_nmi_blocked) || !is_bool(&s->shadow_one) || !is_bool(&s->intr_line) ||
+        !is_bool(&s->mwait_masked))
         return "what waits at its boundary";
-    if (s->blocking & ~15u || s->activity > ACTIVITY_WAIT_SIPI) return "its activity, or what it blocks";
+    if (s->blocking & ~15u || s->activity > ACTIVITY_MWAIT) return "its activity, or what it blocks";
     if (!is_bool(&e->has_error) || !is_bool(&e->injected) || !is_bool(&e->trap) ||
         e->kind > EVENT_INTERRUPTION || e->insn_len > 15 || e->type > EVT_OTHER)
         return "the event that is injected";
@@ -35,7 +36,8 @@ static const char *control_impossible(const struct vcpu *v, const struct vcpu_st
     if (s->rflags & FL_VM && (!pe || lma))
         return "virtual-8086 mode without protected mode, or in IA-32e mode";
     if (s->mxcsr & ~0xFFFFu) return "MXCSR";
-    if (s->xcr0 & ~cpuid_xcr0_mask(v->features) || !(s->xcr0 & 1)) return "XCR0";
+    bool avx_alone = (s->xcr0 & (XCOMP_SSE | XCOMP_AVX)) == XCOMP_AVX;
+    if (s->xcr0 & ~xcomponents_user(v->features) || !(s->xcr0 & XCOMP_X87) || avx_alone) return "XCR0";
     if (!mtype_pat_valid(s->msr.pat)) return "IA32_PAT";
     return NULL;
 }
@@ -52,13 +54,10 @@ static const char *segments_impossible(const struct vcpu *v, const struct vcpu_s
     return NULL;
 }
 
+// (next_way and next_context count on and are taken modulo.)
 static const char *tlb_impossible(const struct tlb *t)
 {
-    for (unsigned i = 0; i < TLB_SETS; i++)
-        if (t->next_way[i] >= TLB_WAYS) return "a TLB's next way";
-    if (t->next_context >= TLB_CONTEXTS || t->current >= TLB_CONTEXTS || t->current_global >= TLB_CONTEXTS)
-        return "a TLB's context";
-    return NULL;
+    return t->current < TLB_CONTEXTS && t->current_global < TLB_CONTEXTS ? NULL : "a TLB's context";
 }
 
 const char *cpu_state_impossible(const struct vcpu *v, const struct vcpu_state *s)

@@ -272,7 +272,10 @@ static void change_state(struct vcpu *v, struct input *in)
     case 31: s->msr.lstar = canonical(x), s->msr.star = (u64)0x0038000800000000 ^ (x & 0x18) << 32; break;
     case 32: s->msr.sysenter_eip = canonical(x) & (s->msr.efer & EFER_LMA ? ~0ull : 0xFFFFFFFF); break;
     case 33: s->pkru = (u32)x; break;
-    case 34: s->xcr0 = (x & cpuid_xcr0_mask(v->features)) | 1; break;
+    case 34:
+        s->xcr0 = (x & xcomponents_user(v->features)) | 1;
+        if (!(s->xcr0 & XCOMP_SSE)) s->xcr0 &= ~(u64)XCOMP_AVX;
+        break;
     case 35: s->nmi_pending = x & 1; break;
     case 36: s->intr_line = x & 1; break;
     case 37: s->dr[6] = (x & 0xE00F) | 0xFFFF0FF0; break;
