@@ -623,7 +623,7 @@ static void cpuid_option(void **state)
     assert_true(parse("max,vendor=GenuineIntel,enforce,kvm=off,-svm,hv_relaxed=off,+mds-no", &f, &why));
     // clang-format off
     static const struct { const char *text, *says; } refused[] = {
-        {"Skylake-Client-noTSX-IBRS-v3", "not there yet"}, {"EPYC", "AMD's"}, {"EPYC-Rome-v2", "AMD's"}, {"pentium3", "less"},
+        {"Skylake-Client-noTSX-IBRS-v3", "not there yet"}, {"Haswell", "not there yet"}, {"EPYC", "AMD's"}, {"EPYC-Rome-v2", "AMD's"}, {"pentium3", "less"},
         {"max,vendor=AuthenticAMD", "GenuineIntel"}, {"max,+svm", "no 'svm'"}, {"max,pmu=on", "no 'pmu'"}, {"max,hv_relaxed", "no 'hv_relaxed'"},
         {"max,hv-spinlocks=0x1fff", "no 'hv-spinlocks'"}, {"max,vmx-ept=off", "one by one"}, {"max,model=6", "cannot be set"}, {"max,-mds-no", "by itself"},
         {"max,-sse2,+sse3", "'sse3' needs 'sse2'"}, {"max,enforce=maybe", "on or off"}, {"max,+q", "-cpu help"}, {"zzz", "-cpu help"}};
@@ -632,9 +632,17 @@ static void cpuid_option(void **state)
         if (parse(refused[i].text, &f, &why)) fail_msg("%s is taken", refused[i].text);
         if (!strstr(why, refused[i].says)) fail_msg("%s: %s", refused[i].text, why);
     }
-    bool host_aes = cpuid_host(FEATURE_AES) && cpuid_host(FEATURE_PCLMULQDQ);
-    for (unsigned i = 0; cpu_model_name(i); i++) { // Westmere has AES and PCLMULQDQ, which are the host's
-        bool wanted = strcmp(cpu_model_name(i), "Westmere") || host_aes;
+    // From Westmere on they have what is the host's: each what those before it have, and more.
+    static const struct {
+        const char *model;
+        u8 wants;
+    } newer[] = {{"Westmere", FEATURE_AES},      {"Westmere", FEATURE_PCLMULQDQ},
+                 {"SandyBridge", FEATURE_AVX},   {"IvyBridge", FEATURE_F16C},
+                 {"Haswell-noTSX", FEATURE_FMA}, {"Broadwell-noTSX", FEATURE_FMA}};
+    bool wanted = true;
+    for (unsigned i = 0; cpu_model_name(i); i++) {
+        for (unsigned k = 0; k < ARRAY_LEN(newer); k++)
+            if (!strcmp(cpu_model_name(i), newer[k].model)) wanted &= cpu_feature_possible(newer[k].wants);
         if (parse(cpu_model_name(i), &f, &why) != wanted) fail_msg("%s: %s", cpu_model_name(i), why);
         if (!wanted) assert_non_null(strstr(why, "wants a host"));
     }

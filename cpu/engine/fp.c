@@ -68,6 +68,7 @@ void fp_begin(struct vcpu *v)
     host_set(x);
 }
 
+static bool tiny16(u16 x) { return !(x & 0x7C00) && (x & 0x3FF); }
 static bool tiny32(u32 x) { return !(x & 0x7F800000) && (x & 0x7FFFFF); }
 static bool tiny64(u64 x) { return !(x & 0x7FF0000000000000ull) && (x & 0xFFFFFFFFFFFFFull); }
 
@@ -85,6 +86,10 @@ static bool result_tiny(const void *result, enum fp_lanes lanes)
         enum fp_lanes half = lanes == FP_PS_256 ? FP_PS : FP_PD;
         return result_tiny(s, half) || result_tiny(s + 4, half);
     }
+    case FP_PH:
+        for (unsigned i = 0; i < 8; i++)
+            if (tiny16(((const u16 *)result)[i])) return true;
+        break;
     case FP_NONE: break;
     }
     return false;

@@ -33,7 +33,7 @@ void fp_sync(struct vcpu *v);  // s.mxcsr current
 void fp_set_mxcsr(struct vcpu *v, u32 value); // LDMXCSR, FXRSTOR, XRSTOR, INIT: both, and the mode word
 
 // Around an operation while MODE_FPUNMASK is set. `lanes` says which elements of the result may be tiny.
-enum fp_lanes { FP_NONE, FP_SS, FP_SD, FP_PS, FP_PD, FP_PS_256, FP_PD_256 };
+enum fp_lanes { FP_NONE, FP_SS, FP_SD, FP_PS, FP_PD, FP_PS_256, FP_PD_256, FP_PH };
 static inline enum fp_lanes fp_lanes_256(enum fp_lanes half)
 {
     return half == FP_PS ? FP_PS_256 : half == FP_PD ? FP_PD_256 : half;

@@ -131,7 +131,8 @@ struct row {
     u8 l : 2, w : 2; // only with VEX.L, VEX.W of this value less 1; 0: any
     u8 lig : 1;      // VEX.L is ignored
     u8 vsib : 1;     // the index of its memory operand is an SSE register
-    // its memory operand of 16 bytes need not be aligned; with VEX: must be, on its size
+    // its memory operand of 16 bytes need not be aligned, with VEX one of any size (no #AC); with VEX: must
+    // be, on its size
     u8 unaligned : 1, aligned : 1;
     u8 conditions : 1;     // 16 opcodes: the low four bits are a condition
     u8 repeats : 1;        // F2h and F3h are repeat prefixes

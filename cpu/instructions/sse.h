@@ -185,8 +185,9 @@ ALWAYS_INLINE bool vex_fp(struct vcpu *v, const struct insn *in, struct how h, s
                           struct vex_shape k, enum fp_lanes lanes)
 {
     if (h.fast || !(v->d.mode & MODE_FPUNMASK)) return vex_plain(v, in, h, core, k);
-    struct x128 t[2], d[2] = {{{0}}};
+    struct x128 t[2], d[2] = {*sse_reg(v, in->r)};
     struct vex_source s = vex_operand(v, in, h, t, k, false);
+    if (VEX_256(h)) d[1] = *ymm_high(v, in->r);
     fp_begin(v);
     if (VEX_256(h)) core(&d[1], ymm_high(v, in->v), s.high);
     core(&d[0], sse_reg(v, in->v), s.low);

@@ -109,9 +109,9 @@ bool cpu_feature_possible(enum feature n)
 {
     // AVX2, VAES and VPCLMULQDQ are made of what SSE has (cpu/instructions/sse.h); compares of AVX are not.
     if (n == FEATURE_AVX || n == FEATURE_AVX2) return host_has_avx();
+    if (n == FEATURE_F16C || n == FEATURE_FMA) return host_has_avx() && cpuid_host(n);
     if (n == FEATURE_VAES || n == FEATURE_VPCLMULQDQ)
         return host_has_avx() && cpuid_host(n == FEATURE_VAES ? FEATURE_AES : FEATURE_PCLMULQDQ);
-    if (n == FEATURE_F16C || n == FEATURE_FMA) return false; // not yet
     bool by_host = n == FEATURE_AES || n == FEATURE_PCLMULQDQ || n == FEATURE_SHA_NI || n == FEATURE_GFNI;
     return !by_host || cpuid_host(n);
 }

@@ -58,20 +58,35 @@ static const struct {
 
 // QEMU's model names that scripts pass and whose features are all here: each gives the one processor that
 // there is. The others would leave their users without what they asked for.
-static const char *const models[] = {"max",    "host",   "qemu64",  "kvm64",   "core2duo",
-                                     "Conroe", "Penryn", "Nehalem", "Westmere"};
+static const struct model {
+    const char *name;
+    u8 by_host[5]; // features that the host must have: enum feature
+} models[] = {
+    {"max", {0}},
+    {"host", {0}},
+    {"qemu64", {0}},
+    {"kvm64", {0}},
+    {"core2duo", {0}},
+    {"Conroe", {0}},
+    {"Penryn", {0}},
+    {"Nehalem", {0}},
+    {"Westmere", {FEATURE_AES, FEATURE_PCLMULQDQ}},
+    {"SandyBridge", {FEATURE_AES, FEATURE_PCLMULQDQ, FEATURE_AVX}},
+    {"IvyBridge", {FEATURE_AES, FEATURE_PCLMULQDQ, FEATURE_AVX, FEATURE_F16C}},
+    {"Haswell-noTSX", {FEATURE_AES, FEATURE_PCLMULQDQ, FEATURE_AVX, FEATURE_F16C, FEATURE_FMA}},
+    {"Broadwell-noTSX", {FEATURE_AES, FEATURE_PCLMULQDQ, FEATURE_AVX, FEATURE_F16C, FEATURE_FMA}},
+};
 static const char *const newer[] = {
-    "SandyBridge",    "IvyBridge",          "Haswell",     "Broadwell",      "Skylake-Client",
-    "Skylake-Server", "Cascadelake-Server", "Cooperlake",  "Icelake-Client", "Icelake-Server",
-    "Denverton",      "Snowridge",          "KnightsMill", "SapphireRapids", "GraniteRapids",
-    "SierraForest"};
+    "Haswell",     "Broadwell",      "Skylake-Client", "Skylake-Server", "Cascadelake-Server",
+    "Cooperlake",  "Icelake-Client", "Icelake-Server", "Denverton",      "Snowridge",
+    "KnightsMill", "SapphireRapids", "GraniteRapids",  "SierraForest"};
 static const char *const narrow[] = {"base",     "qemu32",   "kvm32",   "486",  "pentium",
                                      "pentium2", "pentium3", "coreduo", "n270", "athlon"};
 static const char *const amd[] = {"phenom",     "Opteron_G1", "Opteron_G2", "Opteron_G3",
                                   "Opteron_G4", "Opteron_G5", "EPYC",       "EPYC-Rome",
                                   "EPYC-Milan", "EPYC-Genoa", "Dhyana"};
 
-const char *cpu_model_name(unsigned n) { return n < ARRAY_LEN(models) ? models[n] : NULL; }
+const char *cpu_model_name(unsigned n) { return n < ARRAY_LEN(models) ? models[n].name : NULL; }
 
 static bool same_word(const char *a, size_t n, const char *b) // '-', '_' and '.' do not matter
 {
@@ -127,17 +142,39 @@ static bool fail(char *buf, size_t buf_size, const char **why, const char *fmt, 
     return false;
 }
 
+static bool without_tsx(const char *word, size_t n)
+{
+    for (size_t i = 0; i + 5 <= n; i++)
+        if (same_word(word + i, 5, "noTSX")) return true;
+    return false;
+}
+// Whether the word names the model, one of those without TSX as such.
+static bool same_model(const char *word, size_t n, const char *model)
+{
+    char base[32] = {0};
+    size_t k = model_length(model, strlen(model));
+    if (k >= sizeof base || (strlen(model) != k && !without_tsx(word, n))) return false;
+    memcpy(base, model, k);
+    return same_word(word, model_length(word, n), base);
+}
+
 static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, const char **why)
 {
     size_t k = model_length(word, n);
     int shown = (int)n;
-    if (same_word(word, k, "Westmere") &&
-        !(cpu_feature_possible(FEATURE_AES) && cpu_feature_possible(FEATURE_PCLMULQDQ)))
-        return fail(buf, buf_size, why, "'%.*s' wants a host that has AES and PCLMULQDQ", shown, word);
-    if (in_list(models, ARRAY_LEN(models), word, k)) return true;
+    for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
+        if (!same_model(word, n, models[i].name)) continue;
+        for (unsigned f = 0; f < ARRAY_LEN(models[i].by_host); f++) {
+            enum feature wanted = (enum feature)models[i].by_host[f];
+            if (!cpu_feature_possible(wanted))
+                return fail(buf, buf_size, why, "'%.*s' wants a host that has '%s'", shown, word,
+                            feature_name(wanted));
+        }
+        return true;
+    }
     if (in_list(newer, ARRAY_LEN(newer), word, k))
         return fail(buf, buf_size, why,
-                    "'%.*s' has features that are not there yet, as AVX; max has all that are", shown, word);
+                    "'%.*s' has features that are not there yet, as TSX; max has all that are", shown, word);
     if (in_list(narrow, ARRAY_LEN(narrow), word, k))
         return fail(buf, buf_size, why,
                     "'%.*s' is less than the processor that is there; take features away from max", shown,
@@ -147,12 +184,12 @@ static bool parse_model(const char *word, size_t n, char *buf, size_t buf_size, 
                     word);
     unsigned best = 99, at = 0;
     for (unsigned i = 0; i < ARRAY_LEN(models); i++) {
-        unsigned d = word_distance(word, n, models[i]);
+        unsigned d = word_distance(word, n, models[i].name);
         if (d < best) best = d, at = i;
     }
     if (best > 1 + n / 4)
         return fail(buf, buf_size, why, "unknown model '%.*s' (-cpu help lists them)", shown, word);
-    return fail(buf, buf_size, why, "unknown model '%.*s'; did you mean '%s'?", shown, word, models[at]);
+    return fail(buf, buf_size, why, "unknown model '%.*s'; did you mean '%s'?", shown, word, models[at].name);
 }
 
 static bool unknown(const char *word, size_t n, char *buf, size_t buf_size, const char **why)

@@ -564,10 +564,10 @@ unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *co
 // ---- sequences ----
 static bool sequence_row(const struct row *r, unsigned bits)
 {
-    static const char *const no[] = {"ud",      "in",       "out",         "popa",    "bound",  "into",
-                                     "xlat*",   "maskmov*", "vmaskmovdqu", "enter",   "leave",  "popf*",
-                                     "hlt",     "fx*",      "xsave*",      "xrstor*", "fnsave", "frstor",
-                                     "fnstenv", "fldenv",   NULL};
+    static const char *const no[] = {"ud",     "in",       "out",       "popa",       "bound",   "into",
+                                     "xlat*",  "maskmov*", "vmaskmov*", "vpmaskmov*", "enter",   "leave",
+                                     "popf*",  "hlt",      "fx*",       "xsave*",     "xrstor*", "fnsave",
+                                     "frstor", "fnstenv",  "fldenv",    NULL};
     return encode_eligible(r, bits) && !r->repeats && !r->vsib && !one_of(r->name, no);
 }
 

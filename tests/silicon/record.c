@@ -4,7 +4,7 @@
 // A file is a header of 160 bytes and a zlib stream. All numbers are little-endian.
 //
 //   0  16  "matryoshka-sili\n"
-//  16   4  version: 1
+//  16   4  version: 2
 //  20   4  CRC-32 of the stream's contents
 //  24   8  bytes of the stream's contents
 //  32   8  seed
@@ -33,7 +33,7 @@
 //     what the image of the state afterwards differs in from the inputs'; what the data differ in from those before
 //
 // An image of a state is GPRs (16 of 8 bytes), RIP, RFLAGS, XMM registers (16 of 16), MXCSR (4), FCW, FSW (2 each), tags (1),
-// the x87 registers from ST(0) on (8 of 10). A list of differences is (varint bytes to skip, varint n, n bytes) repeatedly, ended by two zero
+// the x87 registers from ST(0) on (8 of 10), the high halves of the YMM registers (16 of 16). A list of differences is (varint bytes to skip, varint n, n bytes) repeatedly, ended by two zero
 // varints.
 // clang-format on
 #include <errno.h>
@@ -45,7 +45,12 @@
 
 #include "tests/silicon/record.h"
 
-enum { VERSION = 1, HEADER = 160, IMAGE = 128 + 8 + 8 + 256 + 4 + 2 + 2 + 1 + 80, MAX_CONTENTS = 64 << 20 };
+enum {
+    VERSION = 2,
+    HEADER = 160,
+    IMAGE = 128 + 8 + 8 + 256 + 4 + 2 + 2 + 1 + 80 + 256,
+    MAX_CONTENTS = 64 << 20
+};
 static const char magic[17] = "matryoshka-sili\n";
 
 static void put32(u8 *p, u32 x)
@@ -64,7 +69,8 @@ static void image_put(const struct side_state *s, u8 *b)
     for (unsigned i = 0; i < 32; i++, b += 8) put64(b, s->xmm[i / 2][i % 2]);
     put32(b, s->mxcsr), b += 4;
     *b++ = (u8)s->fcw, *b++ = (u8)(s->fcw >> 8), *b++ = (u8)s->fsw, *b++ = (u8)(s->fsw >> 8), *b++ = s->tags;
-    memcpy(b, s->st, 80);
+    memcpy(b, s->st, 80), b += 80;
+    for (unsigned i = 0; i < 32; i++, b += 8) put64(b, s->ymm_high[i / 2][i % 2]);
 }
 static void image_get(struct side_state *s, const u8 *b)
 {
@@ -73,7 +79,8 @@ static void image_get(struct side_state *s, const u8 *b)
     for (unsigned i = 0; i < 32; i++, b += 8) s->xmm[i / 2][i % 2] = get64(b);
     s->mxcsr = get32(b), b += 4;
     s->fcw = (u16)(b[0] | b[1] << 8), s->fsw = (u16)(b[2] | b[3] << 8), s->tags = b[4];
-    memcpy(s->st, b + 5, 80);
+    memcpy(s->st, b + 5, 80), b += 85;
+    for (unsigned i = 0; i < 32; i++, b += 8) s->ymm_high[i / 2][i % 2] = get64(b);
 }
 static void image_cut(u8 *b, unsigned bits) // to the registers that code of fewer bits has
 {
@@ -337,7 +344,7 @@ struct record_reader *record_open(const char *path, const char **why)
     else if (n < HEADER || memcmp(file, magic, 16))
         *why = "is no recording of the silicon test";
     else if (get32(file + 16) != VERSION)
-        *why = "is a recording of another version than 1";
+        *why = "is a recording of another version than 2";
     else if ((u32)crc32(0, file, HEADER - 4) != get32(file + HEADER - 4))
         *why = "is damaged: the header's checksum is wrong";
     else if (get64(file + 24) > MAX_CONTENTS)

@@ -1,0 +1,82 @@
+// FMA and F16C: the host's own instructions, and not offered where it has them not (cpu_feature_possible). As
+// those of SSE they work on 128 bits, and 256 are two times that.
+#include "cpu/instructions/sse.h"
+
+#if FP_HOST_X86
+// The destination is an operand too: *d by *a and *s, in the order that the instruction's name says.
+#define FMA_CORE_X(sse) \
+    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
+    { \
+        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tmovups %2, %%xmm2\n\t" #sse \
+                     " %%xmm2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
+                     : "+m"(*(struct x128 *)d) \
+                     : A128, S128 \
+                     : "xmm0", "xmm1", "xmm2"); \
+    }
+#define FMA_CORE_M(sse, src) \
+    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
+    { \
+        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" #sse \
+                     " %2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
+                     : "+m"(*(struct x128 *)d) \
+                     : A128, src \
+                     : "xmm0", "xmm1"); \
+    }
+#else
+#define FMA_CORE_X(sse)      CORE(sse##_core, #sse)
+#define FMA_CORE_M(sse, src) CORE(sse##_core, #sse)
+#endif
+#define FMA_PACKED(ps, pd) \
+    FMA_CORE_X(ps) \
+    FMA_CORE_X(pd) \
+    BODY_L(body_##ps, vex_fp, ps##_core, SHAPE_X, FP_PS) \
+    BODY_L(body_##pd, vex_fp, pd##_core, SHAPE_X, FP_PD)
+#define FMA(ps, pd, ss, sd) \
+    FMA_PACKED(ps, pd) \
+    FMA_CORE_M(ss, S32) \
+    FMA_CORE_M(sd, S64) \
+    BODY_LIG(body_##ss, vex_fp, ss##_core, SHAPE_SCALAR(4), FP_SS) \
+    BODY_LIG(body_##sd, vex_fp, sd##_core, SHAPE_SCALAR(8), FP_SD)
+
+FMA_PACKED(vfmaddsub132ps, vfmaddsub132pd)
+FMA_PACKED(vfmsubadd132ps, vfmsubadd132pd)
+FMA(vfmadd132ps, vfmadd132pd, vfmadd132ss, vfmadd132sd)
+FMA(vfmsub132ps, vfmsub132pd, vfmsub132ss, vfmsub132sd)
+FMA(vfnmadd132ps, vfnmadd132pd, vfnmadd132ss, vfnmadd132sd)
+FMA(vfnmsub132ps, vfnmsub132pd, vfnmsub132ss, vfnmsub132sd)
+FMA_PACKED(vfmaddsub213ps, vfmaddsub213pd)
+FMA_PACKED(vfmsubadd213ps, vfmsubadd213pd)
+FMA(vfmadd213ps, vfmadd213pd, vfmadd213ss, vfmadd213sd)
+FMA(vfmsub213ps, vfmsub213pd, vfmsub213ss, vfmsub213sd)
+FMA(vfnmadd213ps, vfnmadd213pd, vfnmadd213ss, vfnmadd213sd)
+FMA(vfnmsub213ps, vfnmsub213pd, vfnmsub213ss, vfnmsub213sd)
+FMA_PACKED(vfmaddsub231ps, vfmaddsub231pd)
+FMA_PACKED(vfmsubadd231ps, vfmsubadd231pd)
+FMA(vfmadd231ps, vfmadd231pd, vfmadd231ss, vfmadd231sd)
+FMA(vfmsub231ps, vfmsub231pd, vfmsub231ss, vfmsub231sd)
+FMA(vfnmadd231ps, vfnmadd231pd, vfnmadd231ss, vfnmadd231sd)
+FMA(vfnmsub231ps, vfnmsub231pd, vfnmsub231ss, vfnmsub231sd)
+
+// ---- half precision ----
+CORE_M(vcvtph2ps_core, "vcvtph2ps", S64)
+BODY_L(body_vcvtph2ps, vex_fp, vcvtph2ps_core, SHAPE_WIDEN(8), FP_NONE)
+
+IMM_TABLE(vcvtps2ph, "0xC4, 0xE3, 0x79, 0x1D, 0xC8")
+void op_vcvtps2ph(struct vcpu *v, const struct insn *in)
+{
+    struct x128 d = {{0}}, high = {{0}};
+    bool wide = in->osz == W64, unmasked = v->d.mode & MODE_FPUNMASK;
+    unsigned size = wide ? 16 : 8;
+    if (unmasked) fp_begin(v);
+    IMM_CALL(vcvtps2ph, in->imm, &d, &d, sse_reg(v, in->r));
+    if (wide) IMM_CALL(vcvtps2ph, in->imm, &high, &high, ymm_high(v, in->r));
+    d.q[1] |= high.q[0];
+    if (unmasked) fp_end(v, &d, FP_PH);
+    // On silicon the conversion is done when its store faults, and MXCSR has its flags; and no #AC comes.
+    if (in->mem) {
+        lin_store_n(v, insn_linear(v, in, size, ACC_WRITE), &d, size);
+        return;
+    }
+    *sse_reg(v, in->m) = d;
+    sse_put(ymm_high(v, in->m), 0, 0);
+}
