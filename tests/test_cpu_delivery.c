@@ -418,6 +418,21 @@ static void double_fault_table(void **state)
     assert_int_equal(r.vector, VEC_GP);
 }
 
+// INTO: a trap if OF is 1, by a gate whose DPL counts, with no EXT in what goes wrong.
+static void into_on_overflow(void **state)
+{
+    for (unsigned of = 0; of < 2; of++)
+        for (unsigned dpl = 0; dpl < 4; dpl += 3) {
+            tm_user(t);
+            tm_gate(t, VEC_OF, SEL_CODE32, 14, dpl, 0, false);
+            cpu_set_rflags(t->v, of ? 2 | FL_OF : 2);
+            int r = TM_RUN(t, 0xCE);
+            assert_int_equal(r, !of ? 0x80 : dpl ? VEC_OF : VEC_GP);
+            if (of && dpl) assert_int_equal(tm_read(t, S.gpr[RSP], 4), CODE + 1);
+            if (of && !dpl) assert_int_equal(tm_read(t, S.gpr[RSP], 4), VEC_OF * 8 + 2);
+        }
+}
+
 static void debug_exception_notes_dr6(void **state)
 {
     S.dr[6] = 0xFFFF0FF0 | 3;
@@ -443,7 +458,7 @@ int main(void)
         P(tss_limits), L(tss_limits), L(long_int_same_level_aligns), L(long_int_from_user_nulls_ss), L(long_ist),
         L(long_gate_needs_64bit_code), L(long_page_fault_frame), L(page_fault_on_the_kernel_stack_is_double_fault),
         L(no_half_frames),
-        L(debug_exception_notes_dr6), cmocka_unit_test(double_fault_table),
+        L(debug_exception_notes_dr6), P(into_on_overflow), cmocka_unit_test(double_fault_table),
     };
     // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);

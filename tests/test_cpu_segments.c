@@ -265,6 +265,38 @@ static void call_gate_copies_parameters(void **state)
     assert_int_equal(tm_read(t, KERNEL_STACK - 16, 8), args);
 }
 
+// Up to 31, in the width of the gate; those that the caller's stack does not hold are #SS(0), in the caller;
+// a conforming segment has no new stack and so no copy (SDM 6.8.5).
+static void call_gates_of_many_parameters(void **state)
+{
+    for (unsigned wide = 0; wide < 2; wide++)
+        for (unsigned count = 0; count < 32; count += 31) {
+            unsigned n = wide ? 4 : 2;
+            tm_user(t);
+            tm_write64(t, GDT + SEL_GATE,
+                       0x7700 | (u64)SEL_CODE32 << 16 | (u64)count << 32 |
+                           (u64)((wide ? 12 : 4) | 3 << 5 | 0x80) << 40);
+            for (unsigned i = 0; i < 31 * n; i++) t->p.ram[USER_STACK + i] = (u8)(i + 1);
+            assert_int_equal(jump(SEL_GATE | 3, 0, 3), NOTHING);
+            assert_int_equal(S.gpr[RSP], KERNEL_STACK - n * (count + 4));
+            assert_memory_equal(t->p.ram + KERNEL_STACK - n * (count + 2), t->p.ram + USER_STACK, n * count);
+            assert_int_equal(tm_read(t, S.gpr[RSP], n), (CODE + 6) & (wide ? UINT32_MAX : 0xFFFF));
+            assert_int_equal(tm_read(t, S.gpr[RSP] + n, 2), SEL_UCODE32 | 3);
+            assert_int_equal(tm_read(t, KERNEL_STACK - 2 * n, n), USER_STACK & (wide ? UINT32_MAX : 0xFFFF));
+            assert_int_equal(tm_read(t, KERNEL_STACK - n, 2), SEL_UDATA | 3);
+        }
+    tm_user(t);
+    S.seg[SEG_SS].limit = USER_STACK + 31 * 4 - 2;
+    expect(jump(SEL_GATE | 3, 0, 3), VEC_SS, 0);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 4, 4), CODE);
+    tm_user(t);
+    tm_write64(t, GDT + SEL_GATE,
+               0x7700 | (u64)SEL_CONFORMING << 16 | (u64)31 << 32 | (u64)(12 | 3 << 5 | 0x80) << 40);
+    t->p.ram[0x7700] = 0xCD, t->p.ram[0x7701] = 0x80;
+    assert_int_equal(jump(SEL_GATE | 3, 0, 3), 0x80);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 12, 4), USER_STACK - 8);
+}
+
 static void long_call_gate(void **state)
 {
     tm_user(t);
@@ -683,7 +715,7 @@ int main(void)
         P(load_ds), P(load_ss), L(load_ss_null_in_64bit_mode), P(accessed_bit_and_hidden_part), R(unreal_mode),
         P(ltr_and_lldt), L(ltr_and_lldt), P(ldt_selectors), P(verify_and_inspect), P(arpl_raises_the_rpl), P(far_jump_checks),
         L(long_and_default_size_conflict), P(call_gate_to_inner_level),
-        P(call_gate_copies_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
+        P(call_gate_copies_parameters), P(call_gates_of_many_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
         P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
