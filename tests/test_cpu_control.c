@@ -196,7 +196,7 @@ static void msr_values_and_masks(void **state)
         {0x200, 0x80000006, 0x80000107}, {0x200, 0x80000000, 0x80000002}, {0x201, 0xFF80000800, 0xFF80000801},
         {0x201, 0, 1ull << 40}, {0x250, 0x0606060606060606, 0x0606060606060607}, {0x26F, 0x0505050505050505, 2},
         {0xC0000082, 0xFFFF800000000000, 0x7F00000000000000}, {0x176, 0x7FFFFFFFFFFF, 1ull << 60},
-        {0xC0000103, 0xFFFFFFFF, 1ull << 32}, {0x17A, 7, 8}, {0x48, 1, 4},
+        {0xC0000103, 0xFFFFFFFF, 1ull << 32}, {0x17A, 7, 8}, {0x48, 1, 8},
     };
     // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
@@ -1001,6 +1001,105 @@ static void sti_shadow_covers_one_instruction(void **state)
     assert_int_equal(S.blocking & BLOCKING_BY_MOV_SS, 0);
 }
 
+// SDM volume 2: UMONITOR, UMWAIT, TPAUSE, MOVDIR64B.
+static void user_waits(void **state)
+{
+    static const u8 tpause[] = {0x66, 0x0F, 0xAE, 0xF1}, umwait[] = {0xF2, 0x0F, 0xAE, 0xF1}; // ecx
+    static const u8 umonitor[] = {0xF3, 0x0F, 0xAE, 0xF7};                                    // rdi
+    assert_true(msr_write(t->v, 0xE1, 0));
+    assert_false(msr_write(t->v, 0xE1, 2));
+    assert_false(msr_write(t->v, 0xE1, 1ull << 32));
+    for (unsigned i = 0; i < 2; i++) {
+        const u8 *code = i ? umwait : tpause;
+        S.gpr[RCX] = 2, S.gpr[RAX] = S.gpr[RDX] = 0; // a reserved bit
+        assert_int_equal(tm_run(t, code, 4), VEC_GP);
+        S.gpr[RCX] = 0xFFFFFFFF00000001, S.fl = fl_pack(FL_ARITH); // the past
+        u64 before = S.units;
+        assert_int_equal(tm_run(t, code, 4), NOTHING);
+        u64 at_once = S.units - before;
+        assert_int_equal(fl_unpack(S.fl), 0);
+        // a time to come: UMWAIT waits with the monitor armed only
+        S.gpr[RDI] = DATA;
+        if (i) assert_int_equal(tm_run(t, umonitor, 4), NOTHING);
+        u64 monitor = S.monitor_addr;
+        assert_int_equal(monitor, i ? DATA | 1 : 0);
+        u64 until = cpu_vtime(t->v) + S.msr.tsc_offset + 400;
+        S.gpr[RAX] = (u32)until, S.gpr[RDX] = until >> 32;
+        assert_int_equal(tm_run(t, code, 4), NOTHING);
+        assert_true(cpu_vtime(t->v) + S.msr.tsc_offset >= until);
+        assert_int_equal(fl_unpack(S.fl), 0);
+        // the operating system's limit, which CF tells
+        assert_true(msr_write(t->v, 0xE1, 0x41));
+        S.gpr[RAX] = S.gpr[RDX] = 0xFFFFFFFF;
+        if (i) assert_int_equal(tm_run(t, umonitor, 4), NOTHING);
+        before = S.units;
+        assert_int_equal(tm_run(t, code, 4), NOTHING);
+        assert_int_equal(fl_unpack(S.fl), FL_CF);
+        assert_int_equal(S.units - before, at_once + 0x40 / CPU_TICKS_PER_UNIT);
+        assert_true(msr_write(t->v, 0xE1, 0));
+        if (i) { // not armed, or written to
+            tm_write64(t, DATA, 1), S.monitor_addr = 0;
+            before = S.units;
+            assert_int_equal(tm_run(t, code, 4), NOTHING);
+            assert_int_equal(S.units - before, at_once);
+        }
+        S.cr4 |= CR4_TSD; // CPL 0 may
+        cpu_mode_changed(t->v);
+        S.gpr[RAX] = S.gpr[RDX] = 0;
+        assert_int_equal(tm_run(t, code, 4), NOTHING);
+        tm_user(t);
+        assert_int_equal(tm_run(t, code, 4), VEC_GP);
+        S.cr4 &= ~(u64)CR4_TSD;
+        cpu_mode_changed(t->v);
+        assert_int_equal(tm_run(t, code, 4), NOTHING);
+        S.gpr[RDI] = 0x8000000000000000; // not canonical
+        assert_int_equal(tm_run(t, umonitor, 4), VEC_GP);
+        for (unsigned k = SEG_ES; k <= SEG_GS; k++) tm_load(t, k, SEL_DATA);
+        tm_load(t, SEG_CS, SEL_CODE64);
+        cpu_mode_changed(t->v);
+    }
+}
+
+static void a_line_moves_whole(void **state)
+{
+    static const u8 movdir64b[] = {0x66, 0x0F, 0x38, 0xF8, 0x06},
+                    with_67[] = {0x67, 0x66, 0x0F, 0x38, 0xF8, 0x06};
+    for (unsigned i = 0; i < 64; i++) t->p.ram[DATA + 3 + i] = (u8)(i + 1), t->p.ram[DATA + 0x100 + i] = 0xEE;
+    S.gpr[RSI] = DATA + 3, S.gpr[RAX] = DATA + 0x110; // rax, [rsi]
+    assert_int_equal(tm_run(t, movdir64b, 5), VEC_GP);
+    assert_int_equal(t->p.ram[DATA + 0x110], 0xEE);
+    S.gpr[RAX] = DATA + 0x100;
+    assert_int_equal(tm_run(t, movdir64b, 5), NOTHING);
+    for (unsigned i = 0; i < 64; i++) assert_int_equal(t->p.ram[DATA + 0x100 + i], i + 1);
+    assert_int_equal(t->p.ram[DATA + 0x140], 0);
+    S.gpr[RAX] = 0xABCD00000000 | (DATA + 0x200);
+    assert_int_equal(tm_run(t, with_67, 6), NOTHING);
+    for (unsigned i = 0; i < 64; i++) assert_int_equal(t->p.ram[DATA + 0x200 + i], i + 1);
+    S.gpr[RAX] = 0x7F0000000000; // unmapped
+    assert_int_equal(tm_run(t, movdir64b, 5), VEC_PF);
+    // registers have no such form
+    assert_int_equal(TM_RUN(t, 0x66, 0x0F, 0x38, 0xF8, 0xC6), VEC_UD);
+}
+
+static void speculation_controls(void **state)
+{
+    u64 x;
+    assert_true(msr_write(t->v, 0x10B, 1) && msr_write(t->v, 0x10B, 0));
+    assert_false(msr_write(t->v, 0x10B, 2));
+    assert_false(msr_read(t->v, 0x10B, &x));
+    assert_true(msr_write(t->v, 0x48, 7));
+    assert_true(msr_read(t->v, 0x48, &x) && x == 7);
+    assert_false(msr_write(t->v, 0x48, 8));
+    t->f.bits[FEATURE_SSBD / 64] &= ~(1ull << FEATURE_SSBD % 64);
+    assert_false(msr_write(t->v, 0x48, 4));
+    t->f.bits[FEATURE_FLUSH_L1D / 64] &= ~(1ull << FEATURE_FLUSH_L1D % 64);
+    assert_false(msr_write(t->v, 0x10B, 1));
+    u32 r[4];
+    cpu_features_max(&t->f);
+    cpuid_query(t->v, 7, 0, r);
+    assert_int_equal(r[3] & 0xBC000400, 0xBC000400);
+}
+
 static void xcr0_and_the_pkru_component(void **state)
 {
     u32 r[4];
@@ -1171,7 +1270,7 @@ int main(void)
         cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
-        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component),
+        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component), L(user_waits), L(a_line_moves_whole), L(speculation_controls),
         L(x87_error_without_ne),
     };
     // clang-format on

@@ -114,6 +114,7 @@ static const struct excuse operand_excuses[] = {
     {"xchg", "Zv,rv", "90h without REX.B is NOP to Zydis"},
     {"prefetch*", NULL, "with a register it is a NOP of two operands to Zydis"},
     {"nop", NULL, "of two operands to Zydis"},
+    {"movdir64b", NULL, "its register is an address: to Zydis the memory behind it"},
 };
 
 static void operands(void **unused)

@@ -47,7 +47,7 @@ static void values(void **state)
     assert_int_equal(msr(0x488), 0x2000);
     assert_int_equal(msr(0x489), 0x3727FF);
     assert_int_equal(msr(0x48A), 0x2E); // the preemption timer's 482EH
-    assert_int_equal(msr(0x48B), 0x00113CEE00000000);
+    assert_int_equal(msr(0x48B), 0x04113CEE00000000);
     assert_int_equal(msr(0x48C), 0x00000F0106334141);
     assert_int_equal(msr(0x48D), 0x0000007F00000016);
     assert_int_equal(msr(0x48E), 0xFFF9FFFE04006172);

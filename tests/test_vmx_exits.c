@@ -69,6 +69,8 @@ static const struct exit_case {
     {"WBNOINVD", "\xF3\x0F\x09", 3, 0, PROC2_WBINVD_EXITING, EXIT_REASON_WBINVD, 1, NO_INFO},
     {"RDRAND eax", "\x0F\xC7\xF0", 3, 0, PROC2_RDRAND_EXITING, EXIT_REASON_RDRAND, 0, REG1(0) | 1 << 11},
     {"RDSEED r9", "\x49\x0F\xC7\xF9", 4, 0, PROC2_RDSEED_EXITING, EXIT_REASON_RDSEED, 0, REG1(9) | 2 << 11},
+    {"UMWAIT r9d", "\xF2\x41\x0F\xAE\xF1", 5, PROC_RDTSC_EXITING, PROC2_ENABLE_USER_WAIT_AND_PAUSE, EXIT_REASON_UMWAIT, 0, REG1(9)},
+    {"TPAUSE ecx", "\x66\x0F\xAE\xF1", 4, PROC_RDTSC_EXITING, PROC2_ENABLE_USER_WAIT_AND_PAUSE, EXIT_REASON_TPAUSE, 0, REG1(1)},
     {"INVPCID rcx, [rdi]", "\x66\x0F\x38\x82\x0F", 5, PROC_INVLPG_EXITING, PROC2_ENABLE_INVPCID, EXIT_REASON_INVPCID, 0,
      RDI_DS | REG2(1)},
     {"OUT 80h, al", "\xE6\x80", 2, PROC_UNCONDITIONAL_IO_EXITING, 0, EXIT_REASON_IO_INSTRUCTION, 0x80 << 16 | 1 << 6, NO_INFO},
@@ -119,7 +121,7 @@ static void table(void **state)
         if (reason == EXIT_REASON_HLT) continue;
         // Without the controls (hidden instructions excepted) it runs: the exit is that of the HLT after it,
         // or a fault's.
-        u32 keep = c->proc2 & (PROC2_ENABLE_RDTSCP | PROC2_ENABLE_INVPCID);
+        u32 keep = c->proc2 & (PROC2_ENABLE_RDTSCP | PROC2_ENABLE_INVPCID | PROC2_ENABLE_USER_WAIT_AND_PAUSE);
         prepare(m, PROC_HLT_EXITING, keep);
         m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
         reason = m_enter(m, c->code, c->len);
@@ -134,10 +136,12 @@ static void hidden(void **state)
     // clang-format off
     static const struct { const char *code; unsigned len; } code[] = {
         {"\x0F\x01\xF9", 3}, {"\x66\x0F\x38\x82\x0F", 5}, {"\x0F\xC7\x2F", 3}, {"\x0F\xC7\x1F", 3}, {"\xF3\x0F\xC7\xF8", 4},
+        {"\xF3\x0F\xAE\xF7", 4}, {"\xF2\x0F\xAE\xF1", 4}, {"\x66\x0F\xAE\xF1", 4},
     };
     // clang-format on
     struct vmx_machine *m = m_vmx_new();
-    for (unsigned i = 0; i < ARRAY_LEN(code); i++) { // RDTSCP, INVPCID, XSAVES, XRSTORS, RDPID
+    for (unsigned i = 0; i < ARRAY_LEN(code);
+         i++) { // RDTSCP, INVPCID, XSAVES, XRSTORS, RDPID, UMONITOR, UMWAIT, TPAUSE
         prepare(m, PROC_HLT_EXITING, 0);
         m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD);
         assert_int_equal(m_enter(m, code[i].code, code[i].len), EXIT_REASON_EXCEPTION_NMI);

@@ -42,7 +42,7 @@ static inline void setup_caps(struct vmx_caps *c)
     c->cr4_fixed1 = 0x772FFF;
     c->true_allowed0[GROUP_PIN] = 0x16, c->allowed1[GROUP_PIN] = 0x7F;
     c->true_allowed0[GROUP_PROC] = 0x04006172, c->allowed1[GROUP_PROC] = 0xFFF9FFFE;
-    c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0x00113CEE;
+    c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0x04113CEE;
     c->true_allowed0[GROUP_EXIT] = 0x36DFB, c->allowed1[GROUP_EXIT] = 0x207FEFFF;
     c->true_allowed0[GROUP_ENTRY] = 0x11FB, c->allowed1[GROUP_ENTRY] = 0x40DFFF;
     c->allowed1[GROUP_VMFUNC] = 1;

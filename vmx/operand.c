@@ -37,6 +37,8 @@ u32 vmx_instruction_info(const struct insn *in, const struct row *r)
     case EXIT_REASON_RDRAND:
     case EXIT_REASON_RDSEED:
         return info | (in->osz == W64 ? 2u : in->osz == W32 ? 1u : 0u) << INFO_OSIZE_SHIFT;
+    case EXIT_REASON_UMWAIT:
+    case EXIT_REASON_TPAUSE: return info;
     case EXIT_REASON_GDTR_IDTR:
         if (in->osz != W16) info |= 1 << INFO_OSIZE_SHIFT;
         return info | row_digit(r) << INFO_ID_SHIFT;

@@ -191,6 +191,17 @@ BODY_Y(body_movd_store, int_store)
 
 static unsigned int_width(const struct insn *in) { return in->osz == W64 ? W64 : W32; }
 // MOVNTI, MOVDIRI
+// MOVDIR64B: 64 bytes from memory to ES:reg, in one
+void op_movdir64b(struct vcpu *v, const struct insn *in)
+{
+    u8 b[64];
+    u64 to = REG64(v, in->r);
+    if (in->asz != W64) to = in->asz == W32 ? (u32)to : (u16)to;
+    laddr la = seg_linear(v, SEG_ES, to, sizeof b, ACC_WRITE);
+    if (la & 63) raise_gp0(v);
+    lin_load_n(v, insn_linear(v, in, sizeof b, ACC_READ), b, sizeof b);
+    lin_store_n(v, la, b, sizeof b);
+}
 void op_movnti(struct vcpu *v, const struct insn *in) { rm_store(v, in, int_width(in), REG64(v, in->r)); }
 
 // ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----

@@ -116,12 +116,12 @@ struct msr_state {
     u64 feature_control, misc_enable, debugctl, pat, spec_ctrl, xss, pkg_cst_config, power_ctl;
     u64 mtrr_def_type, mtrr_fix[11], mtrr_phys_base[10], mtrr_phys_mask[10];
     u64 mcg_status, mcg_ctl, bios_sign_id;
-    u64 pkrs;
-    u64 spare[7];
+    u64 pkrs, umwait_control;
+    u64 spare[6];
 };
 
 #define VCPU_STATE_VERSION \
-    5 // of this struct and of those in it: one more with each change of layout or meaning
+    6 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];

@@ -28,7 +28,8 @@
     X(SERIALIZE, "serialize", 7, 0, 3, 14) X(BMI1, "bmi1", 7, 0, 1, 3) X(BMI2, "bmi2", 7, 0, 1, 8) X(ADX, "adx", 7, 0, 1, 19)                                 \
     X(LZCNT, "abm", 0x80000001, 0, 2, 5) X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18)                   \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                \
-    X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(PKS, "pks", 7, 0, 2, 31) X(LA57, "la57", 7, 0, 2, 16) X(RDPID, "rdpid", 7, 0, 2, 22) \
+    X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(PKS, "pks", 7, 0, 2, 31) X(WAITPKG, "waitpkg", 7, 0, 2, 5) X(MOVDIR64B, "movdir64b", 7, 0, 2, 28) \
+    X(MD_CLEAR, "md-clear", 7, 0, 3, 10) X(STIBP, "stibp", 7, 0, 3, 27) X(FLUSH_L1D, "flush-l1d", 7, 0, 3, 28) X(SSBD, "ssbd", 7, 0, 3, 31) X(LA57, "la57", 7, 0, 2, 16) X(RDPID, "rdpid", 7, 0, 2, 22) \
     X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26)                                                \
     X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, 3, 29) X(BHI_CTRL, "bhi-ctrl", 7, 2, 3, 4)                        \
     X(XSAVEOPT, "xsaveopt", 0xD, 1, 0, 0) X(XSAVEC, "xsavec", 0xD, 1, 0, 1) X(XGETBV1, "xgetbv1", 0xD, 1, 0, 2)       \
@@ -46,6 +47,7 @@ enum feature {
 #undef FEATURE_ENUM
         FEATURE_COUNT
 };
+_Static_assert(FEATURE_COUNT <= 128, "as many bits as struct cpu_features has");
 
 struct cpu_features {
     u64 bits[2];   // bit n: enum feature n is on

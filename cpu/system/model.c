@@ -43,10 +43,10 @@ static const char *const immunities[] = {"rdctl-no", "ibrs-all", "skip-l1dfl-vme
                                          "fbsdp-no", "psdp-no", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "its-no"};
 // Features that other machines have and this one has not: turning one off is no news, turning one on is an error.
 static const char *const foreign[] = {
-    "rtm", "hle", "mpx", "waitpkg", "cet-ss", "cet-ibt",
+    "rtm", "hle", "mpx", "cet-ss", "cet-ibt",
     "lam", "svm", "svme", "sse4a", "3dnow", "3dnowext", "mmxext", "misalignsse", "fma4", "xop", "tbm", "lwp", "dca", "pdcm", "pmu", "est", "tm", "tm2",
-    "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ssbd", "stibp", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
-    "amd-no-ssb", "md-clear", "movdir64b", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
+    "ds", "ds-cpl", "acpi", "ht", "htt", "smx", "sgx", "dtes64", "pbe", "pn", "cid", "ia64", "ibpb", "ibrs", "amd-ssbd", "amd-stibp", "virt-ssbd",
+    "amd-no-ssb", "topoext", "arch-lbr", "rdpru", "clzero", "wbnoinvd",
     "xsaveerptr", "xfd", "amx-tile", "amx-int8", "amx-bf16", "fred", "intel-pt", "core-capability", "split-lock-detect", "bus-lock-detect", "tsx-ctrl", "tsx-ldtrk",
     "avx-vnni", "avx512f", "avx512dq", "avx512ifma", "avx512pf", "avx512er", "avx512cd", "avx512bw", "avx512vl", "avx512vbmi", "avx512vbmi2", "avx512vnni",
     "avx512bitalg", "avx512vpopcntdq", "avx512-4vnniw", "avx512-4fmaps", "avx512-vp2intersect", "avx512-bf16", "avx512-fp16", "full-width-write", "fxsr-opt",

@@ -167,7 +167,9 @@ static bool arch_capabilities_read(struct vcpu *v, u32 msr, u64 *value)
 
 static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
 {
-    u64 may = 3 | (feature_on(v->features, FEATURE_BHI_CTRL) ? BIT(10) : 0); // IBRS, STIBP, BHI_DIS_S
+    // IBRS, STIBP (writable also where it is not reported), SSBD, BHI_DIS_S
+    u64 may = 3 | (feature_on(v->features, FEATURE_SSBD) ? BIT(2) : 0);
+    if (feature_on(v->features, FEATURE_BHI_CTRL)) may |= BIT(10);
     if (value & ~may) return false;
     v->s.msr.spec_ctrl = value;
     return true;
@@ -275,10 +277,12 @@ static const struct msr_row msr_rows[] = {
     {0x49, 0x49, "IA32_PRED_CMD", FEATURE_SPEC_CTRL, 1, 0, NONE, 0, refuse_read, NULL},       // IBPB: nothing to flush
     {0x8B, 0x8B, "IA32_BIOS_SIGN_ID", 0, ~0ull, 0, FIELD(bios_sign_id), 0, NULL, NULL},
     {0xCE, 0xCE, "MSR_PLATFORM_INFO", 0, 0, 0, NONE, (CPU_TSC_HZ / 100000000) << 8, NULL, refuse}, // non-turbo ratio
+    {0xE1, 0xE1, "IA32_UMWAIT_CONTROL", FEATURE_WAITPKG, 0xFFFFFFFD, 0, FIELD(umwait_control), 0, NULL, NULL},
     // Limit of package C-states (3:0: none), I/O MWAIT redirection, lock, demotion and undemotion: nothing here goes so deep.
     {0xE2, 0xE2, "MSR_PKG_CST_CONFIG_CONTROL", FEATURE_MONITOR, 0x7E00840F, 0, FIELD(pkg_cst_config), 0, NULL, pkg_cst_config_write},
     {0xFE, 0xFE, "IA32_MTRRCAP", FEATURE_MTRR, 0, 0, NONE, MTRR_VARIABLE | 1 << 8 | 1 << 10, NULL, refuse},
     {0x10A, 0x10A, "IA32_ARCH_CAPABILITIES", FEATURE_ARCH_CAPABILITIES, 0, 0, NONE, 0, arch_capabilities_read, refuse},
+    {0x10B, 0x10B, "IA32_FLUSH_CMD", FEATURE_FLUSH_L1D, 1, 0, NONE, 0, refuse_read, NULL}, // no cache holds anything
     {0x174, 0x174, "IA32_SYSENTER_CS", FEATURE_SEP, 0xFFFFFFFF, HIGH, FIELD(sysenter_cs), 0, NULL, NULL},
     {0x175, 0x175, "IA32_SYSENTER_ESP", FEATURE_SEP, ~0ull, 0, FIELD(sysenter_esp), 0, NULL, canonical_write},
     {0x176, 0x176, "IA32_SYSENTER_EIP", FEATURE_SEP, ~0ull, 0, FIELD(sysenter_eip), 0, NULL, canonical_write},

@@ -93,15 +93,19 @@ void op_hlt(struct vcpu *v, const struct insn *in)
     cpu_attention(v);
 }
 
+RAISES static void monitor(struct vcpu *v, laddr la)
+{
+    paddr pa;
+    lin_host(v, la, ACC_READ, &pa); // checked as a load of a byte
+    cpu_monitor_arm(v, pa & ~63ull);
+}
+
 void op_monitor(struct vcpu *v, const struct insn *in)
 {
     if ((u32)v->s.gpr[RCX]) raise_gp0(v); // no extensions
     u64 offset = in->asz == W64 ? v->s.gpr[RAX] : in->asz == W32 ? (u32)v->s.gpr[RAX] : (u16)v->s.gpr[RAX];
     laddr la = seg_linear(v, in->seg, offset, 1, ACC_READ);
-    paddr pa;
-    lin_host(v, la, ACC_READ, &pa); // checked as a load of a byte
-    pa &= ~63ull;
-    cpu_monitor_arm(v, pa);
+    monitor(v, la);
 }
 
 void op_mwait(struct vcpu *v, const struct insn *in)
@@ -116,6 +120,37 @@ void op_mwait(struct vcpu *v, const struct insn *in)
     v->s.mwait_masked = extensions & 1;
     cpu_attention(v);
 }
+
+// ---- WAITPKG ----
+enum { USER_WAIT_UNITS = 250 }; // the longest that one of them waits, so that an interrupt is not late
+
+// UMONITOR: at any CPL, of the address in a register
+void op_umonitor(struct vcpu *v, const struct insn *in)
+{
+    u64 offset = REG64(v, in->m);
+    if (in->asz != W64) offset = in->asz == W32 ? (u32)offset : (u16)offset;
+    monitor(v, seg_linear(v, in->seg, offset, 1, ACC_READ));
+}
+
+// UMWAIT and TPAUSE wait until the TSC reaches EDX:EAX, at the most as long as IA32_UMWAIT_CONTROL[31:2]
+// says, which CF tells. What else ends a wait is left to the processor: here it is a microsecond of the
+// clock's at the latest, or the monitored line's being written.
+RAISES static void user_wait(struct vcpu *v, const struct insn *in, bool monitored)
+{
+    if (REG32(v, in->m) & ~1u) raise_gp0(v); // bit 0: C0.1 instead of C0.2, which are alike here
+    u64 now = read_tsc(v), until = (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX];
+    u64 ticks = until > now ? until - now : 0, limit = v->s.msr.umwait_control & ~3ull;
+    bool limited = limit && ticks > limit;
+    if (limited) ticks = limit;
+    u64 units = (ticks + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
+    if (monitored && !v->s.monitor_addr) units = 0, limited = false;
+    if (units > USER_WAIT_UNITS) units = USER_WAIT_UNITS, limited = false;
+    v->s.fl = fl_pack(limited ? FL_CF : 0);
+    cpu_charge(v, units);
+    if (v->board && v->board->pause) v->board->pause(v->board_opaque, v->index);
+}
+void op_umwait(struct vcpu *v, const struct insn *in) { user_wait(v, in, true); }
+void op_tpause(struct vcpu *v, const struct insn *in) { user_wait(v, in, false); }
 
 void op_pause(struct vcpu *v, const struct insn *in)
 {

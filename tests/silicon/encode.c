@@ -41,7 +41,7 @@ bool encode_eligible(const struct row *r, unsigned bits)
         "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str", "smsw", "monitor*", "mwait*", "inv*",
         "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu", "xabort", "xbegin", "xend", "nop", "hint_nop",
         "endbr*", "rdssp*", "nm", "gp0", "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs",
-        "rsm", "getsec", "les", "lds", "prefetch*",
+        "umonitor", "umwait", "tpause", "movdir64b", "rsm", "getsec", "les", "lds", "prefetch*",
         // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT
         // and friends too.
         NULL};
