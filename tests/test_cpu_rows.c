@@ -38,24 +38,8 @@ static bool excused(const struct excuse *list, unsigned n, const struct row *r, 
 // An encoding of the row: its ModRM names memory, or registers.
 static bool parse(const struct row *r, bool memory, ZydisDecodedInstruction *z, ZydisDecodedOperand *op)
 {
-    static const u8 prefix[] = {[PFX_66] = 0x66, [PFX_F2] = 0xF2, [PFX_F3] = 0xF3, [PFX_NO_REP] = 0};
-    u8 code[16] = {0};
-    unsigned n = 0;
-    if (r->vex) {
-        n = encode_vex(r, 0, row_has(r, 1 << KIND_B | 1 << KIND_H) ? 3 : 0, false, code);
-    } else {
-        if (prefix[r->prefix]) code[n++] = prefix[r->prefix];
-        if (r->map != MAP_1) code[n++] = 0x0F;
-        if (r->map == MAP_0F38) code[n++] = 0x38;
-        if (r->map == MAP_0F3A) code[n++] = 0x3A;
-    }
-    code[n++] = r->opcode;
-    unsigned reg = r->modrm == MODRM_ANY ? 2 : row_digit(r);
-    if (r->vsib) code[n + 1] = 0x08; // [rax + xmm1]
-    code[n] = (u8)(r->vsib                  ? reg << 3 | 4
-                   : r->modrm & MODRM_EXACT ? r->modrm & 0xFF
-                   : memory                 ? reg << 3 | 6
-                                            : 0xC0 | reg << 3 | 1);
+    u8 code[16];
+    encode_row(r, memory, code);
     ZydisDecoder d;
     if (r->i64)
         ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);

@@ -30,32 +30,17 @@ static bool one_of(const char *name, const char *const *list)
     return false;
 }
 
+bool encode_drawn(const struct row *r, unsigned bits)
+{
+    if (r == &rows[ROW_NM] || r == &rows[ROW_GP0]) return false;
+    return !row_held(r) && !(bits == 64 ? r->i64 : r->o64);
+}
+
 bool encode_eligible(const struct row *r, unsigned bits)
 {
-    // They leave the test's code, ask the kernel, see the host's processor or kernel, or touch segments the
-    // host needs.
-    static const char *const no[] = {
-        "call*", "jmp*", "ret*", "iret*", "loop*", "jrcxz", "jcxz", "jecxz", "j*", "int", "int1", "int3",
-        "icebp", "syscall", "sysret*", "sysenter", "sysexit", "cpuid", "rdtsc*", "rdpmc", "rdrand", "rdseed",
-        "rdpid", "xgetbv", "xsetbv", "rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase", "lfs", "lgs", "lss",
-        "lar", "lsl", "verr", "verw", "sgdt", "sidt", "sldt", "str", "smsw", "monitor*", "mwait*", "inv*",
-        "xsaves", "xrstors", "wrpkru", "rdpkru", "enclu", "xabort", "xbegin", "xend", "nop", "hint_nop",
-        "endbr*", "rdssp*", "nm", "gp0", "clflush*", "clwb", "wbinvd", "wbnoinvd", "clac", "stac", "swapgs",
-        "umonitor", "umwait", "tpause", "movdir64b", "rsm", "getsec", "les", "lds", "prefetch*",
-        // RCP and RSQRT run on the host; nothing of ours could be wrong but plumbing: they stay in. FXTRACT
-        // and friends too.
-        NULL};
-    if (one_of(r->name, no) || r->feature == FEATURE_VMX) return false;
+    if (!encode_drawn(r, bits)) return false;
     if (native_possible && r->feature && !cpuid_host((enum feature)r->feature)) return false;
-    if ((r->unit & UNIT_AVX) && !native_has_ymm()) return false;
-    if ((bits == 64 ? r->i64 : r->o64) || r->cpl0 || row_has(r, 1 << KIND_S | 1 << KIND_C | 1 << KIND_D))
-        return false;
-    // PUSH and POP of segment registers.
-    if (r->map == MAP_0F &&
-        (r->opcode == 0xA0 || r->opcode == 0xA1 || r->opcode == 0xA8 || r->opcode == 0xA9))
-        return false;
-    if (r->map == MAP_1 && r->opcode < 0x20 && (r->opcode & 7) >= 6) return false;
-    return true;
+    return !(r->unit & UNIT_AVX) || native_has_ymm();
 }
 
 // ---- values ----

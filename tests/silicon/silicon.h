@@ -107,9 +107,20 @@ struct vcpu *guest_vcpu(struct guest *g);
 u8 *guest_data(struct guest *g); // the data pages; guest_data_changed after writing them
 void guest_data_changed(struct guest *g);
 
+// ---- held.c ----
+struct row_held {
+    const char *name, *operands, *why, *by; // `by`: the test's source, from the project's root
+};
+extern const struct row_held rows_held[];
+extern const unsigned rows_held_n;
+const struct row_held *row_held(const struct row *r); // NULL: the silicon test draws it
+// Prints what holds each row. 1 if nothing holds one, or a line of the table is of no use.
+int rows_list(const char *root);
+
 // ---- encode.c ----
 // Whether a row can be run as it is in user mode on both sides with the same meaning.
-bool encode_eligible(const struct row *r, unsigned bits);
+bool encode_drawn(const struct row *r, unsigned bits);
+bool encode_eligible(const struct row *r, unsigned bits); // and the host has its feature
 // A random encoding of the row and inputs that go with it. Returns its length, 0 if this choice cannot be
 // encoded. *operand: the address of its memory operand, or 0.
 unsigned encode_random(const struct row *r, unsigned bits, struct rng *g, u8 *code, struct side_state *in,
