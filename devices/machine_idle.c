@@ -33,8 +33,16 @@ static bool woken_by(const struct machine *m, unsigned cpu, u32 signals)
            (signals & LAPIC_SIPI && by & BIT(CPU_SIGNAL_SIPI));
 }
 
-static bool lines_wake(const struct machine *m, u64 lines)
+// The lines that somebody else than this device holds up: they do not rise.
+static u64 held(const struct machine *m, const struct device *d)
 {
+    const u32 *by = m->irq_levels;
+    return by[IRQ_FROM_PCI] | by[IRQ_FROM_TEST] | by[d == &m->hpet.dev ? IRQ_FROM_ISA : IRQ_FROM_HPET_LEGACY];
+}
+
+static bool lines_wake(const struct machine *m, const struct device *d, u64 lines)
+{
+    lines &= ~held(m, d);
     for (unsigned i = 0; i < m->cpus_n; i++)
         if (woken_by(m, i, signals_of(m, i, lines))) return true;
     return false;
@@ -46,7 +54,7 @@ static bool timer_wakes(const struct machine *m, const struct clock_timer *t)
     for (unsigned i = 0; i < m->cpus_n; i++)
         if (t->dev == &m->lapic[i].dev)
             return woken_by(m, i, lapic_would_signal_local(&m->lapic[i], LAPIC_LVT_TIMER));
-    return t->dev->ops->raises && lines_wake(m, t->dev->ops->raises(t->dev, t->id));
+    return t->dev->ops->raises && lines_wake(m, t->dev, t->dev->ops->raises(t->dev, t->id));
 }
 
 struct machine_wake machine_wake(const struct machine *m)
@@ -56,7 +64,7 @@ struct machine_wake machine_wake(const struct machine *m)
     for (unsigned i = 0; i < m->clock.timers_n && !w.time; i++) w.time = timer_wakes(m, &m->clock.timers[i]);
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (m->input_open >> i & 1 && uart_input_interrupts(&m->uart[i]))
-            w.input |= lines_wake(m, DEVICE_ISA(m->uart[i].irq.n));
+            w.input |= lines_wake(m, &m->uart[i].dev, DEVICE_ISA(m->uart[i].irq.n));
     return w;
 }
 

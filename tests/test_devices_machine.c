@@ -248,6 +248,12 @@ static void what_wakes(void **state)
     sleeps(ticking(0), true, DEAD, "(pit) cannot reach it");
     // another line is open, but its device has no timer
     sleeps(ticking(0x10), true, DEAD, "(pit) cannot reach it");
+    m = ticking(1); // somebody else holds the line up, so it never rises
+    m->irq_levels[IRQ_FROM_TEST] = 1;
+    sleeps(m, true, DEAD, "(pit)");
+    m = ticking(1); // another line
+    m->irq_levels[IRQ_FROM_TEST] = 2;
+    sleeps(m, true, WAKES, NULL);
     m = ticking(1); // the first interrupt was taken, and no EOI given
     m->pic.st.chip[0].isr = 1;
     sleeps(m, true, DEAD, "EOI is missing");
