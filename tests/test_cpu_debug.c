@@ -1,6 +1,9 @@
 // Debug registers: SDM chapter 19 (debug exceptions, their conditions, RF, TF), 7.8.3 (the shadow of a MOV to
 // SS), table 7-2 (what comes first). What is expected is the manual's; which accesses share a byte with a
-// breakpoint is counted here byte by byte. Every test runs in both engines.
+// breakpoint is counted here byte by byte. An Intel processor (family 6, model 207) under ptrace does the
+// same where level 3 can see it: data breakpoints of one and of two operands, across a page, of a fault,
+// within a REP with RF, held back and merged by a MOV to SS, together with steps. Every test runs in both
+// engines.
 #include "cpu_machine.h"
 
 #include "cpu/system/debug.h"

@@ -8,6 +8,8 @@
  * a REP and of general detect, a fault (19.3.1.1); what a MOV to SS held back comes at the handler of an INT3
  * (7.8.3). Of SYSCALL the manual says nothing: Bochs looks at TF before it, QEMU and processors after it.
  *
+ * (An Intel processor of model 207 has that RF too, and holds back and merges as tested here.)
+ *
  * QEMU's TCG has no RF in frames and keeps it at INT3, no general detect, no shadow of MOV to SS for data and
  * instruction breakpoints; ports strike without CR4.DE, of four ports only the first, and once for a REP; it
  * takes a wider access and one that crosses into the range for none, the second of two operands too, and one
