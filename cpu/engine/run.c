@@ -113,7 +113,6 @@ static bool boundary(struct vcpu *v)
     struct vcpu_state *s = &v->s;
     struct event exit;
     bool guest = s->vmx.guest;
-    if (unlikely(v->d.break_hit)) debug_completed(v);
     if (s->inject.kind != EVENT_NONE) { // VM entry's injection comes before everything else
         struct event e = s->inject;
         s->inject.kind = EVENT_NONE;
@@ -336,6 +335,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
     for (;;) {
         boundary_invariants(v);
         slice_sync(v);
+        if (unlikely(v->d.break_hit)) debug_completed(v); // before anybody may take the state
         // One that is halted finds out first whether it still is, so that a stop leaves no trace in that.
         if ((v->stop || v->stop_asked) && s->activity == ACTIVITY_ACTIVE) {
             why = RUN_STOP;

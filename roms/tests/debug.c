@@ -12,8 +12,9 @@
  *
  * QEMU's TCG has no RF in frames and keeps it at INT3, no general detect, no shadow of MOV to SS for data and
  * instruction breakpoints; ports strike without CR4.DE, of four ports only the first, and once for a REP; it
- * takes a wider access and one that crosses into the range for none, the second of two operands too, and one
- * that faulted for one (all 19.2.4, 19.2.5, 19.3.1.2). A data breakpoint with TF is its end.
+ * gets some accesses wrong that share only some bytes with the range, does not see the second operand of
+ * MOVS, and reports an access of an instruction that then faulted (all 19.2.4, 19.2.5, 19.3.1.2). A data
+ * breakpoint with TF is its end.
  *
  * Missing: task switches (tasks.c), real and 16-bit modes, pending debug exceptions of a VMCS.
  */
