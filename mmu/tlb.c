@@ -95,7 +95,7 @@ void tlb_select(struct tlb *t, const struct mmu_ctx *c)
 
 struct tlb_entry *tlb_find(struct tlb *t, laddr la)
 {
-    u64 lpage = la >> PAGE_SHIFT;
+    u64 lpage = la.at >> PAGE_SHIFT;
     struct tlb_entry *e = t->set[set_index(lpage)];
 
     for (unsigned way = 0; way < TLB_WAYS; way++, e++) {
@@ -157,7 +157,7 @@ static struct tlb_entry *behind_own(struct tlb *t, unsigned index, struct tlb_en
 
 struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r, struct tlb_entry *evicted)
 {
-    u64 lpage = la >> PAGE_SHIFT;
+    u64 lpage = la.at >> PAGE_SHIFT;
     unsigned index = set_index(lpage);
     struct tlb_entry *e = tlb_find(t, la);
 
@@ -174,7 +174,7 @@ struct tlb_entry *tlb_fill(struct tlb *t, laddr la, const struct walk_result *r,
     if (r->page_shift > PAGE_SHIFT) note_large(t, lpage);
     *e = (struct tlb_entry){
         .lpage = lpage,
-        .gpage = r->gpa >> PAGE_SHIFT,
+        .gpage = r->gpa.at >> PAGE_SHIFT,
         .page = r->pa >> PAGE_SHIFT,
         .serial = r->rights & TLB_GLOBAL ? t->global_serial : t->serial,
         .rights = (u16)r->rights,
@@ -230,7 +230,7 @@ static bool entry_covers(const struct tlb_entry *e, u64 lpage)
 // may be, all are looked at (and the note of where large pages may be is renewed on the way).
 static void drop_address(struct tlb *t, laddr la, u64 contexts)
 {
-    u64 lpage = la >> PAGE_SHIFT;
+    u64 lpage = la.at >> PAGE_SHIFT;
     struct tlb_entry *e = t->set[set_index(lpage)];
 
     if (likely(!(t->large[large_bit(lpage) / 64] >> (large_bit(lpage) % 64) & 1))) {

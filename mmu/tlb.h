@@ -118,6 +118,6 @@ struct fast_key {              // whose a fast table is
     u32 serial, global_serial; // the data TLB's context; serial 0: nobody's
     u32 view, pkru, pkrs;      // with which rights its entries were judged (cpu/engine/tlbops.c)
 };
-static inline u32 fast_index(laddr la) { return (u32)(la >> PAGE_SHIFT) & (FAST_SIZE - 1); }
+static inline u32 fast_index(laddr la) { return (u32)(la.at >> PAGE_SHIFT) & (FAST_SIZE - 1); }
 
 #endif

@@ -19,9 +19,18 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
-typedef u64 laddr;  // linear address: after segmentation, before paging
-typedef u64 gpaddr; // guest-physical address: after paging, before EPT (equal to paddr where EPT is off)
-typedef u64 paddr;  // physical address: what the memory of the machine answers to
+// Addresses of three kinds. The first two are structs, so that the compiler finds where one is taken for
+// another: only who translates makes one of the other.
+typedef struct {
+    u64 at;
+} laddr; // linear: after segmentation, before paging
+typedef struct {
+    u64 at;
+} gpaddr;          // guest-physical: after paging, before EPT
+typedef u64 paddr; // physical: what the memory of the machine answers to
+
+static inline laddr laddr_of(u64 at) { return (laddr){at}; }
+static inline gpaddr gpaddr_of(u64 at) { return (gpaddr){at}; }
 
 #define likely(x)    __builtin_expect(!!(x), 1)
 #define unlikely(x)  __builtin_expect(!!(x), 0)

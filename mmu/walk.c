@@ -115,7 +115,8 @@ static struct walk_result page_fault(const struct mmu_ctx *c, u32 acc, u32 error
 static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_entry *e, gpaddr gpa,
                        unsigned level, unsigned size, struct walk_result *r)
 {
-    e->gpa = e->pa = gpa;
+    e->gpa = gpa;
+    e->pa = gpa.at;
     e->s2 = EPT_R | EPT_W;
     if (c->ept) {
         struct ept_result s2;
@@ -183,7 +184,8 @@ static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
     unsigned m = c->maxphyaddr < 40 ? c->maxphyaddr : 40;
     u32 pde, pte;
 
-    if (!read_entry(p, c, &w->used[0], (c->cr3 & 0xFFFFF000) | (la >> 22 & 0x3FF) << 2, 1, 4, r))
+    if (!read_entry(p, c, &w->used[0], gpaddr_of((c->cr3 & 0xFFFFF000) | (la.at >> 22 & 0x3FF) << 2), 1, 4,
+                    r))
         return false;
     w->count = 1;
     pde = (u32)w->used[0].value;
@@ -194,16 +196,17 @@ static bool walk_32(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
             *r = page_fault(c, acc, PFEC_P | PFEC_RSVD);
             return false;
         }
-        w->gpa = (pde & 0xFFC00000) | (u64)(pde & bits(m - 20, 13)) << 19 | (la & 0x3FFFFF);
+        w->gpa = gpaddr_of((pde & 0xFFC00000) | (u64)(pde & bits(m - 20, 13)) << 19 | (la.at & 0x3FFFFF));
         take_leaf(w, c, pde, 22);
         return true;
     }
-    if (!read_entry(p, c, &w->used[1], (pde & 0xFFFFF000) | (la >> 12 & 0x3FF) << 2, 0, 4, r)) return false;
+    if (!read_entry(p, c, &w->used[1], gpaddr_of((pde & 0xFFFFF000) | (la.at >> 12 & 0x3FF) << 2), 0, 4, r))
+        return false;
     w->count = 2;
     pte = (u32)w->used[1].value;
     if (!(pte & PTE_P)) goto absent;
     take_rights(w, pte);
-    w->gpa = (pte & 0xFFFFF000) | (la & 0xFFF);
+    w->gpa = gpaddr_of((pte & 0xFFFFF000) | (la.at & 0xFFF));
     take_leaf(w, c, pte, 12);
     return true;
 absent:
@@ -211,8 +214,9 @@ absent:
     return false;
 }
 
-// PAE, 4-level and 5-level paging from the table at `table` with `level` (0: page table) downwards.
-static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, gpaddr table, int level,
+// PAE, 4-level and 5-level paging from the table at guest-physical `table` with `level` (0: page table)
+// downwards.
+static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, u64 table, int level,
                     struct guest_walk *w, struct walk_result *r)
 {
     u64 address = bits(c->maxphyaddr - 1u, 12);
@@ -225,7 +229,8 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         u64 here = reserved;
         bool leaf;
 
-        if (!read_entry(p, c, e, table | (la >> shift & 0x1FF) << 3, (unsigned)level, 8, r)) return false;
+        if (!read_entry(p, c, e, gpaddr_of(table | (la.at >> shift & 0x1FF) << 3), (unsigned)level, 8, r))
+            return false;
         w->count++;
         if (!(e->value & PTE_P)) {
             *r = page_fault(c, acc, 0);
@@ -244,7 +249,7 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         if (leaf) {
             u64 offset = BIT(shift) - 1;
 
-            w->gpa = (e->value & address & ~offset) | (la & offset);
+            w->gpa = gpaddr_of((e->value & address & ~offset) | (la.at & offset));
             take_leaf(w, c, e->value, shift);
             if (c->paging >= PAGING_4LEVEL)
                 w->rights |= (u32)(e->value >> PTE_KEY_SHIFT & 15) << TLB_PKEY_SHIFT;
@@ -262,7 +267,7 @@ static bool walk_structures(struct phys *p, const struct mmu_ctx *c, laddr la, u
     switch (c->paging) {
     case PAGING_32: return walk_32(p, c, la, acc, w, r);
     case PAGING_PAE:
-        pdpte = c->pdpte[la >> 30 & 3];
+        pdpte = c->pdpte[la.at >> 30 & 3];
         if (!(pdpte & PTE_P)) {
             *r = page_fault(c, acc, 0);
             return false;
@@ -296,7 +301,7 @@ static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, str
 
 struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc)
 {
-    struct guest_walk w = {.rights = FULL_RIGHTS_1, .page_shift = 12, .gpa = la};
+    struct guest_walk w = {.rights = FULL_RIGHTS_1, .page_shift = 12, .gpa = gpaddr_of(la.at)};
     struct walk_result r = {.status = WALK_OK};
 
     if (c->paging != PAGING_OFF) {
@@ -328,7 +333,7 @@ bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpt
     bool good = true;
 
     // Reads even with EPT accessed/dirty flags, and without a linear address.
-    *r = walk_ept(p, c, cr3 & 0xFFFFFFE0, ACC_READ, 0);
+    *r = walk_ept(p, c, gpaddr_of(cr3 & 0xFFFFFFE0), ACC_READ, 0);
     if (r->status != WALK_OK) return false;
     for (unsigned i = 0; i < 4; i++) {
         pdpte[i] = phys_read64(p, c->cpu, phys_a20(p, r->pa + i * 8));

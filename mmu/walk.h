@@ -127,7 +127,7 @@ static inline bool walk_pdpte_valid(u64 pdpte, unsigned maxphyaddr)
     return !(pdpte & 1) || !(pdpte & (0x1E6 | UINT64_MAX << maxphyaddr));
 }
 
-static inline bool laddr_canonical(laddr a, unsigned bits) // bits: 48 or 57
+static inline bool laddr_canonical(u64 a, unsigned bits) // bits: 48 or 57
 {
     return (u64)((s64)(a << (64 - bits)) >> (64 - bits)) == a;
 }

@@ -59,10 +59,10 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
 
     if (level != 3 && level != 4) panic("ept_translate: EPTP %#llx", (unsigned long long)c->eptp);
     *out = (struct ept_result){.status = WALK_EPT_VIOLATION};
-    if (gpa >> (12 + 9 * (level + 1))) return false; // wider than the walk: a violation without rights
+    if (gpa.at >> (12 + 9 * (level + 1))) return false; // wider than the walk: a violation without rights
 
     for (;; level--) {
-        paddr at = phys_a20(p, table | (gpa >> (12 + 9 * level) & 0x1FF) << 3);
+        paddr at = phys_a20(p, table | (gpa.at >> (12 + 9 * level) & 0x1FF) << 3);
 
         if (!walk_entry(p, c, (struct walk_step){.second = true, .level = (u8)level, .pa = at}, 8, &e)) {
             out->status = WALK_NOT_RAM;
@@ -91,7 +91,7 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
         }
     }
     offset = BIT(12 + 9 * level) - 1;
-    out->pa = (e & EPTE_ADDRESS & ~offset) | (gpa & offset);
+    out->pa = (e & EPTE_ADDRESS & ~offset) | (gpa.at & offset);
     out->dirty = !c->ept_ad || (e & EPTE_D) || (need & EPT_W);
     out->status = WALK_OK;
     return true;
@@ -118,7 +118,7 @@ struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa,
     static const u32 s2_of[16] = { // EPT_* to TLB_S2_*
         [EPT_R] = TLB_S2_READ, [EPT_W] = TLB_S2_WRITE, [EPT_X] = TLB_S2_EXEC, [EPT_XU] = TLB_S2_EXEC_USER};
     // clang-format on
-    struct walk_result r = {.status = WALK_OK, .gpa = gpa, .pa = gpa};
+    struct walk_result r = {.status = WALK_OK, .gpa = gpa, .pa = gpa.at};
     struct ept_result s2;
     u32 need = EPT_R;
 

@@ -261,13 +261,13 @@ second:
 static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 acc, struct verdict *v)
 {
     *v = oracle(f, c, la, acc);
-    struct walk_result r = walk_linear(&f->p, c, la, acc);
+    struct walk_result r = walk_linear(&f->p, c, laddr_of(la), acc);
     u32 rights = 0;
     bool same = r.status == (unsigned)v->status;
 
     if (v->status == WALK_PF) same = same && r.error == v->error;
     if (v->status == WALK_EPT_VIOLATION) same = same && r.qualification == v->qualification;
-    if (v->status == WALK_EPT_VIOLATION || v->status == WALK_EPT_MISCONFIG) same = same && r.gpa == v->gpa;
+    if (v->status == WALK_EPT_VIOLATION || v->status == WALK_EPT_MISCONFIG) same = same && r.gpa.at == v->gpa;
     if (v->status == WALK_OK) {
         rights |= v->user ? TLB_USER : 0;
         rights |= v->writable ? TLB_WRITE : 0;
@@ -280,7 +280,8 @@ static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 a
         rights |= v->xu ? TLB_S2_EXEC_USER : 0;
         rights |= v->dirty2 ? TLB_S2_DIRTY : 0;
         rights |= v->key << TLB_PKEY_SHIFT;
-        same = same && r.gpa == v->gpa && r.pa == v->pa && r.rights == rights && r.page_shift == v->page_bits;
+        same =
+            same && r.gpa.at == v->gpa && r.pa == v->pa && r.rights == rights && r.page_shift == v->page_bits;
         same = same && walk_rights_permit(c, r.rights, acc);
     }
     if (same && memcmp(f->mem, f->p.ram, f->p.ram_size) == 0) return true;
@@ -288,8 +289,8 @@ static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 a
            "rights %#x shift %u, "
            "oracle status %d error %#x q %#llx gpa %#llx pa %#llx rights %#x shift %u\n",
            c->paging, (unsigned long long)la, acc, c->ept, r.status, r.error,
-           (unsigned long long)r.qualification, (unsigned long long)r.gpa, (unsigned long long)r.pa, r.rights,
-           r.page_shift, v->status, v->error, (unsigned long long)v->qualification,
+           (unsigned long long)r.qualification, (unsigned long long)r.gpa.at, (unsigned long long)r.pa,
+           r.rights, r.page_shift, v->status, v->error, (unsigned long long)v->qualification,
            (unsigned long long)v->gpa, (unsigned long long)v->pa, rights, v->page_bits);
     return false;
 }
@@ -300,7 +301,7 @@ static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 a
 static int peek_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 acc)
 {
     struct walk_steps steps;
-    struct walk_result peek = walk_peek(&f->p, c, la, acc, &steps);
+    struct walk_result peek = walk_peek(&f->p, c, laddr_of(la), acc, &steps);
 
     if (memcmp(f->mem, f->p.ram, f->p.ram_size) != 0) return -1;
     for (unsigned i = 0; i < steps.n; i++) {
@@ -308,13 +309,13 @@ static int peek_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 ac
         if (mem_read(f, s->pa, c->paging == PAGING_32 && !s->second ? 4 : 8) != s->value) return -1;
     }
     if (peek.status == WALK_NOT_RAM) return 0;
-    struct walk_result r = walk_linear(&f->p, c, la, acc);
+    struct walk_result r = walk_linear(&f->p, c, laddr_of(la), acc);
     if (memcmp(f->mem, f->p.ram, f->p.ram_size) != 0) { // it set flags
         memcpy(f->p.ram, f->mem, f->p.ram_size);
         return 0;
     }
     bool same = peek.status == r.status && peek.page_shift == r.page_shift && peek.rights == r.rights &&
-                peek.error == r.error && peek.qualification == r.qualification && peek.gpa == r.gpa &&
+                peek.error == r.error && peek.qualification == r.qualification && peek.gpa.at == r.gpa.at &&
                 peek.pa == r.pa;
     return same ? 1 : -1;
 }

@@ -48,7 +48,7 @@ static inline paddr new_page(struct tables *t)
 
 // Maps `la` to `to` in the mode of t->c, in fresh tables, with the leaf at `leaf_level` (0: page table).
 // Entries above the leaf get `upper` as their low and high bits, the leaf gets `leaf`.
-static inline void map_guest(struct tables *t, laddr la, u64 to, int leaf_level, u64 upper, u64 leaf)
+static inline void map_guest(struct tables *t, u64 la, u64 to, int leaf_level, u64 upper, u64 leaf)
 {
     int top;
     paddr table;
@@ -88,7 +88,7 @@ static inline void map_guest(struct tables *t, laddr la, u64 to, int leaf_level,
 }
 
 // The same for EPT: the tables under t->c.eptp, kept between calls.
-static inline void map_ept(struct tables *t, gpaddr gpa, paddr to, int leaf_level, u64 upper, u64 leaf)
+static inline void map_ept(struct tables *t, u64 gpa, paddr to, int leaf_level, u64 upper, u64 leaf)
 {
     paddr table;
 
@@ -113,7 +113,7 @@ static inline void map_ept(struct tables *t, gpaddr gpa, paddr to, int leaf_leve
 // Identity EPT map of the first `bytes` of memory in 4 KiB pages, all rights, write-back.
 static inline void map_ept_identity(struct tables *t, u64 bytes)
 {
-    for (gpaddr a = 0; a < bytes; a += 4096) map_ept(t, a, a, 0, 7, 7 | 6 << 3);
+    for (u64 a = 0; a < bytes; a += 4096) map_ept(t, a, a, 0, 7, 7 | 6 << 3);
 }
 
 #endif

@@ -226,9 +226,9 @@ static void processor_after_reset_and_init(void **state)
         S.activity = ACTIVITY_HLT, S.blocking = BLOCKING_BY_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
         S.nmi_pending = true, S.sipi_pending = true;
         S.msr.lstar = 0x1234, S.msr.efer = EFER_SCE;
-        tlb_fill(&S.itlb, 0x5000, &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
-        tlb_fill(&S.dtlb, 0x5000, &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
-        assert_non_null(tlb_find(&S.dtlb, 0x5000));
+        tlb_fill(&S.itlb, laddr_of(0x5000), &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
+        tlb_fill(&S.dtlb, laddr_of(0x5000), &(struct walk_result){.page_shift = 12}, &(struct tlb_entry){0});
+        assert_non_null(tlb_find(&S.dtlb, laddr_of(0x5000)));
         struct fpu_state fpu = S.fpu;
         vcpu_reset(t->v, init);
 
@@ -256,7 +256,7 @@ static void processor_after_reset_and_init(void **state)
         // one that came after the INIT is what the processor waits for (cpu_signal drops one from before)
         assert_int_equal(S.sipi_pending, init);
         assert_int_equal(S.nmi_pending, init); // held over an INIT
-        assert_true(!tlb_find(&S.itlb, 0x5000) && !tlb_find(&S.dtlb, 0x5000));
+        assert_true(!tlb_find(&S.itlb, laddr_of(0x5000)) && !tlb_find(&S.dtlb, laddr_of(0x5000)));
         assert_true(!S.vmx.on && S.vmx.vmcs_pointer == UINT64_MAX);
         if (init) { // kept: x87, SSE, XCR0, MSRs
             assert_memory_equal(&S.fpu, &fpu, sizeof fpu);

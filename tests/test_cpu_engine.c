@@ -206,7 +206,8 @@ static void long_instruction_across_pages(void **state)
             bool changes = kind || split <= 11; // with the second page
             for (unsigned k = 0; k < 2; k++) {
                 tm_write64(t, TABLE + 8, (k ? R : Q) | 7);
-                tlb_invlpg(&S.itlb, WINDOW + 0x1000), tlb_invlpg(&S.dtlb, WINDOW + 0x1000);
+                tlb_invlpg(&S.itlb, laddr_of(WINDOW + 0x1000)),
+                    tlb_invlpg(&S.dtlb, laddr_of(WINDOW + 0x1000));
                 cpu_tlb_flushed(t->v);
                 u64 built = 0;
                 for (unsigned again = 0; again < 2; again++) {

@@ -50,7 +50,7 @@ static void start(struct tables *t, u8 paging)
 static const struct { // leaf level, guest-physical and physical address of a page
     int leaf;
     unsigned shift;
-    gpaddr gpa;
+    u64 gpa;
     paddr to;
 } pages[] = {
     {0, 12, 0x00007F1234567000, 0x1234567000},
@@ -71,10 +71,10 @@ static void test_translations(void **state)
                 start(t, PAGING_OFF);
                 map_ept(t, pages[i].gpa, pages[i].to, pages[i].leaf, 7, 7 | WB);
                 t->c.ept_ad = ad;
-                r = walk_linear(&t->p, &t->c, pages[i].gpa + offset, acc);
+                r = walk_linear(&t->p, &t->c, laddr_of(pages[i].gpa + offset), acc);
                 assert_int_equal(r.status, WALK_OK);
                 assert_true(r.pa == pages[i].to + offset);
-                assert_true(r.gpa == pages[i].gpa + offset);
+                assert_true(r.gpa.at == pages[i].gpa + offset);
                 assert_int_equal(r.page_shift, 12); // stage 1 is off: INVLPG knows no larger page
                 assert_int_equal(r.rights, TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY | TLB_S2_READ |
                                                TLB_S2_WRITE | TLB_S2_EXEC | TLB_S2_EXEC_USER |
@@ -85,7 +85,7 @@ static void test_translations(void **state)
                     assert_int_equal(get64(t, t->ept_entry[level]) & (A | D), flags);
                 }
                 // Sticky, and a leaf that is dirty says so to a read.
-                r = walk_linear(&t->p, &t->c, pages[i].gpa, ACC_READ);
+                r = walk_linear(&t->p, &t->c, laddr_of(pages[i].gpa), ACC_READ);
                 assert_int_equal(!!(r.rights & TLB_S2_DIRTY), !ad || acc == ACC_WRITE);
             }
         }
@@ -115,7 +115,7 @@ static void test_rights(void **state)
 
             misconfigured = !R && (W || (X && !exec_only) || (mbec && XU && !exec_only));
             allowed = access == 0 ? R : access == 1 ? W : access == 2 ? X : mbec ? XU : X;
-            r = walk_ept(&t->p, &t->c, pages[i].gpa + 0x123,
+            r = walk_ept(&t->p, &t->c, gpaddr_of(pages[i].gpa + 0x123),
                          access == 0   ? ACC_READ
                          : access == 1 ? ACC_WRITE
                          : access == 2 ? ACC_FETCH
@@ -123,7 +123,7 @@ static void test_rights(void **state)
                          EPT_Q_LINEAR | EPT_Q_FINAL);
             if (present && misconfigured) {
                 assert_int_equal(r.status, WALK_EPT_MISCONFIG);
-                assert_true(r.gpa == pages[i].gpa + 0x123);
+                assert_true(r.gpa.at == pages[i].gpa + 0x123);
             } else if (present && allowed) {
                 assert_int_equal(r.status, WALK_OK);
                 assert_int_equal(!!(r.rights & TLB_S2_READ), R);
@@ -135,7 +135,7 @@ static void test_rights(void **state)
                 if (present) q |= (R ? Q_R : 0) | (W ? Q_W : 0) | (X ? Q_X : 0) | (mbec && XU ? Q_XU : 0);
                 assert_int_equal(r.status, WALK_EPT_VIOLATION);
                 assert_int_equal(r.qualification, q);
-                assert_true(r.gpa == pages[i].gpa + 0x123);
+                assert_true(r.gpa.at == pages[i].gpa + 0x123);
             }
             for (int l = pages[i].leaf; l < 4; l++) { // flags only for an access that is allowed
                 if (r.status != WALK_OK || !ad)
@@ -179,12 +179,12 @@ static void test_reserved_bits(void **state)
                         if (bit == 4) bad = true; // type 2
                     }
                     put64(t, t->ept_entry[level], v | 1ull << bit);
-                    r = walk_linear(&t->p, &t->c, pages[i].gpa, ACC_READ);
+                    r = walk_linear(&t->p, &t->c, laddr_of(pages[i].gpa), ACC_READ);
                     assert_int_equal(r.status, bad ? WALK_EPT_MISCONFIG : WALK_OK);
-                    assert_true(r.gpa == pages[i].gpa);
+                    assert_true(r.gpa.at == pages[i].gpa);
                     // The same in an entry that is not present is nothing but a violation.
                     put64(t, t->ept_entry[level], (v | 1ull << bit) & ~7ull);
-                    r = walk_linear(&t->p, &t->c, pages[i].gpa, ACC_READ);
+                    r = walk_linear(&t->p, &t->c, laddr_of(pages[i].gpa), ACC_READ);
                     assert_int_equal(r.status, WALK_EPT_VIOLATION);
                     assert_int_equal(r.qualification, Q_READ | Q_LINEAR | Q_FINAL);
                     put64(t, t->ept_entry[level], v);
@@ -193,7 +193,7 @@ static void test_reserved_bits(void **state)
                     for (u64 type = 0; type < 8; type++) {
                         struct walk_result r;
                         put64(t, t->ept_entry[level], v | type << 3);
-                        r = walk_linear(&t->p, &t->c, pages[i].gpa, ACC_READ);
+                        r = walk_linear(&t->p, &t->c, laddr_of(pages[i].gpa), ACC_READ);
                         assert_int_equal(r.status,
                                          type == 2 || type == 3 || type == 7 ? WALK_EPT_MISCONFIG : WALK_OK);
                     }
@@ -205,14 +205,14 @@ static void test_reserved_bits(void **state)
     // A 1 GiB leaf where there are none.
     start(t, PAGING_OFF);
     map_ept(t, 0, 0, 2, 7, 7 | WB);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x123, ACC_READ).status, WALK_OK);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x123), ACC_READ).status, WALK_OK);
     t->c.ept_gib = false;
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x123, ACC_READ).status, WALK_EPT_MISCONFIG);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x123), ACC_READ).status, WALK_EPT_MISCONFIG);
     // A PML4 entry with bit 7, however well aligned.
     start(t, PAGING_OFF);
     map_ept(t, 0, 0, 0, 7, 7 | WB);
     put64(t, t->ept_entry[3], 0x87);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x123, ACC_READ).status, WALK_EPT_MISCONFIG);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x123), ACC_READ).status, WALK_EPT_MISCONFIG);
 }
 
 static void test_priority_in_the_walk(void **state)
@@ -224,19 +224,19 @@ static void test_priority_in_the_walk(void **state)
     start(t, PAGING_OFF);
     map_ept(t, 0x5000, 0x5000, 0, 7, 7 | WB);
     put64(t, t->ept_entry[2], get64(t, t->ept_entry[2]) & ~2ull);
-    r = walk_linear(&t->p, &t->c, 0x5000, ACC_WRITE);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x5000), ACC_WRITE);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
     assert_int_equal(r.qualification, Q_WRITE | Q_R | Q_X | Q_LINEAR | Q_FINAL);
     put64(t, t->ept_entry[0], 2);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x5000, ACC_WRITE).status, WALK_EPT_MISCONFIG);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x5000), ACC_WRITE).status, WALK_EPT_MISCONFIG);
     put64(t, t->ept_entry[0], 0);
-    r = walk_linear(&t->p, &t->c, 0x5000, ACC_WRITE);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x5000), ACC_WRITE);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
     assert_int_equal(r.qualification, Q_WRITE | Q_LINEAR | Q_FINAL); // 5:3 are 0 with an absent entry
     // The rights are the AND of all levels.
     put64(t, t->ept_entry[0], 0x5000 | WB | 1);
     put64(t, t->ept_entry[2], get64(t, t->ept_entry[2]) | 2);
-    r = walk_linear(&t->p, &t->c, 0x5000, ACC_FETCH);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x5000), ACC_FETCH);
     assert_int_equal(r.qualification, Q_FETCH | Q_R | Q_LINEAR | Q_FINAL);
 }
 
@@ -249,19 +249,19 @@ static void test_wide_addresses(void **state)
     start(t, PAGING_OFF);
     t->c.maxphyaddr = 52;
     map_ept(t, 0, 0, 0, 7, 7 | WB);
-    r = walk_ept(&t->p, &t->c, 1ull << 48, ACC_WRITE, EPT_Q_LINEAR | EPT_Q_FINAL);
+    r = walk_ept(&t->p, &t->c, gpaddr_of(1ull << 48), ACC_WRITE, EPT_Q_LINEAR | EPT_Q_FINAL);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
     assert_int_equal(r.qualification, Q_WRITE | Q_LINEAR | Q_FINAL);
-    assert_true(r.gpa == 1ull << 48);
+    assert_true(r.gpa.at == 1ull << 48);
     // The same address through five levels.
     pml4 = t->c.eptp & ~0xFFFull;
     t->c.eptp = new_page(t) | 4 << 3 | 6;
     put64(t, (t->c.eptp & ~0xFFFull) + 8, pml4 | 7);
-    r = walk_ept(&t->p, &t->c, (1ull << 48) + 0x321, ACC_WRITE, 0);
+    r = walk_ept(&t->p, &t->c, gpaddr_of((1ull << 48) + 0x321), ACC_WRITE, 0);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x321);
     put64(t, (t->c.eptp & ~0xFFFull) + 8, pml4 | 0x87);
-    assert_int_equal(walk_ept(&t->p, &t->c, 1ull << 48, ACC_READ, 0).status, WALK_EPT_MISCONFIG);
+    assert_int_equal(walk_ept(&t->p, &t->c, gpaddr_of(1ull << 48), ACC_READ, 0).status, WALK_EPT_MISCONFIG);
 }
 
 static void test_no_ept(void **state)
@@ -270,7 +270,7 @@ static void test_no_ept(void **state)
     struct walk_result r;
 
     start(t, PAGING_OFF);
-    r = walk_ept(&t->p, &t->c, 0x123456789, ACC_WRITE, 0);
+    r = walk_ept(&t->p, &t->c, gpaddr_of(0x123456789), ACC_WRITE, 0);
     assert_int_equal(r.status, WALK_OK);
     assert_true(r.pa == 0x123456789);
     assert_int_equal(r.rights, TLB_S2_READ | TLB_S2_WRITE | TLB_S2_EXEC | TLB_S2_EXEC_USER | TLB_S2_DIRTY);
@@ -281,7 +281,7 @@ static void test_no_ept(void **state)
 #define LA 0x00007F1234567000ull
 
 // Makes the EPT leaf of a page grant everything again, and says where it is.
-static paddr ept_leaf_of(struct tables *t, gpaddr gpa)
+static paddr ept_leaf_of(struct tables *t, u64 gpa)
 {
     map_ept(t, gpa & ~0xFFFull, gpa & ~0xFFFull, 0, 7, 7 | WB);
     return t->ept_entry[0];
@@ -337,7 +337,7 @@ static void test_guest_structures(void **state)
     struct tables *t = *state;
 
     for (unsigned m = 0; m < ARRAY_LEN(modes); m++) {
-        laddr la = modes[m] >= PAGING_4LEVEL ? LA : (u32)LA;
+        u64 la = modes[m] >= PAGING_4LEVEL ? LA : (u32)LA;
         unsigned levels;
 
         guest(t, modes[m]);
@@ -359,11 +359,11 @@ static void test_guest_structures(void **state)
                 leaf = ept_leaf_of(t, at);
                 put64(t, leaf, (get64(t, leaf) & ~7ull) | cases[i].rights);
                 t->c.ept_ad = cases[i].ad;
-                r = walk_linear(&t->p, &t->c, la, cases[i].acc);
+                r = walk_linear(&t->p, &t->c, laddr_of(la), cases[i].acc);
                 if (q) {
                     assert_int_equal(r.status, WALK_EPT_VIOLATION);
                     assert_int_equal(r.qualification, q | Q_LINEAR);
-                    assert_true(r.gpa == at);
+                    assert_true(r.gpa.at == at);
                     assert_int_equal(get32(t, at) & 0x60, cases[i].flags & (level ? 0x20 : 0x60));
                 } else {
                     assert_int_equal(r.status, WALK_OK);
@@ -387,9 +387,9 @@ static void test_structures_misconfigured(void **state)
         struct walk_result r;
 
         put64(t, leaf, get64(t, leaf) & ~1ull);
-        r = walk_linear(&t->p, &t->c, LA, ACC_READ);
+        r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ);
         assert_int_equal(r.status, WALK_EPT_MISCONFIG);
-        assert_true(r.gpa == t->entry[level]);
+        assert_true(r.gpa.at == t->entry[level]);
         put64(t, leaf, get64(t, leaf) | 1);
     }
 }
@@ -410,14 +410,14 @@ static void test_final_access(void **state)
                 t->c.ept_ad = ad;
                 leaf = ept_leaf_of(t, 0x9000);
                 put64(t, leaf, (get64(t, leaf) & ~7ull) | rights);
-                r = walk_linear(&t->p, &t->c, LA + 0xABC, acc | ACC_USER);
+                r = walk_linear(&t->p, &t->c, laddr_of(LA + 0xABC), acc | ACC_USER);
                 if (rights & need[acc]) {
                     assert_int_equal(r.status, WALK_OK);
                     assert_int_equal(get64(t, leaf) & (A | D), !ad ? 0 : acc == ACC_WRITE ? A | D : A);
                 } else {
                     assert_int_equal(r.status, WALK_EPT_VIOLATION);
                     assert_int_equal(r.qualification, q_of[acc] | rights << 3 | Q_LINEAR | Q_FINAL);
-                    assert_int_equal(r.gpa, 0x9ABC);
+                    assert_int_equal(r.gpa.at, 0x9ABC);
                     assert_int_equal(get64(t, leaf) & (A | D), 0);
                 }
                 // Stage 1 was complete either way, so its flags are there.
@@ -442,38 +442,38 @@ static void test_order_of_stages(void **state)
     // An absent guest entry: #PF before anything is asked of the table it would have named.
     put64(t, pt_leaf, 0);
     put64(t, t->entry[1], get64(t, t->entry[1]) & ~1ull);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ);
     assert_int_equal(r.status, WALK_PF);
     assert_int_equal(r.error, 0);
     // Reading the entry comes before its present bit.
     put64(t, pd_leaf, 0);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
-    assert_true(r.gpa == t->entry[1]);
+    assert_true(r.gpa.at == t->entry[1]);
     pd_leaf = ept_leaf_of(t, t->entry[1]);
     put64(t, t->entry[1], get64(t, t->entry[1]) | 1);
     // A right that stage 1 refuses higher up does not hide an EPT violation on the way down.
     put64(t, t->entry[3], get64(t, t->entry[3]) & ~4ull);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ | ACC_USER);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ | ACC_USER);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
-    assert_true(r.gpa == t->entry[0]);
+    assert_true(r.gpa.at == t->entry[0]);
     // But it comes before the EPT rights of the final access, and before the write of flags.
     ept_leaf_of(t, t->entry[0]);
     put64(t, pt_leaf, get64(t, pt_leaf) & ~2ull);
     put64(t, final_leaf, 0);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ | ACC_USER);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ | ACC_USER);
     assert_int_equal(r.status, WALK_PF);
     assert_int_equal(r.error, 5);
     // The write of flags comes before the final access.
     put64(t, t->entry[3], get64(t, t->entry[3]) | 4);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ | ACC_USER);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ | ACC_USER);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
-    assert_true(r.gpa == t->entry[0]);
+    assert_true(r.gpa.at == t->entry[0]);
     assert_int_equal(r.qualification, Q_READ | Q_WRITE | Q_R | Q_X | Q_LINEAR);
     ept_leaf_of(t, t->entry[0]);
-    r = walk_linear(&t->p, &t->c, LA, ACC_READ | ACC_USER);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_READ | ACC_USER);
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
-    assert_int_equal(r.gpa, 0x9000);
+    assert_int_equal(r.gpa.at, 0x9000);
     assert_int_equal(r.qualification, Q_READ | Q_LINEAR | Q_FINAL);
 }
 
@@ -489,9 +489,9 @@ static void test_structures_moved_by_ept(void **state)
     memcpy(t->p.ram + real, t->p.ram + (t->entry[0] & ~0xFFFull), 4096);
     map_ept(t, t->entry[0] & ~0xFFFull, real, 0, 7, 7 | WB);
     map_ept(t, 0x9000, 0xD000, 0, 7, 7 | WB);
-    r = walk_linear(&t->p, &t->c, LA + 5, ACC_WRITE);
+    r = walk_linear(&t->p, &t->c, laddr_of(LA + 5), ACC_WRITE);
     assert_int_equal(r.status, WALK_OK);
-    assert_int_equal(r.gpa, 0x9005);
+    assert_int_equal(r.gpa.at, 0x9005);
     assert_int_equal(r.pa, 0xD005);
     assert_int_equal(get64(t, t->entry[0]) & 0x60, 0);
     assert_int_equal(get64(t, real + (t->entry[0] & 0xFFF)) & 0x60, 0x60);
@@ -502,13 +502,13 @@ static void test_an_entry_of_both_stages(void **state)
     struct tables *t = *state;
     struct walk_result r;
     paddr root, table, ept_pt, pt;
-    laddr la;
+    u64 la;
 
     // The guest's page directory is the EPT page table: its entry for the guest's page table is the EPT leaf
     // of that very page. The flags of both stages end up in it.
     start(t, PAGING_4LEVEL);
     root = new_page(t), table = new_page(t), pt = new_page(t);
-    for (gpaddr a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7); // type 0, so that bit 5 is clear
+    for (u64 a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7); // type 0, so that bit 5 is clear
     ept_pt = t->ept_entry[0] & ~0xFFFull;
     la = (pt >> 12) << 21;
     t->c.cr3 = root;
@@ -516,7 +516,7 @@ static void test_an_entry_of_both_stages(void **state)
     put64(t, table, ept_pt | 7);
     put64(t, pt, 0x9000 | 7);
     t->c.ept_ad = true;
-    r = walk_linear(&t->p, &t->c, la, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(la), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x9000);
     assert_int_equal(get64(t, ept_pt + (pt >> 12) * 8), pt | 7 | 0x20 | A | D);
@@ -530,7 +530,7 @@ static void test_large_guest_page_in_small_ept_pages(void **state)
     start(t, PAGING_4LEVEL);
     map_guest(t, 0x40000000, 0x200000, 1, 7, 7);
     map_ept_identity(t, 4 * MIB);
-    r = walk_linear(&t->p, &t->c, 0x40123456, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x40123456), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x323456);
     assert_int_equal(r.page_shift, 21);
@@ -551,12 +551,12 @@ static void test_mode_based_execute(void **state)
                 guest(t, PAGING_4LEVEL);
                 if (!user_page) put64(t, t->entry[2], get64(t, t->entry[2]) & ~4ull);
                 t->c.ept_mbec = true;
-                for (gpaddr a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7 | WB);
+                for (u64 a = 0; a < MIB; a += 4096) map_ept(t, a, a, 0, 7, 7 | WB);
                 for (int level = 1; level < 4; level++)
                     put64(t, t->ept_entry[level], get64(t, t->ept_entry[level]) | 0x400);
                 leaf = ept_leaf_of(t, 0x9000);
                 put64(t, leaf, 0x9000 | WB | 3 | (xs ? 4 : 0) | (xu ? 0x400 : 0));
-                r = walk_linear(&t->p, &t->c, LA, ACC_FETCH); // CPL < 3, SMEP off
+                r = walk_linear(&t->p, &t->c, laddr_of(LA), ACC_FETCH); // CPL < 3, SMEP off
                 if (allowed) {
                     assert_int_equal(r.status, WALK_OK);
                 } else {
@@ -571,9 +571,9 @@ static void test_mode_based_execute(void **state)
     start(t, PAGING_OFF);
     t->c.ept_mbec = true;
     map_ept(t, 0x9000, 0x9000, 0, 0x407, 3 | 0x400 | WB);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x9000, ACC_FETCH).status, WALK_OK);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x9000), ACC_FETCH).status, WALK_OK);
     put64(t, t->ept_entry[0], 0x9000 | WB | 7);
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x9000, ACC_FETCH).status, WALK_EPT_VIOLATION);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x9000), ACC_FETCH).status, WALK_EPT_VIOLATION);
 }
 
 static void test_pdpte_loads(void **state)
@@ -600,7 +600,7 @@ static void test_pdpte_loads(void **state)
     assert_false(walk_load_pdptes(&t->p, &t->c, 0x5020, out, &r));
     assert_int_equal(r.status, WALK_EPT_VIOLATION);
     assert_int_equal(r.qualification, Q_READ | Q_X); // no linear address: bit 7 is 0
-    assert_int_equal(r.gpa, 0x5020);
+    assert_int_equal(r.gpa.at, 0x5020);
     put64(t, leaf, 0x7000 | WB | 2);
     assert_false(walk_load_pdptes(&t->p, &t->c, 0x5020, out, &r));
     assert_int_equal(r.status, WALK_EPT_MISCONFIG);
@@ -609,7 +609,7 @@ static void test_pdpte_loads(void **state)
     start(t, PAGING_PAE);
     map_guest(t, 0xC0000000, 0x9000, 0, 7, 7);
     map_ept_identity(t, MIB);
-    r = walk_linear(&t->p, &t->c, 0xC0000010, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0xC0000010), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x9010);
 }

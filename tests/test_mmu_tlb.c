@@ -42,51 +42,52 @@ static void use(struct tlb *t, u16 vpid, u16 pcid, u64 view)
 
     tlb_select(t, &c);
 }
-static struct tlb_entry *fill(struct tlb *t, laddr la, u64 pa, u32 rights, u8 shift)
+static struct tlb_entry *fill(struct tlb *t, u64 la, u64 pa, u32 rights, u8 shift)
 {
-    struct walk_result r = {.page_shift = shift, .rights = rights, .gpa = pa ^ 0x40000000, .pa = pa};
+    struct walk_result r = {
+        .page_shift = shift, .rights = rights, .gpa = gpaddr_of(pa ^ 0x40000000), .pa = pa};
     struct tlb_entry evicted;
 
-    return tlb_fill(t, la, &r, &evicted);
+    return tlb_fill(t, laddr_of(la), &r, &evicted);
 }
-static bool has(struct tlb *t, laddr la) { return tlb_find(t, la) != NULL; }
+static bool has(struct tlb *t, u64 la) { return tlb_find(t, laddr_of(la)) != NULL; }
 
 static void test_fill_and_find(void **state)
 {
     struct tlb *t = *state;
     struct walk_result r = {.page_shift = 21,
                             .rights = TLB_USER | TLB_WRITE | 9u << TLB_PKEY_SHIFT,
-                            .gpa = 0x7654321ABC,
+                            .gpa = gpaddr_of(0x7654321ABC),
                             .pa = 0x1234567DEF};
     struct tlb_entry evicted, *e;
 
-    assert_null(tlb_find(t, 0));
-    assert_null(tlb_find(t, 0xFFFFFFFFFFFFFFFF));
-    e = tlb_fill(t, 0xFFFF888000001ABC, &r, &evicted);
+    assert_null(tlb_find(t, laddr_of(0)));
+    assert_null(tlb_find(t, laddr_of(0xFFFFFFFFFFFFFFFF)));
+    e = tlb_fill(t, laddr_of(0xFFFF888000001ABC), &r, &evicted);
     assert_int_equal(evicted.serial, 0);
-    assert_ptr_equal(tlb_find(t, 0xFFFF888000001000), e);
-    assert_ptr_equal(tlb_find(t, 0xFFFF888000001FFF), e);
-    assert_null(tlb_find(t, 0xFFFF888000002000)); // one 4 KiB entry, whatever the page size
-    assert_null(tlb_find(t, 0x0000888000001000));
+    assert_ptr_equal(tlb_find(t, laddr_of(0xFFFF888000001000)), e);
+    assert_ptr_equal(tlb_find(t, laddr_of(0xFFFF888000001FFF)), e);
+    assert_null(tlb_find(t, laddr_of(0xFFFF888000002000))); // one 4 KiB entry, whatever the page size
+    assert_null(tlb_find(t, laddr_of(0x0000888000001000)));
     assert_true(e->gpage == 0x7654321);
     assert_true(e->page == 0x1234567);
     assert_int_equal(e->rights, r.rights);
     assert_int_equal(e->page_shift, 21);
     // A second fill of the same page takes its place.
     r.pa = 0x9000;
-    assert_ptr_equal(tlb_fill(t, 0xFFFF888000001000, &r, &evicted), e);
+    assert_ptr_equal(tlb_fill(t, laddr_of(0xFFFF888000001000), &r, &evicted), e);
     assert_true(evicted.page == 0x1234567);
     assert_true(e->page == 9);
     tlb_drop(e);
-    assert_null(tlb_find(t, 0xFFFF888000001000));
+    assert_null(tlb_find(t, laddr_of(0xFFFF888000001000)));
     tlb_reset(t);
-    assert_null(tlb_find(t, 0));
+    assert_null(tlb_find(t, laddr_of(0)));
 }
 
 static void test_replacement(void **state)
 {
     struct tlb *t = *state;
-    laddr same_set[8];
+    u64 same_set[8];
     ptrdiff_t home = 0;
     unsigned n = 0;
     struct tlb_entry evicted;
@@ -94,8 +95,8 @@ static void test_replacement(void **state)
     struct tlb_entry *set = (struct tlb_entry *)t->set;
 
     // Pages that fall into one set, found by looking where a fill lands.
-    for (laddr la = 0x1000; n < 8; la += 4096) {
-        struct tlb_entry *e = tlb_fill(t, la, &r, &evicted);
+    for (u64 la = 0x1000; n < 8; la += 4096) {
+        struct tlb_entry *e = tlb_fill(t, laddr_of(la), &r, &evicted);
 
         if (n == 0) home = (e - set) / TLB_WAYS;
         if ((e - set) / TLB_WAYS == home) same_set[n++] = la;
@@ -103,13 +104,13 @@ static void test_replacement(void **state)
     }
     tlb_reset(t);
     for (unsigned i = 0; i < 4; i++) {
-        tlb_fill(t, same_set[i], &r, &evicted);
+        tlb_fill(t, laddr_of(same_set[i]), &r, &evicted);
         assert_int_equal(evicted.serial, 0); // free ways first
     }
     for (unsigned i = 0; i < 4; i++) assert_true(has(t, same_set[i]));
     for (unsigned i = 4; i < 8; i++) { // then round-robin, hits do not matter
         for (unsigned j = 0; j < 100; j++) has(t, same_set[i - 4]);
-        tlb_fill(t, same_set[i], &r, &evicted);
+        tlb_fill(t, laddr_of(same_set[i]), &r, &evicted);
         assert_true(evicted.serial != 0);
         assert_true(evicted.lpage == same_set[i - 4] >> 12);
         assert_false(has(t, same_set[i - 4]));
@@ -193,8 +194,8 @@ static void check(struct tlb *t, void (*act)(struct tlb *), u16 cur_vpid, u16 cu
 // too.
 static void act_invlpg(struct tlb *t)
 {
-    tlb_invlpg(t, PAGE_X + 5);
-    tlb_invlpg(t, GLOB_X + 5);
+    tlb_invlpg(t, laddr_of(PAGE_X + 5));
+    tlb_invlpg(t, laddr_of(GLOB_X + 5));
 }
 static bool keep_invlpg(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 {
@@ -204,8 +205,8 @@ static bool keep_invlpg(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 static void act_invpcid0(struct tlb *t)
 {
     struct mmu_ctx c = ctx(1, 7, VIEW_A);
-    tlb_flush_address(t, &c, 0, PAGE_X);
-    tlb_flush_address(t, &c, 0, GLOB_X);
+    tlb_flush_address(t, &c, 0, laddr_of(PAGE_X));
+    tlb_flush_address(t, &c, 0, laddr_of(GLOB_X));
 }
 static bool keep_invpcid0(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 {
@@ -244,8 +245,8 @@ static bool keep_invpcid3(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 }
 static void act_invvpid0(struct tlb *t)
 {
-    tlb_invvpid_address(t, 2, PAGE_X);
-    tlb_invvpid_address(t, 2, GLOB_X);
+    tlb_invvpid_address(t, 2, laddr_of(PAGE_X));
+    tlb_invvpid_address(t, 2, laddr_of(GLOB_X));
 }
 static bool keep_invvpid0(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 {
@@ -290,8 +291,8 @@ static bool keep_invept2(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 }
 static void act_violation(struct tlb *t)
 {
-    tlb_drop_page(t, PAGE_X, 0x123);
-    tlb_drop_page(t, GLOB_X, 0x123);
+    tlb_drop_page(t, laddr_of(PAGE_X), gpaddr_of(0x123));
+    tlb_drop_page(t, laddr_of(GLOB_X), gpaddr_of(0x123));
 }
 static bool keep_violation(u16 vpid, u16 pcid, u64 view, bool global, bool at_x)
 {
@@ -355,15 +356,15 @@ static void test_large_pages(void **state)
 
     for (unsigned i = 0; i < ARRAY_LEN(shifts); i++) {
         u64 size = 1ull << shifts[i];
-        laddr base = 0xFFFF888040000000ull;
-        laddr in[3] = {base, base + size / 2 + 0x3000, base + size - 0x1000};
+        u64 base = 0xFFFF888040000000ull;
+        u64 in[3] = {base, base + size / 2 + 0x3000, base + size - 0x1000};
 
         for (unsigned k = 0; k < 4; k++) { // INVLPG of each piece, and of one that is in no entry
             tlb_reset(t);
             for (unsigned j = 0; j < 3; j++) fill(t, in[j], j << 12, j == 1 ? TLB_GLOBAL : 0, shifts[i]);
             fill(t, base + size, 0x7000, 0, 12);
             fill(t, base - 0x1000, 0x7000, 0, shifts[i]);
-            tlb_invlpg(t, k < 3 ? in[k] + 123 : base + size / 4);
+            tlb_invlpg(t, laddr_of(k < 3 ? in[k] + 123 : base + size / 4));
             for (unsigned j = 0; j < 3; j++) assert_false(has(t, in[j]));
             assert_true(has(t, base + size));
             assert_true(has(t, base - 0x1000));
@@ -371,7 +372,7 @@ static void test_large_pages(void **state)
             use(t, 0, 9, 0);
             for (unsigned j = 0; j < 3; j++) fill(t, in[j], j << 12, 0, shifts[i]);
             use(t, 0, 0, 0);
-            tlb_invlpg(t, in[0]);
+            tlb_invlpg(t, laddr_of(in[0]));
             use(t, 0, 9, 0);
             for (unsigned j = 0; j < 3; j++) assert_true(has(t, in[j]));
         }
@@ -380,8 +381,8 @@ static void test_large_pages(void **state)
     tlb_reset(t);
     fill(t, 0x40000000, 0, 0, 21);
     fill(t, 0x40201000, 0, 0, 21);
-    tlb_invlpg(t, 0x40000000);
-    tlb_invlpg(t, 0x40200000);
+    tlb_invlpg(t, laddr_of(0x40000000));
+    tlb_invlpg(t, laddr_of(0x40200000));
     assert_false(has(t, 0x40201000));
 }
 
@@ -395,7 +396,7 @@ static void test_two_entries_for_one_page(void **state)
     use(t, 0, 2, 0);
     fill(t, 0x5000, 0x2000, TLB_GLOBAL, 12);
     use(t, 0, 1, 0);
-    tlb_drop_page(t, 0x5000, 0);
+    tlb_drop_page(t, laddr_of(0x5000), gpaddr_of(0));
     assert_false(has(t, 0x5000));
     use(t, 0, 2, 0);
     assert_false(has(t, 0x5000));
@@ -410,19 +411,19 @@ static void test_own_before_global(void **state)
         tlb_reset(t);
         u64 own = 0;
         for (u64 way = 0; way < TLB_WAYS; way++) {
-            laddr other = (way + 1) << 21 | (5 ^ (way + 1)) << 12; // in the set of 5000h
+            u64 other = (way + 1) << 21 | (5 ^ (way + 1)) << 12; // in the set of 5000h
             bool left = way == room || own == 2;
             use(t, 0, left ? 9 : (u16)++own, 0);
             fill(t, left ? other : 0x5000, left ? 0x9000 : own << 12, 0, 12);
         }
         use(t, 0, 9, 0);
-        tlb_invlpg(t, (room + 1) << 21 | (5 ^ (room + 1)) << 12);
+        tlb_invlpg(t, laddr_of((room + 1) << 21 | (5 ^ (room + 1)) << 12));
         struct tlb_entry *e = fill(t, 0x5000, 0x3000, TLB_GLOBAL, 12);
         assert_int_equal(e->page, 3);
-        assert_ptr_equal(e, tlb_find(t, 0x5000));
+        assert_ptr_equal(e, tlb_find(t, laddr_of(0x5000)));
         for (u16 pcid = 1; pcid <= 3; pcid++) {
             use(t, 0, pcid, 0);
-            assert_int_equal(tlb_find(t, 0x5000)->page, pcid);
+            assert_int_equal(tlb_find(t, laddr_of(0x5000))->page, pcid);
         }
     }
 }
@@ -445,13 +446,13 @@ static void test_global_alone(void **state)
         use(t, i ? 1 : 2, 1, i ? VIEW_B : VIEW_A);
         fill(t, 0x7000, 0x1000, 0, 12);
         use(t, 1, 2, VIEW_A);
-        assert_true(tlb_global_alone(t, tlb_find(t, 0x7000)));
+        assert_true(tlb_global_alone(t, tlb_find(t, laddr_of(0x7000))));
     }
     // What a flushed one had still stands there, and is nobody's.
     tlb_flush_context(t, &flushed, 1);
-    assert_true(tlb_global_alone(t, tlb_find(t, 0x5000)));
+    assert_true(tlb_global_alone(t, tlb_find(t, laddr_of(0x5000))));
     use(t, 1, 1, VIEW_A);
-    e = tlb_find(t, 0x5000);
+    e = tlb_find(t, laddr_of(0x5000));
     assert_non_null(e);
     assert_int_equal(e->page, 2);
     assert_true(tlb_global_alone(t, e));
@@ -469,10 +470,10 @@ static void test_many_contexts(void **state)
             struct tlb_entry *e;
             use(t, pcid & 3, pcid, pcid & 8 ? VIEW_A : 0);
             assert_int_not_equal(t->serial, t->global_serial);
-            e = tlb_find(t, 0x5000);
+            e = tlb_find(t, laddr_of(0x5000));
             if (e) assert_int_equal(e->page, pcid);
             fill(t, 0x5000, (u64)pcid << 12, 0, 12);
-            e = tlb_find(t, 0x5000);
+            e = tlb_find(t, laddr_of(0x5000));
             assert_non_null(e);
             assert_int_equal(e->page, pcid);
         }
@@ -510,7 +511,7 @@ static void test_one_of_many_contexts(void **state)
         tlb_reset(t);
         for (u16 vpid = 1; vpid < VPIDS; vpid++) {
             use(t, vpid, 0, 0);
-            fill(t, (laddr)vpid << 12, 0x1000, 0, 12);
+            fill(t, (u64)vpid << 12, 0x1000, 0, 12);
         }
         for (unsigned i = 0; i < TLB_CONTEXTS; i++) assert_int_not_equal(t->context[i].serial, 0);
         tlb_invvpid(t, killed, false);
@@ -519,7 +520,7 @@ static void test_one_of_many_contexts(void **state)
             if (x->vpid != killed) assert_int_not_equal(x->serial, 0);
         }
         use(t, killed, 0, 0);
-        assert_false(has(t, (laddr)killed << 12));
+        assert_false(has(t, (u64)killed << 12));
     }
     // By EPT view, and all: every place of the table is looked at.
     for (unsigned what = 0; what < 4; what++) {
@@ -613,17 +614,19 @@ static void test_random(void **state)
     tlb_reset(t);
     for (unsigned step = 0; step < 60000; step++) {
         u64 x = rnd(&seed);
-        laddr la = ((x >> 8 & 3) << 30 | (x >> 10 & 3) << 21 | (x >> 12 & 7) << 12) + 0x100000000ull;
+        u64 la = ((x >> 8 & 3) << 30 | (x >> 10 & 3) << 21 | (x >> 12 & 7) << 12) + 0x100000000ull;
         s64 lpage = (s64)(la >> 12);
         u16 vpid = x >> 20 & 3, pcid = x >> 22 & 3;
         u64 view = (x >> 24 & 3) == 0 ? 0 : (x >> 24 & 1) ? VIEW_A : VIEW_B;
 
         switch (x % 64) {
-        case 0: tlb_invlpg(t, la), model_kill(m, c.vpid, c.pcid, -1, 1, lpage); break;
+        case 0: tlb_invlpg(t, laddr_of(la)), model_kill(m, c.vpid, c.pcid, -1, 1, lpage); break;
         case 1: tlb_flush_context(t, &c, pcid), model_kill(m, c.vpid, pcid, -1, 0, -1); break;
         case 2: tlb_flush_pcids(t, &c, x >> 30 & 1), model_kill(m, c.vpid, -1, -1, x >> 30 & 1, -1); break;
-        case 3: tlb_flush_address(t, &c, pcid, la), model_kill(m, c.vpid, pcid, -1, 0, lpage); break;
-        case 4: tlb_invvpid_address(t, vpid, la), model_kill(m, vpid, -1, -1, 1, lpage); break;
+        case 3:
+            tlb_flush_address(t, &c, pcid, laddr_of(la)), model_kill(m, c.vpid, pcid, -1, 0, lpage);
+            break;
+        case 4: tlb_invvpid_address(t, vpid, laddr_of(la)), model_kill(m, vpid, -1, -1, 1, lpage); break;
         case 5: tlb_invvpid(t, vpid, x >> 30 & 1), model_kill(m, vpid, -1, -1, !(x >> 30 & 1), -1); break;
         case 6:
             if (x >> 32 & 7) break;
@@ -637,7 +640,7 @@ static void test_random(void **state)
         case 9:
             // Only the piece at this address need go, so the list is not shortened; none may be found right
             // after.
-            tlb_drop_page(t, la, 0);
+            tlb_drop_page(t, laddr_of(la), gpaddr_of(0));
             assert_false(has(t, la));
             break;
         case 10:
@@ -650,7 +653,7 @@ static void test_random(void **state)
             tlb_select(t, &c);
             break;
         default: {
-            struct tlb_entry *e = tlb_find(t, la);
+            struct tlb_entry *e = tlb_find(t, laddr_of(la));
             bool found = false, may = false;
 
             for (unsigned i = 0; i < m->n; i++) {

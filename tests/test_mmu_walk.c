@@ -8,7 +8,7 @@ static const struct shape { // every way to map a page
     u8 paging;
     int leaf_level;
     unsigned shift;
-    laddr la;
+    u64 la;
     u64 to;
     const char *name;
 } shapes[] = {
@@ -82,10 +82,10 @@ static void test_translations(void **state)
                 use_mode(t, s->paging);
                 t->c.pge = pge;
                 map_guest(t, s->la, s->to, s->leaf_level, 7, 7 | (global ? 0x100 : 0));
-                r = walk_linear(&t->p, &t->c, s->la | offset, acc | ACC_USER);
+                r = walk_linear(&t->p, &t->c, laddr_of(s->la | offset), acc | ACC_USER);
                 assert_int_equal(r.status, WALK_OK);
                 assert_true(r.pa == (s->to | offset));
-                assert_true(r.gpa == r.pa);
+                assert_true(r.gpa.at == r.pa);
                 assert_int_equal(r.page_shift, s->shift);
                 if (pge && global) rights |= TLB_GLOBAL;
                 if (acc == ACC_WRITE) rights |= TLB_DIRTY;
@@ -103,7 +103,7 @@ static void test_translations(void **state)
                     assert_int_equal(low, expect);
                 }
                 // A leaf that is dirty already says so, whatever the access.
-                r = walk_linear(&t->p, &t->c, s->la, ACC_READ);
+                r = walk_linear(&t->p, &t->c, laddr_of(s->la), ACC_READ);
                 assert_int_equal(!!(r.rights & TLB_DIRTY), acc == ACC_WRITE);
             }
         }
@@ -120,10 +120,10 @@ static void test_paging_off(void **state)
             use_mode(t, PAGING_OFF);
             t->c.smep = t->c.smap = t->c.wp = t->c.pke = true;
             t->c.pkru = ~0u;
-            r = walk_linear(&t->p, &t->c, 0xFEE00123, acc | user);
+            r = walk_linear(&t->p, &t->c, laddr_of(0xFEE00123), acc | user);
             assert_int_equal(r.status, WALK_OK);
             assert_int_equal(r.pa, 0xFEE00123);
-            assert_int_equal(r.gpa, 0xFEE00123);
+            assert_int_equal(r.gpa.at, 0xFEE00123);
             assert_int_equal(r.page_shift, 12);
             assert_true(walk_rights_permit(&t->c, r.rights, ACC_WRITE | user));
             assert_true(walk_rights_permit(&t->c, r.rights, ACC_FETCH | user));
@@ -219,7 +219,7 @@ static void check_rights(struct tables *t, const struct shape *s, const struct r
     if (!has_keys) y.pke = y.pks = false;
     allowed = manual_permits(&y);
 
-    r = walk_linear(&t->p, &t->c, s->la, acc);
+    r = walk_linear(&t->p, &t->c, laddr_of(s->la), acc);
     if (allowed) {
         assert_int_equal(r.status, WALK_OK);
         assert_int_equal(!!(r.rights & TLB_USER), x->user_address);
@@ -336,7 +336,7 @@ static void expect_fault(struct tables *t, const struct shape *s, u32 base_error
             c.smep = features & 1;
             if (features & 2)
                 c.pke = c.pks = true, c.pkru = c.pkrs = ~0u; // an address without translation has no key
-            r = walk_linear(&t->p, &c, s->la, acc);
+            r = walk_linear(&t->p, &c, laddr_of(s->la), acc);
             if ((acc & ACC_KIND) == ACC_WRITE) error |= 2;
             if (acc & ACC_USER) error |= 4;
             if ((acc & ACC_KIND) == ACC_FETCH && (c.smep || (c.nxe && c.paging != PAGING_32))) error |= 16;
@@ -427,7 +427,7 @@ static void test_reserved_bits(void **state)
                         if (reserved) {
                             expect_fault(t, &low, 1 | 8);
                         } else {
-                            struct walk_result r = walk_linear(&t->p, &t->c, low.la, ACC_READ);
+                            struct walk_result r = walk_linear(&t->p, &t->c, laddr_of(low.la), ACC_READ);
                             assert_int_equal(r.status, WALK_OK);
                         }
                         set_entry(t, level, v);
@@ -455,7 +455,7 @@ static void test_large_bit_without_large_pages(void **state)
     use_mode(t, PAGING_32);
     t->c.pse = false;
     map_guest(t, 0x00C05000, 0x00777000, 0, 0x87, 7);
-    r = walk_linear(&t->p, &t->c, 0x00C05123, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x00C05123), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x00777123);
     assert_int_equal(r.page_shift, 12);
@@ -463,7 +463,7 @@ static void test_large_bit_without_large_pages(void **state)
     use_mode(t, PAGING_PAE);
     t->c.pse = false;
     map_guest(t, 0x00C00000, 0x00800000, 1, 7, 7);
-    r = walk_linear(&t->p, &t->c, 0x00C05123, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x00C05123), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_int_equal(r.pa, 0x00805123);
     // No 1 GiB pages: bit 7 of a PDPTE is reserved.
@@ -489,7 +489,7 @@ static void test_pse36(void **state)
     use_mode(t, PAGING_32);
     map_guest(t, 0x80000000, 0, 1, 7, 0);
     put32(t, t->entry[1], 0x40000000 | 0xA5 << 13 | 0x1000 | 0x87);
-    r = walk_linear(&t->p, &t->c, 0x803FFFFF, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x803FFFFF), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_true(r.pa == 0xA5403FFFFFull);
     assert_int_equal(r.page_shift, 22);
@@ -498,7 +498,7 @@ static void test_pse36(void **state)
     expect_fault(t, &(struct shape){.la = 0x80000000}, 9);
     t->c.maxphyaddr = 36;
     put32(t, t->entry[1], 0x40000000 | 0xF << 13 | 0x87);
-    r = walk_linear(&t->p, &t->c, 0x80000000, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x80000000), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
     assert_true(r.pa == 0xF40000000ull);
     t->c.maxphyaddr = 40;
@@ -514,7 +514,7 @@ static void test_cr3_bits_that_do_not_count(void **state)
         use_mode(t, s->paging);
         map_guest(t, s->la, s->to, s->leaf_level, 7, 7);
         t->c.cr3 |= s->paging == PAGING_32 ? 0x18 : s->paging >= PAGING_4LEVEL ? 0x8000000000000FFFull : 0;
-        assert_int_equal(walk_linear(&t->p, &t->c, s->la, ACC_READ).status, WALK_OK);
+        assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(s->la), ACC_READ).status, WALK_OK);
     }
 }
 
@@ -529,15 +529,15 @@ static void test_flag_writes_are_told(void **state)
     map_guest(t, 0x400000, 0x5000, 0, 7, 7);
     leaf_page = t->entry[0] >> 12;
     phys_dirty_clear(&t->p);
-    walk_linear(&t->p, &t->c, 0x400000, ACC_READ);
+    walk_linear(&t->p, &t->c, laddr_of(0x400000), ACC_READ);
     for (int level = 0; level < 4; level++) {
         u64 page = t->entry[level] >> 12;
         assert_true(t->p.dirty[page / 64] >> (page % 64) & 1);
     }
     phys_dirty_clear(&t->p);
-    walk_linear(&t->p, &t->c, 0x400000, ACC_READ); // nothing left to set: nothing written
+    walk_linear(&t->p, &t->c, laddr_of(0x400000), ACC_READ); // nothing left to set: nothing written
     for (u64 i = 0; i < (t->p.pages + 63) / 64; i++) assert_int_equal(t->p.dirty[i], 0);
-    walk_linear(&t->p, &t->c, 0x400000, ACC_WRITE);
+    walk_linear(&t->p, &t->c, laddr_of(0x400000), ACC_WRITE);
     for (u64 page = 0; page < t->p.pages; page++)
         assert_int_equal(t->p.dirty[page / 64] >> (page % 64) & 1, page == leaf_page);
 }
@@ -550,7 +550,7 @@ static void test_tables_outside_ram(void **state)
     // An empty bus reads as ones: present, and with reserved bits set unless the format has none.
     use_mode(t, PAGING_4LEVEL);
     t->c.cr3 = 0x80000000;
-    r = walk_linear(&t->p, &t->c, 0, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0), ACC_READ);
     assert_int_equal(r.status, WALK_PF);
     assert_int_equal(r.error, 9);
 }
@@ -565,13 +565,13 @@ static void test_a20(void **state)
     map_guest(t, 0x00400000, 0x00300000, 0, 7, 7);
     t->p.a20_masked = true;
     t->c.cr3 |= BIT(20);
-    r = walk_linear(&t->p, &t->c, 0x00400000, ACC_READ);
+    r = walk_linear(&t->p, &t->c, laddr_of(0x00400000), ACC_READ);
     assert_int_equal(r.status, WALK_OK);
-    assert_int_equal(r.gpa, 0x00300000);
+    assert_int_equal(r.gpa.at, 0x00300000);
     assert_int_equal(r.pa, 0x00200000);
     use_mode(t, PAGING_OFF);
     // the wrap that real mode expects
-    assert_int_equal(walk_linear(&t->p, &t->c, 0x00100000, ACC_READ).pa, 0);
+    assert_int_equal(walk_linear(&t->p, &t->c, laddr_of(0x00100000), ACC_READ).pa, 0);
     t->p.a20_masked = false;
 }
 
@@ -615,7 +615,7 @@ static void test_peek(void **state)
 
         use_mode(t, s->paging);
         map_guest(t, s->la, s->to, s->leaf_level, 7, 7);
-        r = walk_peek(&t->p, &t->c, s->la | 0x123, ACC_WRITE | ACC_USER, &steps);
+        r = walk_peek(&t->p, &t->c, laddr_of(s->la | 0x123), ACC_WRITE | ACC_USER, &steps);
         assert_int_equal(r.status, WALK_OK);
         assert_true(r.pa == (s->to | 0x123));
         assert_int_equal(steps.n, t->levels);
@@ -623,15 +623,16 @@ static void test_peek(void **state)
             int level = s->leaf_level + (int)(steps.n - 1 - k);
             assert_false(steps.step[k].second);
             assert_int_equal(steps.step[k].level, level);
-            assert_true(steps.step[k].pa == t->entry[level] && steps.step[k].gpa == t->entry[level]);
+            assert_true(steps.step[k].pa == t->entry[level] && steps.step[k].gpa.at == t->entry[level]);
             assert_true(steps.step[k].value == entry(t, level));
             assert_int_equal(entry(t, level) & 0x60, 0);
         }
-        assert_int_equal(walk_peek(&t->p, &t->c, s->la ^ 0x80000000, ACC_READ, NULL).status, WALK_PF);
+        assert_int_equal(walk_peek(&t->p, &t->c, laddr_of(s->la ^ 0x80000000), ACC_READ, NULL).status,
+                         WALK_PF);
     }
     use_mode(t, PAGING_4LEVEL);
     t->c.cr3 = 0xFE000000; // no RAM there
-    assert_int_equal(walk_peek(&t->p, &t->c, 0, ACC_READ, NULL).status, WALK_NOT_RAM);
+    assert_int_equal(walk_peek(&t->p, &t->c, laddr_of(0), ACC_READ, NULL).status, WALK_NOT_RAM);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -24,7 +24,7 @@ struct rig {
     paddr roots[3];
     paddr leaf[3][PAGES]; // where the leaf entry of each page lies, in each address space
     struct {
-        laddr la;
+        u64 la;
         paddr pa;
         u32 gen;
     } linked[256]; // fetches seen, and the generation that would have linked to them
@@ -38,12 +38,12 @@ static u64 rnd(struct rig *r)
 }
 static u64 pick(struct rig *r, u64 n) { return (rnd(r) >> 33) % n; }
 
-static laddr page_la(unsigned n)
+static u64 page_la(unsigned n)
 {
     return n < 16 ? 0x40000000 + n * 0x21000ull % (2 * MIB) : 0x7F0000000000ull + n * 0x1000ull;
 }
 // Pages that fall into one set of the TLB, so that replacement happens.
-static laddr crowd_la(unsigned n) { return 0x10000000000ull + (u64)n * 0x200000 + ((u64)n << 12 & 0x1FF000); }
+static u64 crowd_la(unsigned n) { return 0x10000000000ull + (u64)n * 0x200000 + ((u64)n << 12 & 0x1FF000); }
 
 static paddr table_at(struct rig *r, paddr entry)
 {
@@ -52,7 +52,7 @@ static paddr table_at(struct rig *r, paddr entry)
     return v & 0xFFFFFFFFFF000ull;
 }
 
-static paddr map_page(struct rig *r, paddr root, laddr la, paddr to, u64 flags, bool large)
+static paddr map_page(struct rig *r, paddr root, u64 la, paddr to, u64 flags, bool large)
 {
     paddr table = root, at;
 
@@ -109,27 +109,27 @@ static void set_cpl(struct rig *r, unsigned cpl)
 
 // The access that an instruction makes: the fast path if it is open, else the slow one. True if it went
 // through.
-static bool access_memory(struct rig *r, laddr la, u32 kind, bool *fast)
+static bool access_memory(struct rig *r, u64 la, u32 kind, bool *fast)
 {
     struct vcpu *v = r->v;
 
-    *fast = (kind == ACC_READ ? fast_read(v, la, 8) : fast_write(v, la, 8)) != NULL;
+    *fast = (kind == ACC_READ ? fast_read(v, laddr_of(la), 8) : fast_write(v, laddr_of(la), 8)) != NULL;
     if (*fast) return true;
     if (_setjmp(v->d.landing)) return false;
     if (kind == ACC_READ)
-        (void)lin_load(v, la, 8);
+        (void)lin_load(v, laddr_of(la), 8);
     else
-        lin_store(v, la, 8, 0x55);
+        lin_store(v, laddr_of(la), 8, 0x55);
     return true;
 }
 
-static bool fetch(struct rig *r, laddr la)
+static bool fetch(struct rig *r, u64 la)
 {
     struct vcpu *v = r->v;
     paddr pa;
 
     if (_setjmp(v->d.landing)) return false;
-    pa = tlbops_fetch(v, la);
+    pa = tlbops_fetch(v, laddr_of(la));
     r->linked[r->n_linked % ARRAY_LEN(r->linked)].la = la;
     r->linked[r->n_linked % ARRAY_LEN(r->linked)].pa = pa;
     r->linked[r->n_linked++ % ARRAY_LEN(r->linked)].gen =
@@ -149,7 +149,7 @@ static unsigned check_mirrors(struct rig *r)
         for (unsigned k = 0; k < 2; k++) {
             struct tlb_entry *e;
             if (tags[k] == FAST_NONE) continue;
-            e = tlb_find(&v->s.dtlb, tags[k]);
+            e = tlb_find(&v->s.dtlb, laddr_of(tags[k]));
             assert_non_null(e);
             assert_ptr_equal(f->host + tags[k], v->phys->ram + (e->page << PAGE_SHIFT));
             assert_true(
@@ -160,7 +160,7 @@ static unsigned check_mirrors(struct rig *r)
     for (unsigned i = 0; i < ARRAY_LEN(r->linked) && i < r->n_linked; i++) {
         struct tlb_entry *e;
         if (!fetch_gen_good(v, r->linked[i].gen)) continue;
-        e = tlb_find(&v->s.itlb, r->linked[i].la);
+        e = tlb_find(&v->s.itlb, laddr_of(r->linked[i].la));
         assert_non_null(e);
         assert_int_equal(e->page, r->linked[i].pa >> PAGE_SHIFT);
         assert_true(walk_rights_permit(&v->d.mmu, e->rights, ACC_FETCH | (v->d.cpl == 3 ? ACC_USER : 0)));
@@ -169,7 +169,7 @@ static unsigned check_mirrors(struct rig *r)
     return seen;
 }
 
-static laddr any_page(struct rig *r)
+static u64 any_page(struct rig *r)
 {
     if (pick(r, 2)) return page_la(12 + (unsigned)pick(r, 8)); // some are used more
     return pick(r, 4) ? page_la((unsigned)pick(r, PAGES)) : crowd_la((unsigned)pick(r, 12));
@@ -179,7 +179,7 @@ static void one_step(struct rig *r, unsigned tally[4])
 {
     struct vcpu *v = r->v;
     struct vcpu_state *st = &v->s;
-    laddr la = any_page(r) + pick(r, 500) * 8;
+    u64 la = any_page(r) + pick(r, 500) * 8;
     unsigned space = (unsigned)pick(r, 3), page = (unsigned)pick(r, PAGES);
     bool fast;
 
@@ -197,7 +197,7 @@ static void one_step(struct rig *r, unsigned tally[4])
         break;
     case 2:
     case 3:
-        tlb_invlpg(&st->itlb, la), tlb_invlpg(&st->dtlb, la);
+        tlb_invlpg(&st->itlb, laddr_of(la)), tlb_invlpg(&st->dtlb, laddr_of(la));
         cpu_tlb_flushed(v);
         break;
     case 4:
@@ -284,7 +284,7 @@ static void test_mirrors(void **state)
 static void test_rights_that_change_in_place(void **state)
 {
     struct rig *r = test_malloc(sizeof(*r));
-    laddr la = page_la(20);
+    u64 la = page_la(20);
     bool fast;
 
     (void)state;
@@ -371,28 +371,28 @@ static void test_what_a_flush_leaves(void **state)
     access_memory(r, page_la(20), ACC_READ, &fast);
     access_memory(r, page_la(22), ACC_READ, &fast);
     // INVLPG of one page leaves the other.
-    tlb_invlpg(&v->s.itlb, page_la(20)), tlb_invlpg(&v->s.dtlb, page_la(20));
+    tlb_invlpg(&v->s.itlb, laddr_of(page_la(20))), tlb_invlpg(&v->s.dtlb, laddr_of(page_la(20)));
     cpu_tlb_flushed(v);
-    assert_non_null(fast_read(v, page_la(22), 8));
-    assert_null(fast_read(v, page_la(20), 8));
+    assert_non_null(fast_read(v, laddr_of(page_la(22)), 8));
+    assert_null(fast_read(v, laddr_of(page_la(20)), 8));
     // A flush of another PCID leaves this one.
     v->s.cr3 = r->roots[1] | 2;
     cpu_context_changed(v);
     access_memory(r, page_la(20), ACC_READ, &fast);
     tlb_flush_context(&v->s.itlb, &v->d.mmu, 2), tlb_flush_context(&v->s.dtlb, &v->d.mmu, 2);
     cpu_tlb_flushed(v);
-    assert_null(fast_read(v, page_la(20), 8));
+    assert_null(fast_read(v, laddr_of(page_la(20)), 8));
     v->s.cr3 = r->roots[0] | 1;
     cpu_context_changed(v);
-    assert_non_null(fast_read(v, page_la(22), 8));
+    assert_non_null(fast_read(v, laddr_of(page_la(22)), 8));
     // A piece of a large page: all of it goes.
     access_memory(r, page_la(0), ACC_READ, &fast);
     access_memory(r, page_la(1), ACC_READ, &fast);
-    assert_non_null(fast_read(v, page_la(1), 8));
-    tlb_invlpg(&v->s.itlb, page_la(0)), tlb_invlpg(&v->s.dtlb, page_la(0));
+    assert_non_null(fast_read(v, laddr_of(page_la(1)), 8));
+    tlb_invlpg(&v->s.itlb, laddr_of(page_la(0))), tlb_invlpg(&v->s.dtlb, laddr_of(page_la(0)));
     cpu_tlb_flushed(v);
-    assert_null(fast_read(v, page_la(0), 8));
-    assert_null(fast_read(v, page_la(1), 8));
+    assert_null(fast_read(v, laddr_of(page_la(0)), 8));
+    assert_null(fast_read(v, laddr_of(page_la(1)), 8));
     rig_free(r);
     test_free(r);
 }
@@ -412,17 +412,17 @@ static void test_a20(void **state)
     cpu_drop_derived(v);
     cpu_mode_changed(v);
     put64(&r->t, 0x1000, 0x1111), put64(&r->t, 0x101000, 0x2222);
-    assert_int_equal(lin_load(v, 0x101000, 8), 0x2222);
+    assert_int_equal(lin_load(v, laddr_of(0x101000), 8), 0x2222);
     v->phys->a20_masked = true;
     cpu_a20_changed(v);
-    assert_int_equal(lin_load(v, 0x101000, 8), 0x1111);
-    lin_store(v, 0x101000, 8, 0x3333);
+    assert_int_equal(lin_load(v, laddr_of(0x101000), 8), 0x1111);
+    lin_store(v, laddr_of(0x101000), 8, 0x3333);
     assert_int_equal(get64(&r->t, 0x1000), 0x3333);
     assert_int_equal(get64(&r->t, 0x101000), 0x2222);
     v->phys->a20_masked = false;
     cpu_a20_changed(v);
     assert_true(access_memory(r, 0x101000, ACC_READ, &fast));
-    assert_int_equal(lin_load(v, 0x101000, 8), 0x2222);
+    assert_int_equal(lin_load(v, laddr_of(0x101000), 8), 0x2222);
     rig_free(r);
     test_free(r);
 }
@@ -439,7 +439,7 @@ static void test_global_fetches(void **state)
     for (unsigned n = 16; n < PAGES; n++) {
         for (unsigned again = 0; again < 2; again++) {
             v->d.fetch_global = !(n & 1);
-            tlbops_fetch(v, page_la(n));
+            tlbops_fetch(v, laddr_of(page_la(n)));
             assert_int_equal(v->d.fetch_global, n & 1);
         }
     }

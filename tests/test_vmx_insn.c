@@ -172,7 +172,7 @@ static void invalidations_reach_both_tlbs(void **state)
 {
     enum { X = 0x5000, G = 0x6000, Y = 0x7000 };
     // clang-format off
-    static const struct { u16 vpid; u64 view; laddr la; u32 rights; } entries[] = {
+    static const struct { u16 vpid; u64 view; u64 la; u32 rights; } entries[] = {
         {5, 0, X, 0}, {5, 0, G, TLB_GLOBAL}, {5, M_EPT | 1, X, 0}, {6, M_BITMAP | 1, X, 0}, {5, M_EPT | 1, Y, 0},
     };
     static const struct { const char *code; u64 type, a, b; unsigned gone; } cases[] = {
@@ -190,7 +190,7 @@ static void invalidations_reach_both_tlbs(void **state)
                 struct walk_result r = {.page_shift = 12, .rights = entries[n].rights};
                 struct tlb_entry evicted;
                 tlb_select(tlbs[k], &(struct mmu_ctx){.vpid = entries[n].vpid, .ept_view = entries[n].view});
-                tlb_fill(tlbs[k], entries[n].la, &r, &evicted);
+                tlb_fill(tlbs[k], laddr_of(entries[n].la), &r, &evicted);
             }
         }
         cpu_context_changed(m->v);
@@ -201,7 +201,7 @@ static void invalidations_reach_both_tlbs(void **state)
         for (unsigned k = 0; k < 2; k++) {
             for (unsigned n = 0; n < ARRAY_LEN(entries); n++) {
                 tlb_select(tlbs[k], &(struct mmu_ctx){.vpid = entries[n].vpid, .ept_view = entries[n].view});
-                assert_int_equal(!tlb_find(tlbs[k], entries[n].la), cases[i].gone >> n & 1);
+                assert_int_equal(!tlb_find(tlbs[k], laddr_of(entries[n].la)), cases[i].gone >> n & 1);
             }
         }
         cpu_context_changed(m->v);

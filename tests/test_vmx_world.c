@@ -379,19 +379,19 @@ static void translations_over_world_switches(void **state)
         struct tlb_entry evicted;
         for (unsigned at_exit = 0; at_exit < 2; at_exit++) {
             m_root_state(m);
-            tlb_fill(&m->v->s.dtlb, 0x123000, &r, &evicted);
-            tlb_fill(&m->v->s.itlb, 0x123000, &r, &evicted);
-            assert_non_null(tlb_find(&m->v->s.dtlb, 0x123000));
+            tlb_fill(&m->v->s.dtlb, laddr_of(0x123000), &r, &evicted);
+            tlb_fill(&m->v->s.itlb, laddr_of(0x123000), &r, &evicted);
+            assert_non_null(tlb_find(&m->v->s.dtlb, laddr_of(0x123000)));
             assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
-            assert_int_equal(tlb_find(&m->v->s.dtlb, 0x123000) != NULL, vpid);
-            assert_int_equal(tlb_find(&m->v->s.itlb, 0x123000) != NULL, vpid);
+            assert_int_equal(tlb_find(&m->v->s.dtlb, laddr_of(0x123000)) != NULL, vpid);
+            assert_int_equal(tlb_find(&m->v->s.itlb, laddr_of(0x123000)) != NULL, vpid);
         }
         if (!vpid) { // what the guest, too in VPID 0, leaves is gone in the host: mov al, [rdi]
             m_root_state(m);
             m->v->s.gpr[RDI] = 0x124000;
             m_write(m, VMCS_GUEST_RIP, M_GUEST);
             assert_int_equal(M_ENTER(m, "\x8A\x07"), EXIT_REASON_HLT);
-            assert_null(tlb_find(&m->v->s.dtlb, 0x124000));
+            assert_null(tlb_find(&m->v->s.dtlb, laddr_of(0x124000)));
         }
         m_free(m);
     }

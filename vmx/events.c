@@ -93,7 +93,7 @@ void vmx_sipi_exit(u8 vector, struct event *x)
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
 {
     // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
-    struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa, .exit_valid = WITH_GPA | WITH_INSN_LEN};
+    struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa.at, .exit_valid = WITH_GPA | WITH_INSN_LEN};
     if (v->d.in) e.insn_len = v->d.in->len;
     if (r->status == WALK_EPT_MISCONFIG)
         e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION;
@@ -101,7 +101,7 @@ _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr 
         e.exit_reason = EXIT_REASON_EPT_VIOLATION;
         e.exit_qualification = r->qualification;
         if (la_valid && r->qualification & EPT_Q_LINEAR) {
-            e.exit_gla = la;
+            e.exit_gla = la.at;
             e.exit_valid |= WITH_GLA;
         }
     }

@@ -64,7 +64,7 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
     struct tlb *tlbs[2] = {&v->s.itlb, &v->s.dtlb};
     for (unsigned i = 0; i < 2; i++) {
         if (type == ADDRESS)
-            tlb_invvpid_address(tlbs[i], (u16)d[0], d[1]);
+            tlb_invvpid_address(tlbs[i], (u16)d[0], laddr_of(d[1]));
         else if (type == ALL)
             tlb_invvpid_all(tlbs[i]);
         else

@@ -54,7 +54,7 @@ void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool 
                       .insn_len = in->len,
                       .exit_reason = EXIT_REASON_CR_ACCESS,
                       .exit_qualification = CR_LMSW << 4 | (memory ? BIT(6) : 0) | (u64)source << 16,
-                      .exit_gla = la,
+                      .exit_gla = la.at,
                       .exit_valid = WITH_INSN_LEN | (memory ? WITH_GLA : 0)};
     raise_event(v, &e);
 }

@@ -35,11 +35,11 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
     const struct segment *s = &v->s.seg[seg];
     u32 mode = v->d.mode;
     if (mode_long64(mode)) {
-        laddr la = seg >= SEG_FS ? s->base + offset : offset;
+        u64 la = seg >= SEG_FS ? s->base + offset : offset;
         unsigned bits = (v->s.cr4 & CR4_LA57) ? 57 : 48;
         if (unlikely(!laddr_canonical(la, bits) || !laddr_canonical(la + size - 1, bits)))
             segment_fault(v, seg);
-        return la;
+        return laddr_of(la);
     }
     if (mode_protected(mode)) {
         if (s->ar & AR_UNUSABLE) segment_fault(v, seg);
@@ -50,12 +50,12 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
             segment_fault(v, seg);
     }
     if (unlikely(!limit_ok(s, offset, size))) segment_fault(v, seg);
-    return (u32)(s->base + offset);
+    return laddr_of((u32)(s->base + offset));
 }
 
 static inline void check_alignment(struct vcpu *v, laddr la, unsigned size)
 {
-    if (unlikely(v->d.mode & MODE_AC) && (size & (size - 1)) == 0 && (la & (size - 1)))
+    if (unlikely(v->d.mode & MODE_AC) && (size & (size - 1)) == 0 && (la.at & (size - 1)))
         raise_error(v, VEC_AC, 0);
 }
 
@@ -71,12 +71,10 @@ u32 acc_current(const struct vcpu *v)
 
 // ---- spans ----
 
-static laddr wrap(const struct vcpu *v, laddr la) { return cpu_lma(v) ? la : (u32)la; }
-
 static void part_load(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 {
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_READ);
-    paddr pa = e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+    paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
     tlbops_fill_fast(v, la, e, acc | ACC_READ);
     const u8 *h = phys_host(v->phys, pa);
     if (likely(h != NULL))
@@ -101,13 +99,13 @@ static void part_store(struct vcpu *v, paddr pa, const void *buf, unsigned n)
 
 void acc_load_n(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 {
-    unsigned first = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+    unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
     if (unlikely(v->d.breaks.read)) debug_access(v, la, n, ACC_READ);
     if (likely(n <= first)) {
         part_load(v, la, buf, n, acc);
         return;
     }
-    laddr second = wrap(v, la + first);
+    laddr second = linear_plus(v, la, first);
     tlbops_data(v, la, acc | ACC_READ);
     tlbops_data(v, second, acc | ACC_READ);
     part_load(v, la, buf, first, acc);
@@ -116,23 +114,23 @@ void acc_load_n(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 
 void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc)
 {
-    unsigned first = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+    unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
     tlbops_data(v, la, acc);
-    if (n > first) tlbops_data(v, wrap(v, la + first), acc);
+    if (n > first) tlbops_data(v, linear_plus(v, la, first), acc);
 }
 
 void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
 {
-    unsigned first = (unsigned)(PAGE_SIZE - (la & ~PAGE_MASK));
+    unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
     if (unlikely(v->d.breaks.write)) debug_access(v, la, n, ACC_WRITE);
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_WRITE);
-    paddr pa = e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+    paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
     if (likely(n <= first)) {
         tlbops_fill_fast(v, la, e, acc | ACC_WRITE);
         part_store(v, pa, buf, n);
         return;
     }
-    paddr pa2 = tlbops_data(v, wrap(v, la + first), acc | ACC_WRITE)->page << PAGE_SHIFT;
+    paddr pa2 = tlbops_data(v, linear_plus(v, la, first), acc | ACC_WRITE)->page << PAGE_SHIFT;
     part_store(v, pa, buf, first);
     part_store(v, pa2, (const u8 *)buf + first, n - first);
 }
@@ -185,7 +183,7 @@ void sys_load_n(struct vcpu *v, laddr la, void *buf, unsigned n) { acc_load_n(v,
 u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa)
 {
     const struct tlb_entry *e = tlbops_data(v, la, acc_current(v) | acc);
-    *pa = e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+    *pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
     tlbops_fill_fast(v, la, e, acc_current(v) | acc);
     return phys_host(v->phys, *pa);
 }

@@ -13,6 +13,9 @@ u64 insn_ea(const struct vcpu *v, const struct insn *in); // offset in its segme
 // Offset -> linear with segment checks for an access of `size` bytes (ACC_READ or ACC_WRITE). #GP or #SS.
 RAISES laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc);
 // Both at once for the instruction's memory operand.
+// Behind another address, and where the system structures are: outside IA-32e mode they wrap at 4 GiB.
+static inline laddr linear_at(const struct vcpu *v, u64 at) { return laddr_of(cpu_lma(v) ? at : (u32)at); }
+static inline laddr linear_plus(const struct vcpu *v, laddr la, u64 n) { return linear_at(v, la.at + n); }
 RAISES laddr insn_linear(struct vcpu *v, const struct insn *in, u64 size, u32 acc);
 
 // ---- linear memory, with the privilege of the current CPL (explicit accesses) ----

@@ -230,8 +230,7 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
             if (n) break;
             if (window < room) panic("an instruction of over %u bytes at %#lx", window, (unsigned long)pa);
             // The instruction goes on in the next page: only now is that page fetched from.
-            laddr next = (la & PAGE_MASK) + PAGE_SIZE;
-            if (!cpu_lma(v)) next = (u32)next;
+            laddr next = linear_at(v, (la.at & PAGE_MASK) + PAGE_SIZE);
             if (rip + room - 1 >= limit) raise_gp0(v);
             paddr pa2 = tlbops_fetch(v, next);
             fetch_bytes(v, pa2, buf + room, 15);
@@ -282,8 +281,7 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
 static bool crossing_valid(struct vcpu *v, struct block *b, laddr la)
 {
     u8 now[16];
-    laddr next = (la & PAGE_MASK) + PAGE_SIZE;
-    if (!cpu_lma(v)) next = (u32)next;
+    laddr next = linear_at(v, (la.at & PAGE_MASK) + PAGE_SIZE);
     if (tlbops_fetch(v, next) != b->pa2) return false;
     unsigned n = b->bytes - (unsigned)(PAGE_SIZE - (b->pa & ~PAGE_MASK));
     fetch_bytes(v, b->pa2, now, n);
@@ -297,11 +295,11 @@ static struct block *look_up(struct vcpu *v, struct jump_entry *j)
     u64 rip = v->s.rip;
     e->lookups++;
     u32 mode = v->d.mode;
-    laddr la = rip;
+    laddr la = laddr_of(rip);
     if (mode_long64(mode)) {
         if (!laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48)) raise_gp0(v);
     } else {
-        la = (u32)(v->s.seg[SEG_CS].base + rip);
+        la = laddr_of((u32)(v->s.seg[SEG_CS].base + rip));
         if (rip > v->s.seg[SEG_CS].limit) raise_gp0(v);
     }
     paddr pa = tlbops_fetch(v, la);

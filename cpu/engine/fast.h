@@ -28,18 +28,19 @@ ALWAYS_INLINE bool how_mem(const struct insn *in, struct how h)
 }
 
 // ---- effective addresses (flat segments) ----
-ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned form)
+ALWAYS_INLINE laddr fast_ea(const struct vcpu *v, const struct insn *in, unsigned form)
 {
     u64 a = REG64(v, in->m) + (u64)(s64)in->disp;
-    if (form == FORM_B) return a;
+    if (form == FORM_B) return laddr_of(a);
     a += REG64(v, in->x) << in->scale;
-    if (form == FORM_X) return a;
+    if (form == FORM_X) return laddr_of(a);
     if (in->asz == W16)
         a = (u16)a;
     else if (in->asz == W32)
         a = (u32)a;
     if (in->seg >= SEG_FS) a += v->s.seg[in->seg].base;
-    return in->asz == W64 ? a : (u32)a; // with a base, 32-bit addresses are those of code that is not 64-bit
+    // with a base, 32-bit addresses are those of code that is not 64-bit
+    return laddr_of(in->asz == W64 ? a : (u32)a);
 }
 
 // ---- host pointers for an access of `size` bytes, or NULL on a miss (also when it crosses a page) ----
@@ -47,7 +48,7 @@ ALWAYS_INLINE u64 fast_ea(const struct vcpu *v, const struct insn *in, unsigned 
 // word it runs out of registers.)
 ALWAYS_INLINE void *fast_hit(const struct fast_entry *f, laddr a)
 {
-    u8 *p = f->host + a;
+    u8 *p = f->host + a.at;
 #if !defined(__clang__)
     if (!p) __builtin_unreachable();
 #endif
@@ -56,12 +57,12 @@ ALWAYS_INLINE void *fast_hit(const struct fast_entry *f, laddr a)
 ALWAYS_INLINE void *fast_read(const struct vcpu *v, laddr a, unsigned size)
 {
     const struct fast_entry *f = &v->d.ft->e[fast_index(a)];
-    return likely(f->read == ((a + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
+    return likely(f->read == ((a.at + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
 }
 ALWAYS_INLINE void *fast_write(const struct vcpu *v, laddr a, unsigned size)
 {
     const struct fast_entry *f = &v->d.ft->e[fast_index(a)];
-    return likely(f->write == ((a + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
+    return likely(f->write == ((a.at + size - 1) & PAGE_MASK)) ? fast_hit(f, a) : NULL;
 }
 ALWAYS_INLINE u64 host_load(const void *p, unsigned w)
 {
@@ -155,7 +156,7 @@ ALWAYS_INLINE bool push_at(struct vcpu *v, struct how h, u64 x)
         return true;
     }
     u64 sp = fast_sp(v->s.gpr[RSP] - W_BYTES(h.w), h.w);
-    void *p = fast_write(v, sp, W_BYTES(h.w));
+    void *p = fast_write(v, laddr_of(sp), W_BYTES(h.w));
     if (unlikely(!p)) return false;
     host_store(p, h.w, x);
     v->s.gpr[RSP] = sp;
@@ -167,7 +168,7 @@ ALWAYS_INLINE bool stack_top(struct vcpu *v, struct how h, u64 *x)
         *x = stack_peek(v, h.w, 0);
         return true;
     }
-    const void *p = fast_read(v, fast_sp(v->s.gpr[RSP], h.w), W_BYTES(h.w));
+    const void *p = fast_read(v, laddr_of(fast_sp(v->s.gpr[RSP], h.w)), W_BYTES(h.w));
     if (unlikely(!p)) return false;
     *x = host_load(p, h.w);
     return true;

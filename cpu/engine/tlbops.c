@@ -187,13 +187,13 @@ static void fast_forget_page(struct vcpu *v, u64 lpage)
     u64 la = lpage << PAGE_SHIFT;
     for (u32 i = 0; i < FAST_TABLES; i++) {
         if (!e->keys[i].serial) continue;
-        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
+        struct fast_entry *f = &e->tables[i].e[fast_index(laddr_of(la))];
         if (f->read == la) f->read = FAST_NONE;
         if (f->write == la) f->write = FAST_NONE;
     }
 }
 
-void tlbops_drop_linear(struct vcpu *v, laddr la) { fast_forget_page(v, la >> PAGE_SHIFT); }
+void tlbops_drop_linear(struct vcpu *v, laddr la) { fast_forget_page(v, la.at >> PAGE_SHIFT); }
 
 void tlbops_drop_links(struct vcpu *v)
 {
@@ -228,11 +228,11 @@ void cpu_a20_changed(struct vcpu *v)
     cpu_drop_fast(v);
 }
 
-void tlbops_drop_page(struct vcpu *v, u64 page)
+void tlbops_drop_page(struct vcpu *v, paddr page)
 {
     // By physical page: the page now holds code (or is watched): no table may store to it directly.
     struct engine *e = v->d.engine;
-    u8 *host = v->phys->ram + (page << PAGE_SHIFT);
+    u8 *host = v->phys->ram + (page & PAGE_MASK);
     for (u32 i = 0; i < FAST_TABLES; i++) {
         if (!e->keys[i].serial) continue;
         for (u32 k = 0; k < FAST_SIZE; k++) {
@@ -258,7 +258,7 @@ static void fast_forget(struct vcpu *v, const struct tlb_entry *gone)
     u64 la = gone->lpage << PAGE_SHIFT;
     for (u32 i = 0; i < FAST_TABLES; i++) {
         if (e->keys[i].serial != gone->serial && e->keys[i].global_serial != gone->serial) continue;
-        struct fast_entry *f = &e->tables[i].e[fast_index(la)];
+        struct fast_entry *f = &e->tables[i].e[fast_index(laddr_of(la))];
         if (f->read == la) f->read = FAST_NONE;
         if (f->write == la) f->write = FAST_NONE;
     }
@@ -315,7 +315,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     if (e) {
         if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
             v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
-            return e->page << PAGE_SHIFT | (la & ~PAGE_MASK);
+            return e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
         }
         generations_forget(v, e);
         tlb_drop(e);
@@ -339,9 +339,9 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     paddr pa = e->page << PAGE_SHIFT;
     u8 *host = phys_host(v->phys, pa);
     if (!host) return;
-    laddr page = la & PAGE_MASK;
-    bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, page, ACC_WRITE);
-    if (watched && debug_data_page(v, page, ACC_READ)) return;
+    u64 page = la.at & PAGE_MASK;
+    bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, la, ACC_WRITE);
+    if (watched && debug_data_page(v, la, ACC_READ)) return;
     struct engine *engine = v->d.engine;
     u16 *n = &engine->filled[engine->table].n;
     struct fast_entry *f = &v->d.ft->e[fast_index(la)];

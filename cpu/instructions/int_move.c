@@ -158,7 +158,7 @@ void op_cmpxchg8b(struct vcpu *v, const struct insn *in)
     u64 *g = v->s.gpr;
     if (in->osz == W64) { // CMPXCHG16B
         laddr la = insn_linear(v, in, 16, ACC_WRITE);
-        if (la & 15) raise_gp0(v);
+        if (la.at & 15) raise_gp0(v);
         u64 x[2];
         lin_probe_write(v, la, 16);
         lin_load_n(v, la, x, 16);
@@ -361,7 +361,7 @@ ALWAYS_INLINE bool leave_body(struct vcpu *v, const struct insn *in, struct how 
     u64 x;
     if (h.fast) {
         u64 bp = fast_sp(v->s.gpr[RBP], h.w);
-        const void *p = fast_read(v, bp, W_BYTES(h.w));
+        const void *p = fast_read(v, laddr_of(bp), W_BYTES(h.w));
         if (!p) return false;
         x = host_load(p, h.w);
         v->s.gpr[RSP] = fast_sp(bp + W_BYTES(h.w), h.w);

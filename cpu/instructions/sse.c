@@ -5,7 +5,7 @@ laddr sse_linear(struct vcpu *v, const struct insn *in, unsigned size, u32 acc)
 {
     laddr la = insn_linear(v, in, size, acc);
     const struct row *r = &rows[in->row];
-    if ((la & (size - 1)) && row_aligned(r)) raise_gp0(v);
+    if ((la.at & (size - 1)) && row_aligned(r)) raise_gp0(v);
     // MOVUPS and its like raise no #AC: 16 unaligned bytes are what they are for
     if (size < 16 && !(r->vex && r->unaligned)) lin_align(v, la, size);
     return la;

@@ -45,8 +45,8 @@ ALWAYS_INLINE const void *sse_operand(struct vcpu *v, const struct insn *in, str
 {
     if (!h.fast) return sse_source(v, in, tmp, size);
     if (h.form == FORM_REG) return sse_reg(v, in->m);
-    u64 a = fast_ea(v, in, h.form);
-    if (align && unlikely(a & 15)) return NULL;
+    laddr a = fast_ea(v, in, h.form);
+    if (align && unlikely(a.at & 15)) return NULL;
     return fast_read(v, a, size);
 }
 ALWAYS_INLINE bool sse_missed(struct how h, const void *operand)
@@ -158,8 +158,8 @@ ALWAYS_INLINE struct vex_source vex_operand(struct vcpu *v, const struct insn *i
         return (struct vex_source){p, k.stride == 16 ? (const u8 *)ymm_high(v, in->m) : p + k.stride};
     }
     if (h.fast) {
-        u64 a = fast_ea(v, in, h.form);
-        if (align && unlikely(a & (size - 1))) return (struct vex_source){NULL, NULL};
+        laddr a = fast_ea(v, in, h.form);
+        if (align && unlikely(a.at & (size - 1))) return (struct vex_source){NULL, NULL};
         p = fast_read(v, a, size);
     } else {
         vex_source_checked(v, in, tmp, size);

@@ -10,8 +10,8 @@ ALWAYS_INLINE bool store_mem(struct vcpu *v, const struct insn *in, struct how h
         sse_store(v, in, from, size);
         return true;
     }
-    u64 a = fast_ea(v, in, h.form);
-    if (align && unlikely(a & 15)) return false;
+    laddr a = fast_ea(v, in, h.form);
+    if (align && unlikely(a.at & 15)) return false;
     void *p = fast_write(v, a, size);
     if (unlikely(!p)) return false;
     if (size == 16)
@@ -74,8 +74,8 @@ ALWAYS_INLINE bool vex_store(struct vcpu *v, const struct insn *in, struct how h
         sse_store(v, in, t, 32);
         return true;
     }
-    u64 a = fast_ea(v, in, h.form);
-    if (align && unlikely(a & 31)) return false;
+    laddr a = fast_ea(v, in, h.form);
+    if (align && unlikely(a.at & 31)) return false;
     whole128 *p = fast_write(v, a, 32);
     if (unlikely(!p)) return false;
     p[0] = *low;
@@ -198,7 +198,7 @@ void op_movdir64b(struct vcpu *v, const struct insn *in)
     u64 to = REG64(v, in->r);
     if (in->asz != W64) to = in->asz == W32 ? (u32)to : (u16)to;
     laddr la = seg_linear(v, SEG_ES, to, sizeof b, ACC_WRITE);
-    if (la & 63) raise_gp0(v);
+    if (la.at & 63) raise_gp0(v);
     lin_load_n(v, insn_linear(v, in, sizeof b, ACC_READ), b, sizeof b);
     lin_store_n(v, la, b, sizeof b);
 }
@@ -345,9 +345,9 @@ RAISES static void masked_store(struct vcpu *v, const struct insn *in, const u8 
     while (first < n && !(mask[first] & 0x80)) first++;
     if (first == n) return;
     while (!(mask[end - 1] & 0x80)) end--;
-    acc_probe(v, la + first, end - first, acc_current(v) | ACC_WRITE);
+    acc_probe(v, linear_plus(v, la, first), end - first, acc_current(v) | ACC_WRITE);
     for (unsigned i = first; i < end; i++) {
-        if (mask[i] & 0x80) lin_store(v, la + i, 1, data[i]);
+        if (mask[i] & 0x80) lin_store(v, linear_plus(v, la, i), 1, data[i]);
     }
 }
 void op_maskmovdqu(struct vcpu *v, const struct insn *in)

@@ -40,7 +40,7 @@ static u64 least(u64 a, u64 b) { return a < b ? a : b; }
 
 // What MOVS and STOS cost for the bytes [a, a+n): a unit for each 16-byte boundary that they reach, going up.
 // The sum does not depend on how a REP is cut into chunks.
-static u64 move_cost(laddr a, u64 n) { return (a % 16 + n) / 16; }
+static u64 move_cost(u64 a, u64 n) { return (a % 16 + n) / 16; }
 
 static u64 units_left(const struct vcpu *v)
 {
@@ -60,7 +60,7 @@ static u64 fit_iterations(const struct vcpu *v, u64 count)
     u64 left = units_left(v);
     return left == 0 || stepping(v) ? 1 : least(left, count);
 }
-static u64 fit_moves(const struct vcpu *v, const struct insn *in, laddr a, u64 count)
+static u64 fit_moves(const struct vcpu *v, const struct insn *in, u64 a, u64 count)
 {
     u64 left = units_left(v), n = W_BYTES(in->osz), bytes;
     if (left == 0 || stepping(v)) return 1;
@@ -102,7 +102,7 @@ struct operand { // its next element
 static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct operand *o)
 {
     unsigned n = W_BYTES(in->osz);
-    o->spans = (o->la & ~PAGE_MASK) + n > PAGE_SIZE;
+    o->spans = (o->la.at & ~PAGE_MASK) + n > PAGE_SIZE;
     o->host = NULL;
     if (!o->spans) {
         o->host = lin_host(v, o->la, acc, &o->pa);
@@ -148,7 +148,7 @@ static void keep(struct vcpu *v, const struct operand *first)
 static u64 fit(const struct vcpu *v, const struct insn *in, unsigned seg, unsigned reg,
                const struct operand *o, u64 k)
 {
-    u64 offset = index_get(v, in, reg), at = o->la & ~PAGE_MASK;
+    u64 offset = index_get(v, in, reg), at = o->la.at & ~PAGE_MASK;
     u64 last = in->asz == W64 ? UINT64_MAX : in->asz == W32 ? 0xFFFFFFFF : 0xFFFF;
     const struct segment *s = &v->s.seg[seg];
     if (downwards(v)) {
@@ -232,7 +232,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
         if (likely(from.host && to.host)) {
             if (count > 1) {
                 keep(v, &from);
-                k = fit_moves(v, in, to.la, count);
+                k = fit_moves(v, in, to.la.at, count);
                 k = fit(v, in, SEG_ES, RDI, &to, fit(v, in, in->seg, RSI, &from, k));
             }
             changing(v, (u8 *)lowest(v, in, (u64)to.host, k), k << in->osz);
@@ -250,7 +250,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
         index_add(v, in, RDI, moved);
         if (!in->rep) return;
         index_add(v, in, RCX, -(s64)k);
-        cpu_charge(v, move_cost(lowest(v, in, to.la, k), k << in->osz));
+        cpu_charge(v, move_cost(lowest(v, in, to.la.at, k), k << in->osz));
         if (count != k) rep_pause(v);
     }
 }
@@ -285,7 +285,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
         struct operand to;
         destination(v, in, &to);
         if (likely(to.host != NULL)) {
-            if (count > 1) k = fit(v, in, SEG_ES, RDI, &to, fit_moves(v, in, to.la, count));
+            if (count > 1) k = fit(v, in, SEG_ES, RDI, &to, fit_moves(v, in, to.la.at, count));
             u8 *p = (u8 *)lowest(v, in, (u64)to.host, k);
             changing(v, p, k << in->osz);
             fill(p, x, in->osz, k);
@@ -294,7 +294,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
         index_add(v, in, RDI, (s64)k * step_of(v, in));
         if (!in->rep) return;
         index_add(v, in, RCX, -(s64)k);
-        cpu_charge(v, move_cost(lowest(v, in, to.la, k), k << in->osz));
+        cpu_charge(v, move_cost(lowest(v, in, to.la.at, k), k << in->osz));
         if (count != k) rep_pause(v);
     }
 }
@@ -390,7 +390,7 @@ static void port_check(struct vcpu *v, const struct insn *in, bool input)
     u64 base = mode_long64(v->d.mode) && seg < SEG_FS ? 0 : v->s.seg[seg].base;
     io_permission(v, port, n);
     vmx_intercept_io(v, in, port, n, input, true, in->rep != 0, false,
-                     base + index_get(v, in, input ? RDI : RSI));
+                     laddr_of(base + index_get(v, in, input ? RDI : RSI)));
 }
 static void ins_once(struct vcpu *v, const struct insn *in)
 {

@@ -165,7 +165,7 @@ u64 xsave_in_use(struct vcpu *v) // XINUSE as XGETBV with ECX = 1 shows it
 static void note_xrstor(struct vcpu *v, laddr la, u64 xcomp_bv, u64 rfbm)
 {
     struct xrstor_state *x = &v->s.xrstor;
-    x->linear = la;
+    x->linear = la.at;
     x->xcomp_bv = xcomp_bv;
     x->loaded = rfbm;
     x->cpl = v->d.cpl;
@@ -183,7 +183,7 @@ static void note_xrstor(struct vcpu *v, laddr la, u64 xcomp_bv, u64 rfbm)
 static u64 not_modified(const struct vcpu *v, laddr la, u64 xcomp_bv)
 {
     const struct xrstor_state *x = &v->s.xrstor;
-    if (x->linear != la || x->xcomp_bv != xcomp_bv || x->cpl != v->d.cpl || x->guest != v->s.vmx.guest ||
+    if (x->linear != la.at || x->xcomp_bv != xcomp_bv || x->cpl != v->d.cpl || x->guest != v->s.vmx.guest ||
         x->registers != xmm_count(v))
         return 0;
     u64 m = 0;
@@ -209,7 +209,7 @@ RAISES static laddr fx_linear(struct vcpu *v, const struct insn *in, u32 acc)
 {
     laddr la = insn_linear(v, in, LEGACY, acc);
     lin_align(v, la, 16); // #AC where it is enabled, else #GP
-    if (la & 15) raise_gp0(v);
+    if (la.at & 15) raise_gp0(v);
     return la;
 }
 
@@ -261,7 +261,7 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
     u64 rfbm = requested(v, kind == XSAVES ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0);
     u64 xcomp_bv = compact ? XCOMP_COMPACT | rfbm : 0;
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_WRITE);
-    if (la & 63) raise_gp0(v);
+    if (la.at & 63) raise_gp0(v);
     fp_sync(v);
     u64 in_use = components_in_use(v);
     // MXCSR is outside XINUSE, but XSAVEC and XSAVES count it with SSE (SDM Vol. 1, 13.10, 13.11).
@@ -276,37 +276,38 @@ RAISES static void xsave(struct vcpu *v, const struct insn *in, enum variant kin
         if (write >> xcomponents[i].number & 1)
             seg_linear(v, in->seg, insn_ea(v, in),
                        xcomponent_offset(&xcomponents[i], xcomp_bv) + xcomponents[i].bytes, ACC_WRITE);
-    lin_probe_write(v, la + LEGACY, HEADER);
+    lin_probe_write(v, linear_plus(v, la, LEGACY), HEADER);
     // whether or not it will be written
     if (rfbm & (XCOMP_X87 | (compact ? XCOMP_SSE : XCOMP_MXCSR_USERS))) lin_probe_write(v, la, LEGACY);
     for (unsigned i = 0; i < xcomponents_n; i++)
         if (write >> xcomponents[i].number & 1)
-            lin_probe_write(v, la + xcomponent_offset(&xcomponents[i], xcomp_bv), xcomponents[i].bytes);
+            lin_probe_write(v, linear_plus(v, la, xcomponent_offset(&xcomponents[i], xcomp_bv)),
+                            xcomponents[i].bytes);
 
     u8 b[LEGACY];
     if (write & XCOMP_X87) {
         x87_fill(v, in, b);
         lin_store_n(v, la, b, OFF_MXCSR);
-        lin_store_n(v, la + OFF_ST, b + OFF_ST, OFF_XMM - OFF_ST);
+        lin_store_n(v, linear_plus(v, la, OFF_ST), b + OFF_ST, OFF_XMM - OFF_ST);
     }
     if (compact ? write & XCOMP_SSE : rfbm & XCOMP_MXCSR_USERS) {
         mxcsr_fill(v, b);
-        lin_store_n(v, la + OFF_MXCSR, b + OFF_MXCSR, 8);
+        lin_store_n(v, linear_plus(v, la, OFF_MXCSR), b + OFF_MXCSR, 8);
     }
-    if (write & XCOMP_SSE) lin_store_n(v, la + OFF_XMM, v->s.xmm, 16 * xmm_count(v));
+    if (write & XCOMP_SSE) lin_store_n(v, linear_plus(v, la, OFF_XMM), v->s.xmm, 16 * xmm_count(v));
     for (unsigned i = 0; i < xcomponents_n; i++)
         if (write >> xcomponents[i].number & 1) {
             u8 e[EXTENDED_MAX];
             unsigned n = extended[i].fill(v, e);
-            lin_store_n(v, la + xcomponent_offset(&xcomponents[i], xcomp_bv), e, n);
+            lin_store_n(v, linear_plus(v, la, xcomponent_offset(&xcomponents[i], xcomp_bv)), e, n);
         }
 
     if (compact) {
         u64 header[2] = {rfbm & in_use, xcomp_bv};
-        lin_store_n(v, la + LEGACY, header, 16);
+        lin_store_n(v, linear_plus(v, la, LEGACY), header, 16);
     } else {
-        u64 old = lin_load(v, la + LEGACY, 8);
-        lin_store(v, la + LEGACY, 8, (old & ~rfbm) | (rfbm & in_use));
+        u64 old = lin_load(v, linear_plus(v, la, LEGACY), 8);
+        lin_store(v, linear_plus(v, la, LEGACY), 8, (old & ~rfbm) | (rfbm & in_use));
     }
 }
 void op_xsave(struct vcpu *v, const struct insn *in) { xsave(v, in, XSAVE); }
@@ -326,8 +327,8 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
     u64 enabled = supervisor ? v->s.xcr0 | v->s.msr.xss : v->s.xcr0;
     u64 rfbm = requested(v, enabled);
     laddr la = insn_linear(v, in, LEGACY + HEADER, ACC_READ);
-    if (la & 63) raise_gp0(v);
-    lin_load_n(v, la + LEGACY, header, sizeof(header));
+    if (la.at & 63) raise_gp0(v);
+    lin_load_n(v, linear_plus(v, la, LEGACY), header, sizeof(header));
     u64 bv = header[0], comp = header[1];
     bool compact = comp & XCOMP_COMPACT;
     if (supervisor && !compact) raise_gp0(v);

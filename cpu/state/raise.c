@@ -24,7 +24,7 @@ _Noreturn void raise_pf(struct vcpu *v, laddr la, u32 error)
 {
     // clang-format off
     struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_PF, .type = EVT_HW_EXCEPTION, .has_error = true,
-                      .error = error, .cr2 = la};
+                      .error = error, .cr2 = la.at};
     // clang-format on
     raise_event(v, &e);
 }

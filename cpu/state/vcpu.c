@@ -26,7 +26,7 @@ static void memory_written(void *opaque, paddr a, u64 size)
     if (v->board && v->board->monitor_hit) v->board->monitor_hit(v->board_opaque, v->index);
 }
 
-static void page_guarded(void *opaque, paddr page) { tlbops_drop_page(opaque, page >> PAGE_SHIFT); }
+static void page_guarded(void *opaque, paddr page) { tlbops_drop_page(opaque, page); }
 
 static u64 page_keeps(void *opaque, paddr page, bool *watched)
 {

@@ -334,8 +334,8 @@ void cpu_segment_loaded(struct vcpu *v); // a data segment alone: nothing but th
 void cpu_context_changed(struct vcpu *v);
 // fast tables and fetch links of all contexts (APIC base, watched pages)
 void cpu_drop_fast(struct vcpu *v);
-// page number: no direct stores by this processor (phys_subscriber.guarded)
-void tlbops_drop_page(struct vcpu *v, u64 page);
+// of a page, by its address: no direct stores by this processor (phys_subscriber.guarded)
+void tlbops_drop_page(struct vcpu *v, paddr page);
 void tlbops_drop_writes(struct vcpu *v); // no direct stores anywhere (dirty tracking starts anew)
 // after any invalidation of the architectural TLBs: what mirrored it goes
 void cpu_tlb_flushed(struct vcpu *v);

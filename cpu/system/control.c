@@ -7,11 +7,11 @@
 #include "cpu/state/xcomponent.h"
 #include "vmx/intercept.h"
 
-bool cpu_canonical(const struct vcpu *v, laddr a)
+bool cpu_canonical(const struct vcpu *v, u64 a)
 {
     return laddr_canonical(a, (v->s.cr4 & CR4_LA57) ? 57 : 48);
 }
-bool cpu_canonical_max(const struct vcpu *v, laddr a)
+bool cpu_canonical_max(const struct vcpu *v, u64 a)
 {
     return laddr_canonical(a, feature_on(v->features, FEATURE_LA57) ? 57 : 48);
 }
@@ -33,7 +33,7 @@ static void read_pdptes(struct vcpu *v, u64 cr3, u64 pdpte[4])
 {
     struct walk_result r = {.status = WALK_OK};
     if (walk_load_pdptes(v->phys, &v->d.mmu, cr3, pdpte, &r)) return;
-    if (r.status != WALK_OK) vmx_raise_ept(v, &r, 0, false);
+    if (r.status != WALK_OK) vmx_raise_ept(v, &r, laddr_of(0), false);
     raise_gp0(v);
 }
 

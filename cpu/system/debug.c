@@ -40,7 +40,7 @@ void debug_changed(struct vcpu *v)
     v->d.breaks = b;
     if (b.code | old.code) tlbops_drop_links(v);
     for (unsigned i = 0; i < 4; i++)
-        if (b.write >> i & 1) tlbops_drop_linear(v, b.address[i]);
+        if (b.write >> i & 1) tlbops_drop_linear(v, laddr_of(b.address[i]));
 }
 
 // Those of `which` that have bytes in common with [a, a + size).
@@ -57,12 +57,12 @@ static u8 met(const struct vcpu *v, u8 which, u64 a, u64 size, u64 wrap)
 
 static u8 on_page(const struct vcpu *v, u8 which, laddr la)
 {
-    return met(v, which, la & PAGE_MASK, PAGE_SIZE, ~0ull);
+    return met(v, which, la.at & PAGE_MASK, PAGE_SIZE, ~0ull);
 }
 
 static laddr instruction_address(const struct vcpu *v)
 {
-    return cpu_long64(v) ? v->s.rip : (u32)(v->s.seg[SEG_CS].base + v->s.rip);
+    return laddr_of(cpu_long64(v) ? v->s.rip : (u32)(v->s.seg[SEG_CS].base + v->s.rip));
 }
 
 bool debug_code_page(const struct vcpu *v) { return on_page(v, v->d.breaks.code, instruction_address(v)); }
@@ -76,7 +76,7 @@ bool debug_data_page(const struct vcpu *v, laddr la, u32 acc)
 void debug_before_instruction(struct vcpu *v)
 {
     if (v->s.rflags & FL_RF || v->s.blocking & BLOCKING_BY_MOV_SS) return;
-    u8 hit = met(v, v->d.breaks.code, instruction_address(v), 1, ~0ull);
+    u8 hit = met(v, v->d.breaks.code, instruction_address(v).at, 1, ~0ull);
     if (!hit) return;
     struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = hit};
     raise_event(v, &e);
@@ -92,7 +92,7 @@ static void note(struct vcpu *v, u8 hit)
 void debug_access(struct vcpu *v, laddr la, u64 size, u32 acc)
 {
     u8 which = (acc & ACC_KIND) == ACC_WRITE ? v->d.breaks.write : v->d.breaks.read;
-    note(v, met(v, which, la, size, cpu_lma(v) ? ~0ull : 0xFFFFFFFF));
+    note(v, met(v, which, la.at, size, cpu_lma(v) ? ~0ull : 0xFFFFFFFF));
 }
 
 void debug_port(struct vcpu *v, u16 port, unsigned size)

@@ -52,7 +52,7 @@ static void note_cause(struct vcpu *v, const struct event *e)
 static void deliver_real(struct vcpu *v, const struct event *e)
 {
     if (e->vector * 4u + 3 > v->s.idtr.limit) raise_error(v, VEC_GP, 0);
-    u64 entry = sys_load(v, (u32)(v->s.idtr.base + e->vector * 4u), 4);
+    u64 entry = sys_load(v, linear_at(v, v->s.idtr.base + e->vector * 4u), 4);
     struct frame f = frame_here(v, W16);
     frame_push(&f, event_return_flags(v, e) & ~(u64)FL_RF);
     frame_push(&f, v->s.seg[SEG_CS].sel);
@@ -74,9 +74,9 @@ bool deliver_v86_redirects(struct vcpu *v, u8 vector)
     const struct segment *tr = &v->s.seg[SEG_TR];
     unsigned type = tr->ar & 0xF;
     if ((tr->ar & AR_UNUSABLE) || (type != 9 && type != 11) || tr->limit < 0x67) raise_gp0(v);
-    u32 at = (u32)sys_load(v, (u32)(tr->base + 0x66), 2) - 32 + vector / 8;
+    u32 at = (u32)sys_load(v, linear_at(v, tr->base + 0x66), 2) - 32 + vector / 8;
     if (at > tr->limit) raise_gp0(v); // also for a map that lies below byte 32
-    return !(sys_load(v, (u32)(tr->base + at), 1) >> (vector & 7) & 1);
+    return !(sys_load(v, linear_at(v, tr->base + at), 1) >> (vector & 7) & 1);
 }
 
 // To the 8086 program's own handler, as the 8086 would; below IOPL 3 its IF is VIF, and it believes in
@@ -86,7 +86,7 @@ static void deliver_redirected(struct vcpu *v, const struct event *e)
     bool virtual_if = (v->s.rflags & FL_IOPL) != FL_IOPL;
     u64 image = cpu_rflags(v);
     if (virtual_if) image = (image & ~(u64)FL_IF) | FL_IOPL | (image & FL_VIF ? FL_IF : 0);
-    u64 entry = sys_load(v, e->vector * 4u, 4);
+    u64 entry = sys_load(v, laddr_of(e->vector * 4u), 4);
     struct frame f = frame_here(v, W16);
     frame_push(&f, image);
     frame_push(&f, v->s.seg[SEG_CS].sel);
@@ -110,9 +110,9 @@ static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
     u32 size = lma ? 16 : 8, error = e->vector * 8u + 2 + ext;
     u64 low, high = 0;
     if (e->vector * size + size - 1 > v->s.idtr.limit) raise_error(v, VEC_GP, error);
-    u64 at = v->s.idtr.base + e->vector * size;
-    low = sys_load(v, lma ? at : (u32)at, 8);
-    if (lma) high = sys_load(v, at + 8, 8);
+    laddr at = linear_at(v, v->s.idtr.base + e->vector * size);
+    low = sys_load(v, at, 8);
+    if (lma) high = sys_load(v, linear_plus(v, at, 8), 8);
     u32 ar = (u32)(low >> 40) & 0xFF;
     struct gate g = {.type = ar & 0x1F, .sel = (u16)(low >> 16)};
     bool task = g.type == 5 && !lma;

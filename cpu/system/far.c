@@ -141,11 +141,10 @@ struct far_stack far_stack_from_tss(struct vcpu *v, unsigned cpl, unsigned ist, 
     const struct segment *tr = &v->s.seg[SEG_TR];
     struct far_stack st = {.new_cpl = cpl};
     u32 tr_error = (tr->sel & 0xFFFC) | ext;
-    laddr wrap = cpu_lma(v) ? ~0ull : 0xFFFFFFFF;
     if (cpu_lma(v)) {
         u32 at = ist ? 0x24 + 8 * (ist - 1) : 4 + 8 * cpl;
         if (at + 7 > tr->limit) raise_error(v, VEC_TS, tr_error);
-        st.sp = sys_load(v, tr->base + at, 8);
+        st.sp = sys_load(v, linear_at(v, tr->base + at), 8);
         st.mask = ~0ull;
         st.null = true;
         st.ss = (struct segment){.sel = (u16)cpl, .ar = AR_UNUSABLE | cpl << 5};
@@ -155,13 +154,13 @@ struct far_stack far_stack_from_tss(struct vcpu *v, unsigned cpl, unsigned ist, 
     if (tr->ar & 8) { // 32-bit TSS
         u32 at = 4 + 8 * cpl;
         if (at + 5 > tr->limit) raise_error(v, VEC_TS, tr_error);
-        st.sp = sys_load(v, (tr->base + at) & wrap, 4);
-        sel = (u16)sys_load(v, (tr->base + at + 4) & wrap, 2);
+        st.sp = sys_load(v, linear_at(v, tr->base + at), 4);
+        sel = (u16)sys_load(v, linear_at(v, tr->base + at + 4), 2);
     } else {
         u32 at = 2 + 4 * cpl;
         if (at + 3 > tr->limit) raise_error(v, VEC_TS, tr_error);
-        st.sp = sys_load(v, (tr->base + at) & wrap, 2);
-        sel = (u16)sys_load(v, (tr->base + at + 2) & wrap, 2);
+        st.sp = sys_load(v, linear_at(v, tr->base + at), 2);
+        sel = (u16)sys_load(v, linear_at(v, tr->base + at + 2), 2);
     }
     if (!(sel & 0xFFFC)) raise_error(v, VEC_TS, ext);
     u32 error = (sel & 0xFFFC) | ext;

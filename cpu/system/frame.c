@@ -18,16 +18,16 @@ static laddr item_linear(struct vcpu *v, const struct frame *f, unsigned i)
 
 void frame_prepare(struct vcpu *v, const struct frame *f)
 {
-    laddr high = 0, low = 0;
+    laddr high = laddr_of(0), low = high; // of the first push and of the last
     bool one_page = true;
     for (unsigned i = 0; i < f->n; i++) {
         low = item_linear(v, f, i);
-        if (i == 0) high = low + W_BYTES(f->w) - 1;
-        if ((low ^ high) & PAGE_MASK || low > high) one_page = false;
+        if (i == 0) high = low;
+        if ((low.at ^ (high.at + W_BYTES(f->w) - 1)) & PAGE_MASK || low.at > high.at) one_page = false;
     }
     if (f->n == 0) return;
     if (one_page) {
-        acc_probe(v, high + 1 - W_BYTES(f->w), W_BYTES(f->w), f->acc); // a fault names the first push
+        acc_probe(v, high, W_BYTES(f->w), f->acc); // a fault names the first push
         return;
     }
     for (unsigned i = 0; i < f->n; i++) acc_probe(v, item_linear(v, f, i), W_BYTES(f->w), f->acc);

@@ -30,8 +30,7 @@ void seg_load_real(struct vcpu *v, unsigned seg, u16 sel)
 laddr seg_descriptor_address(const struct vcpu *v, u16 sel)
 {
     u64 base = sel & 4 ? v->s.seg[SEG_LDTR].base : v->s.gdtr.base;
-    u64 a = base + (sel & 0xFFF8);
-    return cpu_lma(v) ? a : (u32)a;
+    return linear_at(v, base + (sel & 0xFFF8));
 }
 
 static u64 table_limit(const struct vcpu *v, u16 sel, bool *usable)
@@ -52,7 +51,7 @@ static bool fetch(struct vcpu *v, u16 sel, struct descriptor *d)
     d->raw_hi = 0;
     if (cpu_lma(v) && !(d->raw >> 44 & 1)) { // a system descriptor of IA-32e mode
         if ((sel | 7u) + 8 > limit) return false;
-        d->raw_hi = sys_load(v, cpu_lma(v) ? a + 8 : (u32)(a + 8), 8);
+        d->raw_hi = sys_load(v, linear_plus(v, a, 8), 8);
     }
     return true;
 }
@@ -70,8 +69,7 @@ void seg_mark_accessed(struct vcpu *v, u16 sel, struct descriptor *d)
 {
     if (d->raw & BIT(40)) return;
     d->raw |= BIT(40);
-    laddr a = seg_descriptor_address(v, sel) + 5;
-    sys_store(v, cpu_lma(v) ? a : (u32)a, 1, (u8)(d->raw >> 40));
+    sys_store(v, linear_plus(v, seg_descriptor_address(v, sel), 5), 1, (u8)(d->raw >> 40));
 }
 
 static u32 descriptor_limit(u64 raw)
@@ -101,10 +99,10 @@ bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long6
                       laddr *la)
 {
     if (long64) {
-        *la = offset;
+        *la = laddr_of(offset);
         return cpu_canonical(v, offset) && cpu_canonical(v, offset + size - 1);
     }
-    *la = (u32)(ss->base + offset);
+    *la = laddr_of((u32)(ss->base + offset));
     u64 last = offset + size - 1;
     if (ss->ar & AR_UNUSABLE) return false;
     if ((v->s.cr0 & CR0_PE) && !(v->s.rflags & FL_VM) && ((ss->ar & AR_CODE) || !(ss->ar & AR_WRITABLE)))
@@ -292,8 +290,7 @@ void op_ltr(struct vcpu *v, const struct insn *in)
     if (type != 9 && (type != 1 || cpu_lma(v))) raise_error(v, VEC_GP, error);
     if (!(s.ar & AR_P)) raise_error(v, VEC_NP, error);
     check_upper(v, &s, &d, error);
-    laddr a = seg_descriptor_address(v, sel) + 5;
-    sys_store(v, cpu_lma(v) ? a : (u32)a, 1, (u8)(d.raw >> 40 | 2)); // busy
+    sys_store(v, linear_plus(v, seg_descriptor_address(v, sel), 5), 1, (u8)(d.raw >> 40 | 2)); // busy
     s.ar |= 2;
     v->s.seg[SEG_TR] = s;
 }

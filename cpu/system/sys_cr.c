@@ -45,7 +45,7 @@ void op_mov_to_cr(struct vcpu *v, const struct insn *in)
 
 void op_lmsw(struct vcpu *v, const struct insn *in)
 {
-    laddr la = 0;
+    laddr la = laddr_of(0);
     u16 x;
     if (in->mem) {
         la = insn_linear(v, in, 2, ACC_READ);
@@ -113,12 +113,13 @@ void op_mov_to_dr(struct vcpu *v, const struct insn *in)
 
 void op_invlpg(struct vcpu *v, const struct insn *in)
 {
-    laddr la = insn_ea(v, in);
+    u64 at = insn_ea(v, in);
     if (!cpu_long64(v))
-        la = (u32)(la + v->s.seg[in->seg].base);
+        at = (u32)(at + v->s.seg[in->seg].base);
     else if (in->seg >= SEG_FS)
-        la += v->s.seg[in->seg].base;
-    if (cpu_long64(v) && !cpu_canonical_max(v, la)) return; // no operation
+        at += v->s.seg[in->seg].base;
+    if (cpu_long64(v) && !cpu_canonical_max(v, at)) return; // no operation
+    laddr la = laddr_of(at);
     tlb_invlpg(&v->s.itlb, la);
     tlb_invlpg(&v->s.dtlb, la);
     cpu_tlb_flushed(v);
@@ -135,7 +136,7 @@ void op_invpcid(struct vcpu *v, const struct insn *in)
     if (type == 0 && !cpu_canonical_max(v, d[1])) raise_gp0(v);
     struct tlb *t[2] = {&v->s.itlb, &v->s.dtlb};
     for (unsigned i = 0; i < 2; i++) switch (type) {
-        case 0: tlb_flush_address(t[i], &v->d.mmu, pcid, d[1]); break;
+        case 0: tlb_flush_address(t[i], &v->d.mmu, pcid, laddr_of(d[1])); break;
         case 1: tlb_flush_context(t[i], &v->d.mmu, pcid); break;
         case 2: tlb_flush_pcids(t[i], &v->d.mmu, true); break;
         default: tlb_flush_pcids(t[i], &v->d.mmu, false); break;

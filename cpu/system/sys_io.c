@@ -12,10 +12,9 @@ void io_permission(struct vcpu *v, u16 port, unsigned size)
     const struct segment *tr = &v->s.seg[SEG_TR];
     unsigned type = tr->ar & 0xF;
     if ((tr->ar & AR_UNUSABLE) || (type != 9 && type != 11) || tr->limit < 0x67) raise_gp0(v);
-    laddr wrap = cpu_lma(v) ? ~0ull : 0xFFFFFFFF;
-    u64 at = sys_load(v, (tr->base + 0x66) & wrap, 2) + port / 8;
+    u64 at = sys_load(v, linear_at(v, tr->base + 0x66), 2) + port / 8;
     if (at + 1 > tr->limit) raise_gp0(v);
-    u64 bits = sys_load(v, (tr->base + at) & wrap, 2) >> (port & 7);
+    u64 bits = sys_load(v, linear_at(v, tr->base + at), 2) >> (port & 7);
     if (bits & ((1u << size) - 1)) raise_gp0(v);
 }
 
@@ -23,7 +22,7 @@ static void do_in(struct vcpu *v, const struct insn *in, u16 port, bool immediat
 {
     unsigned w = in->osz == W64 ? W32 : in->osz, size = W_BYTES(w);
     io_permission(v, port, size);
-    vmx_intercept_io(v, in, port, size, true, false, false, immediate, 0);
+    vmx_intercept_io(v, in, port, size, true, false, false, immediate, laddr_of(0));
     cpu_charge(v, COST_PORT);
     reg_set(v, GPR_OFF(RAX), w, port_in(v, port, size));
 }
@@ -32,7 +31,7 @@ static void do_out(struct vcpu *v, const struct insn *in, u16 port, bool immedia
 {
     unsigned w = in->osz == W64 ? W32 : in->osz, size = W_BYTES(w);
     io_permission(v, port, size);
-    vmx_intercept_io(v, in, port, size, false, false, false, immediate, 0);
+    vmx_intercept_io(v, in, port, size, false, false, false, immediate, laddr_of(0));
     cpu_charge(v, COST_PORT);
     port_out(v, port, size, reg_get(v, GPR_OFF(RAX), w));
 }

@@ -31,9 +31,9 @@ void seg_set_null(struct vcpu *v, unsigned seg, u16 sel);
 // canonical.
 bool seg_stack_linear(const struct vcpu *v, const struct segment *ss, bool long64, u64 offset, u64 size,
                       laddr *la);
-bool cpu_canonical(const struct vcpu *v, laddr a); // as the paging in use has it: addresses that are used
+bool cpu_canonical(const struct vcpu *v, u64 a); // as the paging in use has it: addresses that are used
 // as the processor's widest: bases, MSRs, TLB invalidation
-bool cpu_canonical_max(const struct vcpu *v, laddr a);
+bool cpu_canonical_max(const struct vcpu *v, u64 a);
 
 // POPF and IRET of virtual-8086 mode with CR4.VME below IOPL 3: #GP(0) instead of TF, or of IF with VIP set
 // (SDM 22.3.2).

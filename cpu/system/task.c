@@ -49,7 +49,7 @@ static const struct layout *layout_of(u32 ar) { return ar & TSS_32 ? &layout_32 
 
 static const u8 segments[] = {SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS}; // in a TSS's order
 
-static laddr at(u64 base, u32 offset) { return (u32)(base + offset); }
+static laddr at(u64 base, u32 offset) { return laddr_of((u32)(base + offset)); }
 
 // ---- which task ----
 
@@ -83,7 +83,7 @@ static void store_old(struct vcpu *v, const struct layout *l, u64 eip, u64 flags
 
 static laddr busy_byte(const struct vcpu *v, u16 sel)
 {
-    return at(seg_descriptor_address(v, sel & 0xFFF8), 5);
+    return at(seg_descriptor_address(v, sel & 0xFFF8).at, 5);
 }
 
 static void set_busy(struct vcpu *v, u16 sel, bool busy)
