@@ -40,7 +40,8 @@
     }
 // Away from the wrappers: who runs those does not run these.
 #define CALLABLE_(fn, W, FORM, f, ...) \
-    __attribute__((section(".text.callable"))) static bool fn(struct vcpu *v, const struct insn *in) \
+    __attribute__((section(".text.unlikely.callable"))) static bool fn(struct vcpu *v, \
+                                                                       const struct insn *in) \
     { \
         return f(v, in, (struct how){.w = W, .form = FORM, .fast = true}, ##__VA_ARGS__); \
     }
@@ -110,32 +111,28 @@
                               .fast = {{{NULL}, {name##_r}, {name##_r}, {name##_r}}}, \
                               .call = {{NULL}, {name##_r_call}, {name##_r_call}, {name##_r_call}}};
 
-// with VEX
+// With VEX, away from those without too: the code that a guest's SSE runs in stays together.
+#define VEX_TEXT_ __attribute__((section(".text.unlikely.vex")))
+// clang-format off
 #define BODY_VEX_(name, W, f, ...) \
-    CHECKED_(name##_l, W, f, ##__VA_ARGS__) \
-    BODY_FORM_(name##_r, W, FORM_REG, f, ##__VA_ARGS__) \
-    BODY_FORM_(name##_b, W, FORM_B, f, ##__VA_ARGS__) \
-    BODY_FORM_(name##_x, W, FORM_X, f, ##__VA_ARGS__)
-#define BODY_VEX_FORMS_(name) \
-    { \
-        name##_r, name##_b, name##_x \
-    }
-#define BODY_VEX_CALLS_(name) \
-    { \
-        name##_r_call, name##_b_call, name##_x_call \
-    }
+    VEX_TEXT_ CHECKED_(name##_l, W, f, ##__VA_ARGS__) \
+    VEX_TEXT_ BODY_FORM_(name##_r, W, FORM_REG, f, ##__VA_ARGS__) \
+    VEX_TEXT_ BODY_FORM_(name##_b, W, FORM_B, f, ##__VA_ARGS__) \
+    VEX_TEXT_ BODY_FORM_(name##_x, W, FORM_X, f, ##__VA_ARGS__)
+#define BODY_VEX_REG_(name, W, f, ...) \
+    VEX_TEXT_ CHECKED_(name##_l, W, f, ##__VA_ARGS__) \
+    VEX_TEXT_ BODY_FORM_(name##_r, W, FORM_REG, f, ##__VA_ARGS__)
+#define BODY_VEX_FORMS_(name) {name##_r, name##_b, name##_x}
+#define BODY_VEX_CALLS_(name) {name##_r_call, name##_b_call, name##_x_call}
 #define BODY_L(name, f, ...) \
     BODY_VEX_(name##_128, W32, f, ##__VA_ARGS__) \
     BODY_VEX_(name##_256, W64, f, ##__VA_ARGS__) \
-    const struct body name = { \
-        .checked = {name##_128_l, name##_128_l, name##_128_l, name##_256_l}, \
-        .fast = {{{NULL}, {NULL}, BODY_VEX_FORMS_(name##_128), BODY_VEX_FORMS_(name##_256)}}, \
-        .call = {{NULL}, {NULL}, BODY_VEX_CALLS_(name##_128), BODY_VEX_CALLS_(name##_256)}};
+    const struct body name = {.checked = {name##_128_l, name##_128_l, name##_128_l, name##_256_l}, \
+                              .fast = {{{NULL}, {NULL}, BODY_VEX_FORMS_(name##_128), BODY_VEX_FORMS_(name##_256)}}, \
+                              .call = {{NULL}, {NULL}, BODY_VEX_CALLS_(name##_128), BODY_VEX_CALLS_(name##_256)}};
 #define BODY_L_REG(name, f, ...) \
-    CHECKED_(name##_128_l, W32, f, ##__VA_ARGS__) \
-    CHECKED_(name##_256_l, W64, f, ##__VA_ARGS__) \
-    BODY_FORM_(name##_128_r, W32, FORM_REG, f, ##__VA_ARGS__) \
-    BODY_FORM_(name##_256_r, W64, FORM_REG, f, ##__VA_ARGS__) \
+    BODY_VEX_REG_(name##_128, W32, f, ##__VA_ARGS__) \
+    BODY_VEX_REG_(name##_256, W64, f, ##__VA_ARGS__) \
     const struct body name = {.checked = {name##_128_l, name##_128_l, name##_128_l, name##_256_l}, \
                               .fast = {{{NULL}, {NULL}, {name##_128_r}, {name##_256_r}}}, \
                               .call = {{NULL}, {NULL}, {name##_128_r_call}, {name##_256_r_call}}};
@@ -144,5 +141,6 @@
     const struct body name = {.checked = {name##_l, name##_l, name##_l, name##_l}, \
                               .fast = {{{NULL}, {NULL}, BODY_VEX_FORMS_(name)}}, \
                               .call = {{NULL}, {NULL}, BODY_VEX_CALLS_(name)}};
+// clang-format on
 
 #endif

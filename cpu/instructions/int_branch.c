@@ -70,7 +70,8 @@ ALWAYS_INLINE bool near_call(struct vcpu *v, const struct insn *in, struct how h
     }
 // clang-format on
 #define CALLABLE(fn, k, W, FORM) \
-    __attribute__((section(".text.callable"))) static bool fn(struct vcpu *v, const struct insn *in) \
+    __attribute__((section(".text.unlikely.callable"))) static bool fn(struct vcpu *v, \
+                                                                       const struct insn *in) \
     { \
         return near_call(v, in, (struct how){.w = W, .form = FORM, .fast = true}, k); \
     }
