@@ -324,6 +324,69 @@ static void loaded_is_in_use(void **unused)
     }
 }
 
+// FIP is as wide as linear addresses are, FDP is kept whole; FOP has 11 bits. Expected: a Xeon with 57 bits
+// (family 6, model 143); with 48 the same rule.
+static void pointers_of_fxrstor64(void **unused)
+{
+    static const u8 fxrstor64[] = {0x48, 0x0F, 0xAE, 0x0E};
+    static const struct {
+        bool la57;
+        u64 in, fip;
+    } c[] = {{true, 0x1234567890ABCDEF, 0x0034567890ABCDEF},
+             {true, 0xBFF0000000000000, 0xFFF0000000000000},
+             {false, 0x1234867890ABCDEF, 0xFFFF867890ABCDEF},
+             {false, 0x1234567890ABCDEF, 0x0000567890ABCDEF}};
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        struct cpu_features f;
+        cpu_features_max(&f);
+        cpu_feature_switch(&f, FEATURE_LA57, c[i].la57);
+        struct guest *g = guest_new_cpu(false, &f);
+        struct side_state in = plain_state();
+        struct outcome out;
+        u8 *area = guest_data(g) + 0x400;
+        u16 fop = 0x7ABC;
+        u32 mxcsr = MXCSR_RESET;
+        memset(area, 0, 512);
+        memcpy(area + 6, &fop, 2), memcpy(area + 8, &c[i].in, 8), memcpy(area + 16, &c[i].in, 8);
+        memcpy(area + 24, &mxcsr, 4);
+        guest_run(g, fxrstor64, sizeof fxrstor64, &in, &out);
+        assert_int_equal(out.vector, DONE);
+        assert_true(out.fip == c[i].fip && out.fdp == c[i].in);
+        assert_int_equal(out.fop, 0x2BC);
+        guest_free(g);
+    }
+}
+
+// An illegal MXCSR in the compacted format: #GP(0), when what is to be initialized has been. Expected: the
+// same Xeon.
+static void refused_mxcsr_comes_late(void **unused)
+{
+    static const u8 xrstor[] = {0x0F, 0xAE, 0x2E};
+    struct guest *g = guest_new(false);
+    struct side_state in = plain_state();
+    struct outcome out;
+    u8 *area = guest_data(g) + 0x400;
+    u32 mxcsr = 1u << 31;
+    u64 header[2] = {2, 1ull << 63 | 7};
+    memset(area, 0, 1024);
+    memcpy(area + 24, &mxcsr, 4), memcpy(area + 512, header, sizeof header);
+    area[160] = 0x55;
+    in.gpr[RAX] = 7, in.ymm_high[3][1] = 0x1234, in.fcw = 0x27F;
+    if (guest_vcpu(g)->s.xcr0 & 4) {
+        guest_run(g, xrstor, sizeof xrstor, &in, &out);
+        assert_int_equal(out.vector, VEC_GP);
+        assert_int_equal(out.s.fcw, 0x37F);
+        assert_int_equal(out.s.xmm[0][0], 0x55);
+        assert_int_equal(out.s.ymm_high[3][1], 0);
+        header[0] = 6; // YMM state is to be loaded: not by then
+        memcpy(area + 512, header, sizeof header);
+        guest_run(g, xrstor, sizeof xrstor, &in, &out);
+        assert_int_equal(out.vector, VEC_GP);
+        assert_int_equal(out.s.ymm_high[3][1], 0x1234);
+    }
+    guest_free(g);
+}
+
 int main(void)
 {
     if (!fp_host_capable()) {
@@ -338,6 +401,8 @@ int main(void)
         cmocka_unit_test(xsaves_round_trip),
         cmocka_unit_test(modified_optimization),
         cmocka_unit_test(loaded_is_in_use),
+        cmocka_unit_test(pointers_of_fxrstor64),
+        cmocka_unit_test(refused_mxcsr_comes_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

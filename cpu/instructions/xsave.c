@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cpu/system/system.h"
+#include "cpu/system/cpuid.h"
 #include "cpu/state/xcomponent.h"
 #include "cpu/engine/fp.h"
 #include "cpu/instructions/x87.h"
@@ -54,6 +55,9 @@ static void x87_take(struct vcpu *v, const struct insn *in, const u8 *b)
     f->fip = f->fdp = 0;
     f->fcs = f->fds = 0;
     memcpy(&f->fip, b + 8, wide ? 8 : 4);
+    // Intel's processors keep FIP as wide as linear addresses are, and all of FDP.
+    unsigned unused_bits = feature_on(v->features, FEATURE_LA57) ? 64 - 57 : 64 - 48;
+    f->fip = (u64)((s64)(f->fip << unused_bits) >> unused_bits);
     memcpy(&f->fdp, b + 16, wide ? 8 : 4);
     if (!wide) {
         memcpy(&f->fcs, b + 12, 2);
@@ -372,12 +376,14 @@ RAISES static void xrstor(struct vcpu *v, const struct insn *in, bool supervisor
         else
             memset(v->s.xmm, 0, 16 * xmm_count(v));
     }
-    // the compacted form has loaded the x87 and XMM registers by then, as Intel's processors do
+    for (unsigned i = 0; i < xcomponents_n; i++)
+        if ((rfbm & ~bv) >> xcomponents[i].number & 1) extended[i].take(v, NULL);
+    // the compacted form has loaded the x87 and XMM registers and initialized the others by then, as Intel's
+    // processors do
     if (mxcsr_bad) raise_gp0(v);
     part = parts;
     for (unsigned i = 0; i < xcomponents_n; part += xcomponents[i++].bytes)
-        if (rfbm >> xcomponents[i].number & 1)
-            extended[i].take(v, bv >> xcomponents[i].number & 1 ? part : NULL);
+        if ((rfbm & bv) >> xcomponents[i].number & 1) extended[i].take(v, part);
     if (load_mxcsr)
         fp_set_mxcsr(v, mxcsr);
     else if (compact && (rfbm & XCOMP_SSE))

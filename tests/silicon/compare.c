@@ -107,6 +107,14 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
     bad |= differ(say, D_MXCSR, "mxcsr", in->mxcsr, h->mxcsr & ~unsure, o->mxcsr & ~unsure);
     bad |= differ(say, D_FCW, "fcw", in->fcw, h->fcw, o->fcw);
     bad |= differ(say, D_FSW, "fsw", in->fsw, h->fsw, o->fsw);
+    if (host->x87_known & X87_POINTERS) {
+        bad |= differ(say, D_FSW, "fop", 0, host->fop, ours->fop);
+        bad |= differ(say, D_FSW, "fip", 0, host->fip, ours->fip);
+    }
+    // CPUID.7:EBX[6], which we do not report: the silicon keeps FDP of unmasked exceptions alone,
+    // which in a sequence may be of an instruction without an operand in memory
+    if (host->x87_known & X87_DATA_POINTER || (host->x87_known && t->row && h->fsw & 0x80))
+        bad |= differ(say, D_FSW, "fdp", 0, host->fdp, ours->fdp);
     bad |= differ(say, D_TAGS, "tags", in->tags, h->tags, o->tags);
     for (unsigned i = 0; i < 8; i++) {
         u64 a = 0, b = 0, c = 0;

@@ -94,7 +94,7 @@ static void extended(struct rng *g, u8 st[10])
     u64 m;
     u16 se = (u16)((rng_next(g) & 0x8000) | (16383 - 40 + rng_below(g, 80)));
     m = rng_next(g) | 1ull << 63;
-    switch (rng_below(g, 12)) {
+    switch (rng_below(g, 18)) {
     case 0: se &= 0x8000, m = 0; break;
     case 1: se |= 0x7FFF, m = 1ull << 63; break;
     case 2: se |= 0x7FFF, m |= 1ull << 62; break;
@@ -102,7 +102,29 @@ static void extended(struct rng *g, u8 st[10])
     case 4: se &= 0x8000, m &= ~(1ull << 63); break; // denormal
     case 5: m &= ~(1ull << 63); break;               // unnormal: unsupported
     case 6: m &= 0xFFFF000000000000; break;
-    case 7: se = 0xFFFF; break; // as after MMX
+    case 7: se = 0xFFFF; break;                      // as after MMX
+    case 8: se &= 0x8000; break;                     // pseudo-denormal
+    case 9: se |= 0x7FFF, m &= ~(1ull << 63); break; // pseudo-NaN: unsupported
+    case 10: se |= 0x7FFF, m = 0; break;             // pseudo-infinity: unsupported
+    case 11:                                         // about the largest and the smallest of each precision
+    case 12: {
+        static const u16 edge[] = {0,
+                                   64,
+                                   16383 - 16383 / 2,
+                                   16383 - 1022 - 52,
+                                   16383 - 1022,
+                                   16383 - 126 - 23,
+                                   16383 - 126,
+                                   16383 + 15,
+                                   16383 + 31,
+                                   16383 + 63,
+                                   16383 + 127,
+                                   16383 + 1023,
+                                   16383 + 16383 / 2,
+                                   0x7FFE - 2};
+        se = (u16)((se & 0x8000) | (edge[rng_below(g, ARRAY_LEN(edge))] + rng_below(g, 3)));
+        break;
+    }
     }
     memcpy(st, &m, 8);
     memcpy(st + 8, &se, 2);

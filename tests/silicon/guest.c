@@ -204,6 +204,7 @@ void guest_run(struct guest *g, const u8 *code, unsigned n, const struct side_st
     state_put(v, in);
     enum run_exit why = vcpu_run(v, 100000);
     state_get(v, &out->s);
+    out->fop = v->s.fpu.fop, out->fip = v->s.fpu.fip, out->fdp = v->s.fpu.fdp;
     out->vector = 255;
     out->error = (u32)why;
     if (why != RUN_HALTED || v->s.rip < HANDLERS || v->s.rip >= HANDLERS + 32 * 16) return;

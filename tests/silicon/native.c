@@ -29,6 +29,7 @@ static const int reg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_
 static struct {
     bool inside; // a test is running
     bool wanted; // the next trap starts one
+    u32 x87_known;
     const struct side_state *in;
     struct outcome *out;
     greg_t saved[NGREG];
@@ -66,6 +67,7 @@ static void legacy_put(u8 *b, const struct side_state *s)
     memcpy(b, &s->fcw, 2);
     memcpy(b + 2, &s->fsw, 2);
     b[4] = s->tags;
+    memset(b + 6, 0, 18); // FOP, FIP, FDP
     memcpy(b + 24, &s->mxcsr, 4);
     for (unsigned i = 0; i < 8; i++) memcpy(b + 32 + 16 * i, s->st[i], 10);
     memcpy(b + 160, s->xmm, sizeof s->xmm);
@@ -125,6 +127,10 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
     legacy_get(fp, &o->s);
     o->vector = (u32)g[REG_TRAPNO];
     o->error = (u32)g[REG_ERR];
+    memcpy(&o->fop, fp + 6, 2);
+    memcpy(&o->fip, fp + 8, 8);
+    memcpy(&o->fdp, fp + 16, 8);
+    o->x87_known = run.x87_known;
     o->cr2 = o->vector == 14 ? (u64)g[REG_CR2] : 0;
     memcpy(g, run.saved, sizeof run.saved);
     u64 was;
@@ -155,6 +161,12 @@ bool native_init(const char **why)
         *why = "the host does not map memory at the addresses of the test";
         return false;
     }
+    struct recording_cpu cpu;
+    native_cpu(&cpu);
+    u32 a, b = 0, c = 0, d;
+    __cpuid_count(7, 0, a, b, c, d);
+    if (!strcmp(cpu.vendor, "GenuineIntel") && c & 1u << 16)
+        run.x87_known = X87_POINTERS | (b & 1u << 6 ? 0 : X87_DATA_POINTER);
     static u8 stack[1 << 16];
     stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack};
     struct sigaction sa = {.sa_sigaction = native_entry, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};

@@ -382,6 +382,7 @@ void record_rewind(struct record_reader *r) { r->at = r->first, r->left = r->cas
 
 int record_next(struct record_reader *r, struct test *t, struct outcome *o, u8 *data, const char **why)
 {
+    o->x87_known = 0;
     u8 image[IMAGE];
     *why = "is damaged: a case makes no sense";
     if (!r->left) return r->at == r->n ? 0 : -1;

@@ -39,10 +39,16 @@ struct side_state { // what goes in and comes out, x87 in stack order
     bool supervisor; // guest only: at CPL 0
 };
 
+enum { X87_POINTERS = 1, X87_DATA_POINTER = 2 };
 struct outcome {
     struct side_state s;
     u32 vector, error;
     u64 cr2;
+    // x87: opcode of the last instruction, and where it and its operand are: only what live Intel silicon of
+    // 57 linear address bits says (POINTERS, and DATA_POINTER unless it keeps that for exceptions)
+    u32 x87_known;
+    u16 fop;
+    u64 fip, fdp;
 };
 
 struct input_pool { // of which inputs are taken when they are to be recorded
