@@ -359,6 +359,10 @@ static void which_segments(void **state)
     tm_write64(t, LDT + 8, tm_read(t, GDT + SEL_UCODE32, 8));
     assert_int_equal(go(BY_JMP, SEL_NEW), 0x80);
     assert_int_equal(S.seg[SEG_LDTR].base, LDT);
+    kernel(false);
+    put16(NEW16_TSS + 0x2A, SEL_LDT), put16(NEW16_TSS + 0x24, 8 | 7);
+    assert_int_equal(go(BY_JMP, SEL_NEW16), 0x80);
+    assert_int_equal(S.seg[SEG_LDTR].base, LDT);
 }
 
 // An error code goes to the new stack, in the width of the TSS; without room it is #SS(EXT).
@@ -508,6 +512,12 @@ static void with_paging(void **state)
         assert_memory_equal(before, t->p.ram + TSS, sizeof before);
         assert_int_equal(ar_byte(SEL_NEW), 0x89);
     }
+    // Of the old TSS no more than what is saved need be there.
+    kernel(false);
+    paging(false);
+    put32(TABLES + 4 * 5, 0);
+    S.seg[SEG_TR].base = 0x5000 - 0x5E;
+    assert_int_equal(go(BY_JMP, SEL_NEW), 0x80);
     // PAE: the PDPTEs of the new CR3; a bad one is #GP(0), and the old task's.
     kernel(false);
     paging(true);
@@ -519,6 +529,10 @@ static void with_paging(void **state)
     paging(true);
     put32(NEW_TSS + 0x1C, OTHER);
     tm_write64(t, OTHER + 8, TABLES | 3);
+    expect_old(go(BY_JMP, SEL_NEW), VEC_GP, 0);
+    kernel(false);
+    paging(true);
+    put32(NEW_TSS + 0x1C, 0x1000000 | OTHER); // where no memory is: all ones
     expect_old(go(BY_JMP, SEL_NEW), VEC_GP, 0);
 }
 
