@@ -1252,6 +1252,24 @@ static void rdrand_is_deterministic(void **state)
     assert_int_equal(S.gpr[RAX], a & 0xFFFF);
 }
 
+// An instruction that crosses a page above 4 GiB, found again: its second page is looked up where it is. (Its
+// low half of address, 40009000h, is mapped to nothing.)
+static void crossing_above_4g(void **state)
+{
+    struct tm *t = tm_new(TM_LONG);
+    tm_write64(t, PML4 + 8 * 256, 0x50007);
+    tm_write64(t, 0x50000 + 8, 0x51007);
+    tm_write64(t, 0x51000, 0x2000E7);
+    tm_write(t, 0x208FFE, "\xBA\x78\x56\x34\x12\xFF\xC3\xC3", 8); // mov edx, 12345678h; inc ebx; ret
+    t->v->s.gpr[RBX] = 0;
+    int vector = TM_RUN(t, 0x48, 0xB8, 0xFE, 0x8F, 0, 0x40, 0, 0x80, 0xFF, 0xFF, // mov rax, FFFF800040008FFEh
+                        0xB9, 3, 0, 0, 0, 0xFF, 0xD0, 0xE2, 0xFC);               // mov ecx, 3; call rax; loop
+    assert_int_equal(vector, NOTHING);
+    assert_int_equal(t->v->s.gpr[RBX], 3);
+    assert_int_equal(t->v->s.gpr[RDX], 0x12345678);
+    tm_free(t);
+}
+
 int main(void)
 {
 #define R(f) cmocka_unit_test_setup_teardown(f, real_setup, teardown)
@@ -1267,6 +1285,7 @@ int main(void)
         L(ports_see_the_time), L(stores_mark_pages_dirty),
         L(a_freed_processor_is_told_nothing),
         L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
+        cmocka_unit_test(crossing_above_4g),
         cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
