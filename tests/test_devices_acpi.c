@@ -158,6 +158,45 @@ static void madt_lists_processors_and_overrides(void **state)
     assert_int_equal(sci_flags, 0x0D); // level, active high
 }
 
+// IDs for which the local APIC's entry has no room (ACPI 6.4, 5.2.12.12 and 5.2.12.13): its own kind, and
+// their NMI.
+static void madt_has_x2apics(void **state)
+{
+    struct phys *p = *state;
+    static const u32 ids[] = {0, 254, 255, 300, 70000};
+    struct acpi_layout l = acpi_build(p, ids, ARRAY_LEN(ids), true);
+    paddr m = find(p, phys_read64(p, 0, l.rsdp + 24), "APIC");
+    unsigned seen = 0, nmis = 0;
+    paddr end = m + phys_read32(p, 0, m + 4);
+    for (paddr e = m + 44; e < end; e += phys_read8(p, 0, e + 1)) {
+        switch (phys_read8(p, 0, e)) {
+        case 0:
+            assert_in_range(seen, 0, 1);
+            assert_int_equal(phys_read8(p, 0, e + 1), 8);
+            assert_int_equal(phys_read8(p, 0, e + 2), seen);
+            assert_int_equal(phys_read8(p, 0, e + 3), ids[seen++]);
+            assert_int_equal(phys_read32(p, 0, e + 4), 1);
+            break;
+        case 9:
+            assert_in_range(seen, 2, 4);
+            assert_int_equal(phys_read8(p, 0, e + 1), 16);
+            assert_int_equal(phys_read32(p, 0, e + 4), ids[seen]);
+            assert_int_equal(phys_read32(p, 0, e + 8), 1);
+            assert_int_equal(phys_read32(p, 0, e + 12), seen++); // the processor's UID
+            break;
+        case 10:
+            nmis++;
+            assert_int_equal(phys_read8(p, 0, e + 1), 12);
+            assert_int_equal(phys_read32(p, 0, e + 4), UINT32_MAX); // all
+            assert_int_equal(phys_read8(p, 0, e + 8), 1);           // LINT1
+            break;
+        default: break;
+        }
+    }
+    assert_int_equal(seen, ARRAY_LEN(ids));
+    assert_int_equal(nmis, 1);
+}
+
 static void hpet_table(void **state)
 {
     struct phys *p = *state;
@@ -257,6 +296,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rsdp_and_roots, setup, teardown),
         cmocka_unit_test_setup_teardown(fadt_names_the_power_management_block, setup, teardown),
         cmocka_unit_test_setup_teardown(madt_lists_processors_and_overrides, setup, teardown),
+        cmocka_unit_test_setup_teardown(madt_has_x2apics, setup, teardown),
         cmocka_unit_test_setup_teardown(hpet_table, setup, teardown),
         cmocka_unit_test_setup_teardown(console_is_com1, setup, teardown),
         cmocka_unit_test_setup_teardown(tables_disassemble, setup, teardown),
