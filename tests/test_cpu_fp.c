@@ -324,6 +324,34 @@ static void loaded_is_in_use(void **unused)
     }
 }
 
+// VZEROUPPER initializes YMM state, VZEROALL SSE state too (but MXCSR). Expected: the Xeon's XGETBV.
+static void cleared_is_not_in_use(void **unused)
+{
+    static const u8 code[] = {0x0F, 0xAE, 0x2E, 0xC5, 0xF8,
+                              0x77, 0x0F, 0x01, 0xD0}; // xrstor; vzeroupper; xgetbv
+    for (unsigned all = 0; all < 2; all++) {
+        struct guest *g = guest_new(false);
+        struct side_state in = plain_state();
+        struct outcome out;
+        u8 *area = guest_data(g) + 0x400, c[sizeof code];
+        u16 fcw = 0x37F;
+        u32 mxcsr = MXCSR_RESET;
+        u64 bv = 7;
+        memcpy(c, code, sizeof c);
+        if (all) c[4] = 0xFC;
+        memset(area, 0, 1024);
+        memcpy(area, &fcw, 2), memcpy(area + 24, &mxcsr, 4), memcpy(area + 512, &bv, 8);
+        area[160] = area[576] = 1;
+        in.gpr[RAX] = 7, in.gpr[RCX] = 1;
+        if (guest_vcpu(g)->s.xcr0 & 4) {
+            guest_run(g, c, sizeof c, &in, &out);
+            assert_int_equal(out.vector, DONE);
+            assert_int_equal(out.s.gpr[RAX], all ? 1 : 3);
+        }
+        guest_free(g);
+    }
+}
+
 // FIP is as wide as linear addresses are, FDP is kept whole; FOP has 11 bits. Expected: a Xeon with 57 bits
 // (family 6, model 143); with 48 the same rule.
 static void pointers_of_fxrstor64(void **unused)
@@ -401,6 +429,7 @@ int main(void)
         cmocka_unit_test(xsaves_round_trip),
         cmocka_unit_test(modified_optimization),
         cmocka_unit_test(loaded_is_in_use),
+        cmocka_unit_test(cleared_is_not_in_use),
         cmocka_unit_test(pointers_of_fxrstor64),
         cmocka_unit_test(refused_mxcsr_comes_late),
     };

@@ -41,6 +41,8 @@ static void clear(struct vcpu *v, bool low)
         if (low) sse_put(sse_reg(v, i), 0, 0);
         sse_put(ymm_high(v, i), 0, 0);
     }
+    // all of the component is as after RESET, and known to be
+    if (mode_long64(v->d.mode)) v->s.xrstor.in_use &= ~(u64)(low ? XCOMP_SSE | XCOMP_AVX : XCOMP_AVX);
 }
 void op_vzeroupper(struct vcpu *v, const struct insn *in) { clear(v, false); }
 void op_vzeroall(struct vcpu *v, const struct insn *in) { clear(v, true); }
