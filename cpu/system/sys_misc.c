@@ -133,7 +133,7 @@ void op_umonitor(struct vcpu *v, const struct insn *in)
 }
 
 // UMWAIT and TPAUSE wait until the TSC reaches EDX:EAX, at the most as long as IA32_UMWAIT_CONTROL[31:2]
-// says, which CF tells. What else ends a wait is left to the processor: here it is a microsecond of the
+// says, which CF tells. What else ends a wait is left to the processor: here it is 1,000 ticks of the
 // clock's at the latest, or the monitored line's being written.
 RAISES static void user_wait(struct vcpu *v, const struct insn *in, bool monitored)
 {
