@@ -89,6 +89,10 @@ static inline void stack_add(struct vcpu *v, s64 n)
 }
 
 // ---- branches from checked bodies: checks the target (canonical, CS limit: #GP(0)), then sets d.npc ----
+static inline laddr rip_linear(const struct vcpu *v) // of s.rip
+{
+    return laddr_of(mode_long64(v->d.mode) ? v->s.rip : (u32)(v->s.seg[SEG_CS].base + v->s.rip));
+}
 bool branch_good(const struct vcpu *v, u64 rip); // the check alone
 RAISES void branch_to(struct vcpu *v, u64 rip);
 

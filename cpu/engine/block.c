@@ -295,13 +295,8 @@ static struct block *look_up(struct vcpu *v, struct jump_entry *j)
     u64 rip = v->s.rip;
     e->lookups++;
     u32 mode = v->d.mode;
-    laddr la = laddr_of(rip);
-    if (mode_long64(mode)) {
-        if (!laddr_canonical(rip, (v->s.cr4 & CR4_LA57) ? 57 : 48)) raise_gp0(v);
-    } else {
-        la = laddr_of((u32)(v->s.seg[SEG_CS].base + rip));
-        if (rip > v->s.seg[SEG_CS].limit) raise_gp0(v);
-    }
+    if (!branch_good(v, rip)) raise_gp0(v);
+    laddr la = rip_linear(v);
     paddr pa = tlbops_fetch(v, la);
     struct block *b = e->hash[block_hash(pa, mode)];
     while (b && (b->pa != pa || b->mode != mode)) b = b->hash_next;

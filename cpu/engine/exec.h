@@ -3,6 +3,7 @@
 #define CPU_EXEC_H
 
 #include "mmu/invariant.h"
+#include "cpu/engine/access.h"
 #include "cpu/engine/engine.h"
 #include "cpu/state/mode.h"
 
@@ -34,8 +35,7 @@ RAISES void exec_guard(struct vcpu *v, const struct insn *in);
 // Whether b can be the block at s.rip: decoded for the present mode, from these bytes of a page.
 static inline bool block_is_at_rip(const struct vcpu *v, const struct block *b)
 {
-    u64 la = mode_long64(v->d.mode) ? v->s.rip : v->s.seg[SEG_CS].base + v->s.rip;
-    return b->mode == v->d.mode && !((la ^ b->pa) & ~PAGE_MASK);
+    return b->mode == v->d.mode && !((rip_linear(v).at ^ b->pa) & ~PAGE_MASK);
 }
 
 // The guards that decoding could not resolve, then the body.

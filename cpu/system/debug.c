@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "cpu/engine/access.h"
 #include "cpu/engine/tlbops.h"
 #include "cpu/state/mode.h"
 
@@ -60,12 +61,7 @@ static u8 on_page(const struct vcpu *v, u8 which, laddr la)
     return met(v, which, la.at & PAGE_MASK, PAGE_SIZE, ~0ull);
 }
 
-static laddr instruction_address(const struct vcpu *v)
-{
-    return laddr_of(cpu_long64(v) ? v->s.rip : (u32)(v->s.seg[SEG_CS].base + v->s.rip));
-}
-
-bool debug_code_page(const struct vcpu *v) { return on_page(v, v->d.breaks.code, instruction_address(v)); }
+bool debug_code_page(const struct vcpu *v) { return on_page(v, v->d.breaks.code, rip_linear(v)); }
 
 bool debug_data_page(const struct vcpu *v, laddr la, u32 acc)
 {
@@ -76,7 +72,7 @@ bool debug_data_page(const struct vcpu *v, laddr la, u32 acc)
 void debug_before_instruction(struct vcpu *v)
 {
     if (v->s.rflags & FL_RF || v->s.blocking & BLOCKING_BY_MOV_SS) return;
-    u8 hit = met(v, v->d.breaks.code, instruction_address(v).at, 1, ~0ull);
+    u8 hit = met(v, v->d.breaks.code, rip_linear(v).at, 1, ~0ull);
     if (!hit) return;
     struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .dr6 = hit};
     raise_event(v, &e);
