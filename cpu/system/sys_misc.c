@@ -132,6 +132,12 @@ void op_umonitor(struct vcpu *v, const struct insn *in)
     monitor(v, seg_linear(v, in->seg, offset, 1, ACC_READ));
 }
 
+// Another processor, for which this one may wait, has its turn.
+static void give_way(const struct vcpu *v)
+{
+    if (v->board && v->board->pause) v->board->pause(v->board_opaque, v->index);
+}
+
 // UMWAIT and TPAUSE wait until the TSC reaches EDX:EAX, at the most as long as IA32_UMWAIT_CONTROL[31:2]
 // says, which CF tells. What else ends a wait is left to the processor: here it is 1,000 ticks of the
 // clock's at the latest, or the monitored line's being written.
@@ -147,7 +153,7 @@ RAISES static void user_wait(struct vcpu *v, const struct insn *in, bool monitor
     if (units > USER_WAIT_UNITS) units = USER_WAIT_UNITS, limited = false;
     v->s.fl = fl_pack(limited ? FL_CF : 0);
     cpu_charge(v, units);
-    if (v->board && v->board->pause) v->board->pause(v->board_opaque, v->index);
+    give_way(v);
 }
 void op_umwait(struct vcpu *v, const struct insn *in) { user_wait(v, in, true); }
 void op_tpause(struct vcpu *v, const struct insn *in) { user_wait(v, in, false); }
@@ -155,7 +161,7 @@ void op_tpause(struct vcpu *v, const struct insn *in) { user_wait(v, in, false);
 void op_pause(struct vcpu *v, const struct insn *in)
 {
     cpu_charge(v, COST_PAUSE);
-    if (v->board && v->board->pause) v->board->pause(v->board_opaque, v->index);
+    give_way(v);
 }
 
 // ---- flags ----
