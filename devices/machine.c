@@ -468,9 +468,6 @@ void machine_reset(struct machine *m)
 
 void machine_loaded(struct machine *m)
 {
-    struct machine_turns *t = &m->turns;
-    if (t->cpu >= m->cpus_n) *t = (struct machine_turns){.cpu = 0};
-    if (m->cpus_n < 64) t->asleep &= BIT(m->cpus_n) - 1;
     m->phys.a20_masked = a20_masked(m); // a change of the gate would empty the TLBs, which are state
     for (unsigned i = 0; i < m->cpus_n; i++) cpu_loaded(m->cpu[i]);
     for (unsigned i = 0; i < m->clock.timers_n; i++) clock_timer_set(&m->clock, i, CLOCK_NEVER);
