@@ -85,25 +85,19 @@ enum { SMP_CPUS, SMP_MAXCPUS, SMP_SOCKETS, SMP_DIES, SMP_CLUSTERS, SMP_CORES, SM
 // What was not given follows from what was, as QEMU has it since version 6.2: cores before sockets.
 static bool smp_complete(struct parser *p, const char *given, u64 n[SMP_KEYS])
 {
-    u64 all = n[SMP_MAXCPUS] ? n[SMP_MAXCPUS] : n[SMP_CPUS];
-    if (!n[SMP_DIES]) n[SMP_DIES] = 1;
-    if (!n[SMP_CLUSTERS]) n[SMP_CLUSTERS] = 1;
+    u64 all = n[SMP_MAXCPUS] ? n[SMP_MAXCPUS] : n[SMP_CPUS], product = 1;
+    unsigned follows = !n[SMP_CORES] ? SMP_CORES : !n[SMP_SOCKETS] ? SMP_SOCKETS : SMP_THREADS;
+    bool open = !n[follows];
+    for (unsigned k = SMP_SOCKETS; k < SMP_KEYS; k++) {
+        if (!n[k]) n[k] = 1;
+        product *= n[k];
+    }
     if (n[SMP_CLUSTERS] != 1) return options_fail(p, "-smp %s: this machine has no clusters", given);
-    if (all && !n[SMP_CORES]) {
-        if (!n[SMP_SOCKETS]) n[SMP_SOCKETS] = 1;
-        if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
-        n[SMP_CORES] = all / (n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_THREADS]);
-    } else if (all && !n[SMP_SOCKETS]) {
-        if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
-        n[SMP_SOCKETS] = all / (n[SMP_DIES] * n[SMP_CORES] * n[SMP_THREADS]);
-    } else if (all && !n[SMP_THREADS])
-        n[SMP_THREADS] = all / (n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_CORES]);
-    if (!n[SMP_SOCKETS]) n[SMP_SOCKETS] = 1;
-    if (!n[SMP_CORES]) n[SMP_CORES] = 1;
-    if (!n[SMP_THREADS]) n[SMP_THREADS] = 1;
-    u64 product = n[SMP_SOCKETS] * n[SMP_DIES] * n[SMP_CORES] * n[SMP_THREADS];
+    if (open && all > product) {
+        n[follows] = all / product;
+        product *= n[follows];
+    }
     if (!all) all = product;
-    if (!n[SMP_MAXCPUS]) n[SMP_MAXCPUS] = all;
     if (!n[SMP_CPUS]) n[SMP_CPUS] = all;
     if (product != all)
         return options_fail(p,
