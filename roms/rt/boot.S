@@ -4,6 +4,7 @@
  *
  * Missing: memory above 4 GiB, and any other boot protocol.
  */
+#include "long_mode.inc"
 #define MULTIBOOT_HEADER_MAGIC 0x1badb002
 
         .section .multiboot, "a"
@@ -50,20 +51,8 @@ boot_entry:
         add     $0x200000, %eax
         loop    1b
 
-        mov     %cr4, %eax
-        or      $0x620, %eax                    /* PAE, OSFXSR, OSXMMEXCPT */
-        mov     %eax, %cr4
-        mov     $rt_pml4, %eax
-        mov     %eax, %cr3
-        mov     $0xc0000080, %ecx               /* IA32_EFER.LME */
-        rdmsr
-        or      $0x100, %eax
-        wrmsr
-        mov     %cr0, %eax
-        and     $~0x6000000c, %eax              /* not CD, NW, EM, TS */
-        or      $0x80010022, %eax               /* PG, WP, NE, MP */
-        mov     %eax, %cr0
         lgdt    boot_gdtr
+        ENTER_LONG_MODE
         ljmp    $0x08, $boot_long
 
 no_long_mode:

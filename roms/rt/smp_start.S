@@ -1,6 +1,7 @@
 /*
  * Where the other processors begin: copied to 8000h, entered in real mode with CS = 0800h.
  */
+#include "long_mode.inc"
         .text
         .globl  smp_trampoline, smp_trampoline_end, smp_long
         .code16
@@ -10,19 +11,7 @@ smp_trampoline:
         xor     %ax, %ax
         mov     %ax, %ds
         lgdtl   0x8000 + gdtr - smp_trampoline
-        mov     %cr4, %eax
-        or      $0x620, %eax                    /* PAE, OSFXSR, OSXMMEXCPT */
-        mov     %eax, %cr4
-        mov     $rt_pml4, %eax
-        mov     %eax, %cr3
-        mov     $0xc0000080, %ecx               /* IA32_EFER.LME */
-        rdmsr
-        or      $0x100, %eax
-        wrmsr
-        mov     %cr0, %eax
-        and     $~0x6000000c, %eax              /* not CD, NW, EM, TS */
-        or      $0x80010023, %eax               /* PG, WP, NE, MP, PE */
-        mov     %eax, %cr0
+        ENTER_LONG_MODE
         ljmpl   $0x08, $smp_long
         .balign 8
 gdtr:   .word   127
