@@ -538,13 +538,7 @@ static void interrupts_and_nmis(void **state)
 static void real_mode_double_fault(void **state)
 {
     struct vmx_machine *m = guest();
-    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
-    m_poke64(m, M_EPT + 0x1000, 0xB7); // 1 GiB, write-back
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
-            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
-    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
-    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
-    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+    m_unrestricted(m);
     m_write(m, VMCS_GUEST_CR0, 0x30);
     m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
     m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
@@ -668,13 +662,7 @@ static void virtual_8086_guest(void **state)
 {
     struct vmx_machine *m = guest();
     enum { N = 0x85, TSS32 = M_TSS };
-    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
-    m_poke64(m, M_EPT + 0x1000, 0xB7);
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
-            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
-    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
-    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
-    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+    m_unrestricted(m);
     m_write(m, VMCS_GUEST_CR0, 0x31);
     m_write(m, VMCS_GUEST_IA32_EFER, 0);
     m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);

@@ -53,13 +53,7 @@ static struct vmx_machine *guest(void)
 {
     struct vmx_machine *m = m_vmx_new();
     m_vmcs_64(m);
-    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
-    m_poke64(m, M_EPT + 0x1000, 0xB7);
-    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
-            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
-    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
-    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
-    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+    m_unrestricted(m);
     m_write(m, VMCS_GUEST_CR0, 0x31);
     m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
     m_write(m, VMCS_GUEST_IA32_EFER, 0);

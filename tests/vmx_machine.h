@@ -217,6 +217,19 @@ static inline void m_write(struct vmx_machine *m, enum vmcs_field f, u64 x)
 }
 static inline u64 m_read(struct vmx_machine *m, enum vmcs_field f) { return vmcs_read(&m->phys, M_VMCS, f); }
 
+// Unrestricted guest, not in IA-32e mode, behind EPT that maps the first GiB onto itself. What else the mode
+// wants (CR0, segments) is the caller's.
+static inline void m_unrestricted(struct vmx_machine *m)
+{
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7);
+    m_poke64(m, M_EPT + 0x1000, 0xB7); // 1 GiB, write-back
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_ACTIVATE_SECONDARY_CONTROLS);
+    m_write(m, VMCS_SECONDARY_PROC_BASED_CONTROLS, PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST);
+    m_write(m, VMCS_EPTP, M_EPT | 0x1E);
+    m_write(m, VMCS_VM_ENTRY_CONTROLS, m->v->vmx->caps.allowed0[GROUP_ENTRY]);
+}
+
 // In VMX operation with M_VMCS current and clear.
 static inline struct vmx_machine *m_vmx_new(void)
 {
