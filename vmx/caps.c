@@ -1,10 +1,5 @@
 // The capability MSRs, computed: a control is reported if its row says that it is offered and the CPUID
 // feature it goes with is on; a field exists if a control that gives it meaning may be set.
-//
-// Not offered yet, so not reported: APIC-access page, x2APIC and APIC-register virtualization,
-// virtual-interrupt delivery, posted interrupts, VMCS shadowing, PML, #VE, mode-based execute control,
-// sub-page permissions, TSC scaling, tertiary and secondary exit controls, PERF_GLOBAL_CTRL, 5-level EPT,
-// advanced EPT-violation information.
 #include "vmx/caps.h"
 #include "vmx/vmcs.h"
 

@@ -1,2 +1,2 @@
 # Guests that try things at random, from a seed.
-rom_image(fuzz-vmx-entry fuzz/vmx-entry.c tests/vmx-common.c)
+rom_image(fuzz-vmx-entry fuzz/vmx-entry.c conformance/vmx-common.c)

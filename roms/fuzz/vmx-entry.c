@@ -13,7 +13,7 @@
  *
  * Missing: host state that would still be valid but not ours, MSR areas of the exit, the wait-for-SIPI state.
  */
-#include "../tests/vmx-common.h"
+#include "../conformance/vmx-common.h"
 
 static uint64_t state;
 
