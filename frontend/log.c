@@ -11,6 +11,7 @@
 #include "devices/machine.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"
+#include "vmx/refusals.h"
 
 // The first violated check decides what the entry does; a person wants to know all of them at once.
 static void also_violated(FILE *f, const struct trace_event *e)
@@ -38,9 +39,9 @@ static void log_event(void *opaque, const struct trace_event *e)
 {
     struct log *l = opaque;
     FILE *f = l->out;
-    static const char *const kind[TRACE_KINDS] = {"vmentry",   "vmexit", "vmentry-failed", "fault",
-                                                  "interrupt", "io",     "msr-unknown",    "unimplemented",
-                                                  "shutdown",  "misuse"};
+    static const char *const kind[TRACE_KINDS] = {
+        "vmentry",     "vmexit",        "vmentry-failed", "fault",       "interrupt", "io",
+        "msr-unknown", "unimplemented", "shutdown",       "vmx-refused", "misuse"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
     if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
     switch (e->kind) {
@@ -70,6 +71,10 @@ static void log_event(void *opaque, const struct trace_event *e)
             also_violated(f, e);
         }
         break;
+    case TRACE_REFUSED:
+        fprintf(f, " insn=%s\n  ", e->refused->instruction);
+        vmx_refused_describe(e->refused, put_line, f);
+        break;
     case TRACE_FAULT:
         fprintf(f, " vector=%u(%s)", e->vector, vector_name(e->vector));
         if (e->has_error) fprintf(f, " error=%#x", e->error);
@@ -95,7 +100,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, char *w
 {
     // clang-format off
     static const struct { u32 item, kinds; } map[] = {
-        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_MISUSE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
+        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_REFUSED | 1 << TRACE_MISUSE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
         {LOG_INTERRUPT, 1 << TRACE_INTERRUPT}, {LOG_IO, 1 << TRACE_IO}, {LOG_MSR, 1 << TRACE_MSR_UNKNOWN},
         {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
     // clang-format on

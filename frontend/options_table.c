@@ -136,7 +136,8 @@ const struct absent_row absent_rows[] = {
 const unsigned absent_rows_n = ARRAY_LEN(absent_rows);
 
 const struct log_row log_rows[] = {
-    {"vmx", LOG_VMX, "VM entries, VM exits, and for each failed VM entry the rules that were broken"},
+    {"vmx", LOG_VMX,
+     "VM entries, VM exits, and for each failed VM entry or VMX instruction the rules that were broken"},
     {"fault", LOG_FAULT, "exceptions, and how the processor shut down"},
     {"int", LOG_INTERRUPT | LOG_FAULT, "interrupts that were taken, and exceptions"},
     {"io", LOG_IO, "accesses to ports"},

@@ -124,17 +124,18 @@ void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
     m->ept_exec_only = caps->ept_vpid >> EPT_CAP_EXECUTE_ONLY & 1;
 }
 
-bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
+u64 vmx_eptp_offence(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
 {
     unsigned type = eptp & 7, length = eptp >> 3 & 7;
+    u64 bits = eptp & (0xF00 | ~(BIT(maxphyaddr) - 1));
     if (!(type == 0 && c->ept_vpid >> EPT_CAP_UC & 1) && !(type == 6 && c->ept_vpid >> EPT_CAP_WB & 1))
-        return false;
+        bits |= 7;
     if (!(length == 3 && c->ept_vpid >> EPT_CAP_WALK_4 & 1) &&
         !(length == 4 && c->ept_vpid >> EPT_CAP_WALK_5 & 1))
-        return false;
-    if (eptp >> 6 & 1 && !(c->ept_vpid >> EPT_CAP_AD & 1)) return false;
-    if (eptp >> 7 & 1 && !(c->ept_vpid >> EPT_CAP_SHADOW_STACK & 1)) return false;
-    return !(eptp & 0xF00) && !(eptp >> maxphyaddr);
+        bits |= 0x38;
+    if (!(c->ept_vpid >> EPT_CAP_AD & 1)) bits |= eptp & BIT(6);
+    if (!(c->ept_vpid >> EPT_CAP_SHADOW_STACK & 1)) bits |= eptp & BIT(7);
+    return bits;
 }
 
 static bool pointer_possible(const struct vcpu *v, paddr a)
@@ -158,7 +159,7 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         return "a current VMCS outside of VMX operation or of memory";
     if (s->guest && (!s->on || s->vmcs_pointer == VMX_NO_POINTER))
         return "VMX non-root operation without a VMCS";
-    if (s->eptp && !vmx_eptp_valid(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
+    if (s->eptp && vmx_eptp_offence(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
         return "the EPT pointer in use";
     return NULL;
 }

@@ -46,6 +46,7 @@ static inline bool vmx_proc2(const struct vcpu *v, u32 bit) { return vmx_control
 void vmx_set_current(struct vcpu *v, paddr vmcs); // changes the current-VMCS pointer (VMX_NO_POINTER: none)
 void vmx_region_written(struct vcpu *v);          // we wrote to the current region directly
 const struct vmx_caps *vmx_capabilities(const struct vcpu *v);
-bool vmx_eptp_valid(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp); // CTL-EPT-001 to 006
+// The bits of an EPTP that CTL-EPT-001 to 006 do not take; 0: it is valid.
+u64 vmx_eptp_offence(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp);
 
 #endif

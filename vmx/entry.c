@@ -193,7 +193,7 @@ static void enter(struct vcpu *v, bool launch)
 {
     vmx_guard(v);
     if (v->s.vmx.vmcs_pointer == VMX_NO_POINTER) { // BASIC-006
-        vmx_fail_invalid(v);
+        vmx_refuse(v, REFUSED_ENTRY_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
         return;
     }
     struct vmcs_region *r = vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer);

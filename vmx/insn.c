@@ -1,5 +1,5 @@
 // The VMX instructions that manage VMX operation and VMCSs: VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST, VMREAD,
-// VMWRITE, VMCALL (SDM chapter 32). In non-root operation they exit before a body runs (vmx/intercept.c).
+// VMWRITE, VMCALL (SDM chapter 33). In non-root operation they exit before a body runs (vmx/intercept.c).
 //
 // Missing: VMCS shadowing (not reported); the dual-monitor treatment of SMM (not reported: VMCALL fails with
 // error 1).
@@ -25,13 +25,14 @@ void vmx_fail(struct vcpu *v, u32 number)
 
 void vmx_guard_mode(struct vcpu *v)
 {
-    if (!v->s.vmx.on || v->s.rflags & FL_VM || (cpu_lma(v) && !cpu_long64(v))) raise_ud(v);
+    if (!v->s.vmx.on) vmx_refuse_by_event(v, REFUSED_OUTSIDE_VMX, 0, v->s.cr4, 0, 0);
+    if (v->s.rflags & FL_VM || (cpu_lma(v) && !cpu_long64(v))) raise_ud(v); // the guard has seen to it
 }
 
 void vmx_guard(struct vcpu *v)
 {
     vmx_guard_mode(v);
-    if (cpu_cpl(v) > 0) raise_gp0(v);
+    if (cpu_cpl(v) > 0) vmx_refuse_by_event(v, REFUSED_CPL, 0, cpu_cpl(v), 0, 0);
 }
 
 u64 vmx_operand64(struct vcpu *v, const struct insn *in)
@@ -39,24 +40,46 @@ u64 vmx_operand64(struct vcpu *v, const struct insn *in)
     return lin_load(v, insn_linear(v, in, 8, ACC_READ), 8);
 }
 
+static void guard_fixed_bits(struct vcpu *v, const struct vmx_caps *c)
+{
+    u64 cr0 = v->s.cr0, cr4 = v->s.cr4, bits;
+    if ((bits = c->cr0_fixed0 & ~cr0) != 0)
+        vmx_refuse_by_event(v, REFUSED_VMXON_CR0_FIXED0, bits, cr0, c->cr0_fixed0, 0);
+    if ((bits = cr0 & ~c->cr0_fixed1) != 0)
+        vmx_refuse_by_event(v, REFUSED_VMXON_CR0_FIXED1, bits, cr0, c->cr0_fixed1, 0);
+    if ((bits = c->cr4_fixed0 & ~cr4) != 0)
+        vmx_refuse_by_event(v, REFUSED_VMXON_CR4_FIXED0, bits, cr4, c->cr4_fixed0, 0);
+    if ((bits = cr4 & ~c->cr4_fixed1) != 0)
+        vmx_refuse_by_event(v, REFUSED_VMXON_CR4_FIXED1, bits, cr4, c->cr4_fixed1, 0);
+}
+
 void op_vmxon(struct vcpu *v, const struct insn *in)
 {
     const struct vmx_caps *c = vmx_capabilities(v);
+    const struct vcpu_state *s = &v->s;
 
-    if (!(v->s.cr4 & CR4_VMXE) || (cpu_lma(v) && !cpu_long64(v))) raise_ud(v);
-    if (cpu_cpl(v) > 0) raise_gp0(v);
-    if (v->s.vmx.on) {
-        vmx_fail(v, 15);
+    if (!(s->cr4 & CR4_VMXE)) vmx_refuse_by_event(v, REFUSED_VMXON_CR4_VMXE, CR4_VMXE, s->cr4, 0, 0);
+    if (cpu_lma(v) && !cpu_long64(v)) raise_ud(v); // the guard has seen to it
+    if (cpu_cpl(v) > 0) vmx_refuse_by_event(v, REFUSED_VMXON_CPL, 0, cpu_cpl(v), 0, 0);
+    if (s->vmx.on) {
+        vmx_refuse(v, REFUSED_VMXON_AGAIN, 0, s->vmx.vmxon_pointer, 0, 0);
         return;
     }
-    if (v->phys->a20_masked) raise_gp0(v);
-    if ((v->s.cr0 & c->cr0_fixed0) != c->cr0_fixed0 || v->s.cr0 & ~c->cr0_fixed1) raise_gp0(v);
-    if ((v->s.cr4 & c->cr4_fixed0) != c->cr4_fixed0 || v->s.cr4 & ~c->cr4_fixed1) raise_gp0(v);
-    if ((v->s.msr.feature_control & 5) != 5) raise_gp0(v); // locked, VMX outside SMX
+    if (v->phys->a20_masked) vmx_refuse_by_event(v, REFUSED_VMXON_A20M, 0, 1, 0, 0);
+    guard_fixed_bits(v, c);
+    u64 control = s->msr.feature_control;
+    if (!(control & 1)) vmx_refuse_by_event(v, REFUSED_VMXON_UNLOCKED, 1, control, 0, 0);
+    if (!(control & 4)) vmx_refuse_by_event(v, REFUSED_VMXON_DISABLED, 4, control, 0, 0);
 
     paddr a = vmx_operand64(v, in);
-    if (!vmx_address_valid(v, a) || phys_read32(v->phys, v->index, a) != VMCS_REVISION) {
-        vmx_fail_invalid(v);
+    u64 bits = vmx_address_offence(v, a);
+    if (bits) {
+        vmx_refuse(v, REFUSED_VMXON_ADDRESS, bits, a, v->features->maxphyaddr, 0);
+        return;
+    }
+    u32 dword = phys_read32(v->phys, v->index, a);
+    if (dword != VMCS_REVISION) {
+        vmx_refuse(v, REFUSED_VMXON_REVISION, dword ^ VMCS_REVISION, dword, c->basic, a);
         return;
     }
     v->s.vmx.on = true;
@@ -81,12 +104,13 @@ void op_vmclear(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
     paddr a = vmx_operand64(v, in);
-    if (!vmx_address_valid(v, a)) {
-        vmx_fail(v, 2);
+    u64 bits = vmx_address_offence(v, a);
+    if (bits) {
+        vmx_refuse(v, REFUSED_VMCLEAR_ADDRESS, bits, a, v->features->maxphyaddr, 0);
         return;
     }
     if (a == v->s.vmx.vmxon_pointer) {
-        vmx_fail(v, 3);
+        vmx_refuse(v, REFUSED_VMCLEAR_VMXON, 0, a, a, 0);
         return;
     }
     // All of its data is in memory already.
@@ -114,18 +138,28 @@ void op_vmptrld(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
     paddr a = vmx_operand64(v, in);
-    if (!vmx_address_valid(v, a))
-        vmx_fail(v, 9);
-    else if (a == v->s.vmx.vmxon_pointer)
-        vmx_fail(v, 10);
-    else if (!phys_is_ram(v->phys, a) ||
-             phys_read32(v->phys, v->index, a) != VMCS_REVISION) // bit 31: no shadow VMCSs
-        vmx_fail(v, 11);
-    else {
-        vmx_set_current(v, a);
-        vmx_succeed(v);
-        tell_shared(v, a);
+    u64 bits = vmx_address_offence(v, a);
+    if (bits) {
+        vmx_refuse(v, REFUSED_VMPTRLD_ADDRESS, bits, a, v->features->maxphyaddr, 0);
+        return;
     }
+    if (a == v->s.vmx.vmxon_pointer) {
+        vmx_refuse(v, REFUSED_VMPTRLD_VMXON, 0, a, a, 0);
+        return;
+    }
+    u32 dword = phys_is_ram(v->phys, a) ? phys_read32(v->phys, v->index, a) : UINT32_MAX;
+    bits = (dword ^ VMCS_REVISION) & ~VMCS_SHADOW;
+    if (bits) {
+        vmx_refuse(v, REFUSED_VMPTRLD_REVISION, bits, dword, vmx_capabilities(v)->basic, a);
+        return;
+    }
+    if (dword & VMCS_SHADOW) {
+        vmx_refuse(v, REFUSED_VMPTRLD_SHADOW, VMCS_SHADOW, dword, a, 0);
+        return;
+    }
+    vmx_set_current(v, a);
+    vmx_succeed(v);
+    tell_shared(v, a);
 }
 
 void op_vmptrst(struct vcpu *v, const struct insn *in)
@@ -135,30 +169,39 @@ void op_vmptrst(struct vcpu *v, const struct insn *in)
     vmx_succeed(v);
 }
 
-// The field that the register operand names: its index, or -1. *high: access type "high".
-static int field_named(const struct vcpu *v, u64 encoding, bool *high)
+// The field that the register operand names: its index, or -1, and the instruction is refused. *high: access
+// type "high".
+static int field_named(struct vcpu *v, u64 encoding, bool *high)
 {
-    if (encoding >> 32) return -1;
-    int n = vmcs_field_find((u32)encoding);
-    if (n < 0 || !v->vmx->caps.exists[n]) return -1;
+    enum vmx_refusal_id why;
+    u64 bits = 0;
+    int n = encoding >> 32 ? -1 : vmcs_field_find((u32)encoding);
     *high = encoding & 1;
-    return *high && vmcs_field_rows[n].width != WIDTH_64 ? -1 : n;
+    if (encoding >> 32)
+        why = REFUSED_FIELD_UPPER, bits = encoding & 0xFFFFFFFF00000000;
+    else if (n < 0)
+        why = REFUSED_FIELD_UNKNOWN;
+    else if (*high && vmcs_field_rows[n].width != WIDTH_64)
+        why = REFUSED_FIELD_HIGH, bits = 1;
+    else if (!v->vmx->caps.exists[n])
+        why = REFUSED_FIELD_ABSENT;
+    else
+        return n;
+    vmx_refuse(v, why, bits, encoding, 0, 0);
+    return -1;
 }
 
 void op_vmread(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
     if (v->s.vmx.vmcs_pointer == VMX_NO_POINTER) {
-        vmx_fail_invalid(v);
+        vmx_refuse(v, REFUSED_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
         return;
     }
     unsigned w = cpu_long64(v) ? W64 : W32;
     bool high;
     int n = field_named(v, reg_get(v, in->r, w), &high);
-    if (n < 0) {
-        vmx_fail_valid(v, 12);
-        return;
-    }
+    if (n < 0) return;
     u64 x = vmcs_field_get(&vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer)->f, (enum vmcs_field)n);
     rm_store(v, in, w, high ? x >> 32 : x);
     vmx_succeed(v);
@@ -168,17 +211,14 @@ void op_vmwrite(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
     if (v->s.vmx.vmcs_pointer == VMX_NO_POINTER) {
-        vmx_fail_invalid(v);
+        vmx_refuse(v, REFUSED_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
         return;
     }
     unsigned w = cpu_long64(v) ? W64 : W32;
     u64 x = rm_load(v, in, w);
     bool high;
     int n = field_named(v, reg_get(v, in->r, w), &high);
-    if (n < 0) {
-        vmx_fail_valid(v, 12);
-        return;
-    }
+    if (n < 0) return;
     // Exit-information fields may be written too (IA32_VMX_MISC bit 29).
     struct vmcs_fields *f = &vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer)->f;
     if (high) x = x << 32 | (u32)vmcs_field_get(f, (enum vmcs_field)n);
@@ -191,5 +231,5 @@ void op_vmwrite(struct vcpu *v, const struct insn *in)
 void op_vmcall(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
-    vmx_fail(v, 1);
+    vmx_refuse(v, REFUSED_VMCALL_ROOT, 0, 0, 0, 0);
 }

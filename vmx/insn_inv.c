@@ -18,17 +18,19 @@ void op_invept(struct vcpu *v, const struct insn *in)
     u64 d[2];
 
     vmx_guard_mode(v);
-    if (!(c->ept_vpid >> EPT_CAP_INVEPT & 1)) raise_ud(v);
-    if (cpu_cpl(v) > 0) raise_gp0(v);
+    if (!(c->ept_vpid >> EPT_CAP_INVEPT & 1))
+        vmx_refuse_by_event(v, REFUSED_INVEPT_ABSENT, BIT(EPT_CAP_INVEPT), c->ept_vpid, 0, 0);
+    if (cpu_cpl(v) > 0) vmx_refuse_by_event(v, REFUSED_CPL, 0, cpu_cpl(v), 0, 0);
     u64 type = type_operand(v, in);
     if (type < 1 || type > 2 || !(c->ept_vpid >> (EPT_CAP_INVEPT_SINGLE - 1 + type) & 1)) {
-        vmx_fail(v, 28);
+        vmx_refuse(v, REFUSED_INVEPT_TYPE, 0, type, c->ept_vpid, 0);
         return;
     }
     load_descriptor(v, in, d);
     if (type == 1) {
-        if (!vmx_eptp_valid(c, v->features->maxphyaddr, d[0])) {
-            vmx_fail(v, 28);
+        u64 bits = vmx_eptp_offence(c, v->features->maxphyaddr, d[0]);
+        if (bits) {
+            vmx_refuse(v, REFUSED_INVEPT_EPTP, bits, d[0], c->ept_vpid, v->features->maxphyaddr);
             return;
         }
         u64 view = (d[0] & (BIT(52) - BIT(12))) | 1;
@@ -49,16 +51,25 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
     u64 d[2];
 
     vmx_guard_mode(v);
-    if (!(c->ept_vpid >> EPT_CAP_INVVPID & 1)) raise_ud(v);
-    if (cpu_cpl(v) > 0) raise_gp0(v);
+    if (!(c->ept_vpid >> EPT_CAP_INVVPID & 1))
+        vmx_refuse_by_event(v, REFUSED_INVVPID_ABSENT, BIT(EPT_CAP_INVVPID), c->ept_vpid, 0, 0);
+    if (cpu_cpl(v) > 0) vmx_refuse_by_event(v, REFUSED_CPL, 0, cpu_cpl(v), 0, 0);
     u64 type = type_operand(v, in);
     if (type > 3 || !(c->ept_vpid >> (EPT_CAP_INVVPID_TYPES + type) & 1)) {
-        vmx_fail(v, 28);
+        vmx_refuse(v, REFUSED_INVVPID_TYPE, 0, type, c->ept_vpid, 0);
         return;
     }
     load_descriptor(v, in, d);
-    if (d[0] >> 16 || (type != ALL && d[0] == 0) || (type == ADDRESS && !cpu_canonical_max(v, d[1]))) {
-        vmx_fail(v, 28);
+    if (d[0] >> 16) {
+        vmx_refuse(v, REFUSED_INVVPID_RESERVED, d[0] & ~0xFFFFull, d[0], 0, 0);
+        return;
+    }
+    if (type != ALL && d[0] == 0) {
+        vmx_refuse(v, REFUSED_INVVPID_ZERO, 0, d[0], type, 0);
+        return;
+    }
+    if (type == ADDRESS && !cpu_canonical_max(v, d[1])) {
+        vmx_refuse(v, REFUSED_INVVPID_LINEAR, 0, d[1], 0, 0);
         return;
     }
     struct tlb *tlbs[2] = {&v->s.itlb, &v->s.dtlb};
@@ -78,18 +89,17 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
 // for functions that are not enabled. (In VMX root operation and outside VMX operation it is #UD.)
 void op_vmfunc(struct vcpu *v, const struct insn *in)
 {
-    if (!v->s.vmx.guest) raise_ud(v);
+    if (!v->s.vmx.guest) vmx_refuse_by_event(v, REFUSED_VMFUNC_ROOT, 0, v->s.cr4, 0, 0);
     const struct vmx_control *c = vmx_controls(v);
     struct vmcs_fields *f = &c->region->f;
     u32 index = (u32)v->s.gpr[RCX];
-    u64 eptp = 0;
 
-    bool valid = index < 512;
-    if (valid) {
-        eptp = phys_read64(v->phys, v->index, f->EPTP_LIST_ADDRESS + 8 * index);
-        valid = vmx_eptp_valid(&c->caps, v->features->maxphyaddr, eptp) && !((eptp ^ v->s.vmx.eptp) & 0x38);
-    }
-    if (!valid) raise_vmexit(v, EXIT_REASON_VMFUNC, 0, 0, WITH_INSN_LEN);
+    if (index >= 512) vmx_refuse_by_event(v, REFUSED_VMFUNC_INDEX, 0, index, 0, 0);
+    u64 eptp = phys_read64(v->phys, v->index, f->EPTP_LIST_ADDRESS + 8 * index);
+    u64 bits = vmx_eptp_offence(&c->caps, v->features->maxphyaddr, eptp);
+    if (bits) vmx_refuse_by_event(v, REFUSED_VMFUNC_EPTP, bits, eptp, index, f->EPTP_LIST_ADDRESS);
+    bits = (eptp ^ v->s.vmx.eptp) & 0x38;
+    if (bits) vmx_refuse_by_event(v, REFUSED_VMFUNC_LENGTH, bits, eptp, v->s.vmx.eptp, 0);
     f->EPTP = eptp;
     vmx_region_written(v);
     v->s.vmx.eptp = eptp;

@@ -42,8 +42,12 @@ static bool vm_function_exits(struct vcpu *v)
 {
     const struct vmx_control *c = vmx_controls(v);
     u32 function = (u32)v->s.gpr[RAX];
-    if (!(c->proc2 & PROC2_ENABLE_VM_FUNCTIONS) || function >= 64) raise_ud(v);
-    return !(c->vmfunc >> function & 1) || function != 0;
+    if (!(c->proc2 & PROC2_ENABLE_VM_FUNCTIONS))
+        vmx_refuse_by_event(v, REFUSED_VMFUNC_OFF, PROC2_ENABLE_VM_FUNCTIONS, c->proc2, 0, 0);
+    if (function >= 64) vmx_refuse_by_event(v, REFUSED_VMFUNC_NUMBER, 0, function, 0, 0);
+    if (!(c->vmfunc >> function & 1) || function != 0)
+        vmx_refuse_by_event(v, REFUSED_VMFUNC_NOT_ENABLED, BIT(function), c->vmfunc, function, 0);
+    return false;
 }
 
 static bool exits(struct vcpu *v, const struct insn *in, const struct row *r)

@@ -16,11 +16,13 @@ enum trace_kind {
     TRACE_MSR_UNKNOWN,   // MSR in addr, write
     TRACE_UNIMPLEMENTED, // name, addr = detail
     TRACE_SHUTDOWN,      // name = why
+    TRACE_REFUSED,       // a VMX instruction refused before it did anything: refused says why
     TRACE_MISUSE,        // what the manual forbids software, and the processor does not notice: name, addr
     TRACE_KINDS
 };
 
 struct vmx_check_failure;
+struct vmx_refused;
 
 struct trace_event {
     u8 kind; // enum trace_kind
@@ -41,6 +43,7 @@ struct trace_event {
     const char *name;
     const struct vmx_check_failure *check; // and the VMCS that failed, for the doctor:
     const struct vmx_entry *entry;
+    const struct vmx_refused *refused; // vmx/refusals.h
 };
 
 struct trace_sink {
