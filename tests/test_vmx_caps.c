@@ -38,25 +38,25 @@ static void values(void **state)
     assert_int_equal(msr(0x480) & 0x80000000, 0);
     assert_int_equal((u32)msr(0x480), VMCS_REVISION);
     assert_int_equal(msr(0x481), 0x0000007F00000016);
-    assert_int_equal(msr(0x482), 0xFFF9FFFE0401E172);
-    assert_int_equal(msr(0x483), 0x207FEFFF00036DFF);
-    assert_int_equal(msr(0x484), 0x0040DFFF000011FF);
+    assert_int_equal(msr(0x482), 0xFFFBFFFE0401E172);
+    assert_int_equal(msr(0x483), 0xA07FEFFF00036DFF);
+    assert_int_equal(msr(0x484), 0x0140DFFF000011FF);
     assert_int_equal(msr(0x485), 0x600401E5);
     assert_int_equal(msr(0x486), 0x80000021);
     assert_int_equal(msr(0x487), 0xFFFFFFFF);
     assert_int_equal(msr(0x488), 0x2000);
     assert_int_equal(msr(0x489), 0x3727FF);
-    assert_int_equal(msr(0x48A), 0x2E); // the preemption timer's 482EH
+    assert_int_equal(msr(0x48A), 0x4C); // the IA32_SPEC_CTRL shadow's 204CH
     assert_int_equal(msr(0x48B), 0x04113CEE00000000);
     assert_int_equal(msr(0x48C), 0x00000F0106334141);
     assert_int_equal(msr(0x48D), 0x0000007F00000016);
-    assert_int_equal(msr(0x48E), 0xFFF9FFFE04006172);
-    assert_int_equal(msr(0x48F), 0x207FEFFF00036DFB);
-    assert_int_equal(msr(0x490), 0x0040DFFF000011FB);
+    assert_int_equal(msr(0x48E), 0xFFFBFFFE04006172);
+    assert_int_equal(msr(0x48F), 0xA07FEFFF00036DFB);
+    assert_int_equal(msr(0x490), 0x0140DFFF000011FB);
     assert_int_equal(msr(0x491), 1);
+    assert_int_equal(msr(0x492), 0x80);
+    assert_int_equal(msr(0x493), 4);
     u64 x;
-    assert_false(vmx_caps_msr(&caps, 0x492, &x));
-    assert_false(vmx_caps_msr(&caps, 0x493, &x));
     assert_false(vmx_caps_msr(&caps, 0x47F, &x));
     assert_false(vmx_caps_msr(&caps, 0x494, &x));
 }
@@ -166,6 +166,32 @@ static void follows_features(void **state)
                  c.exists[VMCS_GUEST_SSP]);
 }
 
+// What activates a group of controls is offered as long as one of them is, and its MSR exists as long
+// (SDM A.3.4, A.4.2).
+static void activation_follows_the_group(void **state)
+{
+    (void)state;
+    struct cpu_features f;
+    struct vmx_caps c;
+    u64 x;
+    memset(&f, 0, sizeof f);
+    f.maxphyaddr = 36;
+    vmx_caps_init(&c, &f, 0x3727FF);
+    assert_false(c.allowed1[GROUP_EXIT2] || c.allowed1[GROUP_EXIT] >> 31 & 1);
+    assert_int_equal(c.allowed1[GROUP_PROC] >> 17 & 1, c.allowed1[GROUP_PROC3] != 0);
+    assert_int_equal(vmx_caps_msr(&c, 0x492, &x), c.allowed1[GROUP_PROC3] != 0);
+    assert_int_equal(c.exists[VMCS_TERTIARY_PROC_BASED_CONTROLS], c.allowed1[GROUP_PROC3] != 0);
+    assert_false(vmx_caps_msr(&c, 0x493, &x) || c.exists[VMCS_SECONDARY_VM_EXIT_CONTROLS]);
+    assert_false(c.allowed1[GROUP_PROC3] >> 7 & 1);
+    assert_true(c.allowed1[GROUP_PROC] >> 31 && vmx_caps_msr(&c, 0x48B, &x));
+    f.bits[FEATURE_SPEC_CTRL / 64] |= BIT(FEATURE_SPEC_CTRL % 64);
+    vmx_caps_init(&c, &f, 0x3727FF);
+    assert_true(c.allowed1[GROUP_EXIT2] == 4 && c.allowed1[GROUP_EXIT] >> 31 & 1);
+    assert_true(c.allowed1[GROUP_PROC3] >> 7 & 1 && c.allowed1[GROUP_PROC] >> 17 & 1);
+    assert_true(vmx_caps_msr(&c, 0x492, &x) && c.exists[VMCS_TERTIARY_PROC_BASED_CONTROLS]);
+    assert_true(vmx_caps_msr(&c, 0x493, &x) && c.exists[VMCS_SECONDARY_VM_EXIT_CONTROLS]);
+}
+
 // As a hypervisor adjusts its wishes: must-be-1 added, may-not-be-1 removed; what it needs has to survive.
 static u32 adjust(u32 minimum, u32 optional, u32 n)
 {
@@ -221,8 +247,12 @@ static void kvm_is_satisfied(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),           cmocka_unit_test(bits_and_names),   cmocka_unit_test(consistent),
-        cmocka_unit_test(follows_features), cmocka_unit_test(kvm_is_satisfied),
+        cmocka_unit_test(values),
+        cmocka_unit_test(bits_and_names),
+        cmocka_unit_test(consistent),
+        cmocka_unit_test(follows_features),
+        cmocka_unit_test(activation_follows_the_group),
+        cmocka_unit_test(kvm_is_satisfied),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -126,11 +126,17 @@ static void execution_controls(void **state)
     ONLY("CTL-PIN-002", long, FAIL7, f->PIN_BASED_CONTROLS |= 0x80); // posted interrupts
     ONLY("CTL-PIN-002", long, FAIL7, f->PIN_BASED_CONTROLS |= 0x80000000);
     ONLY("CTL-PROC1-001", long, FAIL7, f->PRIMARY_PROC_BASED_CONTROLS &= ~2u);
-    ONLY("CTL-PROC1-002", long, FAIL7, f->PRIMARY_PROC_BASED_CONTROLS |= 0x20000); // tertiary controls
+    ONLY("CTL-PROC1-002", long, FAIL7, f->PRIMARY_PROC_BASED_CONTROLS |= 0x40000); // reserved
     // CR3 exiting: 0 and 1 are allowed with the TRUE MSRs
     GOOD(long, f->PRIMARY_PROC_BASED_CONTROLS |= 0x18000);
     ONLY("CTL-PROC2-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1); // virtualize APIC accesses
     GOOD(long, f->PRIMARY_PROC_BASED_CONTROLS &= 0x7FFFFFFF; f->SECONDARY_PROC_BASED_CONTROLS = 0xFFFFFFFF);
+#define TERTIARY(value) f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 17, f->TERTIARY_PROC_BASED_CONTROLS = value
+    GOOD(long, TERTIARY(0x80));
+    ONLY("CTL-PROC3-001", long, FAIL7, TERTIARY(1)); // LOADIWKEY exiting
+    ONLY("CTL-PROC3-001", long, FAIL7, TERTIARY(1ull << 63 | 0x80));
+    ONLY("CTL-PROC3-001", long, FAIL7, TERTIARY(0x80); t->s.caps.allowed1[GROUP_PROC3] = 0);
+    GOOD(long, f->TERTIARY_PROC_BASED_CONTROLS = UINT64_MAX);
     ONLY("CTL-CR3T-001", long, FAIL7, f->CR3_TARGET_COUNT = 5);
     ONLY("CTL-CR3T-001", long, FAIL7, f->CR3_TARGET_COUNT = 0x80000001);
     GOOD(long, f->CR3_TARGET_COUNT = 4);
@@ -201,7 +207,13 @@ static void exit_controls(void **state)
     struct vmcs_fields *f = &t->s.f;
     ONLY("CTL-EXIT-001", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS &= ~1u);
     ONLY("CTL-EXIT-002", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 12); // load IA32_PERF_GLOBAL_CTRL
-    ONLY("CTL-EXIT-002", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS |= 0x80000000);
+    ONLY("CTL-EXIT-002", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS |= 0x08000000);
+#define EXIT_2(value) f->PRIMARY_VM_EXIT_CONTROLS |= 1u << 31, f->SECONDARY_VM_EXIT_CONTROLS = value
+    GOOD(long, EXIT_2(4));
+    ONLY("CTL-EXIT-003", long, FAIL7, EXIT_2(1)); // save FRED
+    ONLY("CTL-EXIT-003", long, FAIL7, EXIT_2(1ull << 40 | 4));
+    ONLY("CTL-EXIT-003", long, FAIL7, EXIT_2(4); t->s.caps.allowed1[GROUP_EXIT2] = 0);
+    GOOD(long, f->SECONDARY_VM_EXIT_CONTROLS = UINT64_MAX);
     GOOD(long, f->PRIMARY_VM_EXIT_CONTROLS &= ~4u); // save debug controls: may be 0 with the TRUE MSR
     ONLY("CTL-EXIT-004", long, FAIL7, f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 22);
     GOOD(long, f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 22; f->PIN_BASED_CONTROLS |= 0x40);
@@ -313,6 +325,14 @@ static void host_registers(void **state)
     GOOD(long, f->HOST_IA32_PKRS = UINT64_MAX);
     ONLY("HOST-MSR-011", long, FAIL8, HOST_PKRS(1ull << 32));
     ONLY("HOST-MSR-011", long, FAIL8, HOST_PKRS(1ull << 63));
+#define HOST_SPEC_CTRL(value) \
+    f->PRIMARY_VM_EXIT_CONTROLS |= 1u << 31, f->SECONDARY_VM_EXIT_CONTROLS = 4, f->HOST_IA32_SPEC_CTRL = value
+    GOOD(long, HOST_SPEC_CTRL(3));
+    GOOD(long, f->HOST_IA32_SPEC_CTRL = UINT64_MAX);
+    GOOD(long, f->HOST_IA32_SPEC_CTRL = UINT64_MAX; f->SECONDARY_VM_EXIT_CONTROLS = 4); // not activated
+    ONLY("HOST-MSR-020", long, FAIL8, HOST_SPEC_CTRL(4));
+    GOOD(long, HOST_SPEC_CTRL(4); t->s.features.bits[FEATURE_SSBD / 64] |= BIT(FEATURE_SSBD % 64));
+    ONLY("HOST-MSR-020", long, FAIL8, HOST_SPEC_CTRL(1ull << 32));
 #define HOST_PAT(value) f->PRIMARY_VM_EXIT_CONTROLS |= 1 << 19, f->HOST_IA32_PAT = value
     GOOD(long, HOST_PAT(0x0007040600070605));
     GOOD(long, HOST_PAT(0x0101040506070000));
@@ -420,6 +440,13 @@ static void guest_registers(void **state)
     GOOD(long, f->GUEST_IA32_PKRS = UINT64_MAX);
     ONLY("GUEST-MSR-017", long, EXIT33, GUEST_PKRS(1ull << 32));
     ONLY("GUEST-MSR-017", long, EXIT33, GUEST_PKRS(1ull << 63));
+#define GUEST_SPEC_CTRL(value) f->VM_ENTRY_CONTROLS |= 1 << 24, f->GUEST_IA32_SPEC_CTRL = value
+    GOOD(long, GUEST_SPEC_CTRL(3));
+    GOOD(long, f->GUEST_IA32_SPEC_CTRL = UINT64_MAX);
+    ONLY("GUEST-MSR-027", long, EXIT33, GUEST_SPEC_CTRL(4));
+    GOOD(long, GUEST_SPEC_CTRL(0x400);
+         t->s.features.bits[FEATURE_BHI_CTRL / 64] |= BIT(FEATURE_BHI_CTRL % 64));
+    ONLY("GUEST-MSR-027", long, EXIT33, GUEST_SPEC_CTRL(1ull << 63));
 #define GUEST_PAT(value) f->VM_ENTRY_CONTROLS |= 1 << 14, f->GUEST_IA32_PAT = value
     GOOD(long, GUEST_PAT(0x0706050401000007));
     GOOD(long, f->GUEST_IA32_PAT = UINT64_MAX);

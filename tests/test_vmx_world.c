@@ -169,6 +169,28 @@ static void protection_keys_of_supervisors(void **state)
     }
 }
 
+// IA32_SPEC_CTRL likewise (SDM 29.3.2.1, 30.3.1, 30.5.1).
+static void speculation_control(void **state)
+{
+    for (unsigned load = 0; load < 4; load++) {
+        struct vmx_machine *m = m_vmx_new();
+        m_vmcs_64(m);
+        m->v->s.msr.spec_ctrl = 1;
+        m_write(m, VMCS_GUEST_IA32_SPEC_CTRL, 2);
+        m_write(m, VMCS_HOST_IA32_SPEC_CTRL, 4);
+        m_write(m, VMCS_SECONDARY_VM_EXIT_CONTROLS, 4);
+        if (load & 1) m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | 1 << 24);
+        if (load & 2)
+            m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | 1u << 31);
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+        u64 in_guest = load & 1 ? 2 : 1;
+        assert_int_equal(m->entered.msr.spec_ctrl, in_guest);
+        assert_int_equal(m_read(m, VMCS_GUEST_IA32_SPEC_CTRL), in_guest);
+        assert_int_equal(m->v->s.msr.spec_ctrl, load & 2 ? 4 : in_guest);
+        m_free(m);
+    }
+}
+
 static void launch_state(void **state)
 {
     struct vmx_machine *m = m_vmx_new();
@@ -437,7 +459,7 @@ int main(void)
     // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
-        cmocka_unit_test(protection_keys_of_supervisors), cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
+        cmocka_unit_test(protection_keys_of_supervisors), cmocka_unit_test(speculation_control), cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
         cmocka_unit_test(region_becomes_dirty), cmocka_unit_test(exit_and_efer),
         cmocka_unit_test(translations_over_world_switches),

@@ -41,10 +41,11 @@ static inline void setup_caps(struct vmx_caps *c)
     c->cr4_fixed0 = 0x2000;
     c->cr4_fixed1 = 0x772FFF;
     c->true_allowed0[GROUP_PIN] = 0x16, c->allowed1[GROUP_PIN] = 0x7F;
-    c->true_allowed0[GROUP_PROC] = 0x04006172, c->allowed1[GROUP_PROC] = 0xFFF9FFFE;
+    c->true_allowed0[GROUP_PROC] = 0x04006172, c->allowed1[GROUP_PROC] = 0xFFFBFFFE;
     c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0x04113CEE;
-    c->true_allowed0[GROUP_EXIT] = 0x36DFB, c->allowed1[GROUP_EXIT] = 0x207FEFFF;
-    c->true_allowed0[GROUP_ENTRY] = 0x11FB, c->allowed1[GROUP_ENTRY] = 0x40DFFF;
+    c->true_allowed0[GROUP_EXIT] = 0x36DFB, c->allowed1[GROUP_EXIT] = 0xA07FEFFF;
+    c->true_allowed0[GROUP_ENTRY] = 0x11FB, c->allowed1[GROUP_ENTRY] = 0x140DFFF;
+    c->allowed1[GROUP_PROC3] = 0x80, c->allowed1[GROUP_EXIT2] = 4;
     c->allowed1[GROUP_VMFUNC] = 1;
 }
 
@@ -204,7 +205,7 @@ static inline void setup_v86(struct setup *s)
 #undef V86
 }
 
-// "As they act": secondary controls only while activated, VM functions only while enabled
+// "As they act": secondary and tertiary controls only while activated, VM functions only while enabled
 // (SDM 27.6.2, 27.6.14).
 static inline void setup_decode(struct setup *s)
 {
@@ -215,7 +216,8 @@ static inline void setup_decode(struct setup *s)
     e->exit = s->f.PRIMARY_VM_EXIT_CONTROLS;
     e->entry = s->f.VM_ENTRY_CONTROLS;
     e->vmfunc = e->proc2 & SETUP_FUNCTIONS ? s->f.VM_FUNCTION_CONTROLS : 0;
-    e->proc3 = e->exit2 = 0;
+    e->proc3 = e->proc >> 17 & 1 ? s->f.TERTIARY_PROC_BASED_CONTROLS : 0;
+    e->exit2 = e->exit >> 31 ? s->f.SECONDARY_VM_EXIT_CONTROLS : 0;
 }
 
 #endif

@@ -29,6 +29,22 @@ static bool field_exists(const struct vmx_caps *c, enum vmcs_field field)
            (r->if2 >= 0 && vmx_caps_control(c, (enum vmx_control_id)r->if2));
 }
 
+static bool offered(const struct vmx_caps *c, const struct cpu_features *features, unsigned how)
+{
+    if (how >= CONTROL_WITH_GROUP) return c->allowed1[how - CONTROL_WITH_GROUP];
+    return how == 1 || (how > 1 && feature_on(features, (enum feature)(how - 2)));
+}
+
+static void offer_controls(struct vmx_caps *c, const struct cpu_features *features, bool activating)
+{
+    for (unsigned i = 0; i < CONTROL_COUNT; i++) {
+        const struct vmx_control_row *r = &vmx_control_rows[i];
+        if ((r->offered >= CONTROL_WITH_GROUP) != activating || !offered(c, features, r->offered)) continue;
+        c->allowed1[r->group] |= BIT(r->bit);
+        if (r->class == CONTROL_DEFAULT1) c->allowed0[r->group] |= 1u << r->bit;
+    }
+}
+
 void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 cr4_valid)
 {
     memset(c, 0, sizeof *c);
@@ -38,13 +54,8 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 
         c->true_allowed0[reserved_ones[i].group] |= bit;
         c->allowed1[reserved_ones[i].group] |= bit;
     }
-    for (unsigned i = 0; i < CONTROL_COUNT; i++) {
-        const struct vmx_control_row *r = &vmx_control_rows[i];
-        if (r->offered == 0 || (r->offered > 1 && !feature_on(features, (enum feature)(r->offered - 2))))
-            continue;
-        c->allowed1[r->group] |= BIT(r->bit);
-        if (r->class == CONTROL_DEFAULT1) c->allowed0[r->group] |= 1u << r->bit;
-    }
+    offer_controls(c, features, false);
+    offer_controls(c, features, true); // what activates a group that has something now
 
     c->basic = VMCS_REVISION | PAGE_SIZE << 32 | 6ull << 50 /* write-back */ |
                BIT(54) /* INS/OUTS information */ | BIT(55) /* TRUE MSRs */;

@@ -46,7 +46,7 @@ static inline bool must_be_1(const struct vmx_entry *e, u32 value, enum vmx_cont
 {
     return !(e->caps->true_allowed0[g] & ~value);
 }
-static inline bool may_be_1(const struct vmx_entry *e, u32 value, enum vmx_control_group g)
+static inline bool may_be_1(const struct vmx_entry *e, u64 value, enum vmx_control_group g)
 {
     return !(value & ~e->caps->allowed1[g]);
 }
@@ -128,7 +128,9 @@ enum {
 #define PIN(x)    (e->pin & PIN_##x)
 #define PROC(x)   (e->proc & PROC_##x)
 #define PROC2(x)  (e->proc2 & PROC2_##x)
+#define PROC3(x)  (e->proc3 & PROC3_##x)
 #define EXIT(x)   (e->exit & EXIT_##x)
+#define EXIT2(x)  (e->exit2 & EXIT2_##x)
 #define ENTRY(x)  (e->entry & ENTRY_##x)
 #define VMFUNC(x) (e->vmfunc & VMFUNC_##x)
 
@@ -241,6 +243,7 @@ u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_fail
     case VMX_INPUT_LINEAR_BITS: return e->linear_bits;
     case VMX_INPUT_EFER: return e->efer;
     case VMX_INPUT_EFER_VALID: return k.efer_valid;
+    case VMX_INPUT_SPEC_CTRL_VALID: return spec_ctrl_valid(e->features);
     case VMX_INPUT_VMCS_DWORD: return e->revision;
     case VMX_INPUT_LAUNCH_STATE: return e->launch_state;
     case VMX_INPUT_BLOCKING: return e->blocking;
@@ -255,6 +258,8 @@ u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_fail
     case VMX_INPUT_IA32_VMX_TRUE_PINBASED_CTLS: return capability(e, GROUP_PIN);
     case VMX_INPUT_IA32_VMX_TRUE_PROCBASED_CTLS: return capability(e, GROUP_PROC);
     case VMX_INPUT_IA32_VMX_PROCBASED_CTLS2: return capability(e, GROUP_PROC2);
+    case VMX_INPUT_IA32_VMX_PROCBASED_CTLS3: return e->caps->allowed1[GROUP_PROC3];
+    case VMX_INPUT_IA32_VMX_EXIT_CTLS2: return e->caps->allowed1[GROUP_EXIT2];
     case VMX_INPUT_IA32_VMX_TRUE_EXIT_CTLS: return capability(e, GROUP_EXIT);
     case VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS: return capability(e, GROUP_ENTRY);
     case VMX_INPUT_IA32_VMX_VMFUNC: return e->caps->allowed1[GROUP_VMFUNC];

@@ -12,6 +12,7 @@ enum vmx_check_input {
     VMX_INPUT_LINEAR_BITS,
     VMX_INPUT_EFER,       // of the processor at the entry
     VMX_INPUT_EFER_VALID, // the bits of IA32_EFER that this processor has
+    VMX_INPUT_SPEC_CTRL_VALID, // the bits of IA32_SPEC_CTRL that this processor has
     VMX_INPUT_VMCS_POINTER, VMX_INPUT_VMCS_DWORD, // the current VMCS: its address, its first doubleword
     VMX_INPUT_LAUNCH_STATE,
     VMX_INPUT_BLOCKING,   // of the processor at the entry, in the bits of the interruptibility state
@@ -19,6 +20,7 @@ enum vmx_check_input {
     VMX_INPUT_IA32_VMX_CR0_FIXED0, VMX_INPUT_IA32_VMX_CR0_FIXED1,
     VMX_INPUT_IA32_VMX_CR4_FIXED0, VMX_INPUT_IA32_VMX_CR4_FIXED1,
     VMX_INPUT_IA32_VMX_TRUE_PINBASED_CTLS, VMX_INPUT_IA32_VMX_TRUE_PROCBASED_CTLS, VMX_INPUT_IA32_VMX_PROCBASED_CTLS2,
+    VMX_INPUT_IA32_VMX_PROCBASED_CTLS3, VMX_INPUT_IA32_VMX_EXIT_CTLS2,
     VMX_INPUT_IA32_VMX_TRUE_EXIT_CTLS, VMX_INPUT_IA32_VMX_TRUE_ENTRY_CTLS, VMX_INPUT_IA32_VMX_VMFUNC,
     VMX_INPUT_VTPR,       // byte 80H of the virtual-APIC page
     VMX_INPUT_LINK_DWORD, // doubleword at the VMCS link pointer

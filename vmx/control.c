@@ -43,7 +43,9 @@ void vmx_control_decode(struct vcpu *v)
     c->pin = f->PIN_BASED_CONTROLS;
     c->proc = f->PRIMARY_PROC_BASED_CONTROLS;
     c->proc2 = vmcs_proc2(f);
+    c->proc3 = vmcs_proc3(f);
     c->exit = f->PRIMARY_VM_EXIT_CONTROLS;
+    c->exit2 = vmcs_exit2(f);
     c->entry = f->VM_ENTRY_CONTROLS;
     c->vmfunc = vmcs_vmfunc(f);
     c->exception_bitmap = f->EXCEPTION_BITMAP;
@@ -68,6 +70,7 @@ void vmx_control_decode(struct vcpu *v)
     c->ple_gap = f->PLE_GAP;
     c->ple_window = f->PLE_WINDOW;
     c->xss_bitmap = f->XSS_EXITING_BITMAP;
+    c->spec_ctrl_mask = f->IA32_SPEC_CTRL_MASK;
 }
 
 void vmx_set_current(struct vcpu *v, paddr vmcs)

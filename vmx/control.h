@@ -17,8 +17,9 @@ struct vmx_control {
     struct vmx_caps caps;
     struct vmcs_region *region; // of the current VMCS; NULL: not decoded
     // Fields from here on are of the current VMCS.
-    u32 pin, proc, proc2, exit, entry; // proc2 is 0 when it is not active
-    u64 vmfunc;
+    // The controls as they act: 0 where what holds them is not activated.
+    u32 pin, proc, proc2, exit, entry;
+    u64 proc3, exit2, vmfunc;
     u32 exception_bitmap, pfec_mask, pfec_match;
     u32 cr3_targets;
     u64 cr3_target[4];
@@ -28,6 +29,7 @@ struct vmx_control {
     u32 tpr_threshold;
     u32 ple_gap, ple_window;
     u64 xss_bitmap;
+    u64 spec_ctrl_mask;
     // Statistics, for the frontend: not of the machine.
     u64 entries, entry_failures, exits[EXIT_REASON_COUNT];
 };
@@ -41,6 +43,7 @@ static inline const struct vmx_control *vmx_controls(const struct vcpu *v)
 }
 static inline bool vmx_pin(const struct vcpu *v, u32 bit) { return vmx_controls(v)->pin & bit; }
 static inline bool vmx_proc(const struct vcpu *v, u32 bit) { return vmx_controls(v)->proc & bit; }
+static inline bool vmx_proc3(const struct vcpu *v, u64 bit) { return vmx_controls(v)->proc3 & bit; }
 static inline bool vmx_proc2(const struct vcpu *v, u32 bit) { return vmx_controls(v)->proc2 & bit; }
 
 void vmx_set_current(struct vcpu *v, paddr vmcs); // changes the current-VMCS pointer (VMX_NO_POINTER: none)

@@ -3,16 +3,21 @@
 #include "cpu/system/cpuid.h"
 #include "vmx/exit_reason.h"
 
-#define OFFERED_NO      0
-#define OFFERED_ALWAYS  1
-#define OFFERED_RDTSCP  2 + FEATURE_RDTSCP
-#define OFFERED_RDRAND  2 + FEATURE_RDRAND
-#define OFFERED_RDSEED  2 + FEATURE_RDSEED
-#define OFFERED_INVPCID 2 + FEATURE_INVPCID
-#define OFFERED_XSAVES  2 + FEATURE_XSAVES
-#define OFFERED_PKS     2 + FEATURE_PKS
-#define OFFERED_WAITPKG 2 + FEATURE_WAITPKG
-#define OFFERED_PAT     2 + FEATURE_PAT
+#define OFFERED_NO         0
+#define OFFERED_ALWAYS     1
+#define OFFERED_RDTSCP     2 + FEATURE_RDTSCP
+#define OFFERED_RDRAND     2 + FEATURE_RDRAND
+#define OFFERED_RDSEED     2 + FEATURE_RDSEED
+#define OFFERED_INVPCID    2 + FEATURE_INVPCID
+#define OFFERED_XSAVES     2 + FEATURE_XSAVES
+#define OFFERED_PKS        2 + FEATURE_PKS
+#define OFFERED_WAITPKG    2 + FEATURE_WAITPKG
+#define OFFERED_PAT        2 + FEATURE_PAT
+#define OFFERED_SPEC_CTRL  2 + FEATURE_SPEC_CTRL
+#define OFFERED_WITH_PROC2 CONTROL_WITH_GROUP + GROUP_PROC2
+#define OFFERED_WITH_PROC3 CONTROL_WITH_GROUP + GROUP_PROC3
+#define OFFERED_WITH_EXIT2 CONTROL_WITH_GROUP + GROUP_EXIT2
+_Static_assert(2 + FEATURE_COUNT <= CONTROL_WITH_GROUP, "one byte says with what a control is offered");
 
 #define DEFAULT1(group, bit)
 #define CONTROL(group, bit, name, text, class, offered) \

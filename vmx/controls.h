@@ -27,9 +27,10 @@ enum vmx_control_class { CONTROL_FLEXIBLE, CONTROL_DEFAULT0, CONTROL_DEFAULT1 };
 
 struct vmx_control_row {
     u8 group, bit, class;
-    u8 offered; // 0: no; 1: always; else 2 + enum feature
+    u8 offered; // 0: no; 1: always; CONTROL_WITH_GROUP + group: with any control of it; else 2 + enum feature
     const char *name, *text;
 };
+enum { CONTROL_WITH_GROUP = 0xF0 };
 extern const struct vmx_control_row vmx_control_rows[CONTROL_COUNT];
 
 #endif

@@ -13,9 +13,9 @@ void vmx_entry_decode(struct vmx_entry *e)
     e->pin = f->PIN_BASED_CONTROLS;
     e->proc = f->PRIMARY_PROC_BASED_CONTROLS;
     e->proc2 = vmcs_proc2(f);
-    e->proc3 = e->proc & PROC_ACTIVATE_TERTIARY_CONTROLS ? f->TERTIARY_PROC_BASED_CONTROLS : 0;
+    e->proc3 = vmcs_proc3(f);
     e->exit = f->PRIMARY_VM_EXIT_CONTROLS;
-    e->exit2 = e->exit & EXIT_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_VM_EXIT_CONTROLS : 0;
+    e->exit2 = vmcs_exit2(f);
     e->entry = f->VM_ENTRY_CONTROLS;
     e->vmfunc = vmcs_vmfunc(f);
 }

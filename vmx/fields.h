@@ -31,6 +31,15 @@ static inline u32 vmcs_proc2(const struct vmcs_fields *f)
                ? f->SECONDARY_PROC_BASED_CONTROLS
                : 0;
 }
+static inline u64 vmcs_proc3(const struct vmcs_fields *f)
+{
+    return f->PRIMARY_PROC_BASED_CONTROLS & PROC_ACTIVATE_TERTIARY_CONTROLS ? f->TERTIARY_PROC_BASED_CONTROLS
+                                                                            : 0;
+}
+static inline u64 vmcs_exit2(const struct vmcs_fields *f)
+{
+    return f->PRIMARY_VM_EXIT_CONTROLS & EXIT_ACTIVATE_SECONDARY_CONTROLS ? f->SECONDARY_VM_EXIT_CONTROLS : 0;
+}
 static inline u64 vmcs_vmfunc(const struct vmcs_fields *f)
 {
     return vmcs_proc2(f) & PROC2_ENABLE_VM_FUNCTIONS ? f->VM_FUNCTION_CONTROLS : 0;

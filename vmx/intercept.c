@@ -11,8 +11,12 @@ static bool control_on(const struct vcpu *v, unsigned id)
 {
     const struct vmx_control *c = vmx_controls(v);
     const struct vmx_control_row *r = &vmx_control_rows[id];
-    u32 word = r->group == GROUP_PIN ? c->pin : r->group == GROUP_PROC ? c->proc : c->proc2;
-    return word >> r->bit & 1;
+    switch (r->group) {
+    case GROUP_PIN: return c->pin >> r->bit & 1;
+    case GROUP_PROC: return c->proc >> r->bit & 1;
+    case GROUP_PROC3: return c->proc3 >> r->bit & 1;
+    default: return c->proc2 >> r->bit & 1;
+    }
 }
 
 // PAUSE exiting, and at CPL 0 PAUSE-loop exiting (SDM 28.1.3): counted in TSC ticks, here vtime.

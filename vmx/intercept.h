@@ -52,8 +52,8 @@ u64 vmx_merge_cr4(const struct vcpu *v, u64 value);
 bool vmx_read_cr8(struct vcpu *v, u64 *value); // true: handled by the virtual TPR
 bool vmx_write_cr8(struct vcpu *v, u64 value); // true: handled; may set a pending TPR-below-threshold exit
 u64 vmx_tsc(const struct vcpu *v, u64 tsc);    // TSC that RDTSC, RDTSCP and RDMSR 10h return
-// APIC virtualization of MSRs (none yet): true if handled
-bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value);
+// RDMSR and WRMSR of what the controls virtualize: true if handled
+RAISES bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value);
 
 // CR0/CR4 bits that VMX operation fixes: #GP when violated (no change to PE/PG under unrestricted guest).
 bool vmx_cr0_allowed(const struct vcpu *v, u64 value);

@@ -127,11 +127,3 @@ bool vmx_write_cr8(struct vcpu *v, u64 value)
     }
     return true;
 }
-
-u64 vmx_tsc(const struct vcpu *v, u64 tsc)
-{
-    return v->s.vmx.guest ? tsc + vmx_controls(v)->tsc_offset : tsc;
-}
-
-// x2APIC mode is not offered
-bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value) { return false; }

@@ -59,6 +59,7 @@ static void load_control_registers(struct vcpu *v, const struct vmx_entry *e)
     }
     if (e->entry & ENTRY_LOAD_IA32_PAT) s->msr.pat = f->GUEST_IA32_PAT;
     if (e->entry & ENTRY_LOAD_PKRS) s->msr.pkrs = f->GUEST_IA32_PKRS;
+    if (e->entry & ENTRY_LOAD_IA32_SPEC_CTRL) s->msr.spec_ctrl = f->GUEST_IA32_SPEC_CTRL;
 }
 
 // With EPT from the fields, else from memory: the checks have looked at the same words.

@@ -86,6 +86,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->msr.efer = (s->msr.efer & ~(u64)(EFER_LMA | EFER_LME)) | (host64 ? EFER_LMA | EFER_LME : 0);
     if (ctl & EXIT_LOAD_IA32_PAT) s->msr.pat = f->HOST_IA32_PAT;
     if (ctl & EXIT_LOAD_PKRS) s->msr.pkrs = (u32)f->HOST_IA32_PKRS;
+    if (vmcs_exit2(f) & EXIT2_LOAD_IA32_SPEC_CTRL) s->msr.spec_ctrl = f->HOST_IA32_SPEC_CTRL;
     load_segments(v, f, host64, bits);
     s->gdtr = (struct dtable){.base = extend(f->HOST_GDTR_BASE, bits), .limit = 0xFFFF};
     s->idtr = (struct dtable){.base = extend(f->HOST_IDTR_BASE, bits), .limit = 0xFFFF};

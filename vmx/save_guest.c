@@ -70,8 +70,10 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
     f->GUEST_IA32_SYSENTER_EIP = s->msr.sysenter_eip;
     if (c->exit & EXIT_SAVE_IA32_PAT) f->GUEST_IA32_PAT = s->msr.pat;
     if (c->exit & EXIT_SAVE_IA32_EFER) f->GUEST_IA32_EFER = s->msr.efer;
-    // on processors that can load it at an entry, whatever the controls are
+    // on processors that can load them at an entry, whatever the controls are
     if (vmx_caps_control(&c->caps, CONTROL_ENTRY_LOAD_PKRS)) f->GUEST_IA32_PKRS = s->msr.pkrs;
+    if (vmx_caps_control(&c->caps, CONTROL_ENTRY_LOAD_IA32_SPEC_CTRL))
+        f->GUEST_IA32_SPEC_CTRL = s->msr.spec_ctrl;
     save_segments(v, f);
     f->GUEST_GDTR_BASE = s->gdtr.base;
     f->GUEST_GDTR_LIMIT = s->gdtr.limit;

@@ -165,12 +165,14 @@ static bool arch_capabilities_read(struct vcpu *v, u32 msr, u64 *value)
     return true;
 }
 
-static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
+u64 spec_ctrl_valid(const struct cpu_features *f)
 {
     // IBRS, STIBP (writable also where it is not reported), SSBD, BHI_DIS_S
-    u64 may = 3 | (feature_on(v->features, FEATURE_SSBD) ? BIT(2) : 0);
-    if (feature_on(v->features, FEATURE_BHI_CTRL)) may |= BIT(10);
-    if (value & ~may) return false;
+    return 3 | (feature_on(f, FEATURE_SSBD) ? BIT(2) : 0) | (feature_on(f, FEATURE_BHI_CTRL) ? BIT(10) : 0);
+}
+static bool spec_ctrl_write(struct vcpu *v, u32 msr, u64 value)
+{
+    if (value & ~spec_ctrl_valid(v->features)) return false;
     v->s.msr.spec_ctrl = value;
     return true;
 }

@@ -61,6 +61,7 @@ bool msr_write(struct vcpu *v, u32 msr, u64 value);
 u64 cr4_valid_mask(const struct vcpu *v); // bits of CR4 that this processor has
 // the bits that IA32_EFER has; of NXE, IA32_MISC_ENABLE may take it away
 u64 efer_valid(const struct cpu_features *f, u64 misc_enable);
+u64 spec_ctrl_valid(const struct cpu_features *f); // the bits that IA32_SPEC_CTRL has
 // power-up/RESET values; INIT changes EFER and the segment bases only
 void msr_reset(struct vcpu *v, bool init);
 // What firmware leaves behind and no firmware is there to do: MTRRs on, RAM write-back. For the loaders.

@@ -7,7 +7,8 @@ foreach(test
         vmx-events
         vmx-ept
         vmx-state
-        vmx-modes)
+        vmx-modes
+        vmx-spec-ctrl)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

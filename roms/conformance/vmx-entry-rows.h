@@ -65,7 +65,18 @@
      PASS,
      {{CLEAR, PROC_FIELD, PROC_ACTIVATE_SECONDARY_CONTROLS}, {SET, PROC2_FIELD, 0xffffffff}}},
 
+    {"passes: tertiary controls", tertiary, PASS, {}},
+    {"tertiary controls do not count when not activated",
+     tertiary,
+     PASS,
+     {{CLEAR, PROC_FIELD, PROC_ACTIVATE_TERTIARY_CONTROLS}, {SET, PROC3_FIELD, ~0ul}}},
+
     /* VM-exit controls (SDM 27.2.1.2). */
+    {"passes: secondary exit controls", secondary_exit, PASS, {}},
+    {"secondary exit controls do not count when not activated",
+     secondary_exit,
+     PASS,
+     {{CLEAR, EXIT_FIELD, EXIT_ACTIVATE_SECONDARY_CONTROLS}, {SET, EXIT2_FIELD, ~0ul}}},
     {"CTL-EXIT-004", timer, FAIL(7), {{CLEAR, PIN_FIELD, PIN_ACTIVATE_VMX_PREEMPTION_TIMER}}},
     {"CTL-EXIT-005",
      plain,
@@ -247,6 +258,8 @@
     {"HOST-MSR-005", exit_efer, FAIL(8), {{OR, HOST_IA32_EFER, 1ul << 1}}},
     {"HOST-MSR-006", exit_efer, FAIL(8), {{CLEAR, HOST_IA32_EFER, EFER_LMA}}},
     {"HOST-MSR-007", exit_efer, FAIL(8), {{CLEAR, HOST_IA32_EFER, EFER_LME}}},
+    {"passes: exit spec ctrl", exit_spec_ctrl, PASS, {}},
+    {"HOST-MSR-020", exit_spec_ctrl, FAIL(8), {{OR, HOST_IA32_SPEC_CTRL, 1ul << 63}}},
     {"HOST-SEG-001: RPL", plain, FAIL(8), {{OR, HOST_CS_SELECTOR, 3}}},
     {"HOST-SEG-001: TI", plain, FAIL(8), {{OR, HOST_CS_SELECTOR, 4}}},
     {"HOST-SEG-002: RPL", plain, FAIL(8), {{OR, HOST_SS_SELECTOR, 3}}},
@@ -295,6 +308,8 @@
     {"GUEST-MSR-010", entry_efer, EXIT33(0), {{OR, GUEST_IA32_EFER, 1ul << 63}}},
     {"GUEST-MSR-011", entry_efer, EXIT33(0), {{CLEAR, GUEST_IA32_EFER, EFER_LMA}}},
     {"GUEST-MSR-012", entry_efer, EXIT33(0), {{CLEAR, GUEST_IA32_EFER, EFER_LME}}},
+    {"passes: entry spec ctrl", entry_spec_ctrl, PASS, {}},
+    {"GUEST-MSR-027", entry_spec_ctrl, EXIT33(0), {{OR, GUEST_IA32_SPEC_CTRL, 1ul << 63}}},
     {"LME without paging may differ from LMA", protected_mode, PASS, {{OR, GUEST_IA32_EFER, EFER_LME}}},
 
     /* Guest segments (SDM 27.3.1.2). */

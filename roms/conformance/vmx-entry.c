@@ -6,7 +6,7 @@
  * state), CTL-INJ-005, GUEST-CR-007, GUEST-MSR-001, GUEST-RIP-002, GUEST-NONREG-004, -005 (any type with
  * vector 18), -014 (qualification 0), -018, -021 (the upper half), -024 and -025: it has no such check.
  *
- * Missing: SMM, FRED, CET, posted interrupts, the tertiary controls.
+ * Missing: SMM, FRED, CET, posted interrupts.
  */
 #include "vmx-common.h"
 
@@ -37,6 +37,8 @@ struct row {
 
 #define PROC_FIELD  PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
 #define PROC2_FIELD SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
+#define PROC3_FIELD TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
+#define EXIT2_FIELD SECONDARY_VM_EXIT_CONTROLS
 #define PIN_FIELD   PIN_BASED_VM_EXECUTION_CONTROLS
 #define EXIT_FIELD  PRIMARY_VM_EXIT_CONTROLS
 #define ENTRY_FIELD VM_ENTRY_CONTROLS
@@ -255,6 +257,35 @@ static bool exit_efer(struct vmx_vcpu *v)
 {
     return exit_control(v, EXIT_LOAD_IA32_EFER, HOST_IA32_EFER, rdmsr(IA32_EFER));
 }
+/* Bit 63 of IA32_SPEC_CTRL is reserved. */
+static bool entry_spec_ctrl(struct vmx_vcpu *v)
+{
+    plain(v);
+    return vmx_allowed(IA32_VMX_ENTRY_CTLS, ENTRY_LOAD_IA32_SPEC_CTRL) &&
+           entry_control(v, ENTRY_LOAD_IA32_SPEC_CTRL, GUEST_IA32_SPEC_CTRL, rdmsr(IA32_SPEC_CTRL));
+}
+static bool tertiary(struct vmx_vcpu *v)
+{
+    plain(v);
+    if (!vmx_has_tertiary(0)) return false;
+    vmx_set_proc3(0);
+    return true;
+}
+static bool secondary_exit(struct vmx_vcpu *v)
+{
+    plain(v);
+    if (!vmx_has_exit2(0)) return false;
+    vmx_set_exit2(0);
+    return true;
+}
+static bool exit_spec_ctrl(struct vmx_vcpu *v)
+{
+    plain(v);
+    if (!vmx_has_exit2(EXIT2_LOAD_IA32_SPEC_CTRL)) return false;
+    vmx_set_exit2(EXIT2_LOAD_IA32_SPEC_CTRL);
+    vmwrite(HOST_IA32_SPEC_CTRL, rdmsr(IA32_SPEC_CTRL));
+    return true;
+}
 static bool exit_pat(struct vmx_vcpu *v)
 {
     return exit_control(v, EXIT_LOAD_IA32_PAT, HOST_IA32_PAT, rdmsr(IA32_PAT));
@@ -416,6 +447,35 @@ static void reserved_control_bits(struct vmx_vcpu *v)
     }
 }
 
+/* The fields of 64 bits, whose capability MSR says what may be 1. */
+static void reserved_long_controls(struct vmx_vcpu *v)
+{
+    static const struct {
+        const char *id;
+        bool (*setup)(struct vmx_vcpu *);
+        uint32_t field, msr;
+    } fields[] = {
+        {"CTL-PROC3-001", tertiary, TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, IA32_VMX_PROCBASED_CTLS3},
+        {"CTL-EXIT-003", secondary_exit, SECONDARY_VM_EXIT_CONTROLS, IA32_VMX_EXIT_CTLS2}};
+    for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (!fields[i].setup(v)) {
+            skip_one(fields[i].id, "not offered by this processor");
+            continue;
+        }
+        uint64_t may = rdmsr(fields[i].msr);
+        unsigned bit = 0, tried = 0;
+        for (; bit < 64; bit++) {
+            if (may >> bit & 1) continue;
+            fields[i].setup(v);
+            vmwrite(fields[i].field, 1ul << bit);
+            tried++;
+            struct vmx_exit e = vmx_run(v);
+            if (e.status != VMX_FAIL_VALID || e.error != VMX_ERROR_ENTRY_CONTROLS) break;
+        }
+        is(bit, 64, "%s: each of the %u bits that must be 0 is checked", fields[i].id, tried);
+    }
+}
+
 /* What a failed entry leaves behind (SDM 27.8). */
 static void after_failure(struct vmx_vcpu *v)
 {
@@ -465,6 +525,7 @@ int rom_main(void)
     spare_page = (uint64_t)page_alloc(1);
 
     reserved_control_bits(&v);
+    reserved_long_controls(&v);
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const struct row *r = &rows[i];
         if (!r->setup(&v)) {

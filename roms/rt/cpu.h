@@ -60,6 +60,7 @@
 #define IA32_SYSENTER_ESP            0x175
 #define IA32_SYSENTER_EIP            0x176
 #define IA32_DEBUGCTL                0x1d9
+#define IA32_SPEC_CTRL               0x048
 #define IA32_PAT                     0x277
 #define IA32_VMX_BASIC               0x480
 #define IA32_VMX_PINBASED_CTLS       0x481
@@ -79,6 +80,8 @@
 #define IA32_VMX_TRUE_EXIT_CTLS      0x48f
 #define IA32_VMX_TRUE_ENTRY_CTLS     0x490
 #define IA32_VMX_VMFUNC              0x491
+#define IA32_VMX_PROCBASED_CTLS3     0x492
+#define IA32_VMX_EXIT_CTLS2          0x493
 #define IA32_TSC_DEADLINE            0x6e0
 #define IA32_EFER                    0xc0000080
 #define IA32_STAR                    0xc0000081

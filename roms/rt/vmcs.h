@@ -62,6 +62,8 @@
 #define TSC_MULTIPLIER                                  0x2032
 #define TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS  0x2034
 #define SECONDARY_VM_EXIT_CONTROLS                      0x2044
+#define IA32_SPEC_CTRL_MASK                             0x204a
+#define IA32_SPEC_CTRL_SHADOW                           0x204c
 
 /* 64-bit read-only data fields. */
 #define GUEST_PHYSICAL_ADDRESS                          0x2400
@@ -79,12 +81,14 @@
 #define GUEST_IA32_BNDCFGS                              0x2812
 #define GUEST_IA32_RTIT_CTL                             0x2814
 #define GUEST_IA32_PKRS                                 0x2818
+#define GUEST_IA32_SPEC_CTRL                            0x282e
 
 /* 64-bit host-state fields. */
 #define HOST_IA32_PAT                                   0x2c00
 #define HOST_IA32_EFER                                  0x2c02
 #define HOST_IA32_PERF_GLOBAL_CTRL                      0x2c04
 #define HOST_IA32_PKRS                                  0x2c06
+#define HOST_IA32_SPEC_CTRL                             0x2c1a
 
 /* 32-bit control fields. */
 #define PIN_BASED_VM_EXECUTION_CONTROLS                 0x4000
@@ -265,6 +269,16 @@
 #define PROC2_VMM_BUS_LOCK_DETECTION                    (1u << 30)
 #define PROC2_INSTRUCTION_TIMEOUT                       (1u << 31)
 
+/* Tertiary processor-based controls: a 64-bit field. */
+#define PROC3_LOADIWKEY_EXITING                         (1ul << 0)
+#define PROC3_ENABLE_HLAT                               (1ul << 1)
+#define PROC3_EPT_PAGING_WRITE_CONTROL                  (1ul << 2)
+#define PROC3_GUEST_PAGING_VERIFICATION                 (1ul << 3)
+#define PROC3_IPI_VIRTUALIZATION                        (1ul << 4)
+#define PROC3_ENABLE_MSR_LIST_INSTRUCTIONS              (1ul << 6)
+#define PROC3_VIRTUALIZE_IA32_SPEC_CTRL                 (1ul << 7)
+#define PROC3_APIC_TIMER_VIRTUALIZATION                 (1ul << 8)
+
 /* Primary VM-exit controls. */
 #define EXIT_SAVE_DEBUG_CONTROLS                        (1u << 2)
 #define EXIT_HOST_ADDRESS_SPACE_SIZE                    (1u << 9)
@@ -283,6 +297,9 @@
 #define EXIT_SAVE_IA32_PERF_GLOBAL_CTRL                 (1u << 30)
 #define EXIT_ACTIVATE_SECONDARY_CONTROLS                (1u << 31)
 
+/* Secondary VM-exit controls: a 64-bit field. */
+#define EXIT2_LOAD_IA32_SPEC_CTRL                       (1ul << 2)
+
 /* VM-entry controls. */
 #define ENTRY_LOAD_DEBUG_CONTROLS                       (1u << 2)
 #define ENTRY_IA_32E_MODE_GUEST                         (1u << 9)
@@ -296,6 +313,7 @@
 #define ENTRY_LOAD_IA32_RTIT_CTL                        (1u << 18)
 #define ENTRY_LOAD_CET_STATE                            (1u << 20)
 #define ENTRY_LOAD_PKRS                                 (1u << 22)
+#define ENTRY_LOAD_IA32_SPEC_CTRL                       (1u << 24)
 
 /* Basic exit reasons; bit 31 of the field says that the VM entry failed. */
 #define EXIT_REASON_ENTRY_FAILURE                       (1u << 31)

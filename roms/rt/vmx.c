@@ -101,6 +101,19 @@ bool vmx_has_secondary(uint32_t bits)
            vmx_allowed(IA32_VMX_PROCBASED_CTLS2, bits) == bits;
 }
 
+/* Their capability MSRs are what may be 1, in all 64 bits. */
+bool vmx_has_tertiary(uint64_t bits)
+{
+    return vmx_allowed(IA32_VMX_PROCBASED_CTLS, PROC_ACTIVATE_TERTIARY_CONTROLS) &&
+           (rdmsr(IA32_VMX_PROCBASED_CTLS3) & bits) == bits;
+}
+
+bool vmx_has_exit2(uint64_t bits)
+{
+    return vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_ACTIVATE_SECONDARY_CONTROLS) &&
+           (rdmsr(IA32_VMX_EXIT_CTLS2) & bits) == bits;
+}
+
 static void set_control(uint32_t field, uint32_t msr, uint32_t bits)
 {
     if (vmx_allowed(msr, bits) != bits) panic("control %x: bits %x are not offered", field, bits);
@@ -121,6 +134,26 @@ void vmx_set_proc2(uint32_t bits)
 {
     vmx_set_proc(PROC_ACTIVATE_SECONDARY_CONTROLS);
     set_control(SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, IA32_VMX_PROCBASED_CTLS2, bits);
+}
+
+void vmx_set_proc3(uint64_t bits)
+{
+    if (!vmx_has_tertiary(bits)) panic("tertiary controls: bits %lx are not offered", bits);
+    uint32_t proc = PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS;
+    uint64_t old = vmread(proc) & PROC_ACTIVATE_TERTIARY_CONTROLS
+                       ? vmread(TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS)
+                       : 0;
+    vmwrite(proc, vmread(proc) | PROC_ACTIVATE_TERTIARY_CONTROLS);
+    vmwrite(TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS, old | bits);
+}
+
+void vmx_set_exit2(uint64_t bits)
+{
+    if (!vmx_has_exit2(bits)) panic("secondary VM-exit controls: bits %lx are not offered", bits);
+    uint64_t primary = vmread(PRIMARY_VM_EXIT_CONTROLS);
+    uint64_t old = primary & EXIT_ACTIVATE_SECONDARY_CONTROLS ? vmread(SECONDARY_VM_EXIT_CONTROLS) : 0;
+    vmwrite(PRIMARY_VM_EXIT_CONTROLS, primary | EXIT_ACTIVATE_SECONDARY_CONTROLS);
+    vmwrite(SECONDARY_VM_EXIT_CONTROLS, old | bits);
 }
 
 void vmx_clear_proc(uint32_t bits)

@@ -109,6 +109,9 @@ uint32_t vmx_allowed(uint32_t msr, uint32_t bits);
 uint32_t vmx_adjust(uint32_t msr, uint32_t wanted);
 /* Are all these secondary controls there? */
 bool vmx_has_secondary(uint32_t bits);
+/* All these tertiary controls, all these secondary VM-exit controls? */
+bool vmx_has_tertiary(uint64_t bits);
+bool vmx_has_exit2(uint64_t bits);
 
 /* A fresh VMCS, made current: host state from the running state, no optional control set, and a guest that is
    the running state at `rip` with `rsp` (64-bit, CPL 0, this address space, IF=0). */
@@ -131,6 +134,8 @@ const char *vmx_exit_name(uint32_t reason);
 void vmx_set_pin(uint32_t bits);
 void vmx_set_proc(uint32_t bits);
 void vmx_set_proc2(uint32_t bits);
+void vmx_set_proc3(uint64_t bits);
+void vmx_set_exit2(uint64_t bits);
 void vmx_clear_proc(uint32_t bits);
 
 /* EPT. Rights are EPT_R | EPT_W | EPT_X; memory type is write-back. */
