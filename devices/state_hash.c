@@ -47,17 +47,18 @@ static void ram_update(struct state_hash *h, struct machine *m)
 {
     struct phys *p = &m->phys;
     bool first = !h->page;
+    u64 *dirty = phys_dirty_take(p, PHYS_DIRTY_HASH);
     if (first) {
         h->pages = p->pages;
         h->page = calloc(h->pages, sizeof *h->page);
-        if (!h->page) panic("no memory for page hashes");
     }
+    if (!dirty || !h->page) panic("no memory for page hashes");
     for (u64 n = 0; n < h->pages; n++) {
-        if (!first && !(n % 64) && !p->dirty[n / 64]) {
+        if (!first && !(n % 64) && !dirty[n / 64]) {
             n += 63;
             continue;
         }
-        if (!first && !(p->dirty[n / 64] >> (n % 64) & 1)) continue;
+        if (!first && !(dirty[n / 64] >> (n % 64) & 1)) continue;
         const u8 *host = phys_host(p, n << PAGE_SHIFT);
         if (!host) continue;
         u64 x = phys_page_is_zero(host) ? 0 : hash_bytes(host, PAGE_SIZE, 1) | 1;
@@ -65,7 +66,7 @@ static void ram_update(struct state_hash *h, struct machine *m)
         if (x) h->sum += mix(x, n);
         h->page[n] = x;
     }
-    phys_dirty_clear(p);
+    memset(dirty, 0, (p->pages + 63) / 64 * sizeof *dirty);
     for (unsigned i = 0; i < m->cpus_n; i++) tlbops_drop_writes(m->cpu[i]);
 }
 

@@ -70,12 +70,28 @@ void phys_free(struct phys *p)
 
     if (p->ram) munmap(p->ram, (phys_end(p) + host_page - 1) & ~(host_page - 1));
     free(p->dirty);
+    for (unsigned i = 0; i < PHYS_DIRTY_USERS; i++) free(p->dirty_for[i]);
     free(p->watch);
     free(p->code);
     memset(p, 0, sizeof(*p));
 }
 
 void phys_dirty_clear(struct phys *p) { memset(p->dirty, 0, (p->pages + 63) / 64 * sizeof(*p->dirty)); }
+
+u64 *phys_dirty_take(struct phys *p, enum phys_dirty_user user)
+{
+    u64 words = (p->pages + 63) / 64;
+
+    if (!p->dirty_for[user]) {
+        p->dirty_for[user] = malloc(words * sizeof(*p->dirty));
+        if (!p->dirty_for[user]) return NULL;
+        memset(p->dirty_for[user], 0xFF, words * sizeof(*p->dirty));
+    }
+    for (unsigned i = 0; i < PHYS_DIRTY_USERS; i++)
+        for (u64 n = 0; p->dirty_for[i] && n < words; n++) p->dirty_for[i][n] |= p->dirty[n];
+    phys_dirty_clear(p);
+    return p->dirty_for[user];
+}
 
 // ---- one piece ----
 

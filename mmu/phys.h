@@ -31,13 +31,17 @@ struct phys_subscriber {
     struct phys_subscriber *next; // phys_subscribe's
 };
 
+// Who keeps something of each page, and wants to know which ones to look at again.
+enum phys_dirty_user { PHYS_DIRTY_HASH, PHYS_DIRTY_HISTORY, PHYS_DIRTY_USERS };
+
 struct phys {
     u8 *ram;      // host address of physical address 0; holes are PROT_NONE
     u64 ram_size; // bytes of RAM in all
     u64 low_size; // bytes of RAM below PHYS_HOLE_FIRST; the rest starts at PHYS_HOLE_END
     u64 pages;    // number of pages covered by the arrays below (up to the last RAM page)
-    u64 *dirty;   // bitmap, a bit a page: written since phys_dirty_clear
-    u64 *code;    // a word a page: bit n = the 64-byte line n holds code that a subscriber has decoded
+    u64 *dirty;   // bitmap, a bit a page: written since phys_dirty_clear or any phys_dirty_take
+    u64 *dirty_for[PHYS_DIRTY_USERS]; // the same since that user cleared it; NULL: nobody asked yet
+    u64 *code; // a word a page: bit n = the 64-byte line n holds code that a subscriber has decoded
     // bitmap, a bit a page: all of it is watched by a subscriber (an active VMCS and the like)
     u64 *watch;
     const struct phys_ops *ops;
@@ -88,6 +92,10 @@ static inline void phys_mark_dirty(struct phys *p, paddr a)
     p->dirty[n / 64] |= 1ull << (n % 64);
 }
 void phys_dirty_clear(struct phys *p);
+// The bitmap of what was written since this user cleared its bits, all set when it asks first. p->dirty
+// begins anew: whoever calls this makes the processors tell of their next stores (tlbops_drop_writes). NULL:
+// no memory.
+u64 *phys_dirty_take(struct phys *p, enum phys_dirty_user user);
 // Before [a, a + size), in one page of RAM, is written through its host address: what phys_write does for
 // itself.
 void phys_changing(struct phys *p, paddr a, u64 size);

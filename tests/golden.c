@@ -15,6 +15,8 @@
 //   sliced     threaded, in slices of random length, so that blocks are cut anywhere
 //   reloaded   threaded; twice in each sample, at random instants, all plain state is saved, a new machine is made, the
 //              state is loaded into it, and it goes on in the place of the old one (how often is told on stderr)
+//   back       threaded, with checkpoints of its past; twice in each sample, at random instants, it goes back to an instant
+//              of the last three samples, drawn at random, and comes forward again by running
 //
 // From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
 // then splits into the variants: what is compared is the window. The end of a run (how, when, what was
@@ -29,6 +31,7 @@
 #include <unistd.h>
 
 #include "devices/machine.h"
+#include "devices/history.h"
 #include "devices/machine_state.h"
 #include "devices/state_hash.h"
 #include "frontend/load.h"
@@ -47,6 +50,9 @@ struct golden {
     const char *variant[VARIANTS_MAX];
     unsigned variants, jobs;
     struct state_bytes saved;
+    struct journal journal; // of the variant that goes back, and its past
+    struct history history;
+    bool again; // what is printed was printed before
     // in VMX non-root operation, with INTR, with a TSC deadline
     struct {
         unsigned all, guest, interrupt, timer;
@@ -58,7 +64,7 @@ struct golden {
 static void take_serial(void *opaque, const u8 *bytes, u32 n)
 {
     struct golden *g = opaque;
-    for (u32 i = 0; i < n; i++) g->printed = (g->printed ^ bytes[i]) * 0x100000001B3ull;
+    for (u32 i = 0; i < n && !g->again; i++) g->printed = (g->printed ^ bytes[i]) * 0x100000001B3ull;
 }
 
 static u64 next_random(struct golden *g)
@@ -113,7 +119,8 @@ static void run_to(struct golden *g, u64 until, u64 mean)
             u64 r = 1 + next_random(g) % (2 * mean);
             if (r < slice) slice = r;
         }
-        enum machine_end end = machine_run(g->m, slice);
+        enum machine_end end = g->history.m ? journal_run(&g->journal, slice) : machine_run(g->m, slice);
+        if (g->history.m) history_look(&g->history);
         if (end == MACHINE_RUN) continue;
         g->ended = true;
         g->end = names[end];
@@ -143,6 +150,20 @@ static void reload(struct golden *g)
     g->reloads.guest += guest, g->reloads.interrupt += interrupt, g->reloads.timer += timer;
 }
 
+// Back, and to where it was. It may have slept there: the instant is the first at its count.
+static void go_back(struct golden *g)
+{
+    u64 now = machine_retired(g->m), first = history_begins(&g->history), reach = 3 * g->every;
+    u64 to = now - next_random(g) % (now - first < reach ? now - first + 1 : reach);
+    g->again = true;
+    if (!history_goto(&g->history, to, NULL) || machine_retired(g->m) < to ||
+        !history_goto(&g->history, now, NULL)) {
+        fprintf(stderr, "golden: cannot go from %" PRIu64 " back to %" PRIu64 "\n", now, to);
+        exit(3);
+    }
+    g->again = false;
+}
+
 static void put(struct golden *g)
 {
     printf("%" PRIu64 " %016" PRIx64 " %016" PRIx64 "%s%s\n", machine_retired(g->m),
@@ -154,17 +175,26 @@ static void put(struct golden *g)
 static void run_variant(struct golden *g, const char *name)
 {
     bool dropped = strcmp(name, "dropped") == 0, sliced = strcmp(name, "sliced") == 0;
-    bool reloaded = strcmp(name, "reloaded") == 0;
+    bool reloaded = strcmp(name, "reloaded") == 0, back = strcmp(name, "back") == 0;
     if (strcmp(name, "loop") == 0)
         for (unsigned i = 0; i < g->m->cpus_n; i++) g->m->cpu[i]->loop_engine = true;
     g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
     u64 next = g->from, drop = 0;
+    if (back) {
+        journal_begin(&g->journal, g->m);
+        if (!history_begin(&g->history, &g->journal, HISTORY_DEFAULT)) exit(3);
+        g->history.every = g->every / 4 + 1;
+    }
     while (!g->ended && next < g->to) {
         next = g->to - next < g->every ? g->to : next + g->every;
         u64 now = machine_retired(g->m), piece = next > now ? (next - now) / RELOADS : 0;
         for (unsigned i = 0; reloaded && i < RELOADS && piece && !g->ended; i++) {
             run_to(g, now + piece * i + next_random(g) % piece, 0);
             if (!g->ended) reload(g);
+        }
+        for (unsigned i = 0; back && i < RELOADS && piece && !g->ended; i++) {
+            run_to(g, now + piece * i + next_random(g) % piece, 0);
+            if (!g->ended) go_back(g);
         }
         while (dropped && !g->ended && machine_retired(g->m) < next) {
             drop = machine_retired(g->m) + 1 + next_random(g) % (2 * MEAN_DROP);
@@ -178,6 +208,13 @@ static void run_variant(struct golden *g, const char *name)
         fprintf(stderr,
                 "reloaded %u times: %u in a guest, %u with an interrupt waiting, %u with a TSC deadline\n",
                 g->reloads.all, g->reloads.guest, g->reloads.interrupt, g->reloads.timer);
+    if (back)
+        fprintf(stderr,
+                "back: %" PRIu64 " instructions run again, %" PRIu64 " MiB of checkpoints, %" PRIu64
+                " thinned out\n",
+                g->history.replayed, g->history.used >> 20, g->history.thinned);
+    if (g->history.m) history_end(&g->history);
+    if (g->journal.m) journal_free(&g->journal);
     state_bytes_free(&g->saved);
 }
 
@@ -271,7 +308,7 @@ static bool take_option(struct golden *g, const char *name, char *value)
     if (strcmp(name, "--with") == 0) {
         g->variants = 0;
         for (char *s = strtok(value, ","); s; s = strtok(NULL, ",")) {
-            static const char *const known[] = {"threaded", "loop", "dropped", "sliced", "reloaded"};
+            static const char *const known[] = {"threaded", "loop", "dropped", "sliced", "reloaded", "back"};
             unsigned k = 0;
             while (k < ARRAY_LEN(known) && strcmp(known[k], s) != 0) k++;
             if (k == ARRAY_LEN(known) || g->variants == VARIANTS_MAX) return false;

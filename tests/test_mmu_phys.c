@@ -233,6 +233,18 @@ static void test_written_and_dirty(void **state)
     phys_dirty_clear(&p);
     assert_int_equal(p.dirty[0], 0);
 
+    // each user's bits are its own: all set at first, then what was written since it cleared them
+    u64 *hash = phys_dirty_take(&p, PHYS_DIRTY_HASH), *history = phys_dirty_take(&p, PHYS_DIRTY_HISTORY);
+    assert_true(hash[0] == ~0ull && history[0] == ~0ull);
+    hash[0] = history[0] = 0;
+    phys_mark_dirty(&p, 0x3000);
+    assert_true(phys_dirty_take(&p, PHYS_DIRTY_HASH) == hash && hash[0] == BIT(3) && history[0] == BIT(3));
+    assert_int_equal(p.dirty[0], 0);
+    hash[0] = 0;
+    phys_mark_dirty(&p, 0x4000);
+    phys_dirty_take(&p, PHYS_DIRTY_HISTORY);
+    assert_true(hash[0] == BIT(4) && history[0] == (BIT(3) | BIT(4)));
+
     t.lines[6] = 1ull << 9; // one line of page 6 holds code
     phys_guard_code(&p, 0x6000, t.lines[6]);
     t.watch = 1 << 7;

@@ -1,0 +1,365 @@
+// Checkpoints in memory. See the header.
+//
+// Contents of a page at checkpoint c: its newest version that is not newer than c. A version is made when the
+// page was written between two checkpoints, so a page that nobody writes has one, of the first. A version of
+// zeros has no bytes. To go from `base` to another checkpoint, the pages are put back that were written since
+// base or have a version between the two.
+#include "devices/history.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/machine_state.h"
+
+struct page_version {
+    struct page_version *older;
+    struct history_checkpoint *of;
+    u8 *bytes; // NULL: zeros
+};
+
+struct history_checkpoint {
+    struct history_checkpoint *earlier, *later;
+    u64 number; // ascending
+    u64 retired;
+    struct journal_place place;
+    u64 *pages; // that have a version of it
+    u64 pages_n;
+    u8 *state; // the parts, one behind the other
+    u64 state_size;
+};
+
+// ---- memory ----
+
+static void *take(struct history *h, u64 n)
+{
+    void *at = malloc(n ? n : 1);
+    if (at) h->used += n;
+    return at;
+}
+
+static void give(struct history *h, void *at, u64 n)
+{
+    if (at) h->used -= n;
+    free(at);
+}
+
+static void free_version(struct history *h, struct page_version *v)
+{
+    give(h, v->bytes, PAGE_SIZE);
+    give(h, v, sizeof *v);
+}
+
+// ---- taking one ----
+
+static u64 words(const struct history *h) { return (h->m->phys.pages + 63) / 64; }
+
+// The bitmap of the pages written since `base`.
+static u64 *written(struct history *h)
+{
+    u64 *dirty = phys_dirty_take(&h->m->phys, PHYS_DIRTY_HISTORY);
+    for (unsigned i = 0; i < h->m->cpus_n; i++) tlbops_drop_writes(h->m->cpu[i]);
+    return dirty;
+}
+
+static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
+{
+    const u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
+    const struct page_version *last = h->page[n];
+    if (!host) return true;
+    bool zero = phys_page_is_zero(host);
+    if (last ? (zero ? !last->bytes : last->bytes && memcmp(last->bytes, host, PAGE_SIZE) == 0) : zero)
+        return true;
+    struct page_version *v = take(h, sizeof *v);
+    if (!v) return false;
+    *v = (struct page_version){.older = h->page[n], .of = c, .bytes = zero ? NULL : take(h, PAGE_SIZE)};
+    if (!zero && !v->bytes) {
+        give(h, v, sizeof *v);
+        return false;
+    }
+    if (!zero) memcpy(v->bytes, host, PAGE_SIZE);
+    h->page[n] = v;
+    c->pages[c->pages_n++] = n;
+    return true;
+}
+
+static void free_checkpoint(struct history *h, struct history_checkpoint *c)
+{
+    give(h, c->pages, c->pages_n * sizeof *c->pages);
+    give(h, c->state, c->state_size);
+    give(h, c, sizeof *c);
+}
+
+static bool copy_parts(struct history *h, struct history_checkpoint *c)
+{
+    struct state_part part[STATE_PARTS_MAX];
+    unsigned n = machine_state_parts(h->m, part);
+    for (unsigned i = 0; i < n; i++) c->state_size += part[i].size;
+    u8 *at = c->state = take(h, c->state_size);
+    if (!at) {
+        c->state_size = 0;
+        return false;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        memcpy(at, part[i].data, part[i].size);
+        at += part[i].size;
+    }
+    return true;
+}
+
+// The newest versions that are later than `c` go.
+static void forget_after(struct history *h, struct history_checkpoint *c)
+{
+    while (h->last != c) {
+        struct history_checkpoint *gone = h->last;
+        for (u64 i = 0; i < gone->pages_n; i++) {
+            struct page_version *v = h->page[gone->pages[i]];
+            h->page[gone->pages[i]] = v->older;
+            free_version(h, v);
+        }
+        h->last = gone->earlier;
+        h->last->later = NULL;
+        free_checkpoint(h, gone);
+    }
+}
+
+// The pages that differ between two checkpoints, added to the bitmap.
+static void add_between(const struct history_checkpoint *a, const struct history_checkpoint *b, u64 *bits)
+{
+    if (a->number > b->number) {
+        const struct history_checkpoint *swap = a;
+        a = b, b = swap;
+    }
+    for (a = a->later; a && a->number <= b->number; a = a->later)
+        for (u64 i = 0; i < a->pages_n; i++) bits[a->pages[i] / 64] |= BIT(a->pages[i] % 64);
+}
+
+// Appends a checkpoint of now. RAM as it is may differ from that of `last` in the pages of *changed.
+static bool append(struct history *h, u64 *changed)
+{
+    struct history_checkpoint *c = take(h, sizeof *c);
+    u64 n = 0;
+    if (!c) return false;
+    *c = (struct history_checkpoint){.number = h->last ? h->last->number + 1 : 0,
+                                     .retired = journal_retired(h->journal),
+                                     .place = h->journal->at};
+    for (u64 i = 0; i < words(h); i++) n += (u64)__builtin_popcountll(changed[i]);
+    c->pages = take(h, n * sizeof *c->pages);
+    bool good = c->pages && copy_parts(h, c);
+    for (u64 i = 0; i < words(h) && good; i++)
+        for (u64 left = changed[i]; left && good; left &= left - 1) {
+            u64 page = i * 64 + (unsigned)__builtin_ctzll(left);
+            if (page < h->m->phys.pages) good = add_version(h, c, page);
+        }
+    if (c->pages) h->used -= (n - c->pages_n) * sizeof *c->pages; // only what is used is counted
+    if (c->pages && c->pages_n) {
+        u64 *less = realloc(c->pages, c->pages_n * sizeof *less);
+        if (less) c->pages = less;
+    }
+    c->earlier = h->last;
+    if (h->last) h->last->later = c;
+    h->last = c;
+    if (!h->first) h->first = c;
+    if (!good) {
+        if (c->earlier) forget_after(h, c->earlier);
+        return false;
+    }
+    memset(changed, 0, words(h) * sizeof *changed);
+    h->base = c;
+    return true;
+}
+
+// ---- thinning ----
+
+// Gives up `c`, which is neither the first nor the last: what the next one needs of it becomes the next
+// one's.
+static void drop(struct history *h, struct history_checkpoint *c)
+{
+    struct history_checkpoint *next = c->later;
+    u64 *pages = take(h, (next->pages_n + c->pages_n) * sizeof *pages), n = next->pages_n;
+    if (!pages) return;
+    memcpy(pages, next->pages, n * sizeof *pages);
+    for (u64 i = 0; i < c->pages_n; i++) {
+        struct page_version **at = &h->page[c->pages[i]];
+        bool newer = false;
+        for (; (*at)->of != c; at = &(*at)->older) newer |= (*at)->of == next;
+        struct page_version *v = *at;
+        if (newer) {
+            *at = v->older;
+            free_version(h, v);
+        } else {
+            v->of = next;
+            pages[n++] = c->pages[i];
+        }
+    }
+    h->used -= (next->pages_n + c->pages_n - n) * sizeof *pages;
+    give(h, next->pages, next->pages_n * sizeof *pages);
+    next->pages = pages, next->pages_n = n;
+    c->earlier->later = next;
+    next->earlier = c->earlier;
+    free_checkpoint(h, c);
+    h->thinned++;
+}
+
+// The one whose loss costs least: the distance between its neighbours is small for its age.
+static struct history_checkpoint *least_missed(const struct history *h)
+{
+    struct history_checkpoint *least = NULL;
+    unsigned __int128 best = 0;
+    u64 now = h->last->retired;
+    for (struct history_checkpoint *c = h->first->later; c && c != h->last; c = c->later) {
+        if (c == h->base) continue;
+        u64 gap = c->later->retired - c->earlier->retired, age = now - c->retired + 1;
+        unsigned __int128 cost = ((unsigned __int128)gap << 64) / age;
+        if (!least || cost < best) least = c, best = cost;
+    }
+    return least;
+}
+
+static void thin(struct history *h)
+{
+    while (h->used > h->limit) {
+        struct history_checkpoint *c = least_missed(h);
+        if (!c) break;
+        drop(h, c);
+    }
+}
+
+// ---- the outside ----
+
+u64 history_begins(const struct history *h) { return h->first->retired; }
+
+static bool take_now(struct history *h)
+{
+    u64 *changed = written(h);
+    if (!changed) return false;
+    if (h->base != h->last) add_between(h->base, h->last, changed);
+    bool good = append(h, changed);
+    thin(h);
+    return good;
+}
+
+bool history_checkpoint(struct history *h)
+{
+    const struct journal_place *at = &h->journal->at, *last = &h->last->place;
+    if (h->m->request.what != MACHINE_RUN || !journal_live(h->journal)) return false;
+    bool there = last->idles == at->idles && last->event == at->event && h->base == h->last &&
+                 h->last->retired == journal_retired(h->journal);
+    return there || take_now(h);
+}
+
+void history_look(struct history *h)
+{
+    if (journal_live(h->journal) && journal_retired(h->journal) >= h->last->retired + h->every)
+        history_checkpoint(h);
+}
+
+bool history_begin(struct history *h, struct journal *j, u64 limit)
+{
+    bool (*restart)(void *opaque) = h->restart;
+    void *opaque = h->restart_opaque;
+    *h = (struct history){.m = j->m,
+                          .journal = j,
+                          .limit = limit,
+                          .every = HISTORY_EVERY,
+                          .restart = restart,
+                          .restart_opaque = opaque};
+    h->page = calloc(h->m->phys.pages, sizeof *h->page);
+    u64 *changed = h->page ? written(h) : NULL;
+    if (changed) memset(changed, 0xFF, words(h) * sizeof *changed);
+    if (changed && append(h, changed)) return true;
+    history_end(h);
+    return false;
+}
+
+void history_end(struct history *h)
+{
+    while (h->first) {
+        struct history_checkpoint *c = h->first;
+        h->first = c->later;
+        free_checkpoint(h, c);
+    }
+    for (u64 n = 0; h->page && n < h->m->phys.pages; n++)
+        while (h->page[n]) {
+            struct page_version *v = h->page[n];
+            h->page[n] = v->older;
+            free_version(h, v);
+        }
+    free(h->page);
+    *h = (struct history){0};
+}
+
+static void put_page_back(struct history *h, u64 n, u64 number)
+{
+    const struct page_version *v = h->page[n];
+    u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
+    if (!host) return;
+    while (v && v->of->number > number) v = v->older;
+    if (v && v->bytes)
+        memcpy(host, v->bytes, PAGE_SIZE);
+    else
+        memset(host, 0, PAGE_SIZE);
+    phys_mark_dirty(&h->m->phys, n << PAGE_SHIFT);
+}
+
+static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
+{
+    u64 *changed = written(h);
+    if (!changed) return false;
+    add_between(h->base, c, changed);
+    for (u64 i = 0; i < words(h); i++)
+        for (u64 left = changed[i]; left; left &= left - 1) {
+            u64 page = i * 64 + (unsigned)__builtin_ctzll(left);
+            if (page < h->m->phys.pages) put_page_back(h, page, c->number);
+        }
+    struct state_part part[STATE_PARTS_MAX];
+    unsigned n = machine_state_parts(h->m, part);
+    const u8 *at = c->state;
+    for (unsigned i = 0; i < n; i++) {
+        memcpy(part[i].data, at, part[i].size);
+        at += part[i].size;
+    }
+    h->m->request = (struct machine_request){.what = MACHINE_RUN};
+    h->journal->at = c->place;
+    machine_loaded(h->m);
+    changed = written(h); // other users of the bitmap keep what was put back, this one begins anew
+    if (changed) memset(changed, 0, words(h) * sizeof *changed);
+    h->base = c;
+    return changed != NULL;
+}
+
+bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *stop)
+{
+    struct journal *j = h->journal;
+    if (retired < h->first->retired) return false;
+    struct history_checkpoint *c = h->last;
+    // one at this very count may be of a later instant: time passes in a sleep without instructions
+    while (c != h->first && c->retired >= retired) c = c->earlier;
+    journal_seen(j);
+    // the way forwards from here, or from a checkpoint
+    u64 now = journal_retired(j);
+    bool ended = h->m->request.what != MACHINE_RUN;
+    if ((now >= retired || c->retired > now || ended) && !go_to_checkpoint(h, c)) return false;
+    u64 begun = journal_retired(j), at;
+    while ((at = journal_retired(j)) < retired) {
+        if (stop && *stop) break;
+        u64 left = retired - at;
+        enum machine_end end = journal_run(j, left < 2000000 ? left : 2000000);
+        if (end == MACHINE_RUN || end == MACHINE_STOPPED) continue;
+        if ((end != MACHINE_RESET && end != MACHINE_SHUTDOWN) || !h->restart) break;
+        u64 units = machine_units(h->m), counted = machine_retired(h->m);
+        if (!h->restart(h->restart_opaque)) break;
+        journal_restarted(j, units, counted);
+    }
+    h->replayed += journal_retired(j) - begun;
+    return journal_retired(j) >= retired;
+}
+
+bool history_changed(struct history *h)
+{
+    u64 now = journal_retired(h->journal);
+    journal_cut(h->journal);
+    if (h->m->request.what != MACHINE_RUN) return false;
+    while (h->last != h->first && h->last != h->base && h->last->retired >= now)
+        forget_after(h, h->last->earlier);
+    return take_now(h);
+}
