@@ -76,26 +76,26 @@ static bool result_tiny(const void *result, enum fp_lanes lanes)
 {
     const u32 *s = result;
     const u64 *d = result;
-    switch (lanes) {
+    switch ((unsigned)lanes & FP_SHAPE) {
     case FP_SS: return tiny32(s[0]);
     case FP_PS: return tiny32(s[0]) || tiny32(s[1]) || tiny32(s[2]) || tiny32(s[3]);
     case FP_SD: return tiny64(d[0]);
     case FP_PD: return tiny64(d[0]) || tiny64(d[1]);
     case FP_PS_256:
     case FP_PD_256: {
-        enum fp_lanes half = lanes == FP_PS_256 ? FP_PS : FP_PD;
+        enum fp_lanes half = (lanes & FP_SHAPE) == FP_PS_256 ? FP_PS : FP_PD;
         return result_tiny(s, half) || result_tiny(s + 4, half);
     }
     case FP_PH:
         for (unsigned i = 0; i < 8; i++)
             if (tiny16(((const u16 *)result)[i])) return true;
         break;
-    case FP_NONE: break;
+    default: break;
     }
     return false;
 }
 
-void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes)
+void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes, const struct fp_operands *from)
 {
     enum { PRE = MXCSR_IE | MXCSR_DE | MXCSR_ZE };
     u32 flags = host_get() & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
@@ -104,9 +104,14 @@ void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes)
     u32 bad = flags & ~masks;
     // the operation did not run: nothing of its result is reported (SDM Vol. 1, 11.5.3)
     if (bad & PRE) flags &= PRE;
+    // Masked, an overflow and an underflow that is signalled are inexact, which is what the host's PE says.
+    // Unmasked, it is about the result as it is with an exponent without bounds (SDM Vol. 1, 4.9.1.4-6).
+    if (bad & (MXCSR_OE | MXCSR_UE) && !(flags & masks & (MXCSR_OE | MXCSR_UE)) && !(bad & PRE)) {
+        flags &= ~(u32)MXCSR_PE;
+        if (fp_inexact(from, lanes, v->s.mxcsr & MXCSR_DAZ)) flags |= MXCSR_PE;
+    }
     v->s.mxcsr |= flags;
     if (!bad) return;
-    if (bad & (MXCSR_OE | MXCSR_UE)) unimplemented(v, "SSE: PE of an unmasked overflow or underflow", flags);
     if (v->s.cr4 & CR4_OSXMMEXCPT) raise_fault(v, VEC_XM);
     raise_ud(v);
 }

@@ -32,13 +32,47 @@ void fp_leave(struct vcpu *v); // it ends: s.mxcsr current, the host's own value
 void fp_sync(struct vcpu *v);  // s.mxcsr current
 void fp_set_mxcsr(struct vcpu *v, u32 value); // LDMXCSR, FXRSTOR, XRSTOR, INIT: both, and the mode word
 
-// Around an operation while MODE_FPUNMASK is set. `lanes` says which elements of the result may be tiny.
-enum fp_lanes { FP_NONE, FP_SS, FP_SD, FP_PS, FP_PD, FP_PS_256, FP_PD_256, FP_PH };
+// Around an operation while MODE_FPUNMASK is set. `lanes` says which elements of the result may be tiny or
+// too large, and how they come from the operands (FP_OP, FP_SIGN): so the exactness of one that is can be
+// told.
+enum fp_lanes {
+    FP_NONE,
+    FP_SS,
+    FP_SD,
+    FP_PS,
+    FP_PD,
+    FP_PS_256,
+    FP_PD_256,
+    FP_PH,
+    FP_SHAPE = 0xF,
+    FP_ADD = 1 << 4,    // a + s
+    FP_MUL = 2 << 4,    // a * s
+    FP_DIV = 3 << 4,    // a / s
+    FP_NARROW = 4 << 4, // s, in fewer bits
+    FP_PAIRS = 5 << 4,  // the sum of two elements next to each other, of a, then of s
+    FP_132 = 6 << 4,    // d * s + a
+    FP_213 = 7 << 4,    // a * d + s
+    FP_231 = 8 << 4,    // a * s + d
+    FP_OP = 0xF << 4,
+    FP_SUB = 1 << 8,      // the sum is a difference
+    FP_EVEN_SUB = 2 << 8, // in elements of even number
+    FP_ODD_SUB = 3 << 8,
+    FP_SIGN = 3 << 8,
+};
+// 128 bits, and the high halves of 256 (NULL: none). What an operation does not have may be NULL too.
+struct fp_operands {
+    const void *a[2], *s[2], *d[2];
+};
 static inline enum fp_lanes fp_lanes_256(enum fp_lanes half)
 {
-    return half == FP_PS ? FP_PS_256 : half == FP_PD ? FP_PD_256 : half;
+    unsigned shape = half & FP_SHAPE;
+    if (shape == FP_PS) shape = FP_PS_256;
+    if (shape == FP_PD) shape = FP_PD_256;
+    return (enum fp_lanes)((half & ~(unsigned)FP_SHAPE) | shape);
 }
 void fp_begin(struct vcpu *v);
-RAISES void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes);
+RAISES void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes, const struct fp_operands *from);
+// An element of the result, were its exponent unbounded, would not be exact (cpu/engine/fp_exact.c).
+bool fp_inexact(const struct fp_operands *from, enum fp_lanes lanes, bool daz);
 
 #endif

@@ -256,7 +256,7 @@ void op_emms(struct vcpu *v, const struct insn *in)
         if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */ \
         if (unmasked) fp_begin(v); \
         name##_core(&d, &d, &from); \
-        if (unmasked) fp_end(v, NULL, FP_NONE); \
+        if (unmasked) fp_end(v, NULL, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d; \
     }
 FROM_MMX(op_cvtpi2ps, "cvtpi2ps")
@@ -272,7 +272,7 @@ FROM_MMX(op_cvtpi2pd, "cvtpi2pd")
         mmx_enter(v); /* stays even if #XM follows */ \
         if (unmasked) fp_begin(v); \
         u64 d = name##_core(&s); \
-        if (unmasked) fp_end(v, NULL, FP_NONE); \
+        if (unmasked) fp_end(v, NULL, FP_NONE, NULL); \
         mmx_write(v, in->r, d); \
     }
 TO_MMX(op_cvtps2pi, "cvtps2pi", 8)

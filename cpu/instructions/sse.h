@@ -126,7 +126,7 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
     }
     fp_begin(v);
     core(&d, sse_reg(v, in->r), s);
-    fp_end(v, &d, lanes);
+    fp_end(v, &d, lanes, &(struct fp_operands){.a = {sse_reg(v, in->r)}, .s = {s}});
     *sse_reg(v, in->r) = d;
     return true;
 }
@@ -191,7 +191,9 @@ ALWAYS_INLINE bool vex_fp(struct vcpu *v, const struct insn *in, struct how h, s
     fp_begin(v);
     if (VEX_256(h)) core(&d[1], ymm_high(v, in->v), s.high);
     core(&d[0], sse_reg(v, in->v), s.low);
-    fp_end(v, d, VEX_256(h) ? fp_lanes_256(lanes) : lanes);
+    struct fp_operands from = {{sse_reg(v, in->v)}, {s.low}, {sse_reg(v, in->r)}};
+    if (VEX_256(h)) from.a[1] = ymm_high(v, in->v), from.s[1] = s.high, from.d[1] = ymm_high(v, in->r);
+    fp_end(v, d, VEX_256(h) ? fp_lanes_256(lanes) : lanes, &from);
     *sse_reg(v, in->r) = d[0];
     *ymm_high(v, in->r) = d[1];
     return true;
@@ -209,7 +211,7 @@ RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_
     core(&d, &d, s.low);
     if (VEX_256(h)) core(&high, &high, s.high);
     d.q[1] |= high.q[0];
-    if (unmasked) fp_end(v, &d, lanes);
+    if (unmasked) fp_end(v, &d, lanes, &(struct fp_operands){.s = {s.low, VEX_256(h) ? s.high : NULL}});
     *sse_reg(v, in->r) = d;
     sse_put(ymm_high(v, in->r), 0, 0);
 }

@@ -26,36 +26,36 @@
 #define FMA_CORE_X(sse)      CORE(sse##_core, #sse)
 #define FMA_CORE_M(sse, src) CORE(sse##_core, #sse)
 #endif
-#define FMA_PACKED(ps, pd) \
+#define FMA_PACKED(ps, pd, op) \
     FMA_CORE_X(ps) \
     FMA_CORE_X(pd) \
-    BODY_L(body_##ps, vex_fp, ps##_core, SHAPE_X, FP_PS) \
-    BODY_L(body_##pd, vex_fp, pd##_core, SHAPE_X, FP_PD)
-#define FMA(ps, pd, ss, sd) \
-    FMA_PACKED(ps, pd) \
+    BODY_L(body_##ps, vex_fp, ps##_core, SHAPE_X, FP_PS | (op)) \
+    BODY_L(body_##pd, vex_fp, pd##_core, SHAPE_X, FP_PD | (op))
+#define FMA(ps, pd, ss, sd, op) \
+    FMA_PACKED(ps, pd, op) \
     FMA_CORE_M(ss, S32) \
     FMA_CORE_M(sd, S64) \
-    BODY_LIG(body_##ss, vex_fp, ss##_core, SHAPE_SCALAR(4), FP_SS) \
-    BODY_LIG(body_##sd, vex_fp, sd##_core, SHAPE_SCALAR(8), FP_SD)
+    BODY_LIG(body_##ss, vex_fp, ss##_core, SHAPE_SCALAR(4), FP_SS | (op)) \
+    BODY_LIG(body_##sd, vex_fp, sd##_core, SHAPE_SCALAR(8), FP_SD | (op))
 
-FMA_PACKED(vfmaddsub132ps, vfmaddsub132pd)
-FMA_PACKED(vfmsubadd132ps, vfmsubadd132pd)
-FMA(vfmadd132ps, vfmadd132pd, vfmadd132ss, vfmadd132sd)
-FMA(vfmsub132ps, vfmsub132pd, vfmsub132ss, vfmsub132sd)
-FMA(vfnmadd132ps, vfnmadd132pd, vfnmadd132ss, vfnmadd132sd)
-FMA(vfnmsub132ps, vfnmsub132pd, vfnmsub132ss, vfnmsub132sd)
-FMA_PACKED(vfmaddsub213ps, vfmaddsub213pd)
-FMA_PACKED(vfmsubadd213ps, vfmsubadd213pd)
-FMA(vfmadd213ps, vfmadd213pd, vfmadd213ss, vfmadd213sd)
-FMA(vfmsub213ps, vfmsub213pd, vfmsub213ss, vfmsub213sd)
-FMA(vfnmadd213ps, vfnmadd213pd, vfnmadd213ss, vfnmadd213sd)
-FMA(vfnmsub213ps, vfnmsub213pd, vfnmsub213ss, vfnmsub213sd)
-FMA_PACKED(vfmaddsub231ps, vfmaddsub231pd)
-FMA_PACKED(vfmsubadd231ps, vfmsubadd231pd)
-FMA(vfmadd231ps, vfmadd231pd, vfmadd231ss, vfmadd231sd)
-FMA(vfmsub231ps, vfmsub231pd, vfmsub231ss, vfmsub231sd)
-FMA(vfnmadd231ps, vfnmadd231pd, vfnmadd231ss, vfnmadd231sd)
-FMA(vfnmsub231ps, vfnmsub231pd, vfnmsub231ss, vfnmsub231sd)
+FMA_PACKED(vfmaddsub132ps, vfmaddsub132pd, FP_132 | FP_EVEN_SUB)
+FMA_PACKED(vfmsubadd132ps, vfmsubadd132pd, FP_132 | FP_ODD_SUB)
+FMA(vfmadd132ps, vfmadd132pd, vfmadd132ss, vfmadd132sd, FP_132)
+FMA(vfmsub132ps, vfmsub132pd, vfmsub132ss, vfmsub132sd, FP_132 | FP_SUB)
+FMA(vfnmadd132ps, vfnmadd132pd, vfnmadd132ss, vfnmadd132sd, FP_132 | FP_SUB)
+FMA(vfnmsub132ps, vfnmsub132pd, vfnmsub132ss, vfnmsub132sd, FP_132)
+FMA_PACKED(vfmaddsub213ps, vfmaddsub213pd, FP_213 | FP_EVEN_SUB)
+FMA_PACKED(vfmsubadd213ps, vfmsubadd213pd, FP_213 | FP_ODD_SUB)
+FMA(vfmadd213ps, vfmadd213pd, vfmadd213ss, vfmadd213sd, FP_213)
+FMA(vfmsub213ps, vfmsub213pd, vfmsub213ss, vfmsub213sd, FP_213 | FP_SUB)
+FMA(vfnmadd213ps, vfnmadd213pd, vfnmadd213ss, vfnmadd213sd, FP_213 | FP_SUB)
+FMA(vfnmsub213ps, vfnmsub213pd, vfnmsub213ss, vfnmsub213sd, FP_213)
+FMA_PACKED(vfmaddsub231ps, vfmaddsub231pd, FP_231 | FP_EVEN_SUB)
+FMA_PACKED(vfmsubadd231ps, vfmsubadd231pd, FP_231 | FP_ODD_SUB)
+FMA(vfmadd231ps, vfmadd231pd, vfmadd231ss, vfmadd231sd, FP_231)
+FMA(vfmsub231ps, vfmsub231pd, vfmsub231ss, vfmsub231sd, FP_231 | FP_SUB)
+FMA(vfnmadd231ps, vfnmadd231pd, vfnmadd231ss, vfnmadd231sd, FP_231 | FP_SUB)
+FMA(vfnmsub231ps, vfnmsub231pd, vfnmsub231ss, vfnmsub231sd, FP_231)
 
 // ---- half precision ----
 CORE_M(vcvtph2ps_core, "vcvtph2ps", S64)
@@ -71,7 +71,9 @@ void op_vcvtps2ph(struct vcpu *v, const struct insn *in)
     IMM_CALL(vcvtps2ph, in->imm, &d, &d, sse_reg(v, in->r));
     if (wide) IMM_CALL(vcvtps2ph, in->imm, &high, &high, ymm_high(v, in->r));
     d.q[1] |= high.q[0];
-    if (unmasked) fp_end(v, &d, FP_PH);
+    if (unmasked)
+        fp_end(v, &d, FP_PH | FP_NARROW,
+               &(struct fp_operands){.s = {sse_reg(v, in->r), wide ? ymm_high(v, in->r) : NULL}});
     // On silicon the conversion is done when its store faults, and MXCSR has its flags; and no #AC comes.
     if (in->mem) {
         lin_store_n(v, insn_linear(v, in, size, ACC_WRITE), &d, size);

@@ -4,22 +4,22 @@
 // RCPPS, RCPSS, RSQRTPS and RSQRTSS give what the host gives: vendors differ in the low bits.
 #include "cpu/instructions/sse.h"
 
-SSE_FP(addps, vaddps, FP_PS)
-SSE_FP(addpd, vaddpd, FP_PD)
-SSE_FP_SCALAR(addss, vaddss, 4, S32, FP_SS)
-SSE_FP_SCALAR(addsd, vaddsd, 8, S64, FP_SD)
-SSE_FP(subps, vsubps, FP_PS)
-SSE_FP(subpd, vsubpd, FP_PD)
-SSE_FP_SCALAR(subss, vsubss, 4, S32, FP_SS)
-SSE_FP_SCALAR(subsd, vsubsd, 8, S64, FP_SD)
-SSE_FP(mulps, vmulps, FP_PS)
-SSE_FP(mulpd, vmulpd, FP_PD)
-SSE_FP_SCALAR(mulss, vmulss, 4, S32, FP_SS)
-SSE_FP_SCALAR(mulsd, vmulsd, 8, S64, FP_SD)
-SSE_FP(divps, vdivps, FP_PS)
-SSE_FP(divpd, vdivpd, FP_PD)
-SSE_FP_SCALAR(divss, vdivss, 4, S32, FP_SS)
-SSE_FP_SCALAR(divsd, vdivsd, 8, S64, FP_SD)
+SSE_FP(addps, vaddps, FP_PS | FP_ADD)
+SSE_FP(addpd, vaddpd, FP_PD | FP_ADD)
+SSE_FP_SCALAR(addss, vaddss, 4, S32, FP_SS | FP_ADD)
+SSE_FP_SCALAR(addsd, vaddsd, 8, S64, FP_SD | FP_ADD)
+SSE_FP(subps, vsubps, FP_PS | FP_ADD | FP_SUB)
+SSE_FP(subpd, vsubpd, FP_PD | FP_ADD | FP_SUB)
+SSE_FP_SCALAR(subss, vsubss, 4, S32, FP_SS | FP_ADD | FP_SUB)
+SSE_FP_SCALAR(subsd, vsubsd, 8, S64, FP_SD | FP_ADD | FP_SUB)
+SSE_FP(mulps, vmulps, FP_PS | FP_MUL)
+SSE_FP(mulpd, vmulpd, FP_PD | FP_MUL)
+SSE_FP_SCALAR(mulss, vmulss, 4, S32, FP_SS | FP_MUL)
+SSE_FP_SCALAR(mulsd, vmulsd, 8, S64, FP_SD | FP_MUL)
+SSE_FP(divps, vdivps, FP_PS | FP_DIV)
+SSE_FP(divpd, vdivpd, FP_PD | FP_DIV)
+SSE_FP_SCALAR(divss, vdivss, 4, S32, FP_SS | FP_DIV)
+SSE_FP_SCALAR(divsd, vdivsd, 8, S64, FP_SD | FP_DIV)
 SSE_FP(minps, vminps, FP_NONE)
 SSE_FP(minpd, vminpd, FP_NONE)
 SSE_FP_SCALAR(minss, vminss, 4, S32, FP_NONE)
@@ -32,18 +32,18 @@ SSE_FP(sqrtps, vsqrtps, FP_NONE)
 SSE_FP(sqrtpd, vsqrtpd, FP_NONE)
 SSE_FP_SCALAR(sqrtss, vsqrtss, 4, S32, FP_NONE)
 SSE_FP_SCALAR(sqrtsd, vsqrtsd, 8, S64, FP_NONE)
-SSE_FP(addsubps, vaddsubps, FP_PS)
-SSE_FP(addsubpd, vaddsubpd, FP_PD)
-SSE_FP(haddps, vhaddps, FP_PS)
-SSE_FP(haddpd, vhaddpd, FP_PD)
-SSE_FP(hsubps, vhsubps, FP_PS)
-SSE_FP(hsubpd, vhsubpd, FP_PD)
+SSE_FP(addsubps, vaddsubps, FP_PS | FP_ADD | FP_EVEN_SUB)
+SSE_FP(addsubpd, vaddsubpd, FP_PD | FP_ADD | FP_EVEN_SUB)
+SSE_FP(haddps, vhaddps, FP_PS | FP_PAIRS)
+SSE_FP(haddpd, vhaddpd, FP_PD | FP_PAIRS)
+SSE_FP(hsubps, vhsubps, FP_PS | FP_PAIRS | FP_SUB)
+SSE_FP(hsubpd, vhsubpd, FP_PD | FP_PAIRS | FP_SUB)
 
 // Conversions within XMM registers.
 SSE_FP_SCALAR(cvtss2sd, vcvtss2sd, 4, S32, FP_NONE)
-SSE_FP_SCALAR(cvtsd2ss, vcvtsd2ss, 8, S64, FP_SS)
+SSE_FP_SCALAR(cvtsd2ss, vcvtsd2ss, 8, S64, FP_SS | FP_NARROW)
 SSE_FP_WIDEN(cvtps2pd, vcvtps2pd, 8, S64)
-SSE_FP_NARROW(cvtpd2ps, vcvtpd2ps, FP_PS)
+SSE_FP_NARROW(cvtpd2ps, vcvtpd2ps, FP_PS | FP_NARROW)
 SSE_FP(cvtdq2ps, vcvtdq2ps, FP_NONE)
 SSE_FP(cvtps2dq, vcvtps2dq, FP_NONE)
 SSE_FP(cvttps2dq, vcvttps2dq, FP_NONE)
@@ -114,7 +114,7 @@ ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, 
     }
     fp_begin(v);
     core(&d, sse_reg(v, in->r), s, (u8)in->imm);
-    fp_end(v, &d, FP_NONE);
+    fp_end(v, &d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d;
     return true;
 }
@@ -156,7 +156,7 @@ ALWAYS_INLINE bool vex_cmp(struct vcpu *v, const struct insn *in, struct how h, 
     if (unmasked) fp_begin(v);
     if (VEX_256(h)) vex_cmp_half(&d[1], ymm_high(v, in->v), s.high, imm, core, more);
     vex_cmp_half(&d[0], sse_reg(v, in->v), s.low, imm, core, more);
-    if (unmasked) fp_end(v, d, FP_NONE);
+    if (unmasked) fp_end(v, d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d[0];
     *ymm_high(v, in->r) = d[1];
     return true;
@@ -179,7 +179,7 @@ VEX_CMP(cmpsd, vcmpsd, BODY_LIG, SHAPE_SCALAR(8), "0xC5, 0xFB, 0xC2, 0xC1")
         bool unmasked = v->d.mode & MODE_FPUNMASK; \
         if (unmasked) fp_begin(v); \
         IMM_CALL(sse, in->imm, &d, sse_reg(v, in->r), s); \
-        if (unmasked) fp_end(v, &d, FP_NONE); \
+        if (unmasked) fp_end(v, &d, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d; \
     } \
     void op_##vex(struct vcpu *v, const struct insn *in) \
@@ -191,7 +191,7 @@ VEX_CMP(cmpsd, vcmpsd, BODY_LIG, SHAPE_SCALAR(8), "0xC5, 0xFB, 0xC2, 0xC1")
         if (unmasked) fp_begin(v); \
         if (VEX_256(h)) IMM_CALL(sse, in->imm, &d[1], ymm_high(v, in->v), s.high); \
         IMM_CALL(sse, in->imm, &d[0], sse_reg(v, in->v), s.low); \
-        if (unmasked) fp_end(v, d, FP_NONE); \
+        if (unmasked) fp_end(v, d, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d[0]; \
         *ymm_high(v, in->r) = d[1]; \
     }
@@ -200,42 +200,48 @@ ROUND(roundpd, vroundpd, 16, SHAPE_X, "0x66, 0x0F, 0x3A, 0x09, 0xC1")
 ROUND(roundss, vroundss, 4, SHAPE_SCALAR(4), "0x66, 0x0F, 0x3A, 0x0A, 0xC1")
 ROUND(roundsd, vroundsd, 8, SHAPE_SCALAR(8), "0x66, 0x0F, 0x3A, 0x0B, 0xC1")
 
-// DPPS and DPPD check for exceptions after each of their steps (what the silicon does, held by the silicon
-// test): the products, the sums of pairs, the sum of sums. With a mask clear the steps are done one by one,
-// for their exceptions alone.
+// DPPS and DPPD check for exceptions after each of their steps, of both halves of 256 bits together (what the
+// silicon does, held by the silicon test): the products, the sums of pairs, the sum of sums. With a mask
+// clear the steps are done one by one, for their exceptions alone.
 static void dot_lanes(struct x128 *x, unsigned lanes, unsigned size)
 {
     for (unsigned i = 0; i < 16 / size; i++)
         if (!(lanes >> i & 1)) memset((u8 *)x + i * size, 0, size);
 }
+RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *from, sse_core *mul,
+                             sse_core *hadd, enum fp_lanes lanes, unsigned size)
+{
+    struct x128 step[2], one[2] = {{{0}}}, other[2] = {{{0}}};
+    unsigned halves = from->s[1] ? 2 : 1;
+    struct fp_operands of = {.a = {&one[0]}, .s = {&other[0]}};
+    if (halves == 2) of.a[1] = &one[1], of.s[1] = &other[1], lanes = fp_lanes_256(lanes);
+    fp_begin(v);
+    for (unsigned i = 0; i < halves; i++) {
+        memcpy(&one[i], from->a[i], sizeof one[i]);
+        memcpy(&other[i], from->s[i], sizeof other[i]);
+        dot_lanes(&one[i], imm >> 4, size);
+        dot_lanes(&other[i], imm >> 4, size);
+        mul(&step[i], &one[i], &other[i]);
+    }
+    fp_end(v, step, lanes | FP_MUL, &of);
+    for (unsigned n = 16 / size; n > 1; n /= 2) {
+        fp_begin(v);
+        for (unsigned i = 0; i < halves; i++) {
+            one[i] = other[i] = step[i];
+            hadd(&step[i], &one[i], &other[i]);
+        }
+        fp_end(v, step, lanes | FP_PAIRS, &of);
+    }
+    fp_begin(v);
+}
 #define DOT(sse, vex, mul, hadd, lanes, size, bytes) \
     IMM_TABLE(sse, bytes) \
-    RAISES static void sse##_half(struct vcpu *v, u8 imm, struct x128 *d, const void *a, const void *s) \
-    { \
-        if (v->d.mode & MODE_FPUNMASK) { \
-            struct x128 step, other; \
-            memcpy(&step, a, sizeof step); \
-            memcpy(&other, s, sizeof other); \
-            dot_lanes(&step, imm >> 4, size); \
-            dot_lanes(&other, imm >> 4, size); \
-            fp_begin(v); \
-            mul(&step, &step, &other); \
-            fp_end(v, &step, lanes); \
-            for (unsigned i = 16 / size; i > 1; i /= 2) { \
-                other = step; \
-                fp_begin(v); \
-                hadd(&step, &step, &other); \
-                fp_end(v, &step, lanes); \
-            } \
-            fp_begin(v); \
-        } \
-        IMM_CALL(sse, imm, d, a, s); \
-    } \
     void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
         struct x128 t, d; \
-        const void *s = sse_source(v, in, &t, 16); \
-        sse##_half(v, (u8)in->imm, &d, sse_reg(v, in->r), s); \
+        struct fp_operands from = {.a = {sse_reg(v, in->r)}, .s = {sse_source(v, in, &t, 16)}}; \
+        if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
+        IMM_CALL(sse, in->imm, &d, from.a[0], from.s[0]); \
         *sse_reg(v, in->r) = d; \
     } \
     void op_##vex(struct vcpu *v, const struct insn *in) \
@@ -243,8 +249,11 @@ static void dot_lanes(struct x128 *x, unsigned lanes, unsigned size)
         struct x128 t[2], d[2] = {{{0}}}; \
         const struct how h = {.w = in->osz}; \
         struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false); \
-        sse##_half(v, (u8)in->imm, &d[0], sse_reg(v, in->v), s.low); \
-        if (VEX_256(h)) sse##_half(v, (u8)in->imm, &d[1], ymm_high(v, in->v), s.high); \
+        struct fp_operands from = {.a = {sse_reg(v, in->v)}, .s = {s.low}}; \
+        if (VEX_256(h)) from.a[1] = ymm_high(v, in->v), from.s[1] = s.high; \
+        if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
+        IMM_CALL(sse, in->imm, &d[0], from.a[0], from.s[0]); \
+        if (VEX_256(h)) IMM_CALL(sse, in->imm, &d[1], from.a[1], from.s[1]); \
         *sse_reg(v, in->r) = d[0]; \
         *ymm_high(v, in->r) = d[1]; \
     }
@@ -277,7 +286,7 @@ ALWAYS_INLINE bool comi(struct vcpu *v, const struct insn *in, struct how h, com
     bool unmasked = !h.fast && (v->d.mode & MODE_FPUNMASK);
     if (unmasked) fp_begin(v);
     u16 fl = core(sse_reg(v, in->r), s);
-    if (unmasked) fp_end(v, NULL, FP_NONE);
+    if (unmasked) fp_end(v, NULL, FP_NONE, NULL);
     v->s.fl = fl;
     return true;
 }
@@ -312,7 +321,7 @@ ALWAYS_INLINE bool from_int(struct vcpu *v, const struct insn *in, struct how h,
     bool unmasked = v->d.mode & MODE_FPUNMASK;
     if (unmasked) fp_begin(v);
     core(&d, a, &s);
-    if (unmasked) fp_end(v, &d, FP_NONE);
+    if (unmasked) fp_end(v, &d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d;
     if (vex) sse_put(ymm_high(v, in->r), 0, 0);
     return true;
@@ -352,7 +361,7 @@ ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, t
     bool unmasked = !h.fast && (v->d.mode & MODE_FPUNMASK);
     if (unmasked) fp_begin(v);
     u64 x = core(s, h.w == W64);
-    if (unmasked) fp_end(v, NULL, FP_NONE);
+    if (unmasked) fp_end(v, NULL, FP_NONE, NULL);
     REG64(v, in->r) = h.w == W64 ? x : (u32)x;
     return true;
 }

@@ -97,14 +97,7 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
             bad |= differ(say, D_YMM, what, in->ymm_high[i][k], h->ymm_high[i][k], o->ymm_high[i][k]);
         }
     }
-    // Known to be missing (cpu/engine/fp.c): PE of an unmasked overflow or underflow, the order of steps of
-    // dot products.
-    u32 unsure = 0;
-    if (host->vector == 19 && (h->mxcsr & ~(h->mxcsr >> 7) & 0x18)) unsure = 0x20;
-    if (host->vector == 19 &&
-        (!t->row || !strncmp(t->row->name, "dpp", 3) || !strncmp(t->row->name, "vdpp", 4)))
-        unsure = 0x3F;
-    bad |= differ(say, D_MXCSR, "mxcsr", in->mxcsr, h->mxcsr & ~unsure, o->mxcsr & ~unsure);
+    bad |= differ(say, D_MXCSR, "mxcsr", in->mxcsr, h->mxcsr, o->mxcsr);
     bad |= differ(say, D_FCW, "fcw", in->fcw, h->fcw, o->fcw);
     bad |= differ(say, D_FSW, "fsw", in->fsw, h->fsw, o->fsw);
     if (host->x87_known & X87_POINTERS) {
