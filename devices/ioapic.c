@@ -6,8 +6,8 @@
 //   entry: 7:0 vector, 10:8 delivery mode, 11 logical, 12 status (0), 13 polarity, 14 remote IRR, 15 level, 16 mask,
 //          63:56 destination
 //
-// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: ExtINT entries
-// (counted by the local APICs), extended destination IDs and interrupt remapping.
+// Lines are logical (true = asserted), so the polarity bit is stored and not looked at. Not here: extended
+// destination IDs and interrupt remapping.
 // clang-format on
 #include "devices/ioapic.h"
 

@@ -36,9 +36,11 @@ static int deliverable(const struct lapic *l)
     return irrv >= 0 && (u32)irrv >> 4 > lapic_ppr(l) >> 4 ? irrv : -1;
 }
 
-// The 8259's request reaches the processor: through LINT0 as ExtINT, or straight if there is no APIC.
+// The 8259's request reaches the processor: through LINT0 as ExtINT, by a message of the I/O APIC or a
+// device, which is an edge (section Message Data Register Format), or straight if there is no APIC.
 static bool extint(const struct lapic *l)
 {
+    if (l->st.extint && lapic_enabled(l)) return true;
     if (!l->st.lint[0]) return false;
     u32 lvt = l->st.lvt[LAPIC_LVT_LINT0];
     return !lapic_enabled(l) || (!(lvt & LVT_MASKED) && (lvt >> 8 & 7) == DELIVER_EXTINT);
@@ -55,6 +57,7 @@ int lapic_ack(struct lapic *l)
         put_bit(l->st.irr, (unsigned)vector, false);
         put_bit(l->st.isr, (unsigned)vector, true);
     } else if (extint(l) && l->bus->extint_ack) {
+        l->st.extint = 0;
         vector = l->bus->extint_ack(l->bus->extint_to);
     }
     lapic_update(l);
@@ -161,7 +164,10 @@ static void deliver(struct lapic *l, const struct apic_message *m)
     case DELIVER_INIT: l->ops->init(l->cpu); break;
     case DELIVER_SIPI: l->ops->sipi(l->cpu, m->vector); break;
     case DELIVER_SMI: device_unimplemented(&l->dev, "lapic: SMI"); break;
-    case DELIVER_EXTINT: device_unimplemented(&l->dev, "lapic: ExtINT by message"); break;
+    case DELIVER_EXTINT: // like any that is no NMI, SMI, INIT or SIPI: not while disabled by software
+        l->st.extint |= (l->st.svr & SVR_ENABLE) != 0;
+        lapic_update(l);
+        break;
     default:
         break; // 011b is reserved (once remote read, which later processors do not have): nothing arrives
     }
@@ -208,6 +214,7 @@ static u32 would_deliver(const struct lapic *l, unsigned delivery, u8 vector)
     case DELIVER_NMI: return LAPIC_NMI;
     case DELIVER_INIT: return LAPIC_INIT;
     case DELIVER_SIPI: return LAPIC_SIPI;
+    case DELIVER_EXTINT: return l->st.svr & SVR_ENABLE ? LAPIC_INTR : 0;
     default: return 0;
     }
 }
@@ -240,6 +247,7 @@ void lapic_send_ipi(struct lapic *l)
         .wide = lapic_x2apic(l),
     };
     unsigned shorthand = low >> 18 & 3;
+    if (m.delivery == DELIVER_EXTINT) return; // reserved in the ICR
     // INIT level de-assert: no effect
     if (m.delivery == DELIVER_INIT && !(low & ICR_ASSERT) && low & ICR_LEVEL) return;
     if ((m.delivery == DELIVER_FIXED || m.delivery == DELIVER_LOWEST) && m.vector < 16) {
@@ -312,7 +320,7 @@ static const char *lapic_impossible(const struct device *d, const void *state)
 static const struct device_ops lapic_ops = {
     .name = "lapic",
     .impossible = lapic_impossible,
-    .state_version = 1,
+    .state_version = 2,
     .reset = lapic_reset,
     .tick = lapic_tick,
     .loaded = lapic_loaded,

@@ -36,7 +36,8 @@ struct lapic_state {
     u32 lvt[LAPIC_LVTS];
     u32 irr[8], isr[8], tmr[8];
     u8 lint[2]; // levels of the pins
-    u8 unused[6];
+    u8 extint;  // an ExtINT came by message: the next acknowledge may ask the 8259
+    u8 unused[5];
 };
 STATE_END
 
@@ -93,7 +94,7 @@ void lapic_mmio_write(struct lapic *l, u32 offset, unsigned size, u32 value);
 bool lapic_msr_read(struct lapic *l, u32 msr, u64 *value);
 bool lapic_msr_write(struct lapic *l, u32 msr, u64 value);
 
-bool lapic_pending(const struct lapic *l); // something to acknowledge: own, or ExtINT through LINT0
+bool lapic_pending(const struct lapic *l); // something to acknowledge: own, or ExtINT
 int lapic_ack(struct lapic *l);            // INTA: the vector, or -1 if nothing is there any more
 u8 lapic_tpr(const struct lapic *l);
 void lapic_set_tpr(struct lapic *l, u8 tpr);

@@ -465,6 +465,43 @@ static void x2apic_registers(void **state)
     assert_false(lapic_msr_read(&f.l[0], 0x802, &v)); // xAPIC mode has no such MSRs
 }
 
+// ExtINT by message (SDM, Message Data Register Format, delivery mode 111; 82093AA, redirection entries): an
+// edge, whose vector is the 8259's. The ICR has no such mode.
+static void extint_by_message(void **state)
+{
+    struct fixture f;
+    const struct apic_message all = {.destination = 0xFF, .vector = 0x99, .delivery = DELIVER_EXTINT};
+    begin(&f);
+    f.extint_vector = 0x31;
+    apic_bus_send(&f.bus, &all); // disabled by software, as at power-up
+    for (unsigned i = 0; i < CPUS; i++) assert_false(f.cpu[i].intr);
+    assert_int_equal(lapic_would_signal(&f.l[0], &all), 0);
+    begin_enabled(&f);
+    f.extint_vector = 0x31;
+    struct apic_message one = all;
+    one.destination = 1;
+    assert_int_equal(lapic_would_signal(&f.l[1], &one), LAPIC_INTR);
+    apic_bus_send(&f.bus, &one);
+    assert_false(f.cpu[0].intr);
+    lapic_set_tpr(&f.l[1], 0xFF);
+    assert_true(f.cpu[1].intr);
+    assert_int_equal(lapic_ack(&f.l[1]), 0x31);
+    assert_false(f.cpu[1].intr); // once
+    assert_int_equal(rd(&f, 1, 0x110), 0);
+    lapic_set_tpr(&f.l[1], 0);
+    apic_bus_send(&f.bus, &one);
+    lapic_apply_fixed(&f.l[1], 0x80, false); // the APIC's own comes first, and the ExtINT is not lost
+    assert_int_equal(lapic_ack(&f.l[1]), 0x80);
+    assert_true(f.cpu[1].intr);
+    assert_int_equal(lapic_ack(&f.l[1]), 0x31);
+    apic_bus_send(&f.bus, &one);
+    lapic_init_reset(&f.l[1]);
+    assert_false(f.cpu[1].intr);
+    wr(&f, 0, 0x310, 2u << 24);
+    wr(&f, 0, 0x300, 0x4700);
+    assert_false(f.cpu[2].intr);
+}
+
 static void virtual_wire(void **state)
 {
     struct fixture f;
@@ -607,6 +644,7 @@ int main(void)
         cmocka_unit_test(errors),
         cmocka_unit_test(apic_base_transitions),
         cmocka_unit_test(x2apic_registers),
+        cmocka_unit_test(extint_by_message),
         cmocka_unit_test(virtual_wire),
         cmocka_unit_test(ioapic_identity_and_reset),
         cmocka_unit_test(ioapic_edges),
