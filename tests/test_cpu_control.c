@@ -222,7 +222,8 @@ static void processor_after_reset_and_init(void **state)
         S.gdtr = S.idtr = (struct dtable){.base = 0x5000, .limit = 7};
         S.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_NW | CR0_CD | CR0_TS, S.cr2 = 5, S.cr3 = 0x1000,
         S.cr4 = CR4_OSXSAVE;
-        S.xcr0 = 3, S.mxcsr = 0x1FA0, S.rflags = 0x202, S.fl = fl_pack(FL_ARITH);
+        S.xcr0 = 3, S.mxcsr = 0x1FA0, S.pkru = 0x55555554, S.msr.xss = 0x100, S.msr.pkrs = 0xC,
+        S.rflags = 0x202, S.fl = fl_pack(FL_ARITH);
         S.activity = ACTIVITY_HLT, S.blocking = BLOCKING_BY_NMI, S.pending_dbg = 0x4000, S.monitor_addr = 1;
         S.nmi_pending = true, S.sipi_pending = true;
         S.msr.lstar = 0x1234, S.msr.efer = EFER_SCE;
@@ -258,16 +259,18 @@ static void processor_after_reset_and_init(void **state)
         assert_int_equal(S.nmi_pending, init); // held over an INIT
         assert_true(!tlb_find(&S.itlb, laddr_of(0x5000)) && !tlb_find(&S.dtlb, laddr_of(0x5000)));
         assert_true(!S.vmx.on && S.vmx.vmcs_pointer == UINT64_MAX);
-        if (init) { // kept: x87, SSE, XCR0, MSRs
+        if (init) { // kept: x87, SSE, XCR0, PKRU, MSRs
             assert_memory_equal(&S.fpu, &fpu, sizeof fpu);
             for (unsigned i = 0; i < 16; i++)
                 assert_true(S.xmm[i][0] == 0xA5A5A5A5A5A5A5A5 && S.xmm[i][1] == S.xmm[i][0]);
             assert_true(S.mxcsr == 0x1FA0 && S.xcr0 == 3 && S.msr.lstar == 0x1234 && S.units == units);
+            assert_true(S.pkru == 0x55555554 && S.msr.xss == 0x100 && S.msr.pkrs == 0xC);
         } else {
             assert_true(S.fpu.fcw == 0x40 && S.fpu.fsw == 0 && S.fpu.ftw == 0x5555);
             for (unsigned i = 0; i < 8; i++) assert_true(S.fpu.r[i].m == 0 && S.fpu.r[i].se == 0);
             for (unsigned i = 0; i < 16; i++) assert_true(S.xmm[i][0] == 0 && S.xmm[i][1] == 0);
             assert_true(S.mxcsr == 0x1F80 && S.xcr0 == 1 && S.msr.lstar == 0);
+            assert_true(S.pkru == 0 && S.msr.xss == 0 && S.msr.pkrs == 0);
         }
         S.rip = CODE;
     }

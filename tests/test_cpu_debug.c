@@ -475,6 +475,59 @@ static void steps_on_branches(void **state)
     }
 }
 
+// An interrupt, an exception, INT n and their IRET are no branches that are stepped: the delivery clears TF,
+// and when the IRET begins TF is 0. Whoever returns with BTF goes on to his next branch
+// (SDM 19.4.3, 19.3.1.4).
+static int interrupt_vector(void *opaque, unsigned cpu)
+{
+    S.intr_line = false;
+    return 0x55;
+}
+static const struct cpu_board_ops interrupting = {.intr_ack = interrupt_vector};
+
+static void branches_and_interrupts(void **state)
+{
+    static const struct {
+        u8 code[4];
+        int vector;
+        u8 behind;                             // what the frame points behind
+    } c[] = {{{0x90, 0x90, 0xEB, 0}, 0x55, 0}, // nop; nop; jmp: an interrupt comes before
+             {{0x0F, 0x0B, 0xEB, 0}, VEC_UD, 0},
+             {{0xCD, 0x80, 0xEB, 0}, 0x80, 2},
+             {{0xCC, 0x90, 0xEB, 0}, VEC_BP, 1}};
+    t->v->board = &interrupting;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        S.gpr[RSP] = STACK, S.msr.debugctl = DEBUGCTL_BTF, S.intr_line = c[i].vector == 0x55;
+        assert_int_equal(stepped(c[i].code, 4, 2 | FL_TF | (S.intr_line ? FL_IF : 0)), c[i].vector);
+        assert_int_equal(S.dr[6], 0xFFFF0FF0);
+        assert_int_equal(S.msr.debugctl, DEBUGCTL_BTF);
+        assert_int_equal(frame_rip(), CODE + c[i].behind);
+        assert_int_equal(frame_flags() & FL_TF, FL_TF);
+        // The handler's own IRET, back to where it was.
+        tm_write(t, HANDLER + 16 * (u64)c[i].vector, "\x48\xCF", 2);
+        if (c[i].vector == VEC_UD) tm_write(t, CODE, "\x90\x90", 2);
+        cpu_drop_derived(t->v);
+        S.rip = HANDLER + 16 * (u64)c[i].vector;
+        EXPECT_DB(on(), DR6_BS, CODE + 4);
+        assert_int_equal(S.msr.debugctl, 0);
+        t->p.ram[HANDLER + 16 * c[i].vector] = 0xF4;
+        cpu_drop_derived(t->v);
+    }
+    // An IRET that TF was set for is a branch, and so are the far ones.
+    u64 frame[] = {CODE + 0x20, SEL_CODE64, 2, STACK, SEL_DATA};
+    tm_write(t, CODE + 0x20, "\x90\xF4", 2);
+    tm_write(t, STACK - 64, frame, sizeof frame);
+    S.gpr[RSP] = STACK - 64, S.msr.debugctl = DEBUGCTL_BTF;
+    EXPECT_DB(STEPPED(0x90, 0x48, 0xCF), DR6_BS, CODE + 0x20);
+    S.gpr[RSP] = STACK - 64, S.msr.debugctl = DEBUGCTL_BTF;
+    EXPECT_DB(STEPPED(0x90, 0x48, 0xCB), DR6_BS, CODE + 0x20); // retfq
+    // SYSCALL goes by TF as it leaves it, and is a branch.
+    S.msr.star = (u64)SEL_CODE64 << 32, S.msr.lstar = CODE + 0x40, S.msr.fmask = 0;
+    tm_write(t, CODE + 0x40, "\x90\xF4", 2);
+    S.gpr[RSP] = STACK, S.msr.debugctl = DEBUGCTL_BTF;
+    EXPECT_DB(STEPPED(0x90, 0x0F, 0x05), DR6_BS, CODE + 0x40);
+}
+
 // ---- the shadow of a MOV to SS (SDM 7.8.3) ----
 static void shadows(void **state)
 {
@@ -552,14 +605,23 @@ static int loop = 1;
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(on_an_instruction, long), BOTH(before_other_faults, long),
-        BOTH(in_the_midst, long),      BOTH(linear_addresses, real),
-        BOTH(on_data, long),           BOTH(of_all_kinds, long),
-        BOTH(of_a_delivery, long),     BOTH(of_repeated_strings, long),
-        BOTH(on_ports, long),          BOTH(and_a_stop, long),
-        BOTH(resume_flag, long),       BOTH(single_steps, long),
-        BOTH(system_calls, long),      BOTH(steps_on_branches, long),
-        BOTH(shadows, long),           BOTH(of_32_bits, prot),
+        BOTH(on_an_instruction, long),
+        BOTH(before_other_faults, long),
+        BOTH(in_the_midst, long),
+        BOTH(linear_addresses, real),
+        BOTH(on_data, long),
+        BOTH(of_all_kinds, long),
+        BOTH(of_a_delivery, long),
+        BOTH(of_repeated_strings, long),
+        BOTH(on_ports, long),
+        BOTH(and_a_stop, long),
+        BOTH(resume_flag, long),
+        BOTH(single_steps, long),
+        BOTH(system_calls, long),
+        BOTH(steps_on_branches, long),
+        BOTH(branches_and_interrupts, long),
+        BOTH(shadows, long),
+        BOTH(of_32_bits, prot),
         BOTH(what_says_so, long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -417,6 +417,21 @@ static void trap_flag(void **state)
     assert_int_equal(go(BY_JMP, SEL_NEW), VEC_DB);
     assert_int_equal(S.dr[6], 0xFFFF0FF0 | DR6_BS);
     assert_int_equal(tm_read(t, sp(), 4), NEW_CODE + 1);
+    // TF of the old task: the switch is not stepped (SDM 19.4.3, footnote), with IA32_DEBUGCTL.BTF or
+    // without.
+    for (enum how how = BY_JMP; how <= BY_GATE; how++)
+        for (unsigned btf = 0; btf < 2; btf++) {
+            kernel(false);
+            put16(TSS, SEL_NEW);
+            if (how == BY_IRET) t->p.ram[GDT + SEL_NEW + 5] |= 2;
+            S.rflags |= FL_TF, S.msr.debugctl = btf ? DEBUGCTL_BTF : 0;
+            cpu_mode_changed(t->v);
+            assert_int_equal(go(how, how == BY_GATE ? SEL_TASK : SEL_NEW), 0x80);
+            assert_int_equal(S.dr[6], 0xFFFF0FF0);
+            assert_int_equal(S.msr.debugctl, btf ? DEBUGCTL_BTF : 0);
+            assert_int_equal(S.seg[SEG_TR].sel, SEL_NEW);
+            S.msr.debugctl = 0;
+        }
     for (unsigned rf = 0; rf < 2; rf++) {
         kernel(false);
         S.dr[0] = NEW_CODE, S.dr[7] = 0x402; // G0; a local one the switch would end

@@ -85,11 +85,11 @@ void vcpu_reset(struct vcpu *v, bool init)
         u64 units, extra, skipped, cr0, xcr0, rng_state, xmm[16][2], ymm_high[16][2];
         struct fpu_state fpu;
         struct msr_state msr;
-        u32 mxcsr;
+        u32 mxcsr, pkru;
         bool nmi_pending, sipi_pending, intr_line;
         u8 sipi_vector;
     } old = {.units = s->units, .extra = s->extra, .skipped = s->skipped, .cr0 = s->cr0, .xcr0 = s->xcr0, .rng_state = s->rng_state,
-             .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .nmi_pending = s->nmi_pending,
+             .fpu = s->fpu, .msr = s->msr, .mxcsr = s->mxcsr, .pkru = s->pkru, .nmi_pending = s->nmi_pending,
              .sipi_pending = s->sipi_pending, .intr_line = s->intr_line, .sipi_vector = s->sipi_vector};
     // clang-format on
     memcpy(old.xmm, s->xmm, sizeof s->xmm);
@@ -120,6 +120,7 @@ void vcpu_reset(struct vcpu *v, bool init)
         memcpy(s->xmm, old.xmm, sizeof s->xmm);
         memcpy(s->ymm_high, old.ymm_high, sizeof s->ymm_high);
         s->mxcsr = old.mxcsr;
+        s->pkru = old.pkru;
         s->xcr0 = old.xcr0;
         s->msr = old.msr;
         s->msr.efer = 0;

@@ -229,7 +229,8 @@ struct vcpu_derived {
     bool rf_loaded; // the instruction being executed loaded RF: it does not clear it
     // the IRET being executed removed blocking by (virtual) NMI: an exit that it causes says so
     bool iret_unblocked;
-    // the instruction being executed is one that looks at TF after it and not before (SYSCALL, SYSRET)
+    // the instruction being executed is one that looks at TF after it and not before (SYSCALL, SYSRET), or
+    // not at all (a task switch)
     bool looked_at_tf;
     bool branched; // it went where a branch led (set by checked bodies)
     u8 break_hit;  // breakpoints of data and ports that it has met so far, a bit a register

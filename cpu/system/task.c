@@ -284,7 +284,10 @@ void task_switch(struct vcpu *v, u16 sel, enum task_source source, const struct 
     if (im.trap) v->s.pending_dbg |= DR6_BT;
     cpu_attention(v);
     if (!in) return;
-    v->d.in = in; // the instruction comes to its end
+    // and is not single-stepped, whatever TF and BTF were (SDM 19.4.3, footnote)
+    v->d.looked_at_tf = true;
+    v->s.pending_dbg &= ~(u64)DR6_BS;
+    v->d.in = in; // it comes to its end
     v->d.npc = v->s.rip;
     v->s.rip = block_rip;
 }
