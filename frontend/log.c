@@ -113,11 +113,12 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, char *w
             return false;
         }
     }
-    if (!o->log_mask) return true;
+    if (!explain_open(&l->explain, o, l->out, &l->trace, why, n)) return false;
+    if (!o->log_mask && !l->trace.n) return true;
     struct trace_sink s = {.event = log_event, .opaque = l};
     for (unsigned i = 0; i < ARRAY_LEN(map); i++)
         if (o->log_mask & map[i].item) s.mask |= map[i].kinds;
-    trace_add(&l->trace, &s);
+    if (s.mask) trace_add(&l->trace, &s);
     for (unsigned i = 0; i < m->cpus_n; i++) m->cpu[i]->trace = &l->trace;
     return true;
 }
@@ -125,6 +126,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, char *w
 bool log_close(struct log *l)
 {
     bool ok = true;
+    l->explained = explain_close(&l->explain);
     if (l->out && l->out != stderr) {
         ok = !ferror(l->out);
         if (fclose(l->out) != 0) ok = false;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "cpu/state/trace.h"
-#include "frontend/options.h"
+#include "frontend/explain.h"
 
 struct machine; // devices/machine.h
 
@@ -13,9 +13,11 @@ struct log {
     FILE *out;
     u64 lines;
     struct trace trace;
+    struct explain explain;
+    bool explained; // at the close: nothing of its file was lost
 };
-// Listens to what o->log_mask names, on every processor. False, with a line in `why`, if the file cannot be
-// written.
+// Listens to what o->log_mask and o->explain name, on every processor. False, with a line in `why`, if the
+// file cannot be written.
 bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t why_size);
 bool log_close(struct log *l); // false if lines were lost (a full disk)
 // Of every processor, each under a line "cpu=N" where there are several.

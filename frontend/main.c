@@ -356,6 +356,10 @@ int main(int argc, char **argv)
                  s->o.log_file);
         status = complain(why, STATUS_HOST);
     }
+    if (!s->log.explained) {
+        snprintf(why, sizeof why, "%s is not whole: it could not be written to its end", s->o.explain_file);
+        status = complain(why, STATUS_HOST);
+    }
     for (unsigned i = 0; i < MACHINE_SERIAL; i++)
         if (!close_line(s->serial_file[i], s->o.serial_file[i])) status = STATUS_HOST;
     for (unsigned i = 0; i < s->o.lines; i++)

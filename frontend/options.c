@@ -143,6 +143,7 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_PIDFILE: o->pid_file = v; break;
     case O_LOG: return options_log(p, v);
     case O_LOG_FILE: o->log_file = v; break;
+    case O_EXPLAIN: return options_explain(p, v);
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);
@@ -178,7 +179,7 @@ static bool take(struct parser *p, struct settings *s, int words, char **word, i
     bool wants = r ? r->arg != NULL : absent->arg;
     if (value && !wants) return options_fail(p, "-%s takes no value", name);
     if (absent && !absent->accept) return options_fail(p, "-%s: %s", name, absent->why);
-    if (wants && !value) {
+    if (wants && !value && !(r && option_value_optional(r))) {
         if (words < 2) return options_fail(p, "-%s wants a value%s%s", name, r ? ": " : "", r ? r->arg : "");
         value = word[1];
         *used = 2;
@@ -187,7 +188,7 @@ static bool take(struct parser *p, struct settings *s, int words, char **word, i
         if (absent->accept[0] == '*' || among(absent->accept, ',', value)) return true;
         return options_fail(p, "-%s %s: %s", name, value, absent->why);
     }
-    if (wants && list_of(r->id) != TELL_NOTHING && asks_for_help(value)) {
+    if (wants && value && list_of(r->id) != TELL_NOTHING && asks_for_help(value)) {
         p->o->tell = list_of(r->id);
         return true;
     }

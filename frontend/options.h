@@ -56,8 +56,10 @@ struct options {
     const char *pid_file;
     u32 log_mask; // bits of enum log_item
     const char *log_file;
-    u64 stop_after; // instructions; UINT64_MAX: no limit
-    u64 hash_every; // instructions; 0: never
+    enum { EXPLAIN_NOTHING, EXPLAIN_TEXT, EXPLAIN_JSON } explain; // --explain-entry
+    const char *explain_file;                                     // NULL: where the log goes
+    u64 stop_after;                                               // instructions; UINT64_MAX: no limit
+    u64 hash_every;                                               // instructions; 0: never
     u64 drop_every; // drop all derived state about that often; 0: never
     s64 rtc_start;  // seconds since 1970
     u64 seed;

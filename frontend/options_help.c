@@ -40,7 +40,7 @@ static void option_text(char *text, size_t n, const struct option_row *r)
     const struct option_row *more =
         r + 1 < option_rows + option_rows_n && r[1].id == r->id && !r[1].help ? r + 1 : NULL;
     snprintf(text, n, "%s%s%s%s%s%s", r->ours ? "--" : "-", r->name, more ? ", -" : "",
-             more ? more->name : "", r->arg ? " " : "", r->arg ? r->arg : "");
+             more ? more->name : "", r->arg && !option_value_optional(r) ? " " : "", r->arg ? r->arg : "");
 }
 
 // The names of those options of QEMU, as a list.

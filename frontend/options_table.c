@@ -41,6 +41,8 @@ const struct option_row option_rows[] = {
 
     {"d", O_LOG, GROUP_WATCH, "ITEM[,ITEM...]", "log: vmx, fault, int, io, msr, unimp, all; -d help lists them", false},
     {"D", O_LOG_FILE, GROUP_WATCH, "FILE", "where the log goes; default: standard error", false},
+    {"explain-entry", O_EXPLAIN, GROUP_WATCH, "[=json[:FILE]]", "explain each failed VM entry and VMX instruction, where the log goes: every rule that is broken, with its section, the values, "
+     "the bits that are wrong, a hint; =json: an object a line, to FILE if one is named", true},
     {"stats", O_STATS, GROUP_WATCH, NULL, "at the end, to standard error: instructions, rate, VM exits by reason, failed VM entries, what was not implemented", true},
     {"state", O_STATE, GROUP_WATCH, NULL, "at the end: registers, and a hash of each part of the machine's state", true},
     {"hash-every", O_HASH_EVERY, GROUP_WATCH, "N", "print a hash of the machine's state every N instructions; default 0: never", true},

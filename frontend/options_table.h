@@ -9,7 +9,7 @@ enum option_id {
     O_KERNEL, O_INITRD, O_APPEND, O_MEMORY, O_CPU, O_SMP, O_MACHINE, O_ACCEL, O_ENABLE_KVM, O_NO_ACPI, O_NO_HPET, O_USB, O_RTC, O_SEED,
     O_SERIAL, O_CHARDEV, O_DEBUGCON, O_DEVICE, O_DISPLAY, O_NOGRAPHIC, O_NODEFAULTS,
     O_NO_REBOOT, O_NO_SHUTDOWN, O_ACTION, O_STOP_AFTER, O_PIDFILE,
-    O_LOG, O_LOG_FILE, O_STATS, O_STATE, O_HASH_EVERY, O_ENGINE, O_DROP_EVERY, O_HELP, O_VERSION, O_MANUAL, O_GLOBAL,
+    O_LOG, O_LOG_FILE, O_EXPLAIN, O_STATS, O_STATE, O_HASH_EVERY, O_ENGINE, O_DROP_EVERY, O_HELP, O_VERSION, O_MANUAL, O_GLOBAL,
 };
 enum option_group { GROUP_START, GROUP_MACHINE, GROUP_LINES, GROUP_END, GROUP_WATCH, GROUP_ENGINE, GROUP_HELP, GROUP_HIDDEN };
 // clang-format on
@@ -17,10 +17,14 @@ extern const char *const option_groups[GROUP_HIDDEN];
 struct option_row {
     const char *name;
     u8 id, group;
-    const char *arg;  // NULL: takes no value
+    const char *arg;  // NULL: takes no value; "[=...": may have one, in the same word
     const char *help; // NULL: another spelling of the row before
     bool ours;        // spelled with two dashes; the others are QEMU's
 };
+static inline bool option_value_optional(const struct option_row *r)
+{
+    return r->arg && r->arg[0] == '[' && r->arg[1] == '=';
+}
 extern const struct option_row option_rows[];
 extern const unsigned option_rows_n;
 

@@ -203,6 +203,20 @@ bool options_rtc(struct parser *p, const char *text)
 
 // ---- -d, -accel, -machine, -action, -global ----
 
+bool options_explain(struct parser *p, const char *text)
+{
+    struct options *o = p->o;
+    o->explain = EXPLAIN_TEXT;
+    o->explain_file = NULL;
+    if (!text || strcmp(text, "text") == 0) return true;
+    if (strncmp(text, "json", 4) != 0 || (text[4] && text[4] != ':'))
+        return options_fail(p, "--explain-entry=%s: it takes text, json or json:FILE", text);
+    o->explain = EXPLAIN_JSON;
+    if (text[4] && !text[5]) return options_fail(p, "--explain-entry=json: names no file");
+    if (text[4]) o->explain_file = text + 5;
+    return true;
+}
+
 bool options_log(struct parser *p, const char *text)
 {
     while (*text) {

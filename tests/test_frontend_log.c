@@ -6,7 +6,8 @@
 
 #include <cmocka.h>
 
-#include "frontend/log.c" // the program's, not the library's
+#include "frontend/explain.c" // the program's, not the library's
+#include "frontend/log.c"
 
 static struct machine *make(unsigned cpus)
 {

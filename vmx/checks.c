@@ -64,7 +64,7 @@ static inline bool pdptes_valid(const struct vmx_entry *e, const struct facts *k
 static u64 peek(const struct vmx_entry *e, paddr a, unsigned size)
 {
     u64 value = UINT64_MAX;
-    const u8 *p = e->phys ? phys_host(e->phys, a) : NULL;
+    const u8 *p = phys_host(e->phys, a);
     if (p) memcpy(&value, p, size); // naturally aligned: it does not leave the page
     return value;
 }
@@ -82,11 +82,11 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
     k->inject_vector = (u8)event;
     k->holds_traps = (f->GUEST_INTERRUPTIBILITY_STATE & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) ||
                      f->GUEST_ACTIVITY_STATE == ACTIVITY_HLT;
-    k->vtpr_read = (e->proc & PROC_USE_TPR_SHADOW) && page_aligned(f->VIRTUAL_APIC_ADDRESS) &&
+    k->vtpr_read = e->phys && (e->proc & PROC_USE_TPR_SHADOW) && page_aligned(f->VIRTUAL_APIC_ADDRESS) &&
                    fits(e, f->VIRTUAL_APIC_ADDRESS);
     k->vtpr = k->vtpr_read ? (u8)peek(e, f->VIRTUAL_APIC_ADDRESS + 0x80, 1) : 0;
     k->link = f->VMCS_LINK_POINTER != VMX_NO_POINTER;
-    k->link_read = k->link && page_aligned(f->VMCS_LINK_POINTER) && fits(e, f->VMCS_LINK_POINTER);
+    k->link_read = e->phys && k->link && page_aligned(f->VMCS_LINK_POINTER) && fits(e, f->VMCS_LINK_POINTER);
     k->link_dword = k->link_read ? (u32)peek(e, f->VMCS_LINK_POINTER, 4) : 0;
     if (k->pae && (e->proc2 & PROC2_ENABLE_EPT)) {
         k->pdpte[0] = f->GUEST_PDPTE0;
@@ -95,7 +95,7 @@ static inline void gather(const struct vmx_entry *e, struct facts *k)
         k->pdpte[3] = f->GUEST_PDPTE3;
     } else {
         for (unsigned i = 0; i < 4; i++)
-            k->pdpte[i] = k->pae ? peek(e, (f->GUEST_CR3 & 0xFFFFFFE0) + 8 * i, 8) : 0;
+            k->pdpte[i] = k->pae && e->phys ? peek(e, (f->GUEST_CR3 & 0xFFFFFFE0) + 8 * i, 8) : 0;
     }
     k->efer_valid = efer_valid(e->features, e->misc_enable);
 }
@@ -195,6 +195,20 @@ bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number,
     first->qualification = number;
     first->msr = *m;
     return false;
+}
+
+enum vmx_verdict vmx_check_judge(const struct vmx_entry *e, const struct vmx_check *c)
+{
+    const struct vmcs_fields *f = e->f;
+    struct facts facts, *k = &facts;
+    ptrdiff_t wanted = c - vmx_check_rows, n = 0;
+    gather(e, k);
+#define CHECK(id, section, outcome, when, rule, inputs, words) \
+    if (n++ == wanted) \
+        return !(when) ? VMX_VERDICT_DOES_NOT_APPLY : (rule) ? VMX_VERDICT_HOLDS : VMX_VERDICT_VIOLATED;
+#include "vmx/checks.def"
+#undef CHECK
+    return VMX_VERDICT_DOES_NOT_APPLY;
 }
 
 unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, unsigned max)

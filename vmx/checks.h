@@ -53,12 +53,15 @@ bool vmx_check_msr_entry(const struct vmx_msr_entry *m, u32 number,
 // but the values.
 unsigned vmx_doctor(const struct vmx_entry *e, struct vmx_check_failure *out, unsigned max);
 
+// What one row, not of the MSR-load area, says of an entry.
+enum vmx_verdict { VMX_VERDICT_DOES_NOT_APPLY, VMX_VERDICT_HOLDS, VMX_VERDICT_VIOLATED };
+enum vmx_verdict vmx_check_judge(const struct vmx_entry *e, const struct vmx_check *c);
+
 typedef void (*vmx_put)(void *opaque, const char *text);
 // One violated row in one line without its end: id, section, outcome, fields with values, the rule in words.
+// (In full: vmx/explain.h.)
 void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failure *x, vmx_put put,
                         void *opaque);
-void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque);
-void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque);
 const char *vmx_check_input_name(unsigned input);
 u64 vmx_check_input_value(const struct vmx_entry *e, const struct vmx_check_failure *x, unsigned input);
 // All rows as a page of documentation (docs/entry-checks.md).

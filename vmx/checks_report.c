@@ -1,5 +1,5 @@
-// What the VM-entry checks say: one line for the log, the entry doctor's report for a person and as JSON, and
-// the page of documentation. Everything goes through a callback that takes text.
+// What the VM-entry checks say in short: one line for the log, and the page of documentation. (In full:
+// vmx/explain.c.) Everything goes through a callback that takes text.
 #include "vmx/checks.h"
 
 #include <stdarg.h>
@@ -63,71 +63,6 @@ void vmx_check_describe(const struct vmx_entry *e, const struct vmx_check_failur
         say(put, opaque, " %s=%#llx", vmx_check_input_name(*p),
             (unsigned long long)vmx_check_input_value(e, x, *p));
     say(put, opaque, "; %s", c->words);
-}
-
-// The rows of a VMCS: as many as there are, and room for some entries of the MSR-load area.
-#define DOCTOR_MAX 512
-
-void vmx_doctor_text(const struct vmx_entry *e, vmx_put put, void *opaque)
-{
-    struct vmx_check_failure found[DOCTOR_MAX];
-    unsigned total = vmx_doctor(e, found, DOCTOR_MAX), n = total < DOCTOR_MAX ? total : DOCTOR_MAX;
-    if (!total) {
-        put(opaque, "No rule of VM entry is violated.\n");
-        return;
-    }
-    say(put, opaque, "%u rule%s of VM entry %s violated; the first one decides what the processor does.\n",
-        total, total == 1 ? "" : "s", total == 1 ? "is" : "are");
-    for (unsigned i = 0; i < n; i++) {
-        const struct vmx_check *c = found[i].check;
-        say(put, opaque, "%u. %s, SDM %s: %s.\n   gives ", i + 1, c->id, c->section, c->words);
-        say_outcome(&found[i], put, opaque);
-        put(opaque, "\n");
-        for (const u16 *p = c->inputs; *p != VMX_INPUT_END; p++)
-            say(put, opaque, "   %-32s %#llx\n", vmx_check_input_name(*p),
-                (unsigned long long)vmx_check_input_value(e, &found[i], *p));
-    }
-    if (n < total) say(put, opaque, "... and %u more.\n", total - n);
-}
-
-static void say_json_string(vmx_put put, void *opaque, const char *s)
-{
-    put(opaque, "\"");
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            say(put, opaque, "\\%c", *s);
-        else
-            say(put, opaque, "%c", *s);
-    }
-    put(opaque, "\"");
-}
-
-void vmx_doctor_json(const struct vmx_entry *e, vmx_put put, void *opaque)
-{
-    struct vmx_check_failure found[DOCTOR_MAX];
-    unsigned total = vmx_doctor(e, found, DOCTOR_MAX), n = total < DOCTOR_MAX ? total : DOCTOR_MAX;
-    say(put, opaque, "{\"count\": %u, \"violated\": [", total);
-    for (unsigned i = 0; i < n; i++) {
-        const struct vmx_check_failure *x = &found[i];
-        say(put, opaque, "%s\n  {\"id\": \"%s\", \"section\": \"%s\", \"group\": \"%s\", ", i ? "," : "",
-            x->check->id, x->check->section, vmx_check_group(x->check));
-        if (x->outcome == VMX_OUTCOME_FAIL_INVALID)
-            put(opaque, "\"outcome\": \"VMfailInvalid\", ");
-        else if (x->outcome == VMX_OUTCOME_FAIL_VALID)
-            say(put, opaque, "\"outcome\": \"VMfailValid\", \"number\": %u, ", x->number);
-        else
-            say(put, opaque, "\"outcome\": \"exit\", \"number\": %u, \"qualification\": %llu, ", x->number,
-                (unsigned long long)x->qualification);
-        put(opaque, "\"rule\": ");
-        say_json_string(put, opaque, x->check->words);
-        put(opaque, ", \"inputs\": {");
-        // Values are text: JSON's numbers do not hold 64 bits.
-        for (const u16 *p = x->check->inputs; *p != VMX_INPUT_END; p++)
-            say(put, opaque, "%s\"%s\": \"%#llx\"", p == x->check->inputs ? "" : ", ",
-                vmx_check_input_name(*p), (unsigned long long)vmx_check_input_value(e, x, *p));
-        put(opaque, "}}");
-    }
-    put(opaque, n ? "\n]}\n" : "]}\n");
 }
 
 void vmx_check_document(vmx_put put, void *opaque)

@@ -10,7 +10,7 @@ struct vmx_entry {
     const struct vmcs_fields *f; // the fields by name: e->f->GUEST_CR4
     const struct vmx_caps *caps;
     const struct cpu_features *features;
-    struct phys *phys; // for rows that look at memory
+    struct phys *phys; // for rows that look at memory; NULL: there is none to look at, and they do not apply
     unsigned cpu;
     u8 maxphyaddr;
     u8 linear_bits; // widest linear address: 57 with LA57, else 48

@@ -8,7 +8,9 @@
  *
  * Every line it prints tells what has happened; the summary is counted, not known.
  *
- * Command line: slice=N and tick=N, in TSC ticks: the length of a guest's turn and the period of its timer.
+ * Command line: slice=N and tick=N, in TSC ticks: the length of a guest's turn and the period of its timer;
+ * field=N value=N: a mistake on purpose, to see it told: the VMCS field of that encoding gets the value
+ * before guest A is entered for the first time.
  *
  * Missing: more than one processor, devices other than the serial port, guests that go wrong in creative ways
  * (an exit that exits.c does not know ends the run).
@@ -121,6 +123,16 @@ static void summary(const struct guest *guests)
     }
 }
 
+static void make_the_mistake(const struct guest *g)
+{
+    uint64_t field = cmdline_number("field", ~0ul), value = cmdline_number("value", 0);
+    if (field == ~0ul) return;
+    if (vmptrld(g->vcpu.vmcs) != VMX_SUCCEED) panic("vmptrld");
+    enum vmx_status status = vmwrite_status(field, value);
+    print("[hypervisor] on purpose: VMWRITE of %lx to field %lx%s\n", value, field,
+          status == VMX_SUCCEED ? "" : " (it fails)");
+}
+
 int rom_main(void)
 {
     static struct guest guests[GUESTS];
@@ -141,6 +153,7 @@ int rom_main(void)
     }
     print("[hypervisor] turns of %lu and timer ticks of %lu TSC cycles\n", slice_length, tick_period);
 
+    make_the_mistake(&guests[0]);
     schedule(guests);
 
     vmx_off();

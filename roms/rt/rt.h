@@ -48,7 +48,7 @@ _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2
 const char *cmdline(void);
 /* Is `word` one of its words? */
 bool cmdline_has(const char *word);
-/* The number after "key=", or `otherwise`. */
+/* The number after "key=", decimal or 0x and lower-case hexadecimal, or `otherwise`. */
 uint64_t cmdline_number(const char *key, uint64_t otherwise);
 
 /* Zeroed pages, physical address = linear address. Never freed. */

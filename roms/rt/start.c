@@ -72,6 +72,13 @@ uint64_t cmdline_number(const char *key, uint64_t otherwise)
     const char *p = find_word(key);
     if (!p || *p++ != '=' || *p < '0' || *p > '9') return otherwise;
     uint64_t v = 0;
+    if (p[0] == '0' && p[1] == 'x') {
+        for (p += 2;; p++) {
+            int digit = *p >= '0' && *p <= '9' ? *p - '0' : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 : 16;
+            if (digit == 16) return v;
+            v = v << 4 | (uint64_t)digit;
+        }
+    }
     for (; *p >= '0' && *p <= '9'; p++) v = v * 10 + (uint64_t)(*p - '0');
     return v;
 }
