@@ -8,6 +8,7 @@
 
 #include "devices/machine.h"
 #include "devices/state_hash.h"
+#include "frontend/lint.h"
 #include "frontend/load.h"
 #include "frontend/log.h"
 #include "frontend/options.h"
@@ -308,6 +309,7 @@ int main(int argc, char **argv)
     current = s;
     signals_descriptors();
     signals_bugs();
+    if (argc > 1 && strcmp(argv[1], "vmcs-lint") == 0) return lint_main(argc - 1, argv + 1);
     terminal_init(&s->terminal, &signals_end);
     if (!stack_suffices(why, sizeof why)) return complain(why, STATUS_HOST);
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, STATUS_USAGE);

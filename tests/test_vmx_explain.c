@@ -508,9 +508,9 @@ static void entry_text(void **state)
     vmx_explain_entry(&s->e, NULL, put, &t);
     for (const char *line = t.s; *line; line += strcspn(line, "\n") + 1)
         assert_in_range(strcspn(line, "\n"), 1, 100);
-    assert_non_null(
-        strstr(t.s, "TR is never unusable, not even of a guest that has loaded none: give it access rights\n"
-                    "         8BH, base 0, limit FFFFH, as after a reset\n"));
+    assert_non_null(strstr(
+        t.s, "TR is never unusable, not even of a guest that has loaded none: give it access rights 8BH,\n"
+             "         base 0, limit FFFFH, as after a reset\n"));
 
     // What the processor found and the rows cannot: told first.
     struct vmx_check_failure x = {

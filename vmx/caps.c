@@ -45,6 +45,15 @@ static void offer_controls(struct vmx_caps *c, const struct cpu_features *featur
     }
 }
 
+static void fields_follow(struct vmx_caps *c)
+{
+    for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
+        u64 index = vmcs_field_rows[i].encoding & 0x3FE;
+        c->exists[i] = field_exists(c, (enum vmcs_field)i);
+        if (c->exists[i] && index > c->vmcs_enum) c->vmcs_enum = index;
+    }
+}
+
 void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 cr4_valid)
 {
     memset(c, 0, sizeof *c);
@@ -72,11 +81,7 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 
     if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID))
         c->ept_vpid |= BIT(EPT_CAP_INVVPID) | 15ull << EPT_CAP_INVVPID_TYPES;
 
-    for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
-        u64 index = vmcs_field_rows[i].encoding & 0x3FE;
-        c->exists[i] = field_exists(c, (enum vmcs_field)i);
-        if (c->exists[i] && index > c->vmcs_enum) c->vmcs_enum = index;
-    }
+    fields_follow(c);
 }
 
 static u64 pair(const struct vmx_caps *c, unsigned group, bool true_msr)
@@ -120,4 +125,65 @@ bool vmx_caps_msr(const struct vmx_caps *c, u32 msr, u64 *value)
         return vmx_caps_control(c, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS);
     default: return false;
     }
+}
+
+const char *vmx_caps_of_msrs(struct vmx_caps *c, const u64 value[20], const bool given[20])
+{
+    enum {
+        BASIC,
+        MISC = 5,
+        CR0_FIXED0,
+        CR0_FIXED1,
+        CR4_FIXED0,
+        CR4_FIXED1,
+        CTLS2 = 11,
+        EPT_VPID,
+        VMFUNC = 17,
+        CTLS3,
+        EXIT2
+    };
+    // clang-format off
+    static const struct { u8 group, plain, exact; const char *missing; } pairs[] = {
+        {GROUP_PIN, 1, 13, "IA32_VMX_PINBASED_CTLS (481H) or its TRUE form (48DH) is missing"},
+        {GROUP_PROC, 2, 14, "IA32_VMX_PROCBASED_CTLS (482H) or its TRUE form (48EH) is missing"},
+        {GROUP_EXIT, 3, 15, "IA32_VMX_EXIT_CTLS (483H) or its TRUE form (48FH) is missing"},
+        {GROUP_ENTRY, 4, 16, "IA32_VMX_ENTRY_CTLS (484H) or its TRUE form (490H) is missing"},
+    };
+    static const struct { u8 msr; const char *missing; } single[] = {
+        {BASIC, "IA32_VMX_BASIC (480H) is missing"}, {MISC, "IA32_VMX_MISC (485H) is missing"},
+        {CR0_FIXED0, "IA32_VMX_CR0_FIXED0 (486H) is missing"}, {CR0_FIXED1, "IA32_VMX_CR0_FIXED1 (487H) is missing"},
+        {CR4_FIXED0, "IA32_VMX_CR4_FIXED0 (488H) is missing"}, {CR4_FIXED1, "IA32_VMX_CR4_FIXED1 (489H) is missing"},
+    };
+    // clang-format on
+    memset(c, 0, sizeof *c);
+    for (unsigned i = 0; i < ARRAY_LEN(single); i++)
+        if (!given[single[i].msr]) return single[i].missing;
+    for (unsigned i = 0; i < ARRAY_LEN(pairs); i++) {
+        // The TRUE MSRs exist if bit 55 of IA32_VMX_BASIC says so, and count then.
+        unsigned exact = value[BASIC] >> 55 & 1 && given[pairs[i].exact] ? pairs[i].exact : pairs[i].plain;
+        unsigned plain = given[pairs[i].plain] ? pairs[i].plain : exact;
+        if (!given[exact]) return pairs[i].missing;
+        c->allowed0[pairs[i].group] = (u32)value[plain];
+        c->true_allowed0[pairs[i].group] = (u32)value[exact];
+        c->allowed1[pairs[i].group] = value[exact] >> 32;
+    }
+    c->basic = value[BASIC], c->misc = value[MISC];
+    c->cr0_fixed0 = value[CR0_FIXED0], c->cr0_fixed1 = value[CR0_FIXED1];
+    c->cr4_fixed0 = value[CR4_FIXED0], c->cr4_fixed1 = value[CR4_FIXED1];
+    if (vmx_caps_control(c, CONTROL_PROC_ACTIVATE_SECONDARY_CONTROLS)) {
+        if (!given[CTLS2]) return "IA32_VMX_PROCBASED_CTLS2 (48BH) is missing";
+        c->allowed1[GROUP_PROC2] = value[CTLS2] >> 32;
+    }
+    if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT) || vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID)) {
+        if (!given[EPT_VPID]) return "IA32_VMX_EPT_VPID_CAP (48CH) is missing";
+        c->ept_vpid = value[EPT_VPID];
+    }
+    if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_VM_FUNCTIONS) && given[VMFUNC])
+        c->allowed1[GROUP_VMFUNC] = value[VMFUNC];
+    if (vmx_caps_control(c, CONTROL_PROC_ACTIVATE_TERTIARY_CONTROLS) && given[CTLS3])
+        c->allowed1[GROUP_PROC3] = value[CTLS3];
+    if (vmx_caps_control(c, CONTROL_EXIT_ACTIVATE_SECONDARY_CONTROLS) && given[EXIT2])
+        c->allowed1[GROUP_EXIT2] = value[EXIT2];
+    fields_follow(c);
+    return NULL;
 }

@@ -29,6 +29,9 @@ enum { // IA32_VMX_EPT_VPID_CAP
 
 // `cr4_valid`: the bits of CR4 that this processor has.
 void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 cr4_valid);
+// The capabilities that these MSRs, 480H to 493H, report; `given`: it was read. NULL, or what is missing or
+// cannot be.
+const char *vmx_caps_of_msrs(struct vmx_caps *c, const u64 value[20], const bool given[20]);
 bool vmx_caps_msr(const struct vmx_caps *c, u32 msr, u64 *value); // 480h-493h; false: absent
 // the control may be set
 static inline bool vmx_caps_control(const struct vmx_caps *c, enum vmx_control_id id)
