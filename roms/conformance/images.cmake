@@ -16,7 +16,8 @@ foreach(test
         v86
         tasks
         faults
-        paging)
+        paging
+        x87-environment)
     rom_image(test-${test} conformance/${test}.c conformance/low.c conformance/low.S)
 endforeach()
 foreach(test
@@ -26,3 +27,8 @@ foreach(test
         processors)
     rom_image(test-${test} conformance/${test}.c)
 endforeach()
+rom_blob(dos_program 0 BITS32 conformance/dos-program.S)
+rom_blob(dos_monitor 0x20000 BITS32 conformance/dos-monitor-entry.S conformance/dos-monitor.c)
+rom_object(dos_images conformance/dos-images.S "-DDOS_PROGRAM_IMAGE=\"${dos_program}\"" "-DDOS_MONITOR_IMAGE=\"${dos_monitor}\""
+    NEEDS ${dos_program} ${dos_monitor})
+rom_image(test-dos conformance/dos.c conformance/low.c conformance/low.S ${dos_images})

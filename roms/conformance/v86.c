@@ -4,7 +4,7 @@
  *
  * A monitor in 32-bit protected mode without paging enters the 8086 program, and every vector leads back.
  * QEMU's TCG passes all of it but for the segment limit, which it does not check. Bochs 2.7 minds VIF and VIP
- * with IOPL 3 too, and does not at CPL 3 with PVI.
+ * with IOPL 3 too, and does not at CPL 3 with PVI. Neither has linear FIP and FDP (volume 1, figure 8-12).
  *
  * Missing: entering by a task switch; paging.
  */
@@ -115,6 +115,7 @@ V86(v_lgdt, "lgdt 0");
 V86(v_smsw, "smsw %ax");
 V86(v_int3, "int3");
 V86(v_in, "in $0x80, %al");
+V86(v_fpu, "fninit; flds 0x40; fnstenvs 0x50");
 V86(v_far_call, "lcall $0xa01, $2; .fill 12, 1, 0x90; ud2");
 
 static void entering_and_leaving(void)
@@ -142,6 +143,9 @@ static void entering_and_leaving(void)
     run(v_far_call, 0, 0);
     is(frame(CS), 0xa01, "a far call");
     is(stack_word(V_SP - 2), V_CODE >> 4, "  pushes CS");
+    run(v_fpu, 0, 0);
+    is(stack_word(0x56), V_CODE + 2, "the x87 environment is that of real mode: FIP is linear");
+    is(stack_word(0x5a), V_STACK + 0x40, "  and FDP");
     run(v_sldt, 0, 0);
     left(6, 0, "SLDT: #UD");
     run(v_arpl, 0, 0);
