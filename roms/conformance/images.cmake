@@ -2,7 +2,6 @@
 set(conformance_on_4_processors processors)
 foreach(test
         vmx-instructions
-        vmx-entry
         vmx-exits
         vmx-events
         vmx-ept
@@ -10,6 +9,16 @@ foreach(test
         vmx-modes
         vmx-spec-ctrl)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
+endforeach()
+foreach(test
+        vmx-entry
+        vmx-entry-controls
+        vmx-entry-injection
+        vmx-entry-host
+        vmx-entry-guest
+        vmx-entry-segments
+        vmx-entry-state)
+    rom_image(test-${test} conformance/${test}.c conformance/vmx-entry-engine.c conformance/vmx-entry-setups.c conformance/vmx-common.c)
 endforeach()
 foreach(test
         modes
