@@ -17,6 +17,7 @@
 //              state is loaded into it, and it goes on in the place of the old one (how often is told on stderr)
 //   back       threaded, with checkpoints of its past; twice in each sample, at random instants, it goes back to an instant
 //              of the last three samples, drawn at random, and comes forward again by running
+//   debugged   threaded, with a debugger that sets stops, steps and goes on at random (how often is told on stderr)
 //
 // From 0 on each variant is a program of its own. A later window is reached once, threaded, and the process
 // then splits into the variants: what is compared is the window. The end of a run (how, when, what was
@@ -30,6 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cpu/system/stops.h"
 #include "devices/machine.h"
 #include "devices/history.h"
 #include "devices/machine_state.h"
@@ -38,7 +40,14 @@
 #include "frontend/options.h"
 #include "vmx/control.h"
 
-enum { VARIANTS_MAX = 8, MEAN_DROP = 20000, MEAN_SLICE = 300, RELOADS = 2 /* a sample */ };
+enum {
+    VARIANTS_MAX = 8,
+    MEAN_DROP = 20000,
+    MEAN_SLICE = 300,
+    RELOADS = 2 /* a sample */,
+    STOPS = 4,
+    VISITS = 8 /* of the debugger, a sample */
+};
 
 struct golden {
     struct options o;
@@ -57,6 +66,10 @@ struct golden {
     struct {
         unsigned all, guest, interrupt, timer;
     } reloads;
+    struct cpu_stops stops; // of the debugger
+    struct cpu_stop stop[STOPS];
+    struct trace trace;
+    unsigned stopped[STOPPED_ENTRY_FAILED + 1], budget; // by why; what it may still do in this sample
     bool ended;
     const char *end; // why the guest ended
 };
@@ -107,6 +120,50 @@ static const char *make_machine(struct golden *g)
     return load_kernel(&r) ? NULL : why;
 }
 
+// ---- the debugger ----
+static void ask(void *m) { machine_ask_stop(m); }
+
+static void debug_start(struct golden *g)
+{
+    g->stops = (struct cpu_stops){.list = g->stop, .stopped = ask, .opaque = g->m};
+    trace_add(&g->trace, &(struct trace_sink){stops_trace, &g->stops, STOPS_TRACE});
+    for (unsigned i = 0; i < g->m->cpus_n; i++)
+        g->m->cpu[i]->stops = &g->stops, g->m->cpu[i]->trace = &g->trace;
+}
+
+// At a stop: a step, or other stops and on. They lie where the processors are, so that they are met; when its
+// budget is used it does nothing more.
+static void debug(struct golden *g)
+{
+    struct machine *m = g->m;
+    struct vcpu *v = m->cpu[next_random(g) % 4 ? m->turns.cpu : next_random(g) % m->cpus_n];
+    bool step = false;
+    g->stopped[g->stops.met.why]++;
+    if (g->budget) g->budget--;
+    if (!g->budget || next_random(g) % 4 == 0) {
+        g->stops.n = 0;
+        g->stops.entry = g->stops.entry_failed = false;
+        g->stops.exits[0] = 0;
+    }
+    if (g->budget && next_random(g) % 2)
+        step = true;
+    else if (g->budget) {
+        static const u8 kinds[] = {STOP_ON_CODE, STOP_ON_READ, STOP_ON_WRITE, STOP_ON_READ | STOP_ON_WRITE};
+        u64 r = next_random(g);
+        struct cpu_stop *s = &g->stop[g->stops.n % STOPS];
+        *s = (struct cpu_stop){.on = kinds[r % 4], .level = (u8)(r / 4 % 3), .size = 1 + r / 16 % 64};
+        s->vmcs = r / 1024 % 2 ? VMX_NO_POINTER : v->s.vmx.vmcs_pointer;
+        s->at = s->on == STOP_ON_CODE ? v->s.seg[SEG_CS].base + v->s.rip : v->s.gpr[RSP] - 64;
+        s->physical = s->on != STOP_ON_CODE && r / 2048 % 2;
+        if (s->physical) s->at = walk_peek(&m->phys, &v->d.mmu, laddr_of(s->at), ACC_READ, NULL).pa;
+        if (g->stops.n < STOPS) g->stops.n++;
+        g->stops.entry = r / 4096 % 4 == 0, g->stops.entry_failed = r / 16384 % 4 == 0;
+        g->stops.exits[0] = r / 65536 % 4 == 0 ? r : 0;
+    }
+    stops_go_on(&g->stops, v, step);
+    for (unsigned i = 0; i < m->cpus_n; i++) stops_changed(m->cpu[i]);
+}
+
 // To the first boundary at which `until` instructions have retired, in slices of at most `mean` * 2 units at
 // random (0: as long as they get). The instant does not depend on the slices.
 static void run_to(struct golden *g, u64 until, u64 mean)
@@ -122,6 +179,10 @@ static void run_to(struct golden *g, u64 until, u64 mean)
         enum machine_end end = g->history.m ? journal_run(&g->journal, slice) : machine_run(g->m, slice);
         if (g->history.m) history_look(&g->history);
         if (end == MACHINE_RUN) continue;
+        if (end == MACHINE_STOPPED) {
+            debug(g);
+            continue;
+        }
         g->ended = true;
         g->end = names[end];
     }
@@ -176,6 +237,8 @@ static void run_variant(struct golden *g, const char *name)
 {
     bool dropped = strcmp(name, "dropped") == 0, sliced = strcmp(name, "sliced") == 0;
     bool reloaded = strcmp(name, "reloaded") == 0, back = strcmp(name, "back") == 0;
+    bool debugged = strcmp(name, "debugged") == 0;
+    if (debugged) debug_start(g);
     if (strcmp(name, "loop") == 0)
         for (unsigned i = 0; i < g->m->cpus_n; i++) g->m->cpu[i]->loop_engine = true;
     g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
@@ -187,7 +250,8 @@ static void run_variant(struct golden *g, const char *name)
     }
     while (!g->ended && next < g->to) {
         next = g->to - next < g->every ? g->to : next + g->every;
-        u64 now = machine_retired(g->m), piece = next > now ? (next - now) / RELOADS : 0;
+        u64 now = machine_retired(g->m), parts = debugged ? VISITS : RELOADS,
+            piece = next > now ? (next - now) / parts : 0;
         for (unsigned i = 0; reloaded && i < RELOADS && piece && !g->ended; i++) {
             run_to(g, now + piece * i + next_random(g) % piece, 0);
             if (!g->ended) reload(g);
@@ -201,9 +265,18 @@ static void run_variant(struct golden *g, const char *name)
             run_to(g, drop < next ? drop : next, 0);
             for (unsigned i = 0; i < g->m->cpus_n; i++) cpu_drop_derived(g->m->cpu[i]);
         }
+        for (unsigned i = 0; debugged && i < VISITS && piece && !g->ended; i++) {
+            run_to(g, now + piece * i + next_random(g) % piece, 0);
+            g->budget = 50;
+            debug(g);
+        }
         run_to(g, next, sliced ? MEAN_SLICE : 0);
         put(g);
     }
+    if (debugged)
+        fprintf(stderr, "stopped at code %u times, accesses %u, steps %u, VM entries %u, exits %u\n",
+                g->stopped[STOPPED_CODE], g->stopped[STOPPED_ACCESS], g->stopped[STOPPED_STEP],
+                g->stopped[STOPPED_ENTRY], g->stopped[STOPPED_EXIT]);
     if (reloaded)
         fprintf(stderr,
                 "reloaded %u times: %u in a guest, %u with an interrupt waiting, %u with a TSC deadline\n",
@@ -308,7 +381,8 @@ static bool take_option(struct golden *g, const char *name, char *value)
     if (strcmp(name, "--with") == 0) {
         g->variants = 0;
         for (char *s = strtok(value, ","); s; s = strtok(NULL, ",")) {
-            static const char *const known[] = {"threaded", "loop", "dropped", "sliced", "reloaded", "back"};
+            static const char *const known[] = {"threaded", "loop", "dropped", "sliced",
+                                                "reloaded", "back", "debugged"};
             unsigned k = 0;
             while (k < ARRAY_LEN(known) && strcmp(known[k], s) != 0) k++;
             if (k == ARRAY_LEN(known) || g->variants == VARIANTS_MAX) return false;

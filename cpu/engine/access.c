@@ -5,6 +5,7 @@
 #include "cpu/engine/tlbops.h"
 #include "cpu/state/trace.h"
 #include "cpu/system/debug.h"
+#include "cpu/system/stops.h"
 #include "vmx/intercept.h"
 
 // ---- segmentation ----
@@ -75,6 +76,7 @@ static void part_load(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 {
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_READ);
     paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
+    if (unlikely(v->d.breaks.read & BREAKS_HOST)) stops_physical_access(v, pa, n, ACC_READ);
     tlbops_fill_fast(v, la, e, acc | ACC_READ);
     const u8 *h = phys_host(v->phys, pa);
     if (likely(h != NULL))
@@ -88,6 +90,7 @@ static void part_load(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 static void part_store(struct vcpu *v, paddr pa, const void *buf, unsigned n)
 {
     u8 *h = phys_host(v->phys, pa);
+    if (unlikely(v->d.breaks.write & BREAKS_HOST)) stops_physical_access(v, pa, n, ACC_WRITE);
     if (likely(h && !phys_code_or_watch(v->phys, pa))) {
         phys_mark_dirty(v->phys, pa);
         memcpy(h, buf, n);

@@ -2,6 +2,7 @@
 #include "cpu/engine/exec.h"
 #include "cpu/state/cost.h"
 #include "cpu/system/debug.h"
+#include "cpu/system/stops.h"
 #include "cpu/system/system.h"
 #include "cpu/engine/fp.h"
 #include "cpu/state/trace.h"
@@ -336,6 +337,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         boundary_invariants(v);
         slice_sync(v);
         if (unlikely(v->d.break_hit)) debug_completed(v); // before anybody may take the state
+        if (unlikely(v->stops != NULL)) stops_boundary(v);
         // One that is halted finds out first whether it still is, so that a stop leaves no trace in that.
         if ((v->stop || v->stop_asked) && s->activity == ACTIVITY_ACTIVE) {
             why = RUN_STOP;
@@ -366,6 +368,10 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         if (unlikely((s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) || (s->rflags & FL_RF) ||
                      (v->d.mode & MODE_STEP) || vmx_single_steps(v) ||
                      (v->d.breaks.code && debug_code_page(v)))) {
+            if (unlikely(v->d.breaks.code & BREAKS_HOST) && stops_before_instruction(v)) {
+                why = RUN_STOP;
+                break;
+            }
             step_one(v);
             continue;
         }

@@ -340,8 +340,8 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     u8 *host = phys_host(v->phys, pa);
     if (!host) return;
     u64 page = la.at & PAGE_MASK;
-    bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, la, ACC_WRITE);
-    if (watched && debug_data_page(v, la, ACC_READ)) return;
+    bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, la, pa, ACC_WRITE);
+    if (watched && debug_data_page(v, la, pa, ACC_READ)) return;
     struct engine *engine = v->d.engine;
     u16 *n = &engine->filled[engine->table].n;
     struct fast_entry *f = &v->d.ft->e[fast_index(la)];

@@ -106,7 +106,8 @@ static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct ope
     o->host = NULL;
     if (!o->spans) {
         o->host = lin_host(v, o->la, acc, &o->pa);
-        if (unlikely(v->d.breaks.write) && debug_data_page(v, o->la, acc)) o->host = NULL, o->spans = true;
+        if (unlikely(v->d.breaks.write) && debug_data_page(v, o->la, o->pa, acc))
+            o->host = NULL, o->spans = true;
     } else if (acc == ACC_WRITE)
         lin_probe_write(v, o->la, n);
     else

@@ -207,6 +207,7 @@ struct breakpoints {
 struct cpu_features; // cpu/system/cpuid.h
 struct vmx_control;  // vmx/control.h: decoded controls of the current VMCS, derived
 struct trace;        // cpu/state/trace.h
+struct cpu_stops;    // cpu/system/stops.h
 
 #define UNIMPLEMENTED_MAX 64
 
@@ -265,6 +266,7 @@ struct vcpu {
     struct trace *trace;
     bool stop;        // asked to leave the run loop; by the host or the board, so neither state nor derived from it
     volatile sig_atomic_t stop_asked; // the same, by a signal handler of the host, at any instant (cpu_ask_stop)
+    struct cpu_stops *stops; // of a debugger outside (cpu/system/stops.h); NULL: none
     bool loop_engine; // run every instruction in the loop
     u64 fuzz_drop;    // drop all derived state about every so many units (0: never)
     // What a guest met that is not implemented, by name.

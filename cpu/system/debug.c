@@ -11,6 +11,7 @@
 #include "cpu/engine/access.h"
 #include "cpu/engine/tlbops.h"
 #include "cpu/state/mode.h"
+#include "cpu/system/stops.h"
 
 enum { ON_EXECUTION, ON_WRITE, ON_PORT, ON_ACCESS }; // R/W of DR7
 
@@ -30,7 +31,8 @@ static struct breakpoints decode(const struct vcpu *v)
         if (kind == ON_ACCESS) b.read |= bit;
         if (kind == ON_PORT && v->s.cr4 & CR4_DE) b.port |= bit;
     }
-    b.any = b.code | b.write | b.port;
+    b.any = b.code | b.write | b.port; // of the guest's own
+    stops_derive(v, &b);
     return b;
 }
 
@@ -61,11 +63,16 @@ static u8 on_page(const struct vcpu *v, u8 which, laddr la)
     return met(v, which, la.at & PAGE_MASK, PAGE_SIZE, ~0ull);
 }
 
-bool debug_code_page(const struct vcpu *v) { return on_page(v, v->d.breaks.code, rip_linear(v)); }
-
-bool debug_data_page(const struct vcpu *v, laddr la, u32 acc)
+bool debug_code_page(const struct vcpu *v)
 {
-    return on_page(v, (acc & ACC_KIND) == ACC_WRITE ? v->d.breaks.write : v->d.breaks.read, la);
+    u8 which = v->d.breaks.code;
+    return on_page(v, which, rip_linear(v)) || (which & BREAKS_HOST && stops_code_page(v, rip_linear(v)));
+}
+
+bool debug_data_page(const struct vcpu *v, laddr la, paddr pa, u32 acc)
+{
+    u8 which = (acc & ACC_KIND) == ACC_WRITE ? v->d.breaks.write : v->d.breaks.read;
+    return on_page(v, which, la) || (which & BREAKS_HOST && stops_data_page(v, la, pa, acc));
 }
 
 // Neither RF nor the shadow of a MOV to SS lets one through (SDM 19.3.1.1, 7.8.3).
@@ -88,7 +95,10 @@ static void note(struct vcpu *v, u8 hit)
 void debug_access(struct vcpu *v, laddr la, u64 size, u32 acc)
 {
     u8 which = (acc & ACC_KIND) == ACC_WRITE ? v->d.breaks.write : v->d.breaks.read;
-    note(v, met(v, which, la.at, size, cpu_lma(v) ? ~0ull : 0xFFFFFFFF));
+    u64 wrap = cpu_lma(v) ? ~0ull : 0xFFFFFFFF;
+    u8 hit = met(v, which, la.at, size, wrap);
+    if (which & BREAKS_HOST && stops_access(v, la, size, acc, wrap)) hit |= BREAKS_HOST;
+    note(v, hit);
 }
 
 void debug_port(struct vcpu *v, u16 port, unsigned size)
@@ -98,6 +108,9 @@ void debug_port(struct vcpu *v, u16 port, unsigned size)
 
 void debug_completed(struct vcpu *v)
 {
-    v->s.pending_dbg |= v->d.break_hit | PENDING_ENABLED;
+    u8 hit = v->d.break_hit;
     v->d.break_hit = 0;
+    if (hit & BREAKS_HOST) stops_completed(v);
+    hit &= (u8)~BREAKS_HOST;
+    if (hit) v->s.pending_dbg |= hit | PENDING_ENABLED;
 }

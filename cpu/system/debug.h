@@ -19,8 +19,8 @@ enum { PENDING_ENABLED = 1 << 12 };
 void debug_changed(struct vcpu *v);
 // RIP lies in a page with an instruction breakpoint.
 bool debug_code_page(const struct vcpu *v);
-// The page of `la` has a breakpoint on such accesses (ACC_READ, ACC_WRITE).
-bool debug_data_page(const struct vcpu *v, laddr la, u32 acc);
+// The page of `la`, which is that of `pa`, has a breakpoint on such accesses (ACC_READ, ACC_WRITE).
+bool debug_data_page(const struct vcpu *v, laddr la, paddr pa, u32 acc);
 // Before the instruction at RIP: #DB if a breakpoint is on it and RF is 0.
 RAISES void debug_before_instruction(struct vcpu *v);
 // The instruction (or the delivery) accesses these bytes, this port: a breakpoint on them is pending when it
