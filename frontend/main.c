@@ -8,6 +8,7 @@
 
 #include "devices/machine.h"
 #include "devices/state_hash.h"
+#include "frontend/gdb.h"
 #include "frontend/lint.h"
 #include "frontend/load.h"
 #include "frontend/log.h"
@@ -32,7 +33,8 @@ struct session {
         u64 pc;       // of the one told last, linear
         const char *cause;
     } shutdown;
-    int signal; // of the host, that ended the run
+    struct gdb *gdb; // NULL: no debugger may connect
+    int signal;      // of the host, that ended the run
     struct {
         u64 retired, units;
     } slow; // the instruction under way, and when it began: for --stop-after
@@ -195,11 +197,20 @@ static bool limit_reached(struct session *s)
     return true;
 }
 
+// Whether whoever waits is to give up.
+static bool wanted_over(void *opaque)
+{
+    struct session *s = opaque;
+    terminal_poll(&s->terminal, 0);
+    return signals_end || s->terminal.quit || s->terminal.gone;
+}
+
 // Runs until an end. Returns the exit status.
 static int run(struct session *s)
 {
     struct machine *m = s->m;
     char why[512];
+    if (s->gdb && !gdb_attend(s->gdb, MACHINE_RUN, wanted_over, s)) return STATUS_POWER_OFF;
     for (;;) {
         take_input(s, 0);
         s->signal = signals_end ? signals_end : s->terminal.gone ? SIGPIPE : 0;
@@ -209,7 +220,9 @@ static int run(struct session *s)
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
         u64 slice = until - now < 2000000 ? until - now : 2000000;
-        switch (machine_run(m, slice)) {
+        enum machine_end end = machine_run(m, slice);
+        if (s->gdb && !gdb_attend(s->gdb, end, wanted_over, s)) return STATUS_POWER_OFF;
+        switch (end) {
         case MACHINE_RUN:
         case MACHINE_STOPPED: break;
         case MACHINE_POWER_OFF: return STATUS_POWER_OFF;
@@ -331,6 +344,8 @@ int main(int argc, char **argv)
     if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, STATUS_HOST);
     if (!load(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
+    if (s->o.gdb && !(s->gdb = gdb_open(s->m, s->o.gdb, s->o.held, why, sizeof why)))
+        return complain(why, STATUS_HOST);
     s->m->idle = idle;
     s->m->idle_opaque = s;
     signals_catch(s->m, &s->terminal);
@@ -344,6 +359,7 @@ int main(int argc, char **argv)
     bool ended = status == STATUS_POWER_OFF || status == STATUS_RESET || status == STATUS_TRIPLE_FAULT;
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
         status = stand_still(s, status);
+    gdb_close(s->gdb, status);
     terminal_close(&s->terminal);
     if (s->shutdown.n > s->shutdown.shown)
         fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);

@@ -140,6 +140,9 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_NO_SHUTDOWN: o->no_shutdown = true; break;
     case O_ACTION: return options_action(p, v);
     case O_STOP_AFTER: return count(p, "--stop-after", v, &o->stop_after);
+    case O_GDB: o->gdb = strcmp(v, "none") == 0 ? NULL : v; break;
+    case O_GDB_SHORT: o->gdb = "tcp::1234"; break;
+    case O_HELD: o->held = true; break;
     case O_PIDFILE: o->pid_file = v; break;
     case O_LOG: return options_log(p, v);
     case O_LOG_FILE: o->log_file = v; break;
@@ -232,7 +235,13 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
     }
     o->features.rng_seed = o->seed;
     if (!memory_is_addressable(p) || !options_usb(p) || !options_lines(p) || !options_ports(p)) return false;
+    bool gdb_stdio = o->gdb && strcmp(o->gdb, "stdio") == 0;
+    if (o->held && !o->gdb)
+        return options_fail(p, "-S: nobody could let the machine go: give -s or -gdb too");
+    if (!p->serials && gdb_stdio) s.nodefaults = true, s.nographic = false;
     if (!p->serials && (s.nographic || !s.nodefaults)) o->serial[0] = SERIAL_STDIO;
+    if (gdb_stdio && (o->serial[0] == SERIAL_STDIO || o->serial[1] == SERIAL_STDIO))
+        return options_fail(p, "-gdb stdio: the serial line is there already; give it a file or none");
     if (!o->kernel)
         return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;

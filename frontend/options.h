@@ -54,7 +54,9 @@ struct options {
     struct device_line line[MACHINE_DEVICES_MAX];
     unsigned lines;
     const char *pid_file;
-    u32 log_mask; // bits of enum log_item
+    const char *gdb; // where a debugger connects; NULL: nowhere
+    bool held;       // stand still at the start
+    u32 log_mask;    // bits of enum log_item
     const char *log_file;
     enum { EXPLAIN_NOTHING, EXPLAIN_TEXT, EXPLAIN_JSON } explain; // --explain-entry
     const char *explain_file;                                     // NULL: where the log goes

@@ -39,6 +39,10 @@ const struct option_row option_rows[] = {
     {"stop-after", O_STOP_AFTER, GROUP_END, "N", "end after N instructions, or within a REP that takes the time of N and of 16 million; default: no limit", true},
     {"pidfile", O_PIDFILE, GROUP_END, "FILE", "write the process's number there; removed at the end", false},
 
+    {"gdb", O_GDB, GROUP_WATCH, "WHERE", "a debugger may connect (gdb, LLDB): tcp:[HOST]:PORT, of this host alone unless HOST says otherwise, unix:PATH or stdio; "
+     "in gdb: target remote :PORT, then monitor help", false},
+    {"s", O_GDB_SHORT, GROUP_WATCH, NULL, "as -gdb tcp::1234", false},
+    {"S", O_HELD, GROUP_WATCH, NULL, "stand still at the start, until the debugger lets the machine go", false},
     {"d", O_LOG, GROUP_WATCH, "ITEM[,ITEM...]", "log: vmx, fault, int, io, msr, unimp, all; -d help lists them", false},
     {"D", O_LOG_FILE, GROUP_WATCH, "FILE", "where the log goes; default: standard error", false},
     {"explain-entry", O_EXPLAIN, GROUP_WATCH, "[=json[:FILE]]", "explain each failed VM entry and VMX instruction, where the log goes: every rule that is broken, with its section, the values, "
@@ -68,7 +72,6 @@ const unsigned option_rows_n = ARRAY_LEN(option_rows);
 #define NO_FIRMWARE  "no firmware runs yet: the loader of -kernel stands in for it"
 #define NO_SOUND     "there is no sound yet"
 #define NO_SNAPSHOTS "the machine cannot be saved and loaded yet"
-#define NO_GDB       "there is no GDB stub yet (-d, --state and --stop-after show what the guest does)"
 #define NO_SANDBOX   "it does not confine itself: start it confined"
 #define NO_SHARES    "no file systems are shared with the host yet"
 #define NO_XEN       "it does not run on Xen; Xen runs in it"
@@ -88,10 +91,8 @@ const struct absent_row absent_rows[] = {
     {"monitor", true, "none,null", NO_MONITOR},
     {"qmp qmp-pretty", true, "none,null", NO_MONITOR},
     {"mon", true, NULL, NO_MONITOR},
-    {"S preconfig", false, NULL, "it cannot wait at the start: there is no monitor and no GDB stub yet"},
-    {"s", false, NULL, NO_GDB},
+    {"preconfig", false, NULL, "there is no monitor yet; -S waits for a debugger"},
     {"singlestep", false, NULL, "--engine loop takes one instruction at a time"},
-    {"gdb", true, "none", NO_GDB},
     {"vga vnc", true, "none", NO_WINDOW},
     {"spice rotate", true, NULL, NO_WINDOW},
     {"full-screen portrait", false, NULL, NO_WINDOW},

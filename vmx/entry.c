@@ -20,7 +20,7 @@ void vmx_entry_decode(struct vmx_entry *e)
     e->vmfunc = vmcs_vmfunc(f);
 }
 
-static void fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *r, bool launch)
+void vmx_entry_fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *r, bool launch)
 {
     *e = (struct vmx_entry){
         .f = &r->f,
@@ -199,7 +199,7 @@ static void enter(struct vcpu *v, bool launch)
     struct vmcs_region *r = vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer);
     struct vmx_entry e;
     struct vmx_check_failure why = {0};
-    fill(v, &e, r, launch);
+    vmx_entry_fill(v, &e, r, launch);
     if (!vmx_check_entry(&e, &why)) {
         if (why.outcome == VMX_OUTCOME_EXIT) {
             fail_by_exit(v, r, &e, &why, why.number, why.qualification);

@@ -47,6 +47,10 @@ struct vmx_check_failure {
     struct vmx_msr_entry msr; // exit 34: that entry
 };
 
+// All of it, for the region r of a VMCS (vmcs_pointer is the current one's) and the processor as it stands.
+struct vcpu;
+struct vmcs_region;
+void vmx_entry_fill(struct vcpu *v, struct vmx_entry *e, const struct vmcs_region *r, bool launch);
 // Fills the derived members (pin ... vmfunc) from the fields.
 void vmx_entry_decode(struct vmx_entry *e);
 // All rows in architectural order up to the first violated one. True: the entry may load guest state.

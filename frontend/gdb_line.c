@@ -1,0 +1,166 @@
+#define _GNU_SOURCE
+#include "frontend/gdb_line.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { PATIENCE = 5000 }; // milliseconds that a client may take to read what it asked for
+
+static bool fail(char *why, size_t n, const char *where, const char *what)
+{
+    snprintf(why, n, "-gdb %s: %s", where, what);
+    return false;
+}
+
+// Options that QEMU takes behind an address, and that say what is so anyway.
+static bool options_known(const char *o)
+{
+    static const char *const known[] = {"server", "server=on", "nowait", "wait=off", "nodelay", "nodelay=on"};
+    while (*o == ',') {
+        size_t k = strcspn(++o, ","), i = 0;
+        while (i < ARRAY_LEN(known) && (strlen(known[i]) != k || strncmp(known[i], o, k) != 0)) i++;
+        if (i == ARRAY_LEN(known)) return false;
+        o += k;
+    }
+    return !*o;
+}
+
+static bool listen_tcp(struct gdb_line *l, const char *where, const char *address, char *why, size_t n)
+{
+    char host[256] = "127.0.0.1", port[16];
+    size_t whole = strcspn(address, ",");
+    const char *colon = memrchr(address, ':', whole);
+    if (!colon) return fail(why, n, where, "it takes tcp:[HOST]:PORT, as tcp::1234");
+    size_t h = (size_t)(colon - address), p = whole - h - 1;
+    if (h >= sizeof host || !p || p >= sizeof port || strspn(colon + 1, "0123456789") < p)
+        return fail(why, n, where, "it takes tcp:[HOST]:PORT with a number for PORT, as tcp::1234");
+    if (!options_known(address + whole))
+        return fail(why, n, where, "behind the port it takes server=on and wait=off (-S waits)");
+    if (h && address[0] == '[' && colon[-1] == ']') address++, h -= 2;
+    if (h) memcpy(host, address, h), host[h] = 0;
+    memcpy(port, colon + 1, p), port[p] = 0;
+
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
+    int e = getaddrinfo(host, port, &hints, &found);
+    if (e) return fail(why, n, where, gai_strerror(e));
+    l->listener = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(l->listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    bool good = l->listener >= 0 && bind(l->listener, found->ai_addr, found->ai_addrlen) == 0 &&
+                listen(l->listener, 1) == 0;
+    freeaddrinfo(found);
+    if (!good) return fail(why, n, where, strerror(errno));
+    union {
+        struct sockaddr any;
+        struct sockaddr_storage room;
+    } at;
+    socklen_t size = sizeof at;
+    if (getsockname(l->listener, &at.any, &size) == 0 &&
+        getnameinfo(&at.any, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) ==
+            0)
+        snprintf(l->name, sizeof l->name, at.any.sa_family == AF_INET6 ? "[%.100s]:%s" : "%.100s:%s", host,
+                 port);
+    return true;
+}
+
+static bool listen_unix(struct gdb_line *l, const char *where, const char *path, char *why, size_t n)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct stat st;
+    size_t k = strlen(path);
+    const char *comma = strchr(path, ',');
+    if (comma && options_known(comma)) k = (size_t)(comma - path);
+    if (!k) return fail(why, n, where, "it takes unix:PATH");
+    if (k >= sizeof a.sun_path) return fail(why, n, where, "the path is too long for a socket");
+    memcpy(a.sun_path, path, k);
+    if (lstat(a.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) unlink(a.sun_path); // of a run that is over
+    l->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (l->listener < 0 || bind(l->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
+        listen(l->listener, 1) != 0)
+        return fail(why, n, where, strerror(errno));
+    l->path = path;
+    snprintf(l->name, sizeof l->name, "%.*s", (int)k, path);
+    return true;
+}
+
+bool gdb_line_open(struct gdb_line *l, const char *where, char *why, size_t n)
+{
+    *l = (struct gdb_line){.listener = -1, .in = -1, .out = -1};
+    if (strcmp(where, "stdio") == 0) {
+        l->in = 0, l->out = 1;
+        strcpy(l->name, "stdio");
+        return true;
+    }
+    if (strncmp(where, "tcp:", 4) == 0) return listen_tcp(l, where, where + 4, why, n);
+    if (strncmp(where, "unix:", 5) == 0) return listen_unix(l, where, where + 5, why, n);
+    return fail(why, n, where, "it takes tcp:[HOST]:PORT, unix:PATH, stdio or none");
+}
+
+void gdb_line_hang_up(struct gdb_line *l)
+{
+    if (l->socket) close(l->in);
+    l->in = l->out = -1;
+    l->socket = false;
+}
+
+void gdb_line_close(struct gdb_line *l)
+{
+    gdb_line_hang_up(l);
+    if (l->listener >= 0) close(l->listener);
+    l->listener = -1;
+    if (l->path) unlink(l->name);
+}
+
+bool gdb_line_connected(const struct gdb_line *l) { return l->in >= 0; }
+
+bool gdb_line_wait(const struct gdb_line *l, int ms)
+{
+    struct pollfd p = {.fd = gdb_line_connected(l) ? l->in : l->listener, .events = POLLIN};
+    return poll(&p, 1, ms) > 0;
+}
+
+bool gdb_line_accept(struct gdb_line *l)
+{
+    if (gdb_line_connected(l) || l->listener < 0 || !gdb_line_wait(l, 0)) return false;
+    int fd = accept4(l->listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) return false;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1},
+               sizeof(int)); // fails on other sockets, which need none
+    l->in = l->out = fd;
+    l->socket = true;
+    return true;
+}
+
+int gdb_line_read(struct gdb_line *l, u8 *buf, size_t n)
+{
+    if (!gdb_line_wait(l, 0)) return 0;
+    ssize_t got = read(l->in, buf, n);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) return 0;
+    return got > 0 ? (int)got : -1;
+}
+
+bool gdb_line_write(struct gdb_line *l, const u8 *bytes, size_t n)
+{
+    while (n) {
+        struct pollfd p = {.fd = l->out, .events = POLLOUT};
+        int ready = poll(&p, 1, PATIENCE);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready <= 0) return false;
+        ssize_t put =
+            l->socket ? send(l->out, bytes, n, MSG_NOSIGNAL | MSG_DONTWAIT) : write(l->out, bytes, n);
+        if (put < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (put <= 0) return false;
+        bytes += put;
+        n -= (size_t)put;
+    }
+    return true;
+}
