@@ -7,6 +7,8 @@ foreach(test
         vmx-ept
         vmx-state
         vmx-modes
+        vmx-tasks
+        vmx-information
         vmx-spec-ctrl)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()

@@ -379,6 +379,8 @@
 #define EXIT_REASON_PAGE_MODIFICATION_LOG_FULL          62
 #define EXIT_REASON_XSAVES                              63
 #define EXIT_REASON_XRSTORS                             64
+#define EXIT_REASON_UMWAIT                              67
+#define EXIT_REASON_TPAUSE                              68
 
 /* VM-instruction errors. */
 #define VMX_ERROR_VMCALL_IN_ROOT                        1
