@@ -43,8 +43,10 @@ struct gdb *gdb_open(struct machine *m, const char *where, bool held, char *why,
     return g;
 }
 
+// By standard input nobody comes again: without a word of farewell, that is the end.
 static void lost(struct gdb *g)
 {
+    if (g->server.attached && g->line.listener < 0) g->server.killed = true;
     if (g->server.attached) gdb_server_gone(&g->server);
     gdb_line_hang_up(&g->line);
     g->broken = false;
@@ -82,6 +84,7 @@ bool gdb_attend(struct gdb *g, enum machine_end end, bool (*over)(void *opaque),
             if (n < 0 || g->broken || !s->attached) {
                 if (!s->attached) g->held = false; // detached in order
                 lost(g);
+                if (s->killed) return false;
             }
         }
         if (over(opaque)) return true;

@@ -293,7 +293,7 @@ static bool put(struct vcpu *v, const struct gdb_register *g, u64 x)
     case K_RIP: return s->rip = mode_long64(v->d.mode) ? x : (u32)x, true;
     case K_FLAGS: return cpu_set_rflags(v, (x & 0x3F7FD5 & ~kept) | (cpu_rflags(v) & kept)), true;
     case K_SELECTOR: return s->seg[g->n].sel = (u16)x, true;
-    case K_BASE: return s->seg[g->n].base = x, true;
+    case K_BASE: return s->seg[g->n].base = x, true; // cpu_state_impossible looks at it
     case K_LIMIT: return s->seg[g->n].limit = (u32)x, true;
     case K_RIGHTS: return s->seg[g->n].ar = (u32)x & 0x1F0FF, true;
     case K_FCTRL: return f->fcw = (u16)x, true;
@@ -305,16 +305,19 @@ static bool put(struct vcpu *v, const struct gdb_register *g, u64 x)
     case K_FOOFF: return f->fdp = x, true;
     case K_FOP: return f->fop = x & 0x7FF, true;
     case K_MXCSR: return s->mxcsr = x & 0xFFFF, true;
-    case K_GDTR_BASE: return s->gdtr.base = x, true;
+    case K_GDTR_BASE: return s->gdtr.base = x, cpu_canonical_max(v, x);
     case K_GDTR_LIMIT: return s->gdtr.limit = (u16)x, true;
-    case K_IDTR_BASE: return s->idtr.base = x, true;
+    case K_IDTR_BASE: return s->idtr.base = x, cpu_canonical_max(v, x);
     case K_IDTR_LIMIT: return s->idtr.limit = (u16)x, true;
     case K_CR0: return s->cr0 = x, true;
     case K_CR2: return s->cr2 = x, true;
-    case K_CR3: return s->cr3 = x, true;
+    case K_CR3: return s->cr3 = x, !(x >> v->features->maxphyaddr);
     case K_CR4: return s->cr4 = x, true;
     case K_EFER: return s->msr.efer = x, true;
-    case K_DR: return s->dr[g->n] = x, true;
+    case K_DR: // with the bits that are fixed
+        if (g->n == 6) x = (x & 0xE00F) | 0xFFFF0FF0;
+        if (g->n == 7) x = (x & 0xFFFF2BFF) | 0x400;
+        return s->dr[g->n] = x, true;
     default: return false;
     }
 }
@@ -341,8 +344,7 @@ bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned 
     }
     struct saved old;
     save(s, &old);
-    if (!put(v, g, x)) return false;
-    if (cpu_state_impossible(v, s)) {
+    if (!put(v, g, x) || cpu_state_impossible(v, s)) {
         restore(s, &old);
         return false;
     }

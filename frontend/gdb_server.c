@@ -491,7 +491,7 @@ static void query(struct gdb_server *s, const char *p)
             &s->reply,
             "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:memory-map:read+;"
             "vContSupported+;swbreak+;hwbreak+%s",
-            GDB_PACKET_MAX - 8, s->history ? ";ReverseStep+;ReverseContinue+" : "");
+            GDB_PACKET_MAX - 8, s->history ? ";ReverseStep+" : "");
         send_reply(s);
     } else if (IS("QStartNoAckMode")) {
         answer(s, "OK");
@@ -544,26 +544,24 @@ static void query(struct gdb_server *s, const char *p)
 }
 
 // ---- one packet ----
-static void reverse(struct gdb_server *s, bool step)
+// An instruction back. (To go back to a breakpoint, one has to come to it from before: not yet.)
+static void step_back(struct gdb_server *s)
 {
     const struct gdb_history *h = s->history;
     if (!h) {
         answer(s, "");
         return;
     }
-    // Until stops can be searched for backwards: an instruction, or to the beginning.
-    u64 now = h->now(h->opaque), begin_ = h->begin(h->opaque);
-    bool there = step && now > begin_ ? h->go(h->opaque, now - 1) : h->go(h->opaque, begin_);
+    u64 now = h->now(h->opaque), first = h->begin(h->opaque);
+    if (now > first && !h->go(h->opaque, now - 1)) {
+        error(s, E_VALUE);
+        return;
+    }
     s->stops.met.why = STOPPED_NOT;
     stand(s, s->m->turns.cpu);
-    if (!there)
-        error(s, E_VALUE);
-    else if (!step || now <= begin_) {
-        begin(s);
-        gdb_addf(&s->reply, "T05thread:%x;replaylog:begin;", s->stopped_cpu + 1);
-        send_reply(s);
-    } else
-        tell_stop(s, 5);
+    begin(s);
+    gdb_addf(&s->reply, "T05thread:%x;%s", s->stopped_cpu + 1, now > first ? "" : "replaylog:begin;");
+    send_reply(s);
 }
 
 static void packet(struct gdb_server *s, const char *p, const char *end)
@@ -626,8 +624,8 @@ static void packet(struct gdb_server *s, const char *p, const char *end)
         gdb_server_gone(s);
         break;
     case 'b':
-        if (strcmp(p, "bs") == 0 || strcmp(p, "bc") == 0)
-            reverse(s, p[1] == 's');
+        if (strcmp(p, "bs") == 0)
+            step_back(s);
         else
             answer(s, "");
         break;
