@@ -114,8 +114,10 @@ static u64 idle(void *opaque, u64 ticks)
         if (e) passed = e->value < ticks ? e->value : ticks, j->at.event++;
     }
     j->in_idle = false;
-    // what was brought between two runs, in the middle of a sleep
-    if (due(j)) machine_ask_stop(j->m);
+    // what was brought between two runs, in the middle of a sleep; or all that is known of the run ends in
+    // one
+    if (due(j) || (j->at.idles == j->horizon_idles && journal_units(j) == j->horizon_units))
+        machine_ask_stop(j->m);
     return passed;
 }
 

@@ -28,6 +28,8 @@ static u64 hash_bytes(const void *data, u64 n, u64 seed)
     return mix(tail[0] ^ h, tail[1] + h + 1);
 }
 
+u64 state_hash_bytes(const void *data, u64 n) { return hash_bytes(data, n, 4); }
+
 u64 state_hash_cpu(const struct vcpu *v)
 {
     // One form of equal states: flags materialised, the rest as it is (the struct has no pointers, padding is

@@ -13,7 +13,8 @@ struct state_hash { // derived: starts zeroed
 };
 u64 state_hash(struct state_hash *h, struct machine *m); // between instructions only
 void state_hash_free(struct state_hash *h);
-u64 state_hash_cpu(const struct vcpu *v); // one processor alone
+u64 state_hash_bytes(const void *data, u64 n); // of any bytes: a file's contents
+u64 state_hash_cpu(const struct vcpu *v);      // one processor alone
 // The parts by name, for who looks for what differs: registers and MSRs, each TLB, each device, each page of
 // RAM that is not all zeros. Call after state_hash().
 void state_hash_parts(const struct state_hash *h, struct machine *m,

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "devices/machine.h"
+#include "devices/journal.h"
 #include "devices/state_hash.h"
 #include "frontend/gdb.h"
 #include "frontend/lint.h"
@@ -14,7 +15,9 @@
 #include "frontend/log.h"
 #include "frontend/options.h"
 #include "frontend/pid_file.h"
+#include "frontend/recording.h"
 #include "frontend/signals.h"
+#include "frontend/state_file.h"
 #include "frontend/terminal.h"
 
 struct session {
@@ -25,9 +28,10 @@ struct session {
     struct load_files files;
     struct log log;
     struct state_hash hash;
-    u64 next_hash, next_drop;
-    u64 before; // instructions retired before the last reset, which counts from 0 again
-    u64 owed;   // idle time that the guest has had and the host not yet, in ticks: less than a millisecond
+    struct journal journal;
+    struct recording recording; // that is made, or replayed
+    u64 next_hash, next_drop, next_note;
+    u64 owed; // idle time that the guest has had and the host not yet, in ticks: less than a millisecond
     struct {
         u64 n, shown; // all, and those told in full
         u64 pc;       // of the one told last, linear
@@ -97,9 +101,9 @@ static bool take_input(struct session *s, int ms)
         unsigned n = terminal_take(t, buf, room < sizeof buf ? room : sizeof buf);
         if (!n) break;
         all += n;
-        machine_serial_input(s->m, line, buf, n);
+        journal_serial(&s->journal, line, buf, n);
     }
-    s->m->input_open = terminal_open_ended(t) ? 1u << line : 0;
+    journal_input_open(&s->journal, terminal_open_ended(t) ? 1u << line : 0);
     return all != 0;
 }
 
@@ -130,6 +134,12 @@ static bool load(struct session *s, char *why, size_t n)
 {
     struct machine *m = s->m;
     machine_reset(m);
+    if (!s->o.kernel) {
+        snprintf(
+            why, n,
+            "the guest wants to start again, and there is nothing to start: give the kernel beside -loadvm");
+        return false;
+    }
     // clang-format off
     struct load_request r = {.phys = &m->phys, .cpu = m->cpu[0], .files = &s->files, .initrd = s->o.initrd, .append = s->o.append,
                              .acpi = m->acpi, .e820_n = m->e820_n, .why = why, .why_size = n};
@@ -140,13 +150,15 @@ static bool load(struct session *s, char *why, size_t n)
     return kind != NULL;
 }
 
-static u64 retired(const struct session *s) { return s->before + machine_retired(s->m); }
+static u64 retired(const struct session *s) { return journal_retired(&s->journal); }
 
 // After a reset. It counts as an instruction, so that a limit ends a loop of resets that get nowhere.
 static bool reload(struct session *s, char *why, size_t n)
 {
-    s->before = retired(s) + 1;
-    return load(s, why, n);
+    u64 units = machine_units(s->m), counted = machine_retired(s->m);
+    if (!load(s, why, n)) return false;
+    journal_restarted(&s->journal, units, counted);
+    return true;
 }
 
 static void print_hash(struct session *s)
@@ -184,7 +196,7 @@ static void tell_shutdown(struct session *s)
 
 static bool limit_reached(struct session *s)
 {
-    u64 now = retired(s), units = machine_units(s->m), limit = s->o.stop_after;
+    u64 now = retired(s), units = journal_units(&s->journal), limit = s->o.stop_after;
     if (limit == UINT64_MAX) return false;
     if (now != s->slow.retired || units < s->slow.units) s->slow.retired = now, s->slow.units = units;
     if (now >= limit) return true;
@@ -205,6 +217,24 @@ static bool wanted_over(void *opaque)
     return signals_end || s->terminal.quit || s->terminal.gone;
 }
 
+// Of the run that is recorded or replayed: a hash at each of the same instants. False: it is another run.
+static bool note(struct session *s, char *why, size_t n)
+{
+    u64 now = retired(s);
+    if (now < s->next_note) return true;
+    s->next_note = now - now % RECORDING_HASH_EVERY + RECORDING_HASH_EVERY;
+    u64 hash = state_hash(&s->hash, s->m);
+    if (s->o.replay) return recording_agrees(&s->recording, now, hash, why, n);
+    recording_note(&s->recording, now, hash);
+    return true;
+}
+
+// A replay has come to where the recorded run was stopped. One that its guest ended ends by itself.
+static bool replayed(const struct session *s)
+{
+    return s->o.replay && retired(s) >= s->recording.end.retired && journal_live(&s->journal);
+}
+
 // Runs until an end. Returns the exit status.
 static int run(struct session *s)
 {
@@ -219,8 +249,11 @@ static int run(struct session *s)
         u64 now = retired(s), until = s->o.stop_after;
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
+        if (s->o.record || s->o.replay) until = s->next_note < until ? s->next_note : until;
+        if (s->o.replay && s->recording.end.retired < until) until = s->recording.end.retired;
         u64 slice = until - now < 2000000 ? until - now : 2000000;
-        enum machine_end end = machine_run(m, slice);
+        if (!slice && s->o.replay) slice = 1; // it was stopped in a sleep: to there
+        enum machine_end end = journal_run(&s->journal, slice);
         if (s->gdb && !gdb_attend(s->gdb, end, wanted_over, s)) return STATUS_POWER_OFF;
         switch (end) {
         case MACHINE_RUN:
@@ -253,7 +286,9 @@ static int run(struct session *s)
             print_hash(s);
             s->next_hash = now + s->o.hash_every;
         }
+        if ((s->o.record || s->o.replay) && !note(s, why, sizeof why)) return complain(why, STATUS_DIVERGED);
         if (limit_reached(s)) return STATUS_LIMIT;
+        if (replayed(s)) return (int)s->recording.end.status;
     }
 bad_image:
     return complain(why, STATUS_BAD_IMAGE);
@@ -313,6 +348,68 @@ static int stand_still(struct session *s, int status)
     return s->signal ? 128 + s->signal : status;
 }
 
+// The recording is written, or the replay compared with it.
+static int end_recording(struct session *s, int argc, char **argv, int status)
+{
+    char why[512];
+    struct recording *r = &s->recording;
+    u64 hash = state_hash(&s->hash, s->m), now = retired(s);
+    if (s->o.record) {
+        r->end = (struct recording_end){.retired = now,
+                                        .units = journal_units(&s->journal),
+                                        .idles = s->journal.at.idles,
+                                        .hash = hash,
+                                        .status = (u32)status};
+        if (!recording_write(r, &s->journal, &s->files, argc, argv, s->o.embed, s->o.record, why, sizeof why))
+            return complain(why, STATUS_HOST);
+        return status;
+    }
+    if (status == STATUS_DIVERGED || status == STATUS_LIMIT || s->signal || s->terminal.quit) return status;
+    if (!recording_ends_so(r, now, hash, status, why, sizeof why)) return complain(why, STATUS_DIVERGED);
+    fprintf(stderr,
+            "matryoshka: -replay: the same run to its end, %" PRIu64 " instructions, hash %016" PRIx64 "\n",
+            now, hash);
+    return status;
+}
+
+static int save(struct session *s, int status)
+{
+    char why[512];
+    if (state_file_save(&s->journal, s->o.savevm, why, sizeof why)) return status;
+    char line[640];
+    snprintf(line, sizeof line, "--savevm: nothing is saved: %s", why);
+    return complain(line, STATUS_HOST);
+}
+
+// What a -replay on the command line names comes first: it holds a command line of its own.
+static bool open_replay(struct session *s, int *argc, char ***argv, char *why, size_t n)
+{
+    const char *path = NULL;
+    for (int i = 1; i < *argc; i++) {
+        const char *word =
+            (*argv)[i] + ((*argv)[i][0] == '-') + ((*argv)[i][0] == '-' && (*argv)[i][1] == '-');
+        if (word == (*argv)[i]) continue;
+        if (strcmp(word, "replay") == 0 && i + 1 < *argc) path = (*argv)[i + 1];
+        if (strncmp(word, "replay=", 7) == 0) path = word + 7;
+    }
+    if (!path) return true;
+    if (!recording_read(&s->recording, path, why, n)) return false;
+    *argv = recording_words(&s->recording, *argc, *argv, argc);
+    s->o.replay = path;
+    if (*argv && recording_images(&s->recording, &s->files)) return true;
+    snprintf(why, n, "no memory for the recording");
+    return false;
+}
+
+static bool begin_replay(struct session *s, char *why, size_t n)
+{
+    const struct recording *r = &s->recording;
+    if (!recording_images_fit(r, &s->files, why, n)) return false;
+    if (journal_load(&s->journal, r->event, r->events, r->end.units, r->end.idles)) return true;
+    snprintf(why, n, "-replay: the recording's events cannot be");
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static struct session session;
@@ -325,13 +422,17 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "vmcs-lint") == 0) return lint_main(argc - 1, argv + 1);
     terminal_init(&s->terminal, &signals_end);
     if (!stack_suffices(why, sizeof why)) return complain(why, STATUS_HOST);
+    if (!open_replay(s, &argc, &argv, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
+    const char *replay = s->o.replay;
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, STATUS_USAGE);
+    s->o.replay = replay;
     if (s->o.tell) {
         if (options_print(&s->o, stdout)) return 0;
         snprintf(why, sizeof why, "cannot write to standard output: %s", strerror(errno));
         return complain(why, STATUS_HOST);
     }
-    if (!load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
+    if (s->o.kernel && !s->files.kernel.data &&
+        !load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
         return complain(why, STATUS_BAD_IMAGE);
     struct machine_config c = {0};
     options_configure(&s->o, &c);
@@ -342,21 +443,34 @@ int main(int argc, char **argv)
         return complain(s->m ? line : "the host has no memory for the machine", STATUS_HOST);
     for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
     if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, STATUS_HOST);
-    if (!load(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
+    journal_begin(&s->journal, s->m);
+    if (s->o.loadvm) {
+        machine_reset(s->m);
+        if (!state_file_load(&s->journal, s->o.loadvm, why, sizeof why))
+            return complain(why, STATUS_BAD_IMAGE);
+    } else if (!load(s, why, sizeof why))
+        return complain(why, STATUS_BAD_IMAGE);
+    if (replay && !begin_replay(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
+    s->journal.keeps = s->o.record;
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
     if (s->o.gdb && !(s->gdb = gdb_open(s->m, s->o.gdb, s->o.held, why, sizeof why)))
         return complain(why, STATUS_HOST);
-    s->m->idle = idle;
-    s->m->idle_opaque = s;
+    s->journal.idle = idle;
+    s->journal.idle_opaque = s;
     signals_catch(s->m, &s->terminal);
     if (s->o.serial[input_line(s)] == SERIAL_STDIO) terminal_open(&s->terminal);
     if (s->terminal.is_tty) signals_look_often();
-    s->next_hash = s->o.hash_every;
-    s->next_drop = s->o.drop_every;
+    u64 begun = retired(s), every = s->o.hash_every ? s->o.hash_every : 1;
+    s->next_hash =
+        begun - begun % every + every; // a saved machine's hashes are at the counts of the whole run
+    s->next_drop = begun + s->o.drop_every;
+    s->next_note = RECORDING_HASH_EVERY;
 
     double start = host_seconds();
     status = run(s);
     bool ended = status == STATUS_POWER_OFF || status == STATUS_RESET || status == STATUS_TRIPLE_FAULT;
+    if (s->o.record || replay) status = end_recording(s, argc, argv, status);
+    if (s->o.savevm) status = save(s, status);
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
         status = stand_still(s, status);
     gdb_close(s->gdb, status);
@@ -390,6 +504,8 @@ int main(int argc, char **argv)
     if (s->signal) status = 128 + s->signal; // which may be why output is not whole
     signals_machine_gone();
     state_hash_free(&s->hash);
+    recording_free(&s->recording);
+    journal_free(&s->journal);
     machine_free(s->m);
     free(s->m);
     load_close(&s->files);

@@ -143,6 +143,10 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_GDB: o->gdb = strcmp(v, "none") == 0 ? NULL : v; break;
     case O_GDB_SHORT: o->gdb = "tcp::1234"; break;
     case O_HELD: o->held = true; break;
+    case O_LOADVM: o->loadvm = v; break;
+    case O_SAVEVM: o->savevm = v; break;
+    case O_RECORD: return options_record(p, v);
+    case O_REPLAY: o->replay = v; break;
     case O_PIDFILE: o->pid_file = v; break;
     case O_LOG: return options_log(p, v);
     case O_LOG_FILE: o->log_file = v; break;
@@ -242,7 +246,11 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
     if (!p->serials && (s.nographic || !s.nodefaults)) o->serial[0] = SERIAL_STDIO;
     if (gdb_stdio && (o->serial[0] == SERIAL_STDIO || o->serial[1] == SERIAL_STDIO))
         return options_fail(p, "-gdb stdio: the serial line is there already; give it a file or none");
-    if (!o->kernel)
+    if (o->record && o->loadvm)
+        return options_fail(p, "-record begins where the machine starts: not with -loadvm");
+    if (o->record && o->replay)
+        return options_fail(p, "-record of a -replay would be the recording that it has (copy the file)");
+    if (!o->kernel && !o->loadvm)
         return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;
 }

@@ -21,6 +21,7 @@ enum exit_status {
     STATUS_LIMIT = 10,       // --stop-after reached
     STATUS_DEAD = 12,        // halted with nothing that could ever wake it
     STATUS_RESET = 14,       // the guest asked for a reset and -no-reboot was given
+    STATUS_DIVERGED = 16,    // -replay: another run than the recorded one
     STATUS_BUG = 70,         // a bug in Matryoshka
 };
 
@@ -65,6 +66,8 @@ struct options {
     u64 drop_every; // drop all derived state about that often; 0: never
     s64 rtc_start;  // seconds since 1970
     u64 seed;
+    const char *loadvm, *savevm, *record, *replay;
+    bool embed;       // the images into the recording
     char text[16384]; // of values that had to be copied
     unsigned text_used;
 };

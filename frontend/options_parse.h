@@ -46,6 +46,7 @@ bool options_explain(struct parser *p, const char *text); // NULL: no value
 bool options_accelerator(struct parser *p, const char *text);
 bool options_machine(struct parser *p, const char *text);
 bool options_action(struct parser *p, const char *text);
+bool options_record(struct parser *p, const char *text);
 bool options_global(struct parser *p, const char *text);
 bool options_chardev(struct parser *p, const char *text);
 bool options_device(struct parser *p, const char *text);

@@ -33,6 +33,11 @@ const struct option_row option_rows[] = {
     {"display", O_DISPLAY, GROUP_LINES, "none", "no window (the default)", false},
     {"nographic", O_NOGRAPHIC, GROUP_LINES, NULL, "as -display none, and with -nodefaults COM1 is still on stdio", false},
 
+    {"loadvm", O_LOADVM, GROUP_START, "FILE", "go on with a saved machine; the other options must make one like it (a kernel is only needed for resets)", false},
+    {"savevm", O_SAVEVM, GROUP_END, "FILE", "save the machine when --stop-after, Ctrl-A x or a signal ends the run; -loadvm goes on from there", true},
+    {"record", O_RECORD, GROUP_END, "FILE[,images=embed]", "write what came from outside, and hashes of the state, so that -replay repeats the run; images=embed: with the kernel and initrds in it", false},
+    {"replay", O_REPLAY, GROUP_START, "FILE", "run a recording again, with its own options, to its end, and compare; what is given beside it watches (-d, --stats, --stop-after)", false},
+
     {"no-reboot", O_NO_REBOOT, GROUP_END, NULL, "end at a reset or a triple fault instead of starting again", false},
     {"no-shutdown", O_NO_SHUTDOWN, GROUP_END, NULL, "stand still where the machine would end by power-off, reset or triple fault, until a signal or Ctrl-A x", false},
     {"action", O_ACTION, GROUP_END, "EVENT=WHAT", "reboot=shutdown is -no-reboot, shutdown=pause is -no-shutdown", false},
@@ -71,7 +76,7 @@ const unsigned option_rows_n = ARRAY_LEN(option_rows);
 #define NO_WINDOW    "there is no display yet (none is accepted)"
 #define NO_FIRMWARE  "no firmware runs yet: the loader of -kernel stands in for it"
 #define NO_SOUND     "there is no sound yet"
-#define NO_SNAPSHOTS "the machine cannot be saved and loaded yet"
+#define NO_MIGRATION "a machine does not migrate (--savevm and -loadvm take it elsewhere in a file)"
 #define NO_SANDBOX   "it does not confine itself: start it confined"
 #define NO_SHARES    "no file systems are shared with the host yet"
 #define NO_XEN       "it does not run on Xen; Xen runs in it"
@@ -103,11 +108,11 @@ const struct absent_row absent_rows[] = {
     {"tpmdev", true, NULL, "there is no TPM yet"},
     {"watchdog", true, NULL, "there is no watchdog yet"},
     {"numa", true, NULL, "there is one NUMA node"},
-    {"loadvm incoming dump-vmstate", true, NULL, NO_SNAPSHOTS},
-    {"only-migratable", false, NULL, NO_SNAPSHOTS},
+    {"incoming dump-vmstate", true, NULL, NO_MIGRATION},
+    {"only-migratable", false, NULL, NO_MIGRATION},
     {"icount", true, NULL,
-     "time goes by instructions always, at a rate that is fixed; runs repeat themselves without record and "
-     "replay"},
+     "time goes by instructions always, at a rate that is fixed (-record and -replay are options of their "
+     "own)"},
     {"fsdev virtfs", true, NULL, NO_SHARES},
     {"mem-path", true, NULL, "memory cannot be given a file yet"},
     {"object", true, NULL, "there are no objects to make"},
@@ -205,6 +210,7 @@ const struct word_row status_rows[] = {
     {"10", "--stop-after reached"},
     {"12", "halted, with nothing that could wake it"},
     {"14", "reset, with -no-reboot"},
+    {"16", "-replay: the run is another than the recorded one"},
     {"70", "a bug in Matryoshka"},
     {"128+N", "signal N of the host ended it (130: Ctrl-C, 141: nobody reads its output)"},
 };

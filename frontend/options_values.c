@@ -299,6 +299,26 @@ bool options_machine(struct parser *p, const char *text)
     return first ? options_fail(p, "-machine wants a type: pc") : true;
 }
 
+// FILE[,images=embed|hash]
+bool options_record(struct parser *p, const char *text)
+{
+    const char *comma = strrchr(text, ',');
+    p->o->embed = comma && strcmp(comma, ",images=embed") == 0;
+    if (comma && !p->o->embed && strcmp(comma, ",images=hash") != 0)
+        return options_fail(p, "-record %s: after the file comes nothing, images=hash or images=embed", text);
+    if (!comma)
+        p->o->record = text;
+    else {
+        char file[4096];
+        if ((size_t)(comma - text) >= sizeof file)
+            return options_fail(p, "-record: the file's name is too long");
+        snprintf(file, sizeof file, "%.*s", (int)(comma - text), text);
+        p->o->record = options_keep(p, file);
+    }
+    if (!p->o->record) return false;
+    return *p->o->record || options_fail(p, "-record wants a file");
+}
+
 bool options_action(struct parser *p, const char *text)
 {
     struct property q;
