@@ -34,6 +34,26 @@ static u32 reason_after(struct vmx_machine *m) // of the exit that something out
     return (u32)m_read(m, VMCS_EXIT_REASON);
 }
 
+// A debug trap wakes from HLT: its exit finds the HLT state, its delivery the active one (SDM 30.1).
+static void debug_trap_in_hlt(void **state)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        struct vmx_machine *m = fresh();
+        proc(m, 0, 0);
+        if (i == 1) pin(m, PIN_ACTIVATE_VMX_PREEMPTION_TIMER); // is over: its exit follows the delivery
+        m_write(m, VMCS_EXCEPTION_BITMAP, i == 1 ? 0 : 1 << VEC_DB);
+        m_write(m, VMCS_GUEST_RFLAGS, 2 | (i == 2 ? FL_TF : 0));
+        m_write(m, VMCS_GUEST_PENDING_DEBUG_EXCEPTIONS, i == 2 ? 0 : 0x1001);
+        m_write(m, VMCS_GUEST_ACTIVITY_STATE, i == 2 ? ACTIVITY_ACTIVE : ACTIVITY_HLT);
+        m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 0);
+        u32 want = i == 1 ? EXIT_REASON_PREEMPTION_TIMER : EXIT_REASON_EXCEPTION_NMI;
+        assert_int_equal(M_ENTER(m, "\xF4"), want); // HLT, and a single step behind it
+        assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), i == 1 ? ACTIVITY_ACTIVE : ACTIVITY_HLT);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP) - M_GUEST < 2, i != 1);
+        m_free(m);
+    }
+}
+
 static void init_and_sipi(void **state)
 {
     struct vmx_machine *m = fresh();
@@ -487,6 +507,8 @@ int main(void)
 {
     // clang-format off
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(debug_trap_in_hlt),
+        cmocka_unit_test(debug_trap_in_hlt),
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),

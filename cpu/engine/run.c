@@ -37,7 +37,8 @@ static void deliver(struct vcpu *v, const struct event *e, u64 cost)
     vmx_vectoring_end(v);
 }
 
-// An interruption that is due: delivers it, or makes the VM exit that it causes.
+// An interruption that is due: delivers it, or makes the VM exit that it causes. What it woke is active when
+// it is delivered; an exit still finds the state that it woke from (SDM 30.1).
 static void handle_interruption(struct vcpu *v, const struct event *e)
 {
     struct event exit;
@@ -46,6 +47,7 @@ static void handle_interruption(struct vcpu *v, const struct event *e)
         vmx_exit(v, &exit);
         return;
     }
+    v->s.activity = ACTIVITY_ACTIVE;
     deliver(v, e, e->type == EVT_EXTERNAL || e->type == EVT_NMI ? COST_INTERRUPT : COST_EXCEPTION);
     cpu_attention(v);
 }
@@ -156,7 +158,6 @@ static bool boundary(struct vcpu *v)
         u64 p = s->pending_dbg;
         s->pending_dbg = 0;
         if (p & (DR6_BS | DR6_BT | PENDING_ENABLED)) {
-            s->activity = ACTIVITY_ACTIVE;
             // clang-format off
             struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_DB, .type = EVT_HW_EXCEPTION, .trap = true,
                               .dr6 = p & (0xF | DR6_BS | DR6_BT)};
@@ -171,7 +172,6 @@ static bool boundary(struct vcpu *v)
         struct event e = {.kind = EVENT_INTERRUPTION, .vector = VEC_NMI, .type = EVT_NMI};
         s->nmi_pending = false;
         if (guest && vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
-        s->activity = ACTIVITY_ACTIVE;
         s->blocking |= BLOCKING_BY_NMI;
         handle_interruption(v, &e);
         return true;
@@ -184,7 +184,6 @@ static bool boundary(struct vcpu *v)
         } else if (s->rflags & FL_IF) {
             int vector = v->board ? v->board->intr_ack(v->board_opaque, v->index) : -1;
             if (vector >= 0) {
-                s->activity = ACTIVITY_ACTIVE;
                 e.vector = (u8)vector;
                 handle_interruption(v, &e);
                 return true;

@@ -239,6 +239,7 @@ static void injection(void)
 
 CODE(i_sti, "nop", "sti; nop; nop; cli");
 CODE(i_sti_hlt, "", "sti; hlt");
+CODE(i_hlt, "", "hlt");
 CODE(i_mov_ss, "mov %ss, %eax", "mov %eax, %ss; nop; nop");
 CODE(i_iretq,
      "mov %ss, %eax; mov %rsp, %rcx; push %rax; push %rcx; pushf; mov %cs, %eax; push %rax; lea 1f(%rip), "
@@ -422,6 +423,26 @@ static void activity(void)
     is(frame[0], (uint64_t)i_sti_hlt_end, "  and returns behind HLT");
 }
 
+/* An event that wakes from HLT by an exit leaves the state as it was (SDM 30.1). */
+static void woken_by_exit(void)
+{
+    if (!(rdmsr(IA32_VMX_MISC) & 1u << 6)) {
+        skip(6, "no HLT activity state");
+        return;
+    }
+    start(i_hlt);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_TF);
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "a single step behind HLT exits");
+    is(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_HLT, "  from the HLT state");
+    is(vmread(GUEST_RIP), (uint64_t)i_hlt_end, "  behind the instruction");
+    start(i_nop);
+    vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    vmwrite(GUEST_PENDING_DEBUG_EXCEPTIONS, 0x1001); /* breakpoint 0, enabled */
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "a pending debug exception wakes from the HLT state");
+    is(vmread(GUEST_ACTIVITY_STATE), ACTIVITY_HLT, "  which is saved");
+    is(vmread(GUEST_RIP), (uint64_t)i_nop, "  before the first instruction");
+}
+
 static unsigned host_interrupts;
 
 static bool host_interrupt(struct trap_frame *f)
@@ -573,6 +594,7 @@ int rom_main(void)
     monitor_trap_flag();
     preemption_timer();
     activity();
+    woken_by_exit();
     external_interrupts();
     nmis();
     tpr_shadow();
