@@ -1,2 +1,3 @@
 # Guests that try things at random, from a seed.
-rom_image(fuzz-vmx-entry fuzz/vmx-entry.c conformance/vmx-common.c)
+rom_image(fuzz-vmcs fuzz/main.c fuzz/random.c fuzz/arena.c fuzz/guests.c fuzz/controls.c fuzz/events.c fuzz/mutate.c fuzz/program.c
+    fuzz/report.c)

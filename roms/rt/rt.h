@@ -48,6 +48,8 @@ _Noreturn void panic(const char *format, ...) __attribute__((format(printf, 1, 2
 const char *cmdline(void);
 /* Is `word` one of its words? */
 bool cmdline_has(const char *word);
+/* What follows "key=" up to the end of the line, or NULL. */
+const char *cmdline_text(const char *key);
 /* The number after "key=", decimal or 0x and lower-case hexadecimal, or `otherwise`. */
 uint64_t cmdline_number(const char *key, uint64_t otherwise);
 

@@ -67,6 +67,12 @@ bool cmdline_has(const char *word)
     return rest && (*rest == 0 || *rest == ' ');
 }
 
+const char *cmdline_text(const char *key)
+{
+    const char *p = find_word(key);
+    return p && *p == '=' ? p + 1 : NULL;
+}
+
 uint64_t cmdline_number(const char *key, uint64_t otherwise)
 {
     const char *p = find_word(key);
