@@ -336,6 +336,19 @@ static void nmi_unblocking(void **state)
     assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80001B0E);
     assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
     assert_int_equal(m->v->s.blocking, 0);
+    // A fault before any access to memory: NMIs are unblocked all the same, and bit 12 is for accesses alone.
+    for (unsigned virtual_nmis = 0; virtual_nmis < 2; virtual_nmis++) {
+        m_root_state(m);
+        m->v->s.blocking = 0;
+        pin(m, virtual_nmis ? PIN_NMI_EXITING | PIN_VIRTUAL_NMIS : 0);
+        m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_GP);
+        m_write(m, VMCS_GUEST_RSP, M_STACK);
+        m_write(m, VMCS_GUEST_RFLAGS, 2 | FL_NT); // no task switches in IA-32e mode
+        m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, BLOCKING_BY_NMI);
+        assert_int_equal(M_ENTER(m, "\x48\xCF"), EXIT_REASON_EXCEPTION_NMI);
+        assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000B0D);
+        assert_int_equal(m_read(m, VMCS_GUEST_INTERRUPTIBILITY_STATE), 0);
+    }
     m_free(m);
 }
 

@@ -21,6 +21,14 @@ static void unblock_nmi(struct vcpu *v)
     if (!v->s.vmx.guest) v->s.blocking &= ~(u32)BLOCKING_BY_NMI;
 }
 
+// A fault before the first access to memory: nothing tells a hypervisor of the unblocking (SDM 30.2.3).
+static _Noreturn void refuse(struct vcpu *v)
+{
+    unblock_nmi(v);
+    v->d.iret_unblocked = false;
+    raise_gp0(v);
+}
+
 static void finish(struct vcpu *v)
 {
     v->d.iret_unblocked = false;
@@ -34,7 +42,7 @@ static void iret_real(struct vcpu *v, unsigned w)
 {
     unsigned n = W_BYTES(w);
     bool vm = v->d.mode & MODE_VM, virtual_if = vm && (v->s.rflags & FL_IOPL) != FL_IOPL;
-    if (virtual_if && (w != W16 || !(v->s.cr4 & CR4_VME))) raise_gp0(v);
+    if (virtual_if && (w != W16 || !(v->s.cr4 & CR4_VME))) refuse(v);
     unblock_nmi(v);
     u64 rip = stack_peek(v, w, 0), flags;
     u16 sel = (u16)stack_peek(v, w, n);
@@ -82,7 +90,7 @@ void op_iret(struct vcpu *v, const struct insn *in)
     }
     unsigned cpl = v->d.cpl;
     if (v->s.rflags & FL_NT) {
-        if (cpu_lma(v)) raise_gp0(v);
+        if (cpu_lma(v)) refuse(v);
         if (!v->s.vmx.guest) unblock_nmi(v);
         task_return(v);
         finish(v);

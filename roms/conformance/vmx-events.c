@@ -240,6 +240,7 @@ static void injection(void)
 CODE(i_sti, "nop", "sti; nop; nop; cli");
 CODE(i_sti_hlt, "", "sti; hlt");
 CODE(i_hlt, "", "hlt");
+CODE(i_iret, "", "iretq");
 CODE(i_mov_ss, "mov %ss, %eax", "mov %eax, %ss; nop; nop");
 CODE(i_iretq,
      "mov %ss, %eax; mov %rsp, %rcx; push %rax; push %rcx; pushf; mov %cs, %eax; push %rax; lea 1f(%rip), "
@@ -443,6 +444,17 @@ static void woken_by_exit(void)
     is(vmread(GUEST_RIP), (uint64_t)i_nop, "  before the first instruction");
 }
 
+/* IRET unblocks NMIs even if it faults at once (SDM 30.2.3). */
+static void faulting_iret(void)
+{
+    start(i_iret);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_NT);
+    vmwrite(GUEST_INTERRUPTIBILITY_STATE, INTERRUPTIBILITY_NMI);
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "IRET with NT in IA-32e mode exits by its #GP");
+    is(vmread(EXITING_EVENT_IDENTIFICATION) & 0xff, VECTOR_GP, "  of this vector");
+    is(vmread(GUEST_INTERRUPTIBILITY_STATE), 0, "  and has unblocked NMIs");
+}
+
 static unsigned host_interrupts;
 
 static bool host_interrupt(struct trap_frame *f)
@@ -595,6 +607,7 @@ int rom_main(void)
     preemption_timer();
     activity();
     woken_by_exit();
+    faulting_iret();
     external_interrupts();
     nmis();
     tpr_shadow();
