@@ -179,12 +179,13 @@ static void data(uint8_t *at)
 
 void arena_reset(void)
 {
-    memcpy(arena + A_STACK, original + A_STACK, A_IDT - A_STACK);
+    /* A supervisor with CR0.WP=0 writes where only the guest's tables forbid it. */
+    memcpy(arena + A_IVT, original + A_IVT, 1024);
+    memcpy(arena + A_CODE, original + A_CODE, A_IDT - A_CODE);
+    memcpy(arena + A_STUBS, original + A_STUBS, 4096);
+    memcpy(arena + A_APIC, original + A_APIC, 256);
     for (unsigned i = 0; opened; i++, opened >>= 1)
         if (opened & 1) memcpy(arena + 4096 * i, original + 4096 * i, 4096);
-    memcpy(arena + A_APIC, original + A_APIC, 256);
-    memcpy(arena + A_CODE + 0x800, original + A_CODE + 0x800, 512); /* where programs are */
-    memcpy(arena + A_CODE + 0xff0, original + A_CODE + 0xff0, 512);
     for (unsigned at = A_PML4; at <= A_PDPT_PAE; at += 4096) memcpy(arena + at, original + at, 128);
     data(arena + A_DATA);
     for_mode();

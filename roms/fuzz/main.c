@@ -236,8 +236,8 @@ static bool run_case(const char *label, bool details, bool quiet)
 static void run_again(uint64_t times)
 {
     for (uint64_t n = 0; n < times; n++) {
-        static const uint32_t places[] = {A_CODE + 0x800, A_CODE + 0x800, A_CODE + 0x802,
-                                          A_CODE + 0x805, A_STUBS + 8,    A_DATA};
+        static const uint32_t places[] = {A_CODE + 0x800, A_CODE + 0x800, A_CODE + 0x802, A_CODE + 0x805,
+                                          A_STUBS + 8};
         enum field field;
         uint64_t old, rip = PICK(places);
         if (!mutation_live(&field, &old)) continue;

@@ -7,9 +7,13 @@
  */
 #include "fuzz.h"
 
-#define ROW(n)   {#n, n, false},
-#define GUEST(n) {#n, n, true},
-const struct field_row field_rows[FIELD_COUNT] = {FIELDS(ROW, GUEST)};
+#define X(n) {#n, n, false},
+#define G(n) {#n, n, true},
+const struct field_row field_rows[FIELD_COUNT] = {
+#include "fields.def"
+};
+#undef X
+#undef G
 
 static const char *tolerated;
 
@@ -253,7 +257,10 @@ void report(const struct vmx_exit *e)
     if (event & EVENT_ERROR_CODE) print("/%lx", vmread(EXITING_EVENT_ERROR_CODE));
     if (original) print(" original %x", original & ~(1u << 12));
     if (original & EVENT_ERROR_CODE) print("/%lx", vmread(ORIGINAL_EVENT_ERROR_CODE));
-    if ((reason == 48 && (q & 1 << 7)) || strings || (reason == 28 && (q & 0x70) == 0x70))
+    /* INS goes to ES, OUTS comes from DS or what a prefix says; no address if that is unusable. */
+    unsigned segment = q & 1 << 3 ? 0 : information >> 15 & 7;
+    bool string_address = strings && !(vmread(GUEST_ES_ACCESS_RIGHTS + 2 * segment) & AR_UNUSABLE);
+    if ((reason == 48 && (q & 1 << 7)) || string_address || (reason == 28 && (q & 0x70) == 0x70))
         print(" gla %lx", vmread(GUEST_LINEAR_ADDRESS));
     if (reason == 48 || reason == 49) print(" gpa %lx", vmread(GUEST_PHYSICAL_ADDRESS));
     print(" rip %lx guest %x", vmread(GUEST_RIP), (uint32_t)guest_digest(reason, false, false));
