@@ -147,6 +147,20 @@ static int read_vmcs(struct lint *l)
     return ok ? 0 : LINT_BAD_INPUT;
 }
 
+// What could not have been written there.
+static void note_absent_fields(struct lint *l)
+{
+    char what[160];
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        if (!l->text.line[i] || l->p.caps.exists[i] || !vmcs_field_get(&l->text.f, (enum vmcs_field)i))
+            continue;
+        snprintf(what, sizeof what,
+                 "this processor has no field %s: VMWRITE fails with VM-instruction error 12",
+                 vmcs_field_rows[i].name);
+        take_note(l, false, l->text.line[i], what);
+    }
+}
+
 // ---- judging ----
 static void assume(struct lint *l, struct vmx_entry *e)
 {
@@ -337,6 +351,7 @@ static int lint(struct lint *l)
     int status = read_caps(l);
     if (!status) status = read_vmcs(l);
     if (status) return status;
+    note_absent_fields(l);
     assume(l, &e);
     unsigned violated = vmx_doctor(&e, &x, 1);
     if (l->json)

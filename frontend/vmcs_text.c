@@ -117,31 +117,31 @@ static const char *take_piece(const struct piece *p, const char *s, u64 value[4]
     return s;
 }
 
-// A line of a dump, all of it or nothing.
-static bool dump_line(struct reader *r, const char *line)
+// Whether all of a line is pieces of a dump; with `keep` their values are stored.
+static bool pieces_of(struct reader *r, const char *s, bool keep)
 {
-    const char *s = skip(line);
-    struct vmcs_text before = *r->t;
-    if (!*s) return true;
     while (*(s = skip(s))) {
         const char *end = NULL;
         u64 value[4];
         unsigned n;
         for (unsigned i = 0; i < ARRAY_LEN(pieces) && !end; i++) {
             if (!(pieces[i].sections & r->section) || !(end = take_piece(&pieces[i], s, value, &n))) continue;
-            for (unsigned k = 0; k < n; k++)
+            for (unsigned k = 0; keep && k < n; k++)
                 if (pieces[i].field[k] != NONE) store(r, pieces[i].field[k], false, value[k]);
         }
-        if (!end) {
-            *r->t = before;
-            return false;
-        }
+        if (!end) return false;
         s = skip(end);
         while (*s == '(' && strchr(s, ')'))
             s = skip(strchr(s, ')') + 1); // what an address is called, and the like
         if (*s == ',') s++;
     }
     return true;
+}
+
+// A line of a dump counts as a whole or not at all.
+static bool dump_line(struct reader *r, const char *line)
+{
+    return pieces_of(r, line, false) && pieces_of(r, line, true);
 }
 
 static bool section_line(struct reader *r, const char *s)
@@ -267,9 +267,7 @@ static void one_line(struct reader *r, char *line)
     r->log = false;
     const char *s = without_log(line, &r->log);
     if (section_line(r, s)) return;
-    bool was_failed = r->failed;
     if (r->section && dump_line(r, s)) return;
-    r->failed = was_failed;
     comment_off(line);
     s = without_log(line, &r->log);
     if (!*s) return;

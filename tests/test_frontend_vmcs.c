@@ -232,6 +232,12 @@ static void dumps(void **state)
     assert_int_equal(t.f.GUEST_RIP, 0x30);
     assert_int_equal(t.f.GUEST_IA32_EFER, 0);
     assert_int_equal(t.f.GUEST_CR3, 0); // a line counts as a whole
+    told = parse(&t, "*** Host State ***\nCS=0010 SS=12345 what\nRIP = 0x1\n",
+                 true); // also with what does not fit in it
+    assert_int_equal(told.notes, 1);
+    assert_int_equal(t.fields, 1);
+    told = parse(&t, "*** Host State ***\nCS=0010 SS=12345\n", false);
+    assert_string_equal(told.what, "0x12345 does not fit HOST_SS_SELECTOR, which has 16 bits");
 }
 
 // The MSRs of this program's own processor, in each shape, give back its capabilities.

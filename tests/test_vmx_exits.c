@@ -339,9 +339,9 @@ static void vmfunc(void **state)
     }
 #define FUNC(eax, ecx, last) \
     prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_EPT | PROC2_ENABLE_VM_FUNCTIONS), m_write(m, VMCS_EPTP, eptp), \
-        m_write(m, VMCS_VM_FUNCTION_CONTROLS, 1), m_write(m, VMCS_EPTP_LIST_ADDRESS, M_BITMAP), \
-        m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD), m_poke64(m, M_BITMAP, eptp), \
-        m_poke64(m, M_BITMAP + 8, other), m_poke64(m, M_BITMAP + 16, 0x80), \
+        m_write(m, VMCS_VM_FUNCTION_CONTROLS, VMFUNC_EPTP_SWITCHING), \
+        m_write(m, VMCS_EPTP_LIST_ADDRESS, M_BITMAP), m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_UD), \
+        m_poke64(m, M_BITMAP, eptp), m_poke64(m, M_BITMAP + 8, other), m_poke64(m, M_BITMAP + 16, 0x80), \
         gpr[RAX] = (eax), gpr[RCX] = (ecx), \
         assert_int_equal(M_ENTER(m, I_VMFUNC "\xC6\x07\x01" /* mov [rdi], 1 */), last)
     FUNC(0, 0, EXIT_REASON_HLT);

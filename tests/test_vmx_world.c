@@ -147,6 +147,32 @@ static void host_null_selectors_and_bases(void **state)
     m_free(m);
 }
 
+// IA32_PAT and IA32_EFER are saved with their controls alone (SDM 30.3.1): else the field keeps what was in
+// it.
+static void saved_by_control(void **state)
+{
+    static const struct {
+        u32 save, load_entry;
+        enum vmcs_field field;
+        u64 other;
+    } cases[] = {{EXIT_SAVE_IA32_PAT, ENTRY_LOAD_IA32_PAT, VMCS_GUEST_IA32_PAT, 0x0101010101010101},
+                 {EXIT_SAVE_IA32_EFER, ENTRY_LOAD_IA32_EFER, VMCS_GUEST_IA32_EFER, 0x123}};
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(cases); i++) {
+        bool on = i % 2;
+        u32 save = cases[i / 2].save;
+        struct vmx_machine *m = m_vmx_new();
+        m_vmcs_64(m);
+        u64 exits = m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS);
+        m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) & ~(u64)cases[i / 2].load_entry);
+        m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, on ? exits | save : exits & ~(u64)save);
+        m_write(m, cases[i / 2].field, cases[i / 2].other);
+        u64 now = i / 2 ? m->v->s.msr.efer : m->v->s.msr.pat;
+        assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
+        assert_true(m_read(m, cases[i / 2].field) == (on ? now : cases[i / 2].other));
+        m_free(m);
+    }
+}
+
 // IA32_PKRS (SDM 29.3.2.1, 30.3.1, 30.5.1): loaded only with the controls, saved always.
 static void protection_keys_of_supervisors(void **state)
 {
@@ -156,9 +182,10 @@ static void protection_keys_of_supervisors(void **state)
         m->v->s.msr.pkrs = 0x11;
         m_write(m, VMCS_GUEST_IA32_PKRS, 0x22222222);
         m_write(m, VMCS_HOST_IA32_PKRS, 0xF0000003);
-        if (load & 1) m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | 1 << 22);
+        if (load & 1) m_write(m, VMCS_VM_ENTRY_CONTROLS, m_read(m, VMCS_VM_ENTRY_CONTROLS) | ENTRY_LOAD_PKRS);
         if (load & 2)
-            m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS, m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | 1 << 29);
+            m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
+                    m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_LOAD_PKRS);
         assert_int_equal(M_ENTER(m, ""), EXIT_REASON_HLT);
         u64 in_guest = load & 1 ? 0x22222222 : 0x11;
         assert_int_equal(m->entered.msr.pkrs, in_guest);
@@ -459,7 +486,7 @@ int main(void)
     // clang-format off
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entry_loads_exit_saves), cmocka_unit_test(entry_forces_bits_of_dr7), cmocka_unit_test(host_null_selectors_and_bases),
-        cmocka_unit_test(protection_keys_of_supervisors), cmocka_unit_test(speculation_control), cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
+        cmocka_unit_test(saved_by_control), cmocka_unit_test(protection_keys_of_supervisors), cmocka_unit_test(speculation_control), cmocka_unit_test(launch_state),           cmocka_unit_test(failed_checks),
         cmocka_unit_test(msr_areas),              cmocka_unit_test(nonregister_state),
         cmocka_unit_test(region_becomes_dirty), cmocka_unit_test(exit_and_efer),
         cmocka_unit_test(translations_over_world_switches),
