@@ -52,7 +52,14 @@ struct vcpu *gdb_cpu(const struct gdb_server *s) { return s->m->cpu[s->cpu]; }
 void gdb_look(struct gdb_server *s) { gdb_view_here(&s->view, gdb_cpu(s)); }
 
 // ---- stops ----
-static void ask(void *opaque) { machine_ask_stop(((struct gdb_server *)opaque)->m); }
+static void ask(void *opaque)
+{
+    struct gdb_server *s = opaque;
+    if (s->found.searching)
+        gdb_found_stop(s);
+    else
+        machine_ask_stop(s->m);
+}
 
 static void stops_set(struct gdb_server *s)
 {
@@ -314,6 +321,7 @@ static void go_from(struct gdb_server *s, const char *p, bool step, bool signal)
     if (gdb_number(&p, &at)) {
         v->s.rip = mode_long64(v->d.mode) ? at : (u32)at;
         gdb_look(s);
+        if (s->history) s->history->changed(s->history->opaque);
     }
     go_on(s, s->stopped_cpu, step);
 }
@@ -368,6 +376,7 @@ static void write_registers(struct gdb_server *s, const char *p) // G, P
     else
         for (; good && n < s->registers.n; n++) good = write_one(s, (unsigned)n, &p);
     if (s->view.level == LEVEL_HERE) gdb_look(s);
+    if (s->history) s->history->changed(s->history->opaque);
     if (good)
         answer(s, "OK");
     else
@@ -409,6 +418,7 @@ static void write_memory(struct gdb_server *s, const char *p, const char *end) /
         error(s, E_SYNTAX);
         return;
     }
+    if (n && s->history) s->history->changed(s->history->opaque);
     size_t put = s->physical ? gdb_physical_write(&s->view, at, buf, n)
                              : gdb_view_write(&s->view, laddr_of(at), buf, n);
     if (put < n)
@@ -491,7 +501,7 @@ static void query(struct gdb_server *s, const char *p)
             &s->reply,
             "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:memory-map:read+;"
             "vContSupported+;swbreak+;hwbreak+%s",
-            GDB_PACKET_MAX - 8, s->history ? ";ReverseStep+" : "");
+            GDB_PACKET_MAX - 8, s->history ? ";ReverseStep+;ReverseContinue+" : "");
         send_reply(s);
     } else if (IS("QStartNoAckMode")) {
         answer(s, "OK");
@@ -544,23 +554,22 @@ static void query(struct gdb_server *s, const char *p)
 }
 
 // ---- one packet ----
-// An instruction back. (To go back to a breakpoint, one has to come to it from before: not yet.)
-static void step_back(struct gdb_server *s)
+static void reverse(struct gdb_server *s, bool step)
 {
-    const struct gdb_history *h = s->history;
-    if (!h) {
+    if (!s->history) {
         answer(s, "");
         return;
     }
-    u64 now = h->now(h->opaque), first = h->begin(h->opaque);
-    if (now > first && !h->go(h->opaque, now - 1)) {
-        error(s, E_VALUE);
+    s->plan = PLAN_NONE;
+    listen(s);
+    bool there = step ? gdb_step_back(s) : gdb_continue_back(s);
+    stand(s, there && !step ? s->stops.met.cpu : s->m->turns.cpu);
+    if (there) {
+        tell_stop(s, 5);
         return;
     }
-    s->stops.met.why = STOPPED_NOT;
-    stand(s, s->m->turns.cpu);
     begin(s);
-    gdb_addf(&s->reply, "T05thread:%x;%s", s->stopped_cpu + 1, now > first ? "" : "replaylog:begin;");
+    gdb_addf(&s->reply, "T05thread:%x;replaylog:begin;", s->stopped_cpu + 1);
     send_reply(s);
 }
 
@@ -624,8 +633,8 @@ static void packet(struct gdb_server *s, const char *p, const char *end)
         gdb_server_gone(s);
         break;
     case 'b':
-        if (strcmp(p, "bs") == 0)
-            step_back(s);
+        if (strcmp(p, "bs") == 0 || strcmp(p, "bc") == 0)
+            reverse(s, p[1] == 's');
         else
             answer(s, "");
         break;

@@ -33,6 +33,13 @@ struct gdb_history {
     u64 (*begin)(void *opaque);          // the first count that can be gone to
     u64 (*now)(void *opaque);            // instructions retired by all processors
     bool (*go)(void *opaque, u64 count); // there; false: it cannot be
+    bool (*run)(void *opaque);           // on from here to the next stop; false: there is none
+    void (*changed)(void *opaque);       // the client has changed the machine by hand
+};
+struct gdb_found { // the latest stop before an instant, while the machine's past is run through for it
+    bool searching, any;
+    u64 before, count; // the instant to search to; that of the stop
+    struct cpu_stop_met met;
 };
 
 struct gdb_server {
@@ -40,6 +47,7 @@ struct gdb_server {
     void (*put)(void *opaque, const u8 *bytes, size_t n);
     void *opaque;
     const struct gdb_history *history; // NULL: none
+    struct gdb_found found;
     struct gdb_parser parser;
     struct gdb_registers registers;
     struct gdb_reply reply;
@@ -86,7 +94,12 @@ void gdb_look(struct gdb_server *s); // the view: of s->cpu as it stands
 void gdb_level_name(const struct gdb_server *s, unsigned cpu, char *to, size_t n);
 bool gdb_add_stop(struct gdb_server *s, u8 type, u8 on, u64 at, u64 size, bool physical);
 void gdb_remove_stops(struct gdb_server *s, u8 type, u64 at,
-                      u64 size); // type GDB_TYPE_OWN: all of the monitor's
+                      u64 size);           // type GDB_TYPE_OWN: all of the monitor's
+void gdb_found_stop(struct gdb_server *s); // at a stop, while searching
+// Back by an instruction, or to the latest stop before now. False: the history holds none; the machine is at
+// its beginning, or (no such instant can be reached) where it was.
+bool gdb_step_back(struct gdb_server *s);
+bool gdb_continue_back(struct gdb_server *s);
 void gdb_monitor(struct gdb_server *s, const char *command);
 void gdb_monitor_walk(struct gdb_server *s, u64 at, u32 acc);
 

@@ -209,6 +209,13 @@ static bool limit_reached(struct session *s)
     return true;
 }
 
+// After a reset in the past that a debugger went back to.
+static bool load_again(void *opaque)
+{
+    char why[512];
+    return load(opaque, why, sizeof why);
+}
+
 // Whether whoever waits is to give up.
 static bool wanted_over(void *opaque)
 {
@@ -453,7 +460,7 @@ int main(int argc, char **argv)
     if (replay && !begin_replay(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
     s->journal.keeps = s->o.record;
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
-    if (s->o.gdb && !(s->gdb = gdb_open(s->m, s->o.gdb, s->o.held, why, sizeof why)))
+    if (s->o.gdb && !(s->gdb = gdb_open(&s->journal, load_again, s, s->o.gdb, s->o.held, why, sizeof why)))
         return complain(why, STATUS_HOST);
     s->journal.idle = idle;
     s->journal.idle_opaque = s;
