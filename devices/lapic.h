@@ -101,7 +101,7 @@ void lapic_set_tpr(struct lapic *l, u8 tpr);
 void lapic_eoi(struct lapic *l);
 void lapic_tsc_changed(struct lapic *l); // the processor's TSC was written: the TSC deadline lies elsewhere
 void lapic_set_lint(void *lapic, unsigned pin, bool level); // a struct irq_line's set
-// an interrupt arrives (also for posted interrupts)
+// an interrupt arrives
 void lapic_apply_fixed(struct lapic *l, u8 vector, bool level);
 
 // What the processor would get if the source of that LVT entry struck, or if that message came: LAPIC_*, 0

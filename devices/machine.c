@@ -55,6 +55,12 @@ static int board_intr_ack(void *opaque, unsigned cpu)
     return lapic_ack(&((struct machine *)opaque)->lapic[cpu]);
 }
 
+static void board_eoi(void *opaque, unsigned cpu)
+{
+    clock_sync(opaque, cpu);
+    lapic_eoi(&((struct machine *)opaque)->lapic[cpu]);
+}
+
 static u8 board_tpr_get(void *opaque, unsigned cpu)
 {
     return lapic_tpr(&((struct machine *)opaque)->lapic[cpu]);
@@ -118,6 +124,7 @@ static const struct cpu_board_ops board_ops = {
     .port_read = board_port_read,
     .port_write = board_port_write,
     .intr_ack = board_intr_ack,
+    .eoi = board_eoi,
     .tpr_get = board_tpr_get,
     .tpr_set = board_tpr_set,
     .msr_read = board_msr_read,

@@ -117,6 +117,7 @@ struct fast_tlb {
 struct fast_key {              // whose a fast table is
     u32 serial, global_serial; // the data TLB's context; serial 0: nobody's
     u32 view, pkru, pkrs;      // with which rights its entries were judged (cpu/engine/tlbops.c)
+    u64 apic_access;           // and under which mmu_ctx.apic_access: that page is in none
 };
 static inline u32 fast_index(laddr la) { return (u32)(la.at >> PAGE_SHIFT) & (FAST_SIZE - 1); }
 

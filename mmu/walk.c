@@ -129,6 +129,10 @@ static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_ent
         }
         e->pa = s2.pa;
         e->s2 = s2.rights;
+        if (mmu_apic_access(c, e->pa)) { // SDM 32.4.6.1
+            *r = (struct walk_result){.status = WALK_APIC_ACCESS, .gpa = gpa};
+            return false;
+        }
     }
     e->pa = phys_a20(p, e->pa);
     if (walk_entry(p, c, (struct walk_step){.level = (u8)level, .gpa = gpa, .pa = e->pa}, size, &e->value))
@@ -335,6 +339,10 @@ bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpt
     // Reads even with EPT accessed/dirty flags, and without a linear address.
     *r = walk_ept(p, c, gpaddr_of(cr3 & 0xFFFFFFE0), ACC_READ, 0);
     if (r->status != WALK_OK) return false;
+    if (c->ept && mmu_apic_access(c, r->pa)) {
+        r->status = WALK_APIC_ACCESS;
+        return false;
+    }
     for (unsigned i = 0; i < 4; i++) {
         pdpte[i] = phys_read64(p, c->cpu, phys_a20(p, r->pa + i * 8));
         if (!walk_pdpte_valid(pdpte[i], c->maxphyaddr)) good = false;

@@ -16,6 +16,10 @@ struct mmu_ctx {
     u64 pdpte[4]; // PAE: the four registers (loaded by MOV CR3 or from the VMCS)
     u64 eptp;     // EPT pointer when `ept`
     u64 ept_view; // identifies (ept, EP4TA) in TLB tags: EPTP bits 51:12 | 1, or 0 without EPT
+    // The APIC-access page with bit 0 set, 0: none. No translation depends on it, but what an access does
+    // there: that is the processor's part, and here that the paging structures behind EPT are not to be
+    // there.
+    u64 apic_access;
     u32 pkru, pkrs;
     u16 vpid;  // 0 when not in VMX non-root operation or "enable VPID" is 0
     u16 pcid;  // CR3[11:0] when CR4.PCIDE, else 0
@@ -77,6 +81,7 @@ enum walk_status {
     WALK_PF,            // #PF with `error`
     WALK_EPT_VIOLATION, // exit 48 with `qualification`, `gpa`; linear address valid as the qualification says
     WALK_EPT_MISCONFIG, // exit 49 with `gpa`
+    WALK_APIC_ACCESS,   // exit 44: a guest-physical access to the APIC-access page
     WALK_NOT_RAM,       // walk_peek only: an entry is not in RAM, and reading a device is no look without
                         // consequences
 };
@@ -125,6 +130,12 @@ bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpt
 static inline bool walk_pdpte_valid(u64 pdpte, unsigned maxphyaddr)
 {
     return !(pdpte & 1) || !(pdpte & (0x1E6 | UINT64_MAX << maxphyaddr));
+}
+
+static inline bool mmu_apic_access(const struct mmu_ctx *c,
+                                   paddr a) // a linear access, translated, goes there
+{
+    return unlikely(((a & PAGE_MASK) | 1) == c->apic_access);
 }
 
 static inline bool laddr_canonical(u64 a, unsigned bits) // bits: 48 or 57

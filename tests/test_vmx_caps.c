@@ -37,7 +37,7 @@ static void values(void **state)
     assert_int_equal(msr(0x480) >> 32, 0x00D81000);
     assert_int_equal(msr(0x480) & 0x80000000, 0);
     assert_int_equal((u32)msr(0x480), VMCS_REVISION);
-    assert_int_equal(msr(0x481), 0x0000007F00000016);
+    assert_int_equal(msr(0x481), 0x000000FF00000016);
     assert_int_equal(msr(0x482), 0xFFFBFFFE0401E172);
     assert_int_equal(msr(0x483), 0xA07FEFFF00036DFF);
     assert_int_equal(msr(0x484), 0x0140DFFF000011FF);
@@ -47,9 +47,9 @@ static void values(void **state)
     assert_int_equal(msr(0x488), 0x2000);
     assert_int_equal(msr(0x489), 0x3727FF);
     assert_int_equal(msr(0x48A), 0x4C); // the IA32_SPEC_CTRL shadow's 204CH
-    assert_int_equal(msr(0x48B), 0x04113CEE00000000);
+    assert_int_equal(msr(0x48B), 0x04113FFF00000000);
     assert_int_equal(msr(0x48C), 0x00000F0106334141);
-    assert_int_equal(msr(0x48D), 0x0000007F00000016);
+    assert_int_equal(msr(0x48D), 0x000000FF00000016);
     assert_int_equal(msr(0x48E), 0xFFFBFFFE04006172);
     assert_int_equal(msr(0x48F), 0xA07FEFFF00036DFB);
     assert_int_equal(msr(0x490), 0x0140DFFF000011FB);
@@ -162,8 +162,9 @@ static void follows_features(void **state)
     assert_true(caps.exists[VMCS_XSS_EXITING_BITMAP]);
     assert_false(c.exists[VMCS_XSS_EXITING_BITMAP]);
     assert_true(c.exists[VMCS_EPTP] && c.exists[VMCS_GUEST_PHYSICAL_ADDRESS] && c.exists[VMCS_TPR_THRESHOLD]);
-    assert_false(c.exists[VMCS_APIC_ACCESS_ADDRESS] || c.exists[VMCS_PML_ADDRESS] ||
-                 c.exists[VMCS_GUEST_SSP]);
+    assert_true(c.exists[VMCS_APIC_ACCESS_ADDRESS] && c.exists[VMCS_GUEST_INTERRUPT_STATUS] &&
+                c.exists[VMCS_EOI_EXIT3] && c.exists[VMCS_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS]);
+    assert_false(c.exists[VMCS_PML_ADDRESS] || c.exists[VMCS_GUEST_SSP]);
 }
 
 // What activates a group of controls is offered as long as one of them is, and its MSR exists as long

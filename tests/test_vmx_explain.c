@@ -546,7 +546,7 @@ static void entry_json(void **state)
         "\"outcome\": "
         "\"VMfailValid\", \"number\": 7, \"rule\": \"each pin-based control whose low capability bit is 1 "
         "must be 1\", "
-        "\"fields\": {\"PIN_BASED_CONTROLS\": \"0x14\", \"IA32_VMX_TRUE_PINBASED_CTLS\": \"0x7f00000016\"}, "
+        "\"fields\": {\"PIN_BASED_CONTROLS\": \"0x14\", \"IA32_VMX_TRUE_PINBASED_CTLS\": \"0xff00000016\"}, "
         "\"bits\": [{\"field\": \"PIN_BASED_CONTROLS\", \"bit\": 1, \"is\": 0, \"name\": \"reserved\"}], "
         "\"mask\": {\"PIN_BASED_CONTROLS\": \"0x2\"}, "
         "\"hint\": \"build the field as (wanted | low half of IA32_VMX_TRUE_PINBASED_CTLS) & its high "

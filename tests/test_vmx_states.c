@@ -259,7 +259,7 @@ static void pause_loop(void **state)
 
 // A virtual-APIC page that is not memory: a store into it raises INIT, so that this and what the store causes
 // meet at one boundary.
-static u64 vapic_read(void *o, unsigned cpu, paddr a, unsigned size) { return 0xF0; }
+static u64 vapic_read(void *o, unsigned cpu, paddr a, unsigned size) { return 0x30; } // as written
 static void vapic_write(void *o, unsigned cpu, paddr a, unsigned size, u64 value)
 {
     cpu_signal(((struct vmx_machine *)o)->v, CPU_SIGNAL_INIT, 0);

@@ -76,10 +76,11 @@ static void entry_loads_exit_saves(void **state)
         enum vmcs_field f = (enum vmcs_field)i;
         if (vmcs_field_rows[i].area != AREA_GUEST || !m->v->vmx->caps.exists[i]) continue;
         bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE ||
-                         f == VMCS_VMX_PREEMPTION_TIMER_VALUE ||
+                         f == VMCS_VMX_PREEMPTION_TIMER_VALUE || f == VMCS_GUEST_INTERRUPT_STATUS ||
                          (f >= VMCS_GUEST_PDPTE0 && f <= VMCS_GUEST_PDPTE3);
         u64 x = m_read(m, f), want = untouched ? 0x5A5A5A5A5A5A5A5A : before[i];
         if (untouched && vmcs_field_rows[i].size == 4) want = (u32)want;
+        if (untouched && vmcs_field_rows[i].size == 2) want = (u16)want;
         if (x != want)
             fail_msg("%s: %llx, not %llx", vmcs_field_rows[i].name, (unsigned long long)x,
                      (unsigned long long)want);

@@ -1,5 +1,7 @@
-// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"): TPR
-// below threshold, MTF, preemption timer, NMI window, interrupt window.
+// What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"):
+// emulation of writes to the APIC-access page and other trap-like exits, MTF, preemption timer, NMI window,
+// interrupt window.
+#include "vmx/apic.h"
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
@@ -21,7 +23,12 @@ static bool mtf_due(const struct vcpu *v)
 bool vmx_boundary_trap(struct vcpu *v, struct event *exit)
 {
     const struct vmx_state *x = &v->s.vmx;
-    return x->guest && x->tpr_pending && due(exit, EXIT_REASON_TPR_BELOW_THRESHOLD);
+    if (!x->guest) return false;
+    if (x->apic_write_size) vmx_apic_write_emulation(v);
+    if (!x->trap) return false;
+    due(exit, x->trap);
+    exit->exit_qualification = x->trap_qualification;
+    return true;
 }
 
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit)
@@ -69,8 +76,9 @@ bool vmx_boundary_wanted(const struct vcpu *v)
 {
     const struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return false;
-    return x->mtf_pending || x->tpr_pending || vmx_proc(v, PROC_MONITOR_TRAP_FLAG) || nmi_window(v) ||
-           interrupt_window(v) || (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
+    return x->mtf_pending || x->trap || x->apic_write_size || vmx_proc(v, PROC_MONITOR_TRAP_FLAG) ||
+           nmi_window(v) || interrupt_window(v) || vmx_virtual_interrupt_due(v) ||
+           (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
 }
 
 u64 vmx_timer_deadline(const struct vcpu *v)

@@ -67,6 +67,12 @@ void vmx_control_decode(struct vcpu *v)
     c->msr_bitmap = f->ADDRESS_OF_MSR_BITMAPS;
     c->virtual_apic = f->VIRTUAL_APIC_ADDRESS;
     c->tpr_threshold = f->TPR_THRESHOLD & 15;
+    c->eoi_exit[0] = f->EOI_EXIT0;
+    c->eoi_exit[1] = f->EOI_EXIT1;
+    c->eoi_exit[2] = f->EOI_EXIT2;
+    c->eoi_exit[3] = f->EOI_EXIT3;
+    c->posted_descriptor = f->POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
+    c->posted_vector = f->POSTED_INTERRUPT_NOTIFICATION_VECTOR;
     c->ple_gap = f->PLE_GAP;
     c->ple_window = f->PLE_WINDOW;
     c->xss_bitmap = f->XSS_EXITING_BITMAP;
@@ -117,6 +123,7 @@ void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
     const struct vmx_caps *caps = &v->vmx->caps;
     u64 eptp = v->s.vmx.eptp;
     m->vpid = v->s.vmx.vpid;
+    m->apic_access = v->s.vmx.apic_access;
     m->ept = eptp != 0;
     if (!m->ept) return;
     m->eptp = eptp;
@@ -153,7 +160,7 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         flag[offsetof(struct vmx_state, mtf_pending)] > 1 ||
         flag[offsetof(struct vmx_state, timer_active)] > 1 ||
         flag[offsetof(struct vmx_state, vectoring_rf)] > 1 ||
-        flag[offsetof(struct vmx_state, tpr_pending)] > 1)
+        flag[offsetof(struct vmx_state, virtual_interrupt)] > 1)
         return "a flag of VMX operation";
     if (s->on && !feature_on(v->features, FEATURE_VMX)) return "VMX operation, which it has not";
     if (!pointer_possible(v, s->vmxon_pointer) || !pointer_possible(v, s->vmcs_pointer))
@@ -162,6 +169,13 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         return "a current VMCS outside of VMX operation or of memory";
     if (s->guest && (!s->on || s->vmcs_pointer == VMX_NO_POINTER))
         return "VMX non-root operation without a VMCS";
+    if (s->apic_access && ((s->apic_access & ~PAGE_MASK) != 1 || s->apic_access >> v->features->maxphyaddr))
+        return "the APIC-access page in use";
+    if (s->trap && s->trap != EXIT_REASON_TPR_BELOW_THRESHOLD && s->trap != EXIT_REASON_VIRTUALIZED_EOI &&
+        s->trap != EXIT_REASON_APIC_WRITE)
+        return "a trap-like VM exit that there is not";
+    if (s->apic_write_size > 4 || s->apic_write + s->apic_write_size > PAGE_SIZE)
+        return "a write to the APIC-access page that is not virtualized";
     if (s->eptp && vmx_eptp_offence(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
         return "the EPT pointer in use";
     return NULL;

@@ -27,6 +27,9 @@ struct vmx_control {
     u64 tsc_offset;
     paddr io_bitmap[2], msr_bitmap, virtual_apic;
     u32 tpr_threshold;
+    u64 eoi_exit[4];
+    paddr posted_descriptor;
+    u16 posted_vector;
     u32 ple_gap, ple_window;
     u64 xss_bitmap;
     u64 spec_ctrl_mask;

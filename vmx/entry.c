@@ -173,6 +173,7 @@ static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry
     inject(v, e, vectored);
     cpu_charge(v, VMX_ENTRY_UNITS);
     start_timer(v, e);
+    vmx_apic_entered(v, e);
     v->s.vmx.mtf_retired = cpu_retired(v) + 1; // this instruction
     v->vmx->entries++;
     v->d.npc = r->f.GUEST_RIP;

@@ -92,6 +92,7 @@ void vmx_sipi_exit(u8 vector, struct event *x)
 
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
 {
+    if (r->status == WALK_APIC_ACCESS) vmx_apic_guest_physical(v);
     // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
     struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa.at, .exit_valid = WITH_GPA | WITH_INSN_LEN};
     if (v->d.in) e.insn_len = v->d.in->len;

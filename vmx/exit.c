@@ -11,7 +11,9 @@ static void save_exiting_event(struct vcpu *v, struct vmcs_fields *f, const stru
     f->EXITING_EVENT_IDENTIFICATION = 0;
     switch (e->exit_reason) {
     case EXIT_REASON_EXTERNAL_INTERRUPT:
-        if (vmx_controls(v)->exit & EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT) {
+        if (e->exit_valid & WITH_VECTOR)
+            f->EXITING_EVENT_IDENTIFICATION = IDENT_VALID | EVT_EXTERNAL << 8 | e->vector;
+        else if (vmx_controls(v)->exit & EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT) {
             int vector = v->board->intr_ack(v->board_opaque, v->index);
             if (vector >= 0) f->EXITING_EVENT_IDENTIFICATION = IDENT_VALID | EVT_EXTERNAL << 8 | (u32)vector;
         }

@@ -50,10 +50,21 @@ u64 vmx_read_cr4(const struct vcpu *v);
 u64 vmx_merge_cr0(const struct vcpu *v, u64 value);
 u64 vmx_merge_cr4(const struct vcpu *v, u64 value);
 bool vmx_read_cr8(struct vcpu *v, u64 *value); // true: handled by the virtual TPR
-bool vmx_write_cr8(struct vcpu *v, u64 value); // true: handled; may set a pending TPR-below-threshold exit
+bool vmx_write_cr8(struct vcpu *v, u64 value); // true: handled, with what TPR virtualization does
 u64 vmx_tsc(const struct vcpu *v, u64 tsc);    // TSC that RDTSC, RDTSCP and RDMSR 10h return
 // RDMSR and WRMSR of what the controls virtualize: true if handled
 RAISES bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value);
+
+// The APIC-access page (mmu_ctx.apic_access): accesses whose translation leads there, for which `la` gives
+// the offset. n bytes in one page, to be judged before anything changes: returns if the access is
+// virtualized, else exits.
+RAISES void vmx_apic_check(struct vcpu *v, laddr la, unsigned n, u32 acc);
+RAISES void vmx_apic_read(struct vcpu *v, laddr la, void *buf, unsigned n); // both judge, too
+RAISES void vmx_apic_write(struct vcpu *v, laddr la, const void *buf, unsigned n);
+paddr vmx_apic_redirect(const struct vcpu *v, u64 address);      // the same offset in the virtual-APIC page
+_Noreturn void vmx_apic_exit(struct vcpu *v, laddr la, u32 acc); // one that is never virtualized
+_Noreturn void vmx_apic_fetch(struct vcpu *v, laddr la);         // an instruction fetch
+_Noreturn void vmx_apic_guest_physical(struct vcpu *v);          // WALK_APIC_ACCESS
 
 // CR0/CR4 bits that VMX operation fixes: #GP when violated (no change to PE/PG under unrestricted guest).
 bool vmx_cr0_allowed(const struct vcpu *v, u64 value);
@@ -74,12 +85,19 @@ bool vmx_iret_unblocks(struct vcpu *v);
 // The boundary between instructions, in the order of SDM table "Priority Among Simultaneous Events": what VMX
 // adds. Each returns true and fills *exit if a VM exit is due now.
 
-// TPR below threshold (virtualized EOI, APIC write): before INIT
+// emulation of a write to the APIC-access page; TPR below threshold, virtualized EOI, APIC write: before INIT
 bool vmx_boundary_trap(struct vcpu *v, struct event *exit);
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit);
 bool vmx_boundary_timer(struct vcpu *v, struct event *exit); // preemption timer
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit);
 bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit);
+// A virtual interrupt, in the place of the interrupt window: recognized and not blocked; and its vector, from
+// then on in service.
+bool vmx_virtual_interrupt_due(const struct vcpu *v);
+u8 vmx_virtual_interrupt_taken(struct vcpu *v);
+// INTR with external-interrupt exiting. False: it was the notification of posted interrupts, and is
+// processed.
+bool vmx_external_interrupt(struct vcpu *v, struct event *exit);
 // monitor trap flag: one instruction (or REP iteration) at a time
 bool vmx_single_steps(const struct vcpu *v);
 void vmx_iteration_done(struct vcpu *v);        // a REP iteration has been committed and more follow

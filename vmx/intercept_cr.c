@@ -1,5 +1,5 @@
-// Control and debug registers in non-root operation: guest/host masks and read shadows, CR3 targets, CR8 and
-// the virtual TPR, MOV DR; and the bits that VMX operation fixes.
+// Control and debug registers in non-root operation: guest/host masks and read shadows, CR3 targets, MOV
+// DR; and the bits that VMX operation fixes.
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 #include "vmx/intercept_parts.h"
@@ -105,25 +105,4 @@ bool vmx_cr4_allowed(const struct vcpu *v, u64 value)
 {
     u64 fixed = v->vmx->caps.cr4_fixed0;
     return !v->s.vmx.on || (value & fixed) == fixed;
-}
-
-#define VTPR_OFFSET 0x80
-
-bool vmx_read_cr8(struct vcpu *v, u64 *value)
-{
-    if (!v->s.vmx.guest || !vmx_proc(v, PROC_USE_TPR_SHADOW)) return false;
-    *value = phys_read8(v->phys, v->index, vmx_controls(v)->virtual_apic + VTPR_OFFSET) >> 4;
-    return true;
-}
-
-bool vmx_write_cr8(struct vcpu *v, u64 value)
-{
-    if (!v->s.vmx.guest || !vmx_proc(v, PROC_USE_TPR_SHADOW)) return false;
-    const struct vmx_control *c = vmx_controls(v);
-    phys_write32(v->phys, v->index, c->virtual_apic + VTPR_OFFSET, (u32)(value & 15) << 4);
-    if ((value & 15) < c->tpr_threshold) { // TPR virtualization (SDM 32.1.2): exit after this instruction
-        v->s.vmx.tpr_pending = true;
-        cpu_attention(v);
-    }
-    return true;
 }

@@ -93,4 +93,5 @@ void vmx_load_guest(struct vcpu *v, const struct vmx_entry *e)
     cpu_monitor_disarm(v);
     s->vmx.eptp = e->proc2 & PROC2_ENABLE_EPT ? f->EPTP : 0;
     s->vmx.vpid = e->proc2 & PROC2_ENABLE_VPID ? f->VPID : 0;
+    s->vmx.apic_access = e->proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES ? f->APIC_ACCESS_ADDRESS | 1 : 0;
 }

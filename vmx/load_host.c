@@ -63,9 +63,13 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->vmx.guest = false;
     s->vmx.vpid = 0;
     s->vmx.eptp = 0;
+    s->vmx.apic_access = 0;
+    s->vmx.trap = 0;
+    s->vmx.apic_write = s->vmx.apic_write_size = s->vmx.rvi = s->vmx.svi = 0;
+    s->vmx.trap_qualification = 0;
     s->vmx.timer_active = false;
     s->vmx.timer_deadline = UINT64_MAX;
-    s->vmx.mtf_pending = s->vmx.tpr_pending = s->virtual_nmi_blocked = false;
+    s->vmx.mtf_pending = s->vmx.virtual_interrupt = s->virtual_nmi_blocked = false;
     s->vmx.original_event = 0;
     s->vmx.mtf_retired = s->vmx.ple_first = s->vmx.ple_last = 0;
     s->inject.kind = EVENT_NONE;

@@ -27,6 +27,7 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
 
     switch (e->exit_reason) {
     case EXIT_REASON_EXCEPTION_NMI: return event_sets_rf(e) ? FL_RF : current; // as it would be pushed
+    case EXIT_REASON_APIC_ACCESS:
     case EXIT_REASON_EPT_VIOLATION:
     case EXIT_REASON_EPT_MISCONFIGURATION:
         if (!(vectoring & IDENT_VALID)) return FL_RF;
@@ -43,7 +44,9 @@ static bool keeps_pending_debug(const struct vcpu *v, const struct event *e)
     switch (e->exit_reason) {
     case EXIT_REASON_INIT:
     case EXIT_REASON_MONITOR_TRAP_FLAG:
-    case EXIT_REASON_TPR_BELOW_THRESHOLD: return true;
+    case EXIT_REASON_TPR_BELOW_THRESHOLD:
+    case EXIT_REASON_VIRTUALIZED_EOI:
+    case EXIT_REASON_APIC_WRITE: return true;
     case EXIT_REASON_EXCEPTION_NMI:
         if (e->type == EVT_HW_EXCEPTION && e->vector == VEC_MC) return true;
         if (e->vector == VEC_DB) return false;
@@ -98,6 +101,8 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
         f->GUEST_PDPTE2 = s->pdpte[2];
         f->GUEST_PDPTE3 = s->pdpte[3];
     }
+    if (c->proc2 & PROC2_VIRTUAL_INTERRUPT_DELIVERY)
+        f->GUEST_INTERRUPT_STATUS = (u16)(s->vmx.svi << 8 | s->vmx.rvi);
     f->VM_ENTRY_CONTROLS =
         (c->entry & ~(u32)ENTRY_IA32E_MODE_GUEST) | (s->msr.efer & EFER_LMA ? ENTRY_IA32E_MODE_GUEST : 0);
 }

@@ -21,12 +21,21 @@ struct vmx_state {     // architectural
     // information
     u32 original_event, original_event_error, original_event_insn_len;
     bool vectoring_rf; // its frame shows RF=1
-    bool tpr_pending;  // a TPR-below-threshold exit is pending for the next boundary
-    u16 vpid;          // of the running guest, 0 without VPIDs
-    u64 eptp;          // of the running guest, 0 without EPT
-    u64 mtf_retired;   // instructions retired at VM entry: the monitor trap flag traps after one more
+    u8 pad2;
+    u16 vpid;        // of the running guest, 0 without VPIDs
+    u64 eptp;        // of the running guest, 0 without EPT
+    u64 mtf_retired; // instructions retired at VM entry: the monitor trap flag traps after one more
     // PAUSE-loop exiting: vtime of the loop's first PAUSE at CPL 0 and of the last; 0: none
     u64 ple_first, ple_last;
+    // APIC virtualization, of the running guest
+    u64 apic_access;    // its APIC-access page, bit 0 set; 0: no such page
+    u16 trap;           // the exit reason of a trap-like exit that is pending for the next boundary; 0: none
+    u16 apic_write;     // page offset of a write to the APIC-access page whose emulation is due at the
+    u8 apic_write_size; // next boundary, and its bytes; 0: none
+    u8 rvi, svi;        // requesting and servicing virtual interrupt
+    bool virtual_interrupt; // a pending virtual interrupt is recognized
+    u32 trap_qualification;
+    u8 pad3[4];
 };
 STATE_END
 

@@ -1,5 +1,6 @@
 // MSRs and the clock as a guest sees them where the controls virtualize them (SDM 28.3).
 #include "cpu/system/system.h"
+#include "vmx/apic.h"
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
@@ -33,5 +34,5 @@ bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value)
     if (!v->s.vmx.guest) return false;
     if (msr == MSR_SPEC_CTRL && vmx_proc3(v, PROC3_VIRTUALIZE_IA32_SPEC_CTRL))
         return spec_ctrl_virtual(v, write, value);
-    return false;
+    return write ? vmx_apic_msr_write(v, msr, *value) : vmx_apic_msr_read(v, msr, value);
 }

@@ -29,6 +29,9 @@ void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char 
 u32 vmx_msr_area_load(struct vcpu *v, paddr area, u32 count, struct vmx_check_failure *why);
 u32 vmx_msr_area_store(struct vcpu *v, paddr area, u32 count);
 
+// ---- vmx/apic.c ----
+void vmx_apic_entered(struct vcpu *v, const struct vmx_entry *e); // blocking and activity are loaded
+
 void vmx_flush_vpid0(struct vcpu *v); // entry and exit without VPIDs
 
 #endif

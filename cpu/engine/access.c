@@ -72,10 +72,32 @@ u32 acc_current(const struct vcpu *v)
 
 // ---- spans ----
 
+static inline bool apic_page(const struct vcpu *v, const struct tlb_entry *e)
+{
+    return mmu_apic_access(&v->d.mmu, e->page << PAGE_SHIFT);
+}
+
+// Translates n bytes. True: they are in the APIC-access page, all of them; in two pages of which it is one is
+// a VM exit.
+RAISES static bool probe(struct vcpu *v, laddr la, unsigned n, u32 acc)
+{
+    unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
+    bool apic = apic_page(v, tlbops_data(v, la, acc));
+    if (likely(n <= first)) return apic;
+    laddr second = linear_plus(v, la, first);
+    bool also = apic_page(v, tlbops_data(v, second, acc));
+    if (unlikely(apic || also)) vmx_apic_exit(v, apic ? la : second, acc);
+    return false;
+}
+
 static void part_load(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
 {
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_READ);
     paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
+    if (apic_page(v, e)) {
+        vmx_apic_read(v, la, buf, n);
+        return;
+    }
     if (unlikely(v->d.breaks.read & BREAKS_HOST)) stops_physical_access(v, pa, n, ACC_READ);
     tlbops_fill_fast(v, la, e, acc | ACC_READ);
     const u8 *h = phys_host(v->phys, pa);
@@ -109,17 +131,14 @@ void acc_load_n(struct vcpu *v, laddr la, void *buf, unsigned n, u32 acc)
         return;
     }
     laddr second = linear_plus(v, la, first);
-    tlbops_data(v, la, acc | ACC_READ);
-    tlbops_data(v, second, acc | ACC_READ);
+    probe(v, la, n, acc | ACC_READ);
     part_load(v, la, buf, first, acc);
     part_load(v, second, (u8 *)buf + first, n - first, acc);
 }
 
 void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc)
 {
-    unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
-    tlbops_data(v, la, acc);
-    if (n > first) tlbops_data(v, linear_plus(v, la, first), acc);
+    if (probe(v, la, n, acc)) vmx_apic_check(v, la, n, acc);
 }
 
 void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
@@ -129,10 +148,15 @@ void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
     const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_WRITE);
     paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
     if (likely(n <= first)) {
+        if (apic_page(v, e)) {
+            vmx_apic_write(v, la, buf, n);
+            return;
+        }
         tlbops_fill_fast(v, la, e, acc | ACC_WRITE);
         part_store(v, pa, buf, n);
         return;
     }
+    if (unlikely(v->d.mmu.apic_access)) probe(v, la, n, acc | ACC_WRITE);
     paddr pa2 = tlbops_data(v, linear_plus(v, la, first), acc | ACC_WRITE)->page << PAGE_SHIFT;
     part_store(v, pa, buf, first);
     part_store(v, pa2, (const u8 *)buf + first, n - first);
@@ -167,6 +191,10 @@ void lin_probe_write(struct vcpu *v, laddr la, unsigned n)
 {
     if (n <= 8) check_alignment(v, la, n);
     acc_probe(v, la, n, acc_current(v) | ACC_WRITE);
+}
+void lin_touch(struct vcpu *v, laddr la, unsigned n)
+{
+    if (probe(v, la, n, acc_current(v) | ACC_WRITE)) vmx_apic_exit(v, la, ACC_WRITE);
 }
 void lin_probe_read(struct vcpu *v, laddr la, unsigned n)
 {
@@ -212,8 +240,9 @@ u64 rmw_open(struct vcpu *v, laddr la, unsigned size, struct rmw *m)
     u64 x = 0;
     check_alignment(v, la, size);
     m->la = la, m->size = size, m->host = NULL;
-    acc_probe(v, la, size, acc_current(v) | ACC_WRITE);
+    bool apic = probe(v, la, size, acc_current(v) | ACC_WRITE);
     acc_load_n(v, la, &x, size, acc_current(v));
+    if (unlikely(apic)) vmx_apic_check(v, la, size, ACC_WRITE);
     return x;
 }
 

@@ -27,6 +27,8 @@ RAISES void lin_load_n(struct vcpu *v, laddr la, void *buf, unsigned n); // n <=
 RAISES void lin_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n);
 // faults exactly as a store of n bytes would; changes nothing
 RAISES void lin_probe_write(struct vcpu *v, laddr la, unsigned n);
+// ENTER's, of memory that it does not write: in the APIC-access page it always exits
+RAISES void lin_touch(struct vcpu *v, laddr la, unsigned n);
 RAISES void lin_probe_read(struct vcpu *v, laddr la, unsigned n);
 // ---- implicit supervisor accesses: descriptor tables, TSS, IDT ----
 RAISES u64 sys_load(struct vcpu *v, laddr la, unsigned size);
@@ -39,7 +41,8 @@ RAISES void acc_probe(struct vcpu *v, laddr la, unsigned n, u32 acc);
 u32 acc_current(const struct vcpu *v); // ACC_USER and ACC_AC of the present CPL and EFLAGS
 
 // One translation: host pointer to RAM valid to the end of the 4 KiB page, or NULL where there is none; *pa
-// receives the physical address. Before a store through the pointer: phys_changing. For REP by pages.
+// receives the physical address (which the caller holds against the APIC-access page). Before a store through
+// the pointer: phys_changing. For REP by pages.
 RAISES u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa);
 // at a translated address that is no RAM, within a page
 u64 device_load(struct vcpu *v, paddr pa, unsigned size);

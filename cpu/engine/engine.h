@@ -25,6 +25,7 @@ struct jump_entry { // RIP -> block, for one generation
 // under it
 struct generation {
     u32 serial, global_serial, mode, rights, gen;
+    u64 apic_access; // mmu_ctx.apic_access: a page that no code comes from
 };
 
 #define FAST_NOTED 31 // short-lived tables (world switches without VPIDs) are cleared where they were filled

@@ -177,10 +177,19 @@ static bool boundary(struct vcpu *v)
         return true;
     }
     if (guest && vmx_boundary_interrupt_window(v, &exit)) return take_exit(v, &exit);
+    if (guest && vmx_virtual_interrupt_due(v)) {
+        struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
+        e.vector = vmx_virtual_interrupt_taken(v);
+        s->activity = ACTIVITY_ACTIVE;
+        deliver(v, &e, COST_INTERRUPT);
+        return true;
+    }
     if (v->s.intr_line && !shut && !(s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS))) {
         struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
         if (guest && vmx_interrupt_exits(v)) {
-            if (vmx_event_exits(v, &e, &exit)) return take_exit(v, &exit);
+            if (vmx_external_interrupt(v, &exit)) return take_exit(v, &exit);
+            cpu_charge(v, COST_POSTED);
+            return true;
         } else if (s->rflags & FL_IF) {
             int vector = v->board ? v->board->intr_ack(v->board_opaque, v->index) : -1;
             if (vector >= 0) {

@@ -35,7 +35,7 @@ static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 
 static bool key_is(const struct fast_key *k, const struct fast_key *want)
 {
     return k->serial == want->serial && k->global_serial == want->global_serial && k->view == want->view &&
-           k->pkru == want->pkru && k->pkrs == want->pkrs;
+           k->pkru == want->pkru && k->pkrs == want->pkrs && k->apic_access == want->apic_access;
 }
 
 // Chooses the fast table of (context, view), clearing an unused one, or the least recently allocated, if
@@ -43,8 +43,12 @@ static bool key_is(const struct fast_key *k, const struct fast_key *want)
 static void fast_select(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
-    struct fast_key want = {v->s.dtlb.serial, v->s.dtlb.global_serial, fast_view(v),
-                            v->d.mmu.pke ? v->d.mmu.pkru : 0, v->d.mmu.pks ? v->d.mmu.pkrs : 0};
+    struct fast_key want = {v->s.dtlb.serial,
+                            v->s.dtlb.global_serial,
+                            fast_view(v),
+                            v->d.mmu.pke ? v->d.mmu.pkru : 0,
+                            v->d.mmu.pks ? v->d.mmu.pkrs : 0,
+                            v->d.mmu.apic_access};
     u32 i, unused = FAST_TABLES;
     if (key_is(&e->keys[e->table], &want)) {
         v->d.ft = &e->tables[e->table];
@@ -73,13 +77,14 @@ static struct generation *generation_set(struct engine *e, u32 serial)
 static u32 generation_of(struct vcpu *v, u32 serial)
 {
     struct engine *e = v->d.engine;
-    struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu), 0};
+    struct generation want = {serial, v->s.itlb.global_serial, v->d.mode, fetch_rights(&v->d.mmu),
+                              0,      v->d.mmu.apic_access};
     struct generation *set = generation_set(e, serial ? serial : want.global_serial);
     u32 i;
     for (i = 0; i < GENERATION_WAYS; i++) {
         struct generation *g = &set[i];
         if (g->gen && g->serial == want.serial && g->global_serial == want.global_serial &&
-            g->mode == want.mode && g->rights == want.rights)
+            g->mode == want.mode && g->rights == want.rights && g->apic_access == want.apic_access)
             break;
     }
     if (likely(i == 0)) return set[0].gen;
@@ -159,7 +164,7 @@ void cpu_context_changed(struct vcpu *v)
     c->pge = s->cr4 & CR4_PGE;
     c->nxe = s->msr.efer & EFER_NXE;
     c->gib_pages = feature_on(v->features, FEATURE_PDPE1GB);
-    c->vpid = 0, c->ept = false, c->ept_view = 0;
+    c->vpid = 0, c->ept = false, c->ept_view = 0, c->apic_access = 0;
     if (s->vmx.guest) vmx_fill_mmu(v, c);
     tlb_select(&v->s.itlb, c);
     tlb_select(&v->s.dtlb, c);
@@ -314,6 +319,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry *e = tlb_find(&v->s.itlb, la);
     if (e) {
         if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
+            if (mmu_apic_access(&v->d.mmu, e->page << PAGE_SHIFT)) vmx_apic_fetch(v, la);
             v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
             return e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
         }
@@ -328,6 +334,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.itlb, la, &r, &evicted);
     if (evicted.serial) generations_forget(v, &evicted);
+    if (mmu_apic_access(&v->d.mmu, r.pa)) vmx_apic_fetch(v, la);
     v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
     return r.pa;
 }
@@ -338,7 +345,7 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     if (acc & ACC_IMPLICIT || ((acc & ACC_USER) != 0) != (v->d.cpl == 3)) return;
     paddr pa = e->page << PAGE_SHIFT;
     u8 *host = phys_host(v->phys, pa);
-    if (!host) return;
+    if (!host || mmu_apic_access(&v->d.mmu, pa)) return;
     u64 page = la.at & PAGE_MASK;
     bool watched = unlikely(v->d.breaks.write) && debug_data_page(v, la, pa, ACC_WRITE);
     if (watched && debug_data_page(v, la, pa, ACC_READ)) return;

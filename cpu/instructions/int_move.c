@@ -350,7 +350,10 @@ void op_enter(struct vcpu *v, const struct insn *in)
         word[count++] = frame;
     }
     u64 end = (sp - count * n - size) & m;
-    lin_probe_write(v, seg_linear(v, SEG_SS, end, n, ACC_WRITE), n); // the new top must be writable
+    // the new top must be writable
+    laddr top = seg_linear(v, SEG_SS, end, n, ACC_WRITE);
+    lin_probe_write(v, top, n);
+    if (size && v->d.mmu.apic_access) lin_touch(v, top, n);
     for (unsigned i = 0; i < count; i++)
         lin_store(v, seg_linear(v, SEG_SS, (sp - (i + 1) * n) & m, n, ACC_WRITE), n, word[i]);
     reg_set(v, GPR_OFF(RBP), w, frame); // on a 16-bit stack EBP's upper half becomes 0

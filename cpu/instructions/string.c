@@ -94,9 +94,11 @@ static void rep_begin(struct vcpu *v, const struct insn *in, u32 registers)
 // ---- operands ----
 struct operand { // its next element
     laddr la;
-    u8 *host;   // NULL: a device's memory, or `spans`
-    paddr pa;   // of a device's
-    bool spans; // it lies in two pages, or in one with a breakpoint: accessed by its linear address
+    u8 *host; // NULL: a device's memory, or `spans`
+    paddr pa; // of a device's
+    // it lies in two pages, or in one with a breakpoint, or in the APIC-access page: accessed by its linear
+    // address
+    bool spans;
 };
 
 static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct operand *o)
@@ -106,6 +108,10 @@ static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct ope
     o->host = NULL;
     if (!o->spans) {
         o->host = lin_host(v, o->la, acc, &o->pa);
+        if (mmu_apic_access(&v->d.mmu, o->pa)) {
+            vmx_apic_check(v, o->la, n, acc);
+            o->host = NULL, o->spans = true;
+        }
         if (unlikely(v->d.breaks.write) && debug_data_page(v, o->la, o->pa, acc))
             o->host = NULL, o->spans = true;
     } else if (acc == ACC_WRITE)

@@ -6,6 +6,7 @@
 enum {
     COST_EXCEPTION = 20, // delivered through the IDT
     COST_INTERRUPT = 30,
+    COST_POSTED = 20, // processing posted interrupts
     COST_TASK_SWITCH = 60,
     COST_VMEXIT = 40, // and an entry: VMX_ENTRY_UNITS
     COST_CPUID = 20,

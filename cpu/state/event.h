@@ -50,7 +50,7 @@ struct event {
     u32 exit_insn_info;
     u64 exit_qualification;
     u64 exit_gla, exit_gpa; // guest-linear and guest-physical address fields
-    u32 exit_valid;         // EXIT_HAS_* below
+    u32 exit_valid;         // WITH_* below
     u32 pad2;
 };
 STATE_END
@@ -59,6 +59,7 @@ enum {
     WITH_INSN_INFO = 2,
     WITH_GLA = 4,
     WITH_GPA = 8,
+    WITH_VECTOR = 16, // an external interrupt that has been acknowledged
 };
 
 // RFLAGS.RF is 1 in the image that a fault pushes, so that an instruction breakpoint does not strike again on

@@ -121,7 +121,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    6 // of this struct and of those in it: one more with each change of layout or meaning
+    7 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -173,6 +173,8 @@ struct cpu_board_ops {
     // IA32_APIC_BASE, IA32_TSC_DEADLINE, 800h-8FFh. False: #GP(0).
     bool (*msr_read)(void *opaque, unsigned cpu, u32 msr, u64 *value);
     bool (*msr_write)(void *opaque, unsigned cpu, u32 msr, u64 value);
+    // EOI of what intr_ack gave last, as by a write to the local APIC's register
+    void (*eoi)(void *opaque, unsigned cpu);
     // triple fault or VMX abort: v->s still holds the state
     void (*shutdown)(void *opaque, unsigned cpu, const char *why);
     // an INIT was taken: the local APIC resets with the processor

@@ -33,9 +33,7 @@ void op_mov_to_cr(struct vcpu *v, const struct insn *in)
     case 4: cr4_write(v, vmx_merge_cr4(v, x)); break;
     case 8:
         if (x >> 4) raise_gp0(v);
-        if (vmx_write_cr8(v, x))
-            cpu_attention(v); // TPR below threshold
-        else if (v->board) {
+        if (!vmx_write_cr8(v, x) && v->board) {
             v->board->tpr_set(v->board_opaque, v->index, (u8)(x << 4));
             board_done(v);
         }

@@ -97,6 +97,10 @@ RAISES static void monitor(struct vcpu *v, laddr la)
 {
     paddr pa;
     lin_host(v, la, ACC_READ, &pa); // checked as a load of a byte
+    if (mmu_apic_access(&v->d.mmu, pa)) {
+        vmx_apic_check(v, la, 1, ACC_READ);
+        pa = vmx_apic_redirect(v, pa);
+    }
     cpu_monitor_arm(v, pa & ~63ull);
 }
 

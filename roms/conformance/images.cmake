@@ -9,7 +9,8 @@ foreach(test
         vmx-modes
         vmx-tasks
         vmx-information
-        vmx-spec-ctrl)
+        vmx-spec-ctrl
+        vmx-apicv)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

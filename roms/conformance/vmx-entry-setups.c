@@ -55,6 +55,33 @@ bool apic_accesses(struct vmx_vcpu *v)
     return true;
 }
 
+bool apic_registers(struct vmx_vcpu *v)
+{
+    if (!tpr_shadow(v) || !vmx_has_secondary(PROC2_APIC_REGISTER_VIRTUALIZATION)) return false;
+    vmx_set_proc2(PROC2_APIC_REGISTER_VIRTUALIZATION);
+    return true;
+}
+
+bool virtual_interrupts(struct vmx_vcpu *v)
+{
+    if (!tpr_shadow(v) || !vmx_has_secondary(PROC2_VIRTUAL_INTERRUPT_DELIVERY)) return false;
+    vmx_set_proc2(PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+    vmx_set_pin(PIN_EXTERNAL_INTERRUPT_EXITING);
+    return true;
+}
+
+bool posted_interrupts(struct vmx_vcpu *v)
+{
+    if (!virtual_interrupts(v) || !vmx_allowed(IA32_VMX_PINBASED_CTLS, PIN_PROCESS_POSTED_INTERRUPTS) ||
+        !vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT))
+        return false;
+    vmx_set_pin(PIN_PROCESS_POSTED_INTERRUPTS);
+    vmwrite(EXIT_FIELD, vmread(EXIT_FIELD) | EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT);
+    vmwrite(POSTED_INTERRUPT_NOTIFICATION_VECTOR, 0xf2);
+    vmwrite(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, spare_page + 0x40);
+    return true;
+}
+
 bool virtual_nmis(struct vmx_vcpu *v)
 {
     plain(v);

@@ -10,7 +10,7 @@
  * interrupt window in the HLT state (SDM 26.2: it wakes), and external interrupts while the guest's IF is 0
  * (lost).
  *
- * Missing: virtual-interrupt delivery, posted interrupts, SIPI, INIT, debug exceptions by breakpoints.
+ * Missing: SIPI, INIT, debug exceptions by breakpoints. Virtual and posted interrupts are in vmx-apicv.c.
  */
 #include "vmx-common.h"
 #include "apic.h"
