@@ -304,6 +304,22 @@ static void tpr_threshold_goes_first(void **state)
     }
 }
 
+static void pae_guest(struct vmx_machine *m, u32 proc2);
+
+// Outside 64-bit mode the guest-linear address of a string has 32 bits (SDM 30.2.1).
+static void string_address_wraps(void **state)
+{
+    struct vmx_machine *m = fresh();
+    pae_guest(m, 0);
+    m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS,
+            m_read(m, VMCS_PRIMARY_PROC_BASED_CONTROLS) | PROC_UNCONDITIONAL_IO_EXITING);
+    m_write(m, VMCS_GUEST_DS_BASE, 0xFFFFF000);
+    m->v->s.gpr[RSI] = 0x3000;
+    assert_int_equal(M_ENTER(m, "\x6E"), EXIT_REASON_IO_INSTRUCTION);
+    assert_int_equal(m_read(m, VMCS_GUEST_LINEAR_ADDRESS), 0x2000);
+    m_free(m);
+}
+
 static void nmi_unblocking(void **state)
 {
     struct vmx_machine *m = fresh();
@@ -520,7 +536,7 @@ int main(void)
 {
     // clang-format off
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(debug_trap_in_hlt),
+        cmocka_unit_test(debug_trap_in_hlt),   cmocka_unit_test(string_address_wraps),
         cmocka_unit_test(debug_trap_in_hlt),
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),

@@ -31,7 +31,7 @@ void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned 
         e.exit_insn_info = (u32)(in->asz - W16) << 7 | (u32)seg << 15;
         e.exit_valid |= WITH_INSN_INFO;
         if (cpu_long64(v) || !(v->s.seg[seg].ar & AR_UNUSABLE)) {
-            e.exit_gla = string_address.at;
+            e.exit_gla = cpu_long64(v) ? string_address.at : (u32)string_address.at; // SDM 30.2.1
             e.exit_valid |= WITH_GLA;
         }
     }

@@ -56,6 +56,7 @@ static void exception_is(uint32_t identification, const char *name)
 CODE(r_cpuid, 16, "nop", "cpuid");
 CODE(r_hlt, 16, "", "hlt");
 CODE(r_outsb, 16, "mov $0x2000, %ax; mov %ax, %ds; mov $0x1234, %si; mov $0x3f8, %dx", "outsb");
+CODE(r_outs_high, 16, "mov $0x3000, %si; mov $0x3f8, %dx", "outsb");
 CODE(r_outs_es, 16, "mov $0x2000, %ax; mov %ax, %es; mov $0x10, %esi; mov $0x3f8, %dx",
      "addr32 outsl %es:(%esi), %dx");
 CODE(r_rep_insb, 16, "mov $0x3000, %ax; mov %ax, %es; mov $0x20, %di; mov $2, %cx; mov $0x3f8, %dx",
@@ -145,6 +146,11 @@ static void real_mode(void)
            "  information: ES, 32 bits");
     else
         skip(1, "no information for INS and OUTS");
+    real(r_outs_high, r_outs_high_end);
+    vmx_set_proc(PROC_UNCONDITIONAL_IO_EXITING);
+    vmwrite(GUEST_DS_BASE, 0xfffff000);
+    REAL(r_outs_high, EXIT_REASON_IO_INSTRUCTION, 0x3f8u << 16 | 1u << 4, "real mode: OUTSB across 4 GiB");
+    is(vmread(GUEST_LINEAR_ADDRESS), 0x2000, "  its guest-linear address has 32 bits (SDM 30.2.1)");
     real(r_rep_insb, r_rep_insb_end);
     vmx_set_proc(PROC_UNCONDITIONAL_IO_EXITING);
     REAL(r_rep_insb, EXIT_REASON_IO_INSTRUCTION, 0x3f8u << 16 | 1u << 5 | 1u << 4 | 1u << 3,
