@@ -124,10 +124,13 @@ static u64 idle(void *opaque, u64 ticks)
 enum machine_end journal_run(struct journal *j, u64 units)
 {
     const struct journal_event *e;
+    bool applied = false;
     while ((e = due(j))) {
         apply(j, e);
         j->at.event++;
+        applied = true;
     }
+    if (applied && journal_live(j)) return MACHINE_RUN; // all of it was run again: not an instruction further
     if (j->at.event != j->events) {
         const struct journal_event *next = &j->event[j->at.event];
         u64 now = journal_units(j);

@@ -62,7 +62,8 @@ void journal_seen(struct journal *j);
 // Events to replay, from the beginning, and the horizon, up to which nothing else came. False if they cannot
 // be of a run (order, kinds, sizes) or there is no memory; nothing has changed then.
 bool journal_load(struct journal *j, const struct journal_event *event, u64 n, u64 units, u64 idles);
-// As machine_run. While it replays it ends no later than at the instant of the next event.
+// As machine_run. While it replays it ends no later than at the instant of the next event, and where it
+// becomes live.
 enum machine_end journal_run(struct journal *j, u64 units);
 // The machine was reset and its images loaded again; counts like an instruction, so that a loop of resets
 // gets somewhere.

@@ -295,9 +295,14 @@ static void refused(void **state)
         if (journal_load(&w.j, both, 2, 20, 8)) fail_msg("event %u was taken", i);
         assert_int_equal(w.j.events, 2);
     }
+    // what came at the very end is there when the run is at its end, and nothing after it is run
+    const struct journal_event last[] = {{.units = 2, .kind = JOURNAL_INPUT_OPEN, .value = 2}};
+    assert_true(journal_load(&w.j, last, 1, 2, 0));
+    for (unsigned i = 0; i < 9 && !journal_live(&w.j); i++) journal_run(&w.j, 1000);
+    assert_true(journal_live(&w.j) && journal_units(&w.j) == 2 && w.m->input_open == 2);
     // one whose instant does not come is told
-    struct journal_event late[] = {{.units = 3, .idles = 7, .kind = JOURNAL_POWER}};
-    assert_true(journal_load(&w.j, late, 1, 20, 8));
+    struct journal_event late[] = {{.units = 30, .idles = 7, .kind = JOURNAL_POWER}};
+    assert_true(journal_load(&w.j, late, 1, 40, 8));
     while (journal_retired(&w.j) < 5000) journal_run(&w.j, 1000);
     assert_true(w.j.bad);
     end(&w);
