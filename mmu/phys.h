@@ -86,6 +86,11 @@ static inline bool phys_code_or_watch(const struct phys *p, paddr a)
     u64 n = a >> PAGE_SHIFT;
     return p->code[n] || (p->watch[n / 64] >> (n % 64) & 1);
 }
+static inline bool phys_watched(const struct phys *p, paddr a)
+{
+    u64 n = a >> PAGE_SHIFT;
+    return p->watch[n / 64] >> (n % 64) & 1;
+}
 static inline void phys_mark_dirty(struct phys *p, paddr a)
 {
     u64 n = a >> PAGE_SHIFT;

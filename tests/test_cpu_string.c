@@ -539,6 +539,47 @@ static void single_step(void **state)
     assert_int_equal(tm_read(t, S.gpr[RSP], 8), CODE + 2);
 }
 
+// A REP that overwrites itself goes on as what it has become, however it is cut: at the iteration behind the
+// store, as after an interrupt there (SDM 10.1.3 has the processor fetch anew what was stored to).
+static void over_itself(void **state)
+{
+    static const struct {
+        u8 code[4], n;
+        int at; // RDI of the first element, from CODE; it may lie at a border of pages
+        bool down;
+        u64 rcx;      // in the end
+        int behind;   // RDI in the end
+        unsigned end; // RIP in the end, from where it begins
+        u64 boundary; // added to CODE: the instruction crosses
+    } c[] = {
+        {{0xF3, 0xAA}, 2, -4, false, 11, 2, 3, 0}, // rep stosb of NOPs: nop; stosb, which stores a NOP over
+                                                   // itself
+        {{0xF3, 0xA4}, 2, -4, false, 11, 2, 3, 0}, // rep movsb of NOPs, alike
+        {{0xF3, 0xAA}, 2, 6, true, 10, 0, 8, 0},   // from above: its second byte becomes a NOP: rep nop
+        {{0xF3, 0xAA}, 2, -0x100, false, 0, -0xF0, 3, 0}, // elsewhere in its page
+        {{0xF3, 0xAA}, 2, -4, false, 11, 2, 3, 0xFFF},    // across a border: the first byte
+        {{0xF3, 0xAA}, 2, 6, true, 10, 0, 8, 0xFFF},      // and the second
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++)
+        for (unsigned slice = 0; slice < 5; slice++) {
+            u64 at = CODE + c[i].boundary;
+            memset(t->p.ram + at - 0x200, 0xF4, 0x400);
+            tm_write(t, at, c[i].code, c[i].n);
+            memset(t->p.ram + DATA + 0x800, 0x90, 64);
+            cpu_drop_derived(t->v);
+            S.gpr[RAX] = 0x90, S.gpr[RCX] = 16, S.gpr[RSI] = DATA + 0x800;
+            S.gpr[RDI] = at + (u64)c[i].at;
+            cpu_set_rflags(t->v, 2 | (c[i].down ? FL_DF : 0));
+            start();
+            S.rip = at;
+            unsigned k = 0;
+            while (vcpu_run(t->v, slice ? slice : 100000) != RUN_HALTED) assert_true(++k < 1000);
+            assert_int_equal(S.gpr[RCX], c[i].rcx);
+            assert_int_equal(S.gpr[RDI], at + (u64)c[i].behind);
+            assert_int_equal(S.rip, at + c[i].end);
+        }
+}
+
 // Both engines: a state that is not NULL asks for the loop.
 #define BOTH(f, kind) \
     {#f " (threaded, " #kind ")", f, kind##_setup, teardown, NULL}, \
@@ -553,6 +594,7 @@ int main(void)
         BOTH(as_the_manual_says, prot),
         BOTH(however_it_is_cut, long),
         BOTH(moves_onto_code, long),
+        BOTH(over_itself, long),
         BOTH(a_fault_on_the_way, long),
         BOTH(which_operand_faults_first, long),
         BOTH(upper_halves, long),

@@ -79,7 +79,9 @@ static void rep_pause(struct vcpu *v)
     struct event e = {.kind = EVENT_RESTART};
     if (v->s.rflags & FL_TF && !(v->s.msr.debugctl & DEBUGCTL_BTF)) v->s.pending_dbg |= DR6_BS;
     vmx_iteration_done(v);
-    if (v->d.attention || v->stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end) raise_event(v, &e);
+    if (v->d.attention || v->stop_asked || stepping(v) || cpu_units(v) >= v->d.units_end ||
+        insn_block(v->d.in)->crosses) // in what it goes on may be another instruction by now
+        raise_event(v, &e);
 }
 
 // A REP with 32-bit addresses clears the upper halves of RCX, and of the index registers that it writes
@@ -174,6 +176,29 @@ static u64 fit(const struct vcpu *v, const struct insn *in, unsigned seg, unsign
     return k;
 }
 
+// The first of k elements from pa on that has bytes in common with [own, own + n): it is the last.
+static u64 fit_until(const struct vcpu *v, const struct insn *in, paddr pa, paddr own, u64 n, u64 k)
+{
+    u64 size = W_BYTES(in->osz);
+    if (n == 0) return k;
+    if (pa + size > own && pa < own + n) return 1;
+    if (downwards(v)) return pa < own ? k : least(k, (pa - own - n) / size + 2);
+    return pa > own ? k : least(k, (own - pa) / size + 1);
+}
+// How many of them until something comes of it that depends on when it is done. A REP that overwrites itself
+// is fetched anew behind that iteration (SDM 10.1.3; it might as well have been interrupted there); a store
+// to a page that somebody watches may end another's sleep.
+static u64 fit_noticed(const struct vcpu *v, const struct insn *in, const struct operand *to, u64 k)
+{
+    const struct block *b = insn_block(in);
+    paddr pa = (paddr)(to->host - v->phys->ram), own = b->pa + in->off;
+    if (likely(!phys_code_or_watch(v->phys, pa) && !b->crosses)) return k;
+    if (phys_watched(v->phys, pa)) return 1;
+    u64 n = in->len, here = b->crosses ? PAGE_SIZE - (own & ~PAGE_MASK) : n;
+    k = fit_until(v, in, pa, own, here, k);
+    return b->crosses ? fit_until(v, in, pa, b->pa2, n - here, k) : k;
+}
+
 static u64 operand_load(struct vcpu *v, const struct insn *in, const struct operand *o)
 {
     if (likely(o->host != NULL)) return host_load(o->host, in->osz);
@@ -241,6 +266,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
                 keep(v, &from);
                 k = fit_moves(v, in, to.la.at, count);
                 k = fit(v, in, SEG_ES, RDI, &to, fit(v, in, in->seg, RSI, &from, k));
+                k = fit_noticed(v, in, &to, k);
             }
             changing(v, (u8 *)lowest(v, in, (u64)to.host, k), k << in->osz);
             copy(v, in, to.host, from.host, k);
@@ -292,7 +318,8 @@ void op_stos(struct vcpu *v, const struct insn *in)
         struct operand to;
         destination(v, in, &to);
         if (likely(to.host != NULL)) {
-            if (count > 1) k = fit(v, in, SEG_ES, RDI, &to, fit_moves(v, in, to.la.at, count));
+            if (count > 1)
+                k = fit_noticed(v, in, &to, fit(v, in, SEG_ES, RDI, &to, fit_moves(v, in, to.la.at, count)));
             u8 *p = (u8 *)lowest(v, in, (u64)to.host, k);
             changing(v, p, k << in->osz);
             fill(p, x, in->osz, k);
