@@ -11,6 +11,7 @@
 
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
+#include "tests/rows_run.h"
 #include "vmx/intercept.h"
 
 // clang-format off
@@ -74,6 +75,7 @@ static inline struct tm *tm_new(enum tm_kind kind)
     cpu_features_max(&t->f);
     t->v = vcpu_new(0, &t->p, &t->f);
     assert_non_null(t->v);
+    rows_run_watch(t->v);
     struct vcpu_state *s = &t->v->s;
     bool lng = kind == TM_LONG;
     const u32 code = AR_P | AR_S | AR_CODE | AR_READABLE | AR_DB | AR_G,

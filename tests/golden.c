@@ -38,6 +38,7 @@
 #include "devices/state_hash.h"
 #include "frontend/load.h"
 #include "frontend/options.h"
+#include "tests/rows_run.h"
 #include "vmx/control.h"
 
 enum {
@@ -239,8 +240,10 @@ static void run_variant(struct golden *g, const char *name)
     bool reloaded = strcmp(name, "reloaded") == 0, back = strcmp(name, "back") == 0;
     bool debugged = strcmp(name, "debugged") == 0;
     if (debugged) debug_start(g);
-    if (strcmp(name, "loop") == 0)
-        for (unsigned i = 0; i < g->m->cpus_n; i++) g->m->cpu[i]->loop_engine = true;
+    for (unsigned i = 0; i < g->m->cpus_n; i++) {
+        if (strcmp(name, "loop") == 0) g->m->cpu[i]->loop_engine = true;
+        rows_run_watch(g->m->cpu[i]);
+    }
     g->random = g->seed * 0x9E3779B97F4A7C15ull | 1;
     u64 next = g->from, drop = 0;
     if (back) {

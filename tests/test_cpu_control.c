@@ -477,9 +477,28 @@ static void idle_power_msrs(void **state)
     cpu_features_max(&t->f);
 }
 
+// NOP with an operand looks at none; INVD and WBINVD are level 0's; CPUID's name, and what it clears.
+static void nops_caches_and_cpuid(void **state)
+{
+    S.gpr[RSI] = 0x100000000, S.gpr[RSP] = STACK;
+    assert_int_equal(TM_RUN(t, 0x0F, 0x1F, 0x06, 0x0F, 0x1C, 0x0E, 0x66, 0x0F, 0x1F, 0x44, 0x00, 0x00),
+                     NOTHING);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x08, 0x0F, 0x09), NOTHING);
+    S.gpr[RAX] = S.gpr[RBX] = S.gpr[RCX] = S.gpr[RDX] = ~0ull << 32;
+    assert_int_equal(TM_RUN(t, 0x0F, 0xA2), NOTHING);
+    assert_true(S.gpr[RBX] == 0x756E6547 && S.gpr[RDX] == 0x49656E69 && S.gpr[RCX] == 0x6C65746E);
+    assert_int_equal(S.gpr[RAX] >> 32, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        tm_user(t);
+        assert_int_equal(TM_RUN(t, 0x0F, i ? 0x09 : 0x08), VEC_GP);
+    }
+}
+
 static void unknown_msrs_are_gp_and_named(void **state)
 {
-    static const u32 absent[] = {0x122, 0xC4, 0x4E, 0x38D, 0x186, 0x189, 0xC0010015, 0x600};
+    // of them the last-branch records: 1C9h, 1C8h, 680h-69Fh, 6C0h, 14CEh
+    static const u32 absent[] = {0x122, 0xC4,  0x4E,  0x38D, 0x186, 0x189,  0xC0010015,
+                                 0x600, 0x1C8, 0x1C9, 0x680, 0x6C0, 0x14CE, 0x345};
     for (unsigned i = 0; i < ARRAY_LEN(absent); i++) {
         rdmsr(absent[i], VEC_GP);
         assert_int_equal(wrmsr(absent[i], 0), VEC_GP);
@@ -487,6 +506,9 @@ static void unknown_msrs_are_gp_and_named(void **state)
     assert_string_equal(t->v->unimplemented[0].name, "rdmsr");
     assert_int_equal(t->v->unimplemented[0].count, ARRAY_LEN(absent));
     assert_string_equal(t->v->unimplemented[1].name, "wrmsr");
+    assert_int_equal(wrmsr(0x1D9, 1), NOTHING); // IA32_DEBUGCTL.LBR: it can be set, and nothing is recorded
+    assert_string_equal(t->v->unimplemented[2].name, "debugctl.lbr");
+    assert_int_equal(t->v->unimplemented[2].count, 1);
     static const u32 read_only[] = {0xFE, 0x17, 0xCE, 0x179, 0x10A, 0x480};
     for (unsigned i = 0; i < ARRAY_LEN(read_only); i++) {
         rdmsr(read_only[i], NOTHING);
@@ -1287,7 +1309,7 @@ int main(void)
         L(idle_power_msrs),
         L(ports_see_the_time), L(stores_mark_pages_dirty),
         L(a_freed_processor_is_told_nothing),
-        L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
+        L(nops_caches_and_cpuid), L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(crossing_above_4g),
         cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),

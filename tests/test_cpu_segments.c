@@ -693,6 +693,44 @@ static void pop_and_push_of_segment_registers(void **state)
     assert_int_equal(S.gpr[RSP], STACK);
 }
 
+// PUSH, POP and MOV of each selector, with what is theirs by the manual: a slot of the operand size,
+// zero-extended in a register, two bytes in memory.
+static void selectors_to_and_fro(void **state)
+{
+    static const struct {
+        u8 seg, push[2], pop[2];
+    } c[] = {{SEG_ES, {0x06}, {0x07}},
+             {SEG_CS, {0x0E}, {0}},
+             {SEG_SS, {0x16}, {0x17}},
+             {SEG_DS, {0x1E}, {0x1F}},
+             {SEG_FS, {0x0F, 0xA0}, {0x0F, 0xA1}},
+             {SEG_GS, {0x0F, 0xA8}, {0x0F, 0xA9}}};
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        kernel();
+        u16 sel = c[i].seg == SEG_CS ? SEL_CODE32 : SEL_DATA;
+        expect(TM_RUN(t, 0x90, c[i].push[0], c[i].push[1] ? c[i].push[1] : 0x90), NOTHING, 0);
+        assert_int_equal(S.gpr[RSP], STACK - 4);
+        assert_int_equal(tm_read(t, STACK - 4, 2), sel);
+        S.gpr[RAX] = ~0ull, S.gpr[RBX] = DATA;
+        tm_write64(t, DATA, ~0ull);
+        u8 modrm = (u8)(c[i].seg << 3);
+        expect(TM_RUN(t, 0x8C, 0xC0 | modrm, 0x8C, 0x03 | modrm), NOTHING, 0); // mov eax,seg; mov [ebx],seg
+        assert_int_equal(S.gpr[RAX], sel);
+        assert_int_equal(tm_read(t, DATA, 4), 0xFFFF0000 | sel);
+        if (!c[i].pop[0]) continue;
+        u16 other = c[i].seg == SEG_SS ? SEL_DATA : SEL_UDATA | 3;
+        tm_write64(t, STACK - 4, other);
+        expect(TM_RUN(t, 0x90, c[i].pop[0], c[i].pop[1] ? c[i].pop[1] : 0x90), NOTHING, 0);
+        assert_int_equal(S.gpr[RSP], STACK);
+        assert_int_equal(S.seg[c[i].seg].sel, other);
+    }
+    kernel();
+    tm_write64(t, DATA, (u64)(SEL_UDATA | 3) << 32 | 0x12345678);
+    S.gpr[RBX] = DATA;
+    expect(TM_RUN(t, 0xC4, 0x03), NOTHING, 0); // les eax,[ebx]
+    assert_true(S.gpr[RAX] == 0x12345678 && S.seg[SEG_ES].sel == (SEL_UDATA | 3));
+}
+
 static void lss_loads_both_or_nothing(void **state)
 {
     u64 far = (u64)SEL_DATA << 32 | 0x31000;
@@ -720,7 +758,7 @@ int main(void)
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
         P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
         P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
-        P(pop_and_push_of_segment_registers), P(lss_loads_both_or_nothing),
+        P(pop_and_push_of_segment_registers), P(selectors_to_and_fro), P(lss_loads_both_or_nothing),
     };
     // clang-format on
     return cmocka_run_group_tests(tests, NULL, NULL);

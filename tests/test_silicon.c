@@ -22,9 +22,10 @@ static const char usage[] =
     "  --record FILE          write encodings, inputs and the host's outcomes instead of comparing (a "
     "quarter of the sequences)\n"
     "  --compare FILE         compare with a recording instead of the host\n"
-    "  --rows DIR             what holds each row of the instruction table: this test, or which other under "
-    "DIR, the\n"
-    "                         project's root; status 1 if nothing does\n"
+    "  --rows DIR             what holds each row of the instruction table: this test, or which other; DIR "
+    "says "
+    "what they\n"
+    "                         ran (tests/rows_held makes it); status 1 if nothing does\n"
     "  --cpu FEATURES         compare: as -cpu of the machine; rows that need more are left out and counted\n"
     "Without --compare skipped where the host cannot do it. Status 1: something differs, or a file is "
     "damaged.\n";

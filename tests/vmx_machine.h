@@ -14,6 +14,7 @@
 #include "cpu/system/cpuid.h"
 #include "cpu/system/system.h"
 #include "cpu/state/trace.h"
+#include "tests/rows_run.h"
 #include "vmx/checks.h"
 #include "vmx/control.h"
 #include "vmx/intercept.h"
@@ -129,6 +130,7 @@ static inline struct vmx_machine *m_new(void)
     m->features.feature_control = 5;
     m->v = vcpu_new(0, &m->phys, &m->features);
     assert_non_null(m->v);
+    rows_run_watch(m->v);
     m->v->board = &m_board;
     m->v->board_opaque = m;
     trace_add(&m->trace, &(struct trace_sink){m_event, m, UINT32_MAX});

@@ -32,7 +32,7 @@ bool exec_checked(struct vcpu *v, const struct insn *in)
     INVARIANT(!v->d.in);
     v->d.in = in;
     v->d.npc = next_rip(v, in);
-    insn_run(v, in);
+    insn_run(v, in, NULL);
     v->d.in = NULL;
     if (in->term) {
         v->s.rip = v->d.npc;
@@ -92,7 +92,7 @@ void exec_branch(struct vcpu *v, const struct insn *in)
     u64 base = v->s.rip;
     v->d.in = in;
     v->d.npc = next_rip(v, in);
-    insn_run(v, in);
+    insn_run(v, in, NULL);
     v->d.in = NULL;
     v->s.rip = v->d.npc;
     // What goes over the border at 4 GiB is not linked: whoever goes by a link cuts nothing off.
@@ -132,7 +132,7 @@ void block_run_loop(struct vcpu *v, struct block *b, bool one)
     for (;;) {
         v->d.in = in;
         v->d.npc = next_rip(v, in);
-        insn_run(v, in);
+        insn_run(v, in, v->rows_run);
         if (in->term) {
             v->d.in = NULL;
             v->s.rip = v->d.npc;

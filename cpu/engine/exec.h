@@ -38,14 +38,16 @@ static inline bool block_is_at_rip(const struct vcpu *v, const struct block *b)
     return b->mode == v->d.mode && !((rip_linear(v).at ^ b->pa) & ~PAGE_MASK);
 }
 
-// The guards that decoding could not resolve, then the body.
-static inline void insn_run(struct vcpu *v, const struct insn *in)
+// The guards that decoding could not resolve, then the body. `ran` (or NULL): a bit for each row whose body
+// began.
+static inline void insn_run(struct vcpu *v, const struct insn *in, u64 *ran)
 {
     const struct row *r = &rows[in->row];
     u32 mode = v->d.mode;
     u64 rip = v->s.rip;
     INVARIANT(v->d.in == in && block_is_at_rip(v, insn_block(in)));
     if (unlikely(row_intercepted(r)) && v->s.vmx.guest) exec_guard(v, in);
+    if (unlikely(ran)) ran[in->row / 64] |= BIT(in->row % 64);
     r->body->checked[in->osz](v, in);
     INVARIANT(in->row >= ROW_FIXED);
     // of the block's start until the block is left; a body that branches writes d.npc

@@ -270,6 +270,7 @@ struct vcpu {
     volatile sig_atomic_t stop_asked; // the same, by a signal handler of the host, at any instant (cpu_ask_stop)
     struct cpu_stops *stops; // of a debugger outside (cpu/system/stops.h); NULL: none
     bool loop_engine; // run every instruction in the loop
+    u64 *rows_run;    // a bit for each row that the loop has begun to run; NULL: nobody asks
     u64 fuzz_drop;    // drop all derived state about every so many units (0: never)
     // What a guest met that is not implemented, by name.
     struct { const char *name; u64 count; u64 detail; } unimplemented[UNIMPLEMENTED_MAX];

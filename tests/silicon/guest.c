@@ -6,6 +6,7 @@
 
 #include "cpu/system/cpuid.h"
 #include "cpu/state/mode.h"
+#include "tests/rows_run.h"
 #include "tests/silicon/silicon.h"
 
 // Physical memory: tables, GDT, IDT, TSS and handlers in the first 2 MiB (mapped one to one for the
@@ -115,6 +116,7 @@ struct guest *guest_new_cpu(bool loop_engine, const struct cpu_features *f)
     }
     g->features = *f;
     g->v = vcpu_new(0, &g->phys, &g->features);
+    rows_run_watch(g->v);
     map_tables(g);
     map_system(g);
     system_registers(g->v);

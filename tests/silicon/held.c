@@ -1,6 +1,5 @@
 // What holds a row that the silicon test does not draw: why it does not, and the test that does instead. A
 // row must be in one of the two; `test_silicon --rows` lists all, and a test runs it.
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,15 +21,15 @@ const struct row_held rows_held[] = {
     {"loop*", NULL, LEAVES, "tests/test_cpu_branches.c"},
     {"call", "Jz", LEAVES, "tests/test_cpu_seam.c"}, {"call", "Ev", LEAVES, "tests/test_cpu_seam.c"},
     {"call", NULL, LEAVES, "tests/test_cpu_segments.c"},
-    {"jmp", "Ev", LEAVES, "tests/test_cpu_seam.c"}, {"jmp", NULL, LEAVES, "tests/test_cpu_segments.c"},
+    {"jmp", "Ev", LEAVES, "tests/test_cpu_debug.c"}, {"jmp", NULL, LEAVES, "tests/test_cpu_segments.c"},
     {"ret", NULL, LEAVES, "tests/test_cpu_seam.c"}, {"retf", NULL, LEAVES, "tests/test_cpu_segments.c"},
-    {"iret", NULL, LEAVES, "tests/test_cpu_delivery.c"},
+    {"iret", NULL, LEAVES, "tests/test_cpu_segments.c"},
     {"int3", NULL, KERNEL, "roms/conformance/faults.c"}, {"int1", NULL, KERNEL, "roms/conformance/faults.c"},
     {"int", NULL, KERNEL, "tests/test_cpu_delivery.c"},
     {"syscall", NULL, KERNEL, "roms/conformance/modes.c"}, {"sysret", NULL, LEAVES, "tests/test_cpu_control.c"},
     {"sysenter", NULL, KERNEL, "roms/conformance/modes.c"}, {"sysexit", NULL, LEAVES, "tests/test_cpu_control.c"},
     {"cpuid", NULL, HOST, "tests/test_cpu_control.c"},
-    {"rdtsc*", NULL, HOST, "tests/test_vmx_exits.c"}, {"rdpmc", NULL, HOST, "roms/conformance/vmx-exits.c"},
+    {"rdtsc*", NULL, HOST, "tests/test_vmx_exits.c"}, {"rdpmc", NULL, HOST, "tests/test_vmx_exits.c"},
     {"rdrand", NULL, HOST, "tests/test_cpu_control.c"}, {"rdseed", NULL, HOST, "tests/test_cpu_control.c"},
     {"rdpid", NULL, HOST, "tests/test_cpu_control.c"}, {"xgetbv", NULL, HOST, "tests/test_cpu_fp.c"},
     {"xsetbv", NULL, CPL_0, "tests/test_cpu_control.c"},
@@ -51,9 +50,9 @@ const struct row_held rows_held[] = {
     {"lldt", NULL, CPL_0, "tests/test_cpu_segments.c"}, {"ltr", NULL, CPL_0, "tests/test_cpu_segments.c"},
     {"lmsw", NULL, CPL_0, "tests/test_cpu_control.c"}, {"clts", NULL, CPL_0, "tests/test_cpu_control.c"},
     {"mov", "Rd,Cd", CPL_0, "tests/test_cpu_control.c"}, {"mov", "Cd,Rd", CPL_0, "tests/test_cpu_control.c"},
-    {"mov", "Rd,Dd", CPL_0, "tests/test_cpu_debug.c"}, {"mov", "Dd,Rd", CPL_0, "tests/test_cpu_debug.c"},
+    {"mov", "Rd,Dd", CPL_0, "tests/test_cpu_control.c"}, {"mov", "Dd,Rd", CPL_0, "tests/test_cpu_debug.c"},
     {"invlpg", NULL, CPL_0, "roms/conformance/paging.c"}, {"invpcid", NULL, CPL_0, "roms/conformance/paging.c"},
-    {"invd", NULL, CPL_0, "roms/conformance/faults.c"}, {"wbinvd", NULL, CPL_0, "roms/conformance/faults.c"},
+    {"invd", NULL, CPL_0, "tests/test_cpu_control.c"}, {"wbinvd", NULL, CPL_0, "tests/test_cpu_control.c"},
     {"rdmsr", NULL, CPL_0, "tests/test_cpu_control.c"}, {"wrmsr", NULL, CPL_0, "tests/test_cpu_control.c"},
     {"hlt", NULL, CPL_0, "tests/test_cpu_control.c"}, {"swapgs", NULL, CPL_0, "tests/test_cpu_control.c"},
     {"clac", NULL, CPL_0, "roms/conformance/paging.c"}, {"stac", NULL, CPL_0, "roms/conformance/paging.c"},
@@ -68,7 +67,7 @@ const struct row_held rows_held[] = {
     {"clflush", NULL, NOTHING, "tests/test_cpu_branches.c"}, {"clflushopt", NULL, NOTHING, "tests/test_cpu_branches.c"},
     {"clwb", NULL, NOTHING, "tests/test_cpu_branches.c"},
     {"prefetch*", NULL, NOTHING, "tests/test_cpu_control.c"}, {"nop", NULL, NOTHING, "tests/test_cpu_control.c"},
-    {"vmcall", NULL, VT, "roms/conformance/vmx-exits.c"}, {"vmlaunch", NULL, VT, "roms/conformance/vmx-instructions.c"},
+    {"vmcall", NULL, VT, "roms/conformance/vmx-instructions.c"}, {"vmlaunch", NULL, VT, "roms/conformance/vmx-instructions.c"},
     {"vmresume", NULL, VT, "roms/conformance/vmx-instructions.c"}, {"vmxoff", NULL, VT, "roms/conformance/vmx-instructions.c"},
     {"vmfunc", NULL, VT, "roms/conformance/vmx-ept.c"}, {"vmread", NULL, VT, "roms/conformance/vmx-instructions.c"},
     {"vmwrite", NULL, VT, "roms/conformance/vmx-instructions.c"}, {"vmptrld", NULL, VT, "roms/conformance/vmx-instructions.c"},
@@ -92,29 +91,21 @@ const struct row_held *row_held(const struct row *r)
     return NULL;
 }
 
-// Does a source file name the instruction, in any case of letters?
-static bool mentions(const char *root, const char *file, const char *word)
+// Did that test run the row? `ran` is a folder with a file of row numbers for each test (tests/rows_held).
+static bool has_run(const char *ran, const char *test, unsigned row)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s", root, file);
-    FILE *f = fopen(path, "r");
-    if (!f) return false;
+    const char *name = strrchr(test, '/') + 1;
+    unsigned x;
     bool found = false;
-    char line[4096];
-    size_t n = strlen(word);
-    while (!found && fgets(line, sizeof line, f)) {
-        for (char *p = line; *p && !found; p++) {
-            if (strncasecmp(p, word, n) || (p > line && isalnum((unsigned char)p[-1]))) continue;
-            const char *end = p + n;
-            if (*end && strchr("lwq", *end)) end++; // AT&T's suffix
-            found = !isalnum((unsigned char)*end);
-        }
-    }
-    fclose(f);
+    snprintf(path, sizeof path, "%s/%.*s", ran, (int)strcspn(name, "."), name);
+    FILE *f = fopen(path, "r");
+    while (f && !found && fscanf(f, "%u", &x) == 1) found = x == row;
+    if (f) fclose(f);
     return found;
 }
 
-int rows_list(const char *root)
+int rows_list(const char *ran)
 {
     unsigned drawn = 0, held = 0, unaccounted = 0;
     bool used[ARRAY_LEN(rows_held)] = {false};
@@ -127,12 +118,12 @@ int rows_list(const char *root)
         if (encode_drawn(r, 16) || encode_drawn(r, 32) || encode_drawn(r, 64)) {
             printf("%-12s %-20s silicon\n", r->name, operands);
             drawn++;
-        } else if (h && mentions(root, h->by, r->name[0] == 'j' && r->name[1] != 'm' ? "Jcc" : r->name)) {
+        } else if (h && has_run(ran, h->by, i)) {
             printf("%-12s %-20s %s: %s (not drawn: %s)\n", r->name, operands,
                    strncmp(h->by, "roms/", 5) ? "unit" : "guest", h->by, h->why);
             held++;
         } else {
-            printf("%-12s %-20s UNACCOUNTED%s%s\n", r->name, operands, h ? ": not mentioned by " : "",
+            printf("%-12s %-20s UNACCOUNTED%s%s\n", r->name, operands, h ? ": not run by " : "",
                    h ? h->by : "");
             unaccounted++;
         }

@@ -121,7 +121,7 @@ extern const struct row_held rows_held[];
 extern const unsigned rows_held_n;
 const struct row_held *row_held(const struct row *r); // NULL: the silicon test draws it
 // Prints what holds each row. 1 if nothing holds one, or a line of the table is of no use.
-int rows_list(const char *root);
+int rows_list(const char *ran);
 
 // ---- encode.c ----
 // Whether a row can be run as it is in user mode on both sides with the same meaning.
