@@ -4,8 +4,9 @@
 // is #GP(0), counted and named: that includes everything of performance monitoring (CPUID leaf 0Ah says
 // version 0), of thermal and power control, and TSX_CTRL (122h), whose features CPUID does not report.
 //
-// Missing: DEBUGCTL's LBR is stored and named when set, but records nothing; machine-check banks (MCG_CAP
-// says there are none).
+// Missing: last-branch records, of which nothing tells a guest that they are there (no PDCM with the format
+// of their addresses, no architectural ones in CPUID; their registers are #GP): DEBUGCTL.LBR is stored and
+// named when set; machine-check banks (MCG_CAP says there are none).
 #include <string.h>
 
 #include "cpu/system/system.h"
