@@ -11,6 +11,8 @@ foreach(test
         vmx-information
         vmx-spec-ctrl
         vmx-apicv)
+        vmx-priority
+        vmx-spec-ctrl)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

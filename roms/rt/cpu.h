@@ -167,6 +167,7 @@ CPU_CONTROL_REGISTER(8)
     static inline void write_dr##n(uint64_t v) { asm volatile("mov %0, %%dr" #n ::"r"(v)); }
 
 CPU_DEBUG_REGISTER(0)
+CPU_DEBUG_REGISTER(1)
 CPU_DEBUG_REGISTER(6)
 CPU_DEBUG_REGISTER(7)
 
