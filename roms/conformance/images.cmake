@@ -46,3 +46,4 @@ rom_blob(dos_monitor 0x20000 BITS32 conformance/dos-monitor-entry.S conformance/
 rom_object(dos_images conformance/dos-images.S "-DDOS_PROGRAM_IMAGE=\"${dos_program}\"" "-DDOS_MONITOR_IMAGE=\"${dos_monitor}\""
     NEEDS ${dos_program} ${dos_monitor})
 rom_image(test-dos conformance/dos.c conformance/low.c conformance/low.S ${dos_images})
+rom_image(test-vmx-order conformance/vmx-order.c conformance/vmx-common.c conformance/low.c conformance/low.S)

@@ -6,7 +6,7 @@
  * timer, the NMI window, the interrupt window, external interrupts, breakpoints on the next instruction, its
  * faults.
  *
- * Bochs 2.7 loses external interrupts while the guest's IF is 0; here it is 1.
+ * Bochs 2.7 takes an instruction breakpoint before (or with) what is pending at the boundary (7.9).
  *
  * Missing: SMI, INIT, NMIs (which the host cannot keep waiting), APIC virtualization, bus locks.
  */
