@@ -47,3 +47,4 @@ rom_object(dos_images conformance/dos-images.S "-DDOS_PROGRAM_IMAGE=\"${dos_prog
     NEEDS ${dos_program} ${dos_monitor})
 rom_image(test-dos conformance/dos.c conformance/low.c conformance/low.S ${dos_images})
 rom_image(test-vmx-order conformance/vmx-order.c conformance/vmx-common.c conformance/low.c conformance/low.S)
+rom_image(test-vmx-host32 conformance/vmx-host32.c conformance/vmx-common.c conformance/low.c conformance/low.S)

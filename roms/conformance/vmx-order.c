@@ -59,10 +59,18 @@ static void outside(void)
     uint64_t region = vmx_new_region();
     static const struct {
         const char *probe, *name;
-    } all[] = {{p_vmclear, "VMCLEAR"},   {p_vmptrld, "VMPTRLD"}, {p_vmptrst, "VMPTRST"},
-               {p_vmread, "VMREAD"},     {p_vmwrite, "VMWRITE"}, {p_vmlaunch, "VMLAUNCH"},
-               {p_vmresume, "VMRESUME"}, {p_vmcall, "VMCALL"},   {p_vmxoff, "VMXOFF"},
-               {p_invept, "INVEPT"},     {p_invvpid, "INVVPID"}, {p_vmfunc, "VMFUNC"}};
+    } all[] = {{p_vmclear, "VMCLEAR"},
+               {p_vmptrld, "VMPTRLD"},
+               {p_vmptrst, "VMPTRST"},
+               {p_vmread, "VMREAD"},
+               {p_vmwrite, "VMWRITE"},
+               {p_vmlaunch, "BASIC-001: VMLAUNCH"},
+               {p_vmresume, "BASIC-001: VMRESUME"},
+               {p_vmcall, "VMCALL"},
+               {p_vmxoff, "VMXOFF"},
+               {p_invept, "INVEPT"},
+               {p_invvpid, "INVVPID"},
+               {p_vmfunc, "VMFUNC"}};
     write_cr4(read_cr4() & ~(uint64_t)CR4_VMXE);
     outcome(user_run(p_vmxon, USER_STACK, 0), VECTOR_UD, "VMXON: CR4.VMXE=0 before CPL 3");
     outcome(trap_catch(p_vmxon, NONCANONICAL, 0), VECTOR_UD,
@@ -92,7 +100,7 @@ static void in_root(void)
     outcome(trap_catch(p_vmwrite, UNMAPPED, GUEST_RIP), INVALID,
             "VMWRITE: no current VMCS before the operand");
     outcome(user_run(p_vmread, USER_STACK, GUEST_RIP), VECTOR_GP, "VMREAD: CPL 3 before no current VMCS");
-    outcome(user_run(p_vmlaunch, 0, 0), VECTOR_GP, "VMLAUNCH: CPL 3 before no current VMCS");
+    outcome(user_run(p_vmlaunch, 0, 0), VECTOR_GP, "BASIC-005: VMLAUNCH: CPL 3 before no current VMCS");
     if (vmclear(region) != VMX_SUCCEED || vmptrld(region) != VMX_SUCCEED) panic("no VMCS");
 
     outcome(trap_catch(p_vmxon, NONCANONICAL, 0), VALID(VMX_ERROR_VMXON_IN_ROOT),
@@ -228,11 +236,16 @@ static void compatibility_mode(void)
     static const struct {
         const uint8_t *begin, *end;
         const char *name;
-    } rows[] = {{c_vmread, c_vmread_end, "VMREAD"},       {c_vmwrite, c_vmwrite_end, "VMWRITE"},
-                {c_vmptrst, c_vmptrst_end, "VMPTRST"},    {c_vmptrld, c_vmptrld_end, "VMPTRLD"},
-                {c_vmclear, c_vmclear_end, "VMCLEAR"},    {c_vmlaunch, c_vmlaunch_end, "VMLAUNCH"},
-                {c_vmresume, c_vmresume_end, "VMRESUME"}, {c_vmxoff, c_vmxoff_end, "VMXOFF"},
-                {c_vmxon, c_vmxon_end, "VMXON"},          {c_vmcall, c_vmcall_end, "VMCALL"},
+    } rows[] = {{c_vmread, c_vmread_end, "VMREAD"},
+                {c_vmwrite, c_vmwrite_end, "VMWRITE"},
+                {c_vmptrst, c_vmptrst_end, "VMPTRST"},
+                {c_vmptrld, c_vmptrld_end, "VMPTRLD"},
+                {c_vmclear, c_vmclear_end, "VMCLEAR"},
+                {c_vmlaunch, c_vmlaunch_end, "VMLAUNCH (BASIC-003)"},
+                {c_vmresume, c_vmresume_end, "VMRESUME (BASIC-003)"},
+                {c_vmxoff, c_vmxoff_end, "VMXOFF"},
+                {c_vmxon, c_vmxon_end, "VMXON"},
+                {c_vmcall, c_vmcall_end, "VMCALL"},
                 {c_invept, c_invept_end, "INVEPT"}};
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct trap t =
