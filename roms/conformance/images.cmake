@@ -9,10 +9,9 @@ foreach(test
         vmx-modes
         vmx-tasks
         vmx-information
+        vmx-priority
         vmx-spec-ctrl
         vmx-apicv)
-        vmx-priority
-        vmx-spec-ctrl)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test
