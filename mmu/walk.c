@@ -9,9 +9,11 @@
 //   violation of the final access finds them set. (SDM 5.8 sets A when an entry is "used"; whether a faulting walk used
 //   the ones above is left open.)
 // - The write of a flag, where EPT accessed/dirty flags are off, is a read-modify-write: qualification bits 0 and 1.
+// - HLAT paging (SDM 5.5.1): an entry's present and reserved bits are looked at before its restart bit (11), and what
+//   the walk before a restart used gets no flags and does not count for guest-paging verification.
 // - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
 //
-// Missing: shadow stacks, HLAT, LAM; nothing offers them. Paging-structure caches: none.
+// Missing: shadow stacks, LAM; nothing offers them. Paging-structure caches: none.
 // clang-format on
 #include "mmu/walk_ept.h"
 
@@ -23,6 +25,7 @@ enum { // bits of paging-structure entries
     PTE_D = 1 << 6,
     PTE_PS = 1 << 7,
     PTE_G = 1 << 8,
+    PTE_RESTART = 1 << 11, // of HLAT paging; ignored by ordinary paging
 };
 #define PTE_XD        BIT(63)
 #define PTE_KEY_SHIFT 59
@@ -34,13 +37,14 @@ enum { // page-fault error code
     PFEC_RSVD = 1 << 3,
     PFEC_ID = 1 << 4,
     PFEC_PK = 1 << 5,
+    PFEC_HLAT = 1 << 7, // not present, or reserved bits, in HLAT paging
 };
 
 struct guest_entry { // an entry that the walk used
     paddr pa;
     gpaddr gpa;
     u64 value;
-    u32 s2; // EPT rights of the page that holds it (EPT_R | ...)
+    struct ept_result s2; // how EPT leads to it
 };
 
 struct guest_walk {
@@ -94,7 +98,7 @@ bool walk_rights_permit(const struct mmu_ctx *c, u32 rights, u32 acc)
     case ACC_WRITE:
         return (rights & (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY)) ==
                (TLB_S2_WRITE | TLB_DIRTY | TLB_S2_DIRTY);
-    default: return rights & (rights & TLB_USER ? TLB_S2_EXEC_USER : TLB_S2_EXEC);
+    default: return rights & (c->ept_mbec && rights & TLB_USER ? TLB_S2_EXEC_USER : TLB_S2_EXEC);
     }
 }
 
@@ -117,18 +121,15 @@ static bool read_entry(struct phys *p, const struct mmu_ctx *c, struct guest_ent
 {
     e->gpa = gpa;
     e->pa = gpa.at;
-    e->s2 = EPT_R | EPT_W;
     if (c->ept) {
-        struct ept_result s2;
-        // SDM 30.3.3.2: with EPT accessed/dirty flags every access to a paging structure counts as a write.
-        u32 need = c->ept_ad ? EPT_R | EPT_W : EPT_R;
+        // SDM 31.3.3.2: with EPT accessed/dirty flags every access to a paging structure counts as a write.
+        u32 need = c->ept_ad ? EPT_R | EPT_W | EPT_PAGING : EPT_R;
 
-        if (!ept_translate(p, c, gpa, need, &s2)) {
-            *r = ept_event(c, &s2, gpa, need, EPT_Q_LINEAR);
+        if (!ept_translate(p, c, gpa, need, &e->s2)) {
+            *r = ept_event(c, &e->s2, gpa, need, EPT_Q_LINEAR);
             return false;
         }
-        e->pa = s2.pa;
-        e->s2 = s2.rights;
+        e->pa = e->s2.pa;
         if (mmu_apic_access(c, e->pa)) { // SDM 32.4.6.1
             *r = (struct walk_result){.status = WALK_APIC_ACCESS, .gpa = gpa};
             return false;
@@ -145,8 +146,9 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
                       bool wide, struct walk_result *r)
 {
     if ((e->value & flags) == flags) return true;
-    if (c->ept && !(e->s2 & EPT_W)) {
-        struct ept_result s2 = {.status = WALK_EPT_VIOLATION, .rights = e->s2};
+    if (c->ept && !e->s2.paging_writes) {
+        struct ept_result s2 = e->s2;
+        s2.status = WALK_EPT_VIOLATION;
         *r = ept_event(c, &s2, e->gpa, EPT_R | EPT_W, EPT_Q_LINEAR);
         return false;
     }
@@ -219,9 +221,10 @@ absent:
 }
 
 // PAE, 4-level and 5-level paging from the table at guest-physical `table` with `level` (0: page table)
-// downwards.
-static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, u64 table, int level,
-                    struct guest_walk *w, struct walk_result *r)
+// downwards. WALK_64_RESTART (HLAT paging alone): go on with ordinary paging; w->page_shift is the level's.
+enum walk_64_end { WALK_64_FAULT, WALK_64_DONE, WALK_64_RESTART };
+static enum walk_64_end walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, u64 table,
+                                int level, bool hlat, struct guest_walk *w, struct walk_result *r)
 {
     u64 address = bits(c->maxphyaddr - 1u, 12);
     // SDM 5.4, 5.5: PAE reserves 62:M, the IA-32e formats 51:M only; XD is reserved while EFER.NXE = 0.
@@ -234,11 +237,11 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         bool leaf;
 
         if (!read_entry(p, c, e, gpaddr_of(table | (la.at >> shift & 0x1FF) << 3), (unsigned)level, 8, r))
-            return false;
+            return WALK_64_FAULT;
         w->count++;
         if (!(e->value & PTE_P)) {
-            *r = page_fault(c, acc, 0);
-            return false;
+            *r = page_fault(c, acc, hlat ? PFEC_HLAT : 0);
+            return WALK_64_FAULT;
         }
         leaf = level == 0 || (e->value & PTE_PS);
         if (level > 2 || (level == 2 && !c->gib_pages))
@@ -246,8 +249,12 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
         else if (leaf && level > 0)
             here |= bits(shift - 1, 13);
         if (e->value & here) {
-            *r = page_fault(c, acc, PFEC_P | PFEC_RSVD);
-            return false;
+            *r = page_fault(c, acc, PFEC_P | PFEC_RSVD | (hlat ? PFEC_HLAT : 0));
+            return WALK_64_FAULT;
+        }
+        if (hlat && e->value & PTE_RESTART) {
+            *w = (struct guest_walk){.rights = FULL_RIGHTS_1, .page_shift = (u8)shift};
+            return WALK_64_RESTART;
         }
         take_rights(w, e->value);
         if (leaf) {
@@ -257,10 +264,29 @@ static bool walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, 
             take_leaf(w, c, e->value, shift);
             if (c->paging >= PAGING_4LEVEL)
                 w->rights |= (u32)(e->value >> PTE_KEY_SHIFT & 15) << TLB_PKEY_SHIFT;
-            return true;
+            return WALK_64_DONE;
         }
         table = e->value & address;
     }
+}
+
+// 4-level and 5-level paging: HLAT paging where it is in use, then ordinary paging, as far as it asks for
+// that.
+static bool walk_ia32e(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct guest_walk *w,
+                       struct walk_result *r)
+{
+    u64 address = bits(c->maxphyaddr - 1u, 12);
+    int top = c->paging == PAGING_5LEVEL ? 4 : 3;
+    u8 limit = 64;
+
+    if (unlikely(c->hlat) && (!c->hlat_upper || la.at >> 63)) {
+        enum walk_64_end end = walk_64(p, c, la, acc, c->hlatp & address, top, true, w, r);
+        if (end != WALK_64_RESTART) return end == WALK_64_DONE;
+        limit = w->page_shift;
+    }
+    if (walk_64(p, c, la, acc, c->cr3 & address, top, false, w, r) == WALK_64_FAULT) return false;
+    if (w->page_shift > limit) w->page_shift = limit;
+    return true;
 }
 
 static bool walk_structures(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, struct guest_walk *w,
@@ -276,9 +302,9 @@ static bool walk_structures(struct phys *p, const struct mmu_ctx *c, laddr la, u
             *r = page_fault(c, acc, 0);
             return false;
         }
-        return walk_64(p, c, la, acc, pdpte & bits(c->maxphyaddr - 1u, 12), 1, w, r);
-    case PAGING_4LEVEL: return walk_64(p, c, la, acc, c->cr3 & bits(c->maxphyaddr - 1u, 12), 3, w, r);
-    case PAGING_5LEVEL: return walk_64(p, c, la, acc, c->cr3 & bits(c->maxphyaddr - 1u, 12), 4, w, r);
+        return walk_64(p, c, la, acc, pdpte & bits(c->maxphyaddr - 1u, 12), 1, false, w, r) == WALK_64_DONE;
+    case PAGING_4LEVEL:
+    case PAGING_5LEVEL: return walk_ia32e(p, c, la, acc, w, r);
     default: panic("walk: paging mode %u", c->paging);
     }
 }
@@ -311,9 +337,16 @@ struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la
     if (c->paging != PAGING_OFF) {
         if (!walk_structures(p, c, la, acc, &w, &r) || !finish_stage_1(p, c, acc, &w, &r)) return r;
     }
-    // Mode-based execute control asks for the mode of the address, not of the access (SDM 30.3.3.2).
-    r = walk_ept(p, c, w.gpa, (acc & ACC_KIND) | (w.rights & TLB_USER ? ACC_USER : 0),
-                 EPT_Q_LINEAR | EPT_Q_FINAL);
+    // Mode-based execute control asks for the mode of the address, not of the access (SDM 31.3.3.2).
+    u32 need = ept_need(c, (acc & ~(u32)ACC_USER) | (w.rights & TLB_USER ? ACC_USER : 0));
+    for (unsigned i = 0; c->ept_verify && i < w.count; i++)
+        if (!w.used[i].s2.paging_bit) need |= EPT_UNVERIFIED;
+    r = ept_access(p, c, w.gpa, need, EPT_Q_LINEAR | EPT_Q_FINAL);
+    if (r.status == WALK_EPT_VIOLATION && c->ept_advanced) {
+        if (w.rights & TLB_USER) r.qualification |= EPT_Q_USER;
+        if (w.rights & TLB_WRITE) r.qualification |= EPT_Q_WRITABLE;
+        if (!(w.rights & TLB_EXEC)) r.qualification |= EPT_Q_XD;
+    }
     r.rights |= w.rights;
     r.page_shift = w.page_shift;
     r.pa = phys_a20(p, r.pa);

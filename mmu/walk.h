@@ -33,6 +33,17 @@ struct mmu_ctx {
     bool ept_mbec;           // mode-based execute control
     bool ept_gib;            // 1 GiB EPT pages supported
     bool ept_exec_only;      // execute without read is legal in EPT entries (IA32_VMX_EPT_VPID_CAP bit 0)
+    bool ept_advanced;       // advanced VM-exit information for EPT violations (bit 22 there)
+    bool ept_pml;            // page-modification logging, with ept_ad
+    bool ept_subpages;       // sub-page write permissions
+    bool ept_paging_write;   // EPT paging-write control
+    bool ept_verify;         // guest-paging verification, with ept_paging_write
+    bool hlat;               // HLAT paging (only looked at with 4-level and 5-level paging)
+    bool hlat_upper;         // for addresses with bit 63 alone (HLAT prefix size 1)
+    u64 hlatp;               // its root, in place of CR3
+    paddr pml_index;         // where the PML index is kept, 16 bits in RAM (the field of the current VMCS)
+    paddr pml_log;           // the log: 512 entries
+    paddr spp_root;          // SPPTP
     struct walk_steps *peek; // walk_peek's alone: nothing is written, and the entries are noted here
 };
 
@@ -46,7 +57,8 @@ struct walk_steps {
         gpaddr gpa;  // of a first-stage entry
         paddr pa;
         u64 value;
-    } step[32]; // 5 entries of stage 1, each behind 5 of stage 2, and 5 for the final address, at the most
+    } step[68]; // 5 entries of stage 1, each behind 5 of stage 2, twice with HLAT, and 5 for the final
+                // address
 };
 
 // What an access is.
@@ -59,7 +71,10 @@ enum {
         4, // CPL 3 and not an implicit supervisor access (walk_ept: the linear address is a user-mode one)
     ACC_IMPLICIT = 8, // implicit supervisor access (descriptor tables, TSS): SMAP without regard to EFLAGS.AC
     ACC_AC = 16,      // EFLAGS.AC is 1 (SMAP is overridden for explicit supervisor data accesses)
+    // bits 31:8: how many bytes after its first one the access has on this page (sub-page permissions)
+    ACC_SPAN_SHIFT = 8,
 };
+static inline u32 acc_span(unsigned bytes) { return (bytes - 1) << ACC_SPAN_SHIFT; }
 
 // Rights of a translation, cached in the TLB.
 enum {
@@ -71,7 +86,7 @@ enum {
     TLB_S2_READ = 1 << 5,
     TLB_S2_WRITE = 1 << 6,
     TLB_S2_EXEC = 1 << 7,      // execute (supervisor-mode linear addresses if mode-based)
-    TLB_S2_EXEC_USER = 1 << 8, // execute for user-mode linear addresses (equals S2_EXEC without mode-based)
+    TLB_S2_EXEC_USER = 1 << 8, // execute for user-mode linear addresses; meaningless unless mode-based
     TLB_S2_DIRTY = 1 << 9,     // EPT dirty bit was set, or EPT A/D not in use
     TLB_PKEY_SHIFT = 12,       // bits 15:12: protection key
 };
@@ -82,6 +97,8 @@ enum walk_status {
     WALK_EPT_VIOLATION, // exit 48 with `qualification`, `gpa`; linear address valid as the qualification says
     WALK_EPT_MISCONFIG, // exit 49 with `gpa`
     WALK_APIC_ACCESS,   // exit 44: a guest-physical access to the APIC-access page
+    WALK_PML_FULL,      // exit 62: a flag of an EPT entry would have been set, and the log is full
+    WALK_SPP,           // exit 66 with `gpa` and `qualification` (bit 11: a miss, else a misconfiguration)
     WALK_NOT_RAM,       // walk_peek only: an entry is not in RAM, and reading a device is no look without
                         // consequences
 };
@@ -91,6 +108,8 @@ struct walk_result {
     // WALK_OK: log2 of the size of the page in stage 1 (12 where paging is off): what INVLPG on any
     // address of it must invalidate, however small the pieces are that the TLB holds
     u8 page_shift;
+    // WALK_EPT_VIOLATION: bit 63 of the EPT entry that decides about it is 0, so that it may become #VE
+    bool convertible;
     u32 rights; // TLB_*
     u32 error;  // WALK_PF: page-fault error code
     // WALK_EPT_VIOLATION: bits as in exit qualification (SDM table "Exit Qualification for EPT Violations")
@@ -112,8 +131,13 @@ struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, ladd
 // EPT_Q_LINEAR, EPT_Q_LINEAR | EPT_Q_FINAL). Of the result's rights only the second stage's are set. Without
 // EPT: identity with full rights.
 struct walk_result walk_ept(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 acc, u64 linear);
-#define EPT_Q_LINEAR BIT(7)
-#define EPT_Q_FINAL  BIT(8)
+#define EPT_Q_LINEAR       BIT(7)
+#define EPT_Q_FINAL        BIT(8)
+#define EPT_Q_USER         BIT(9) // this and the next two: advanced information
+#define EPT_Q_WRITABLE     BIT(10)
+#define EPT_Q_XD           BIT(11)
+#define EPT_Q_VERIFICATION BIT(15)
+#define SPP_Q_MISS         BIT(11)
 
 // Whether cached rights still permit this access under the present CR0.WP, SMEP, SMAP, PKRU, IA32_PKRS,
 // EFER.NXE. True means "grant"; false means nothing but "walk again". A write through a translation with a

@@ -20,13 +20,16 @@ struct verdict {
     u64 gpa, pa;
     unsigned page_bits;
     bool user, writable, executable, global, dirty, r, w, x, xu, dirty2;
+    bool convertible, verification, miss; // of an EPT violation; of an SPP event
+    bool bit58, upper_writable;           // of the last EPT leaf; of the entries above it
     unsigned key;
 };
 
 struct step { // an entry of stage 1 that was read
     u64 at, gpa, value;
-    bool page_writable; // by EPT
-    u64 page_rights;    // bits 5:3 and 6 as a qualification shows them
+    bool page_writable; // by EPT, for the processor's own writes
+    bool bit58, convertible;
+    u64 page_rights; // bits 5:3 and 6 as a qualification shows them
 };
 
 static u64 mem_read(struct oracle *f, u64 a, unsigned bytes)
@@ -47,15 +50,50 @@ static u64 field(u64 v, unsigned high, unsigned low)
     return r;
 }
 
+static void mem_write(struct oracle *f, u64 a, u64 v, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        if (a + i < f->p.ram_size) f->mem[a + i] = (u8)(v >> 8 * i);
+}
+
+// May bytes gpa to gpa + more be written, by the sub-page permission tables? WALK_OK, or what happens.
+static int subpages_say(struct oracle *f, const struct mmu_ctx *c, u64 gpa, unsigned more, bool *miss)
+{
+    u64 table = c->spp_root, v;
+
+    *miss = false;
+    for (unsigned low = 39; low > 12; low -= 9) {
+        v = mem_read(f, table + 8 * field(gpa, low + 8, low), 8);
+        if (!bit(v, 0)) {
+            *miss = true;
+            return WALK_SPP;
+        }
+        if (field(v, 11, 1)) return WALK_SPP;
+        for (unsigned b = c->maxphyaddr; b < 64; b++)
+            if (bit(v, b)) return WALK_SPP;
+        table = field(v, 51, 12) << 12;
+    }
+    v = mem_read(f, table + 8 * field(gpa, 20, 12), 8);
+    for (unsigned b = 1; b < 64; b += 2)
+        if (bit(v, b)) return WALK_SPP;
+    for (unsigned i = 0; i <= more; i++)
+        if (!bit(v, 2 * (unsigned)((gpa % 4096 + i) / 128))) return WALK_EPT_VIOLATION;
+    return WALK_OK;
+}
+
 // What the extended page tables say of an address. want: 'r' read, 'w' write, 'm' read and write, 'x', 'u'
-// execute.
-static bool ept_says(struct oracle *f, const struct mmu_ctx *c, u64 gpa, char want, struct verdict *v)
+// execute; `p`: as 'm', by the processor in a guest paging structure. `more`: bytes behind the first, -1
+// where sub-page permissions do not count; `verify`: a structure was in a page without bit 58.
+static bool ept_says(struct oracle *f, const struct mmu_ctx *c, u64 gpa, char want, int more, bool verify,
+                     struct verdict *v)
 {
     unsigned levels = (unsigned)field(c->eptp, 5, 3) + 1;
     u64 at[5], table = field(c->eptp, 51, 12) << 12, value = 0;
     unsigned used = 0, low = 12 + 9 * levels;
-    bool R = true, W = true, X = true, XU = true, leaf = false;
+    bool R = true, W = true, X = true, XU = true, leaf = false, upper = true, missing = false, may;
+    u64 index = mem_read(f, c->pml_index, 2);
 
+    v->convertible = v->verification = v->bit58 = false;
     v->r = v->w = v->x = v->xu = false;
     v->status = WALK_EPT_VIOLATION;
     v->gpa = gpa;
@@ -68,6 +106,7 @@ static bool ept_says(struct oracle *f, const struct mmu_ctx *c, u64 gpa, char wa
         value = mem_read(f, at[used], 8);
         used++;
         er = bit(value, 0), ew = bit(value, 1), ex = bit(value, 2), eu = c->ept_mbec ? bit(value, 10) : false;
+        v->convertible = !bit(value, 63);
         if (!er && !ew && !ex && !eu) return false;
         v->status = WALK_EPT_MISCONFIG;
         if (!er && ew) return false;
@@ -83,22 +122,49 @@ static bool ept_says(struct oracle *f, const struct mmu_ctx *c, u64 gpa, char wa
         if (leaf) {
             u64 type = field(value, 5, 3);
             if (type == 2 || type == 3 || type == 7) return false;
+            if (!er && c->ept_paging_write && bit(value, 58)) return false;
             for (unsigned b = 12; b < low; b++)
                 if (bit(value, b)) return false;
         }
         v->status = WALK_EPT_VIOLATION;
-        R = R && er, W = W && ew, X = X && ex, XU = XU && (c->ept_mbec ? eu : ex);
+        if (!leaf) upper = upper && ew;
+        R = R && er, W = W && ew, X = X && ex, XU = XU && bit(value, 10);
         table = field(value, 51, 12) << 12;
     }
     v->r = R, v->w = W, v->x = X, v->xu = XU;
-    if ((want == 'r' || want == 'm') && !R) return false;
-    if ((want == 'w' || want == 'm') && !W) return false;
+    v->bit58 = bit(value, 58), v->upper_writable = upper;
+    may = W || (want == 'p' && c->ept_paging_write && upper && v->bit58);
+    if ((want == 'r' || want == 'm' || want == 'p') && !R) return false;
     if (want == 'x' && !X) return false;
-    if (want == 'u' && !XU) return false;
+    if (want == 'u' && !(c->ept_mbec ? XU : X)) return false;
+    if ((want == 'm' || want == 'p') && !may) return false;
+    if (want == 'w' && !W) {
+        if (!c->ept_subpages || more < 0 || low != 12 || !bit(value, 61)) return false;
+        v->status = subpages_say(f, c, gpa, (unsigned)more, &v->miss);
+        if (v->status != WALK_OK) return false;
+        v->status = WALK_EPT_VIOLATION;
+    }
+    if (verify && c->ept_verify && c->ept_paging_write && bit(value, 57)) {
+        v->verification = true;
+        return false;
+    }
+    if (want == 'p') want = 'm';
     v->dirty2 = !c->ept_ad || bit(value, 9);
     if (c->ept_ad) {
+        bool write = want == 'w' || want == 'm';
+        for (unsigned i = 0; i < used; i++) missing = missing || !bit(mem_read(f, at[i], 8), 8);
+        missing = missing || (write && !bit(value, 9));
+        if (c->ept_pml && missing && index > 511) {
+            v->status = WALK_PML_FULL;
+            return false;
+        }
+        write = write && !bit(mem_read(f, at[used - 1], 8), 9); // makes it dirty
         for (unsigned i = 0; i < used; i++) mem_set_bit(f, at[i], 8);
         if (want == 'w' || want == 'm') mem_set_bit(f, at[used - 1], 9), v->dirty2 = true;
+        if (c->ept_pml && write) {
+            mem_write(f, c->pml_log + 8 * index, gpa - gpa % 4096, 8);
+            mem_write(f, c->pml_index, index - 1, 2);
+        }
     }
     v->pa = (field(value, 51, low) << low) + (gpa - (gpa >> low << low));
     v->status = WALK_OK;
@@ -107,13 +173,16 @@ static bool ept_says(struct oracle *f, const struct mmu_ctx *c, u64 gpa, char wa
 
 static void qualify(const struct mmu_ctx *c, struct verdict *v, char want, bool final)
 {
-    v->qualification = 0;
+    v->qualification = v->status == WALK_SPP && v->miss ? 2048 : 0;
     if (v->status != WALK_EPT_VIOLATION) return;
-    if (want == 'r' || want == 'm') v->qualification += 1;
-    if (want == 'w' || want == 'm') v->qualification += 2;
+    if (want == 'r' || want == 'm' || want == 'p') v->qualification += 1;
+    if (want == 'w' || want == 'm' || want == 'p') v->qualification += 2;
     if (want == 'x' || want == 'u') v->qualification += 4;
     v->qualification += (v->r ? 8 : 0) + (v->w ? 16 : 0) + (v->x ? 32 : 0) + (v->xu && c->ept_mbec ? 64 : 0);
     v->qualification += 128 + (final ? 256 : 0);
+    if (final && c->ept_advanced)
+        v->qualification += (v->user ? 512 : 0) + (v->writable ? 1024 : 0) + (v->executable ? 0 : 2048);
+    if (v->verification) v->qualification += 32768;
 }
 
 static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 acc)
@@ -126,6 +195,8 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
     unsigned steps = 0;
     u64 table = 0, value = 0, gpa = la;
     char want;
+    bool hlat = false;
+    unsigned most = 64;
 
     v.error = (write ? 2 : 0) + (by_user ? 4 : 0);
     if (fetch && (c->smep || (c->nxe && !legacy))) v.error += 16;
@@ -146,9 +217,13 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
         }
         table = field(value, c->maxphyaddr - 1u, 12) << 12;
         break;
-    case PAGING_4LEVEL: low = 48, table = field(c->cr3, c->maxphyaddr - 1u, 12) << 12; break;
-    default: low = 57, table = field(c->cr3, c->maxphyaddr - 1u, 12) << 12; break;
+    default:
+        low = c->paging == PAGING_4LEVEL ? 48 : 57;
+        hlat = c->hlat &&
+               (!c->hlat_upper || bit(la, 63)); // instead of CR3's, and no bit of the address is above
+        table = field(hlat ? c->hlatp : c->cr3, c->maxphyaddr - 1u, 12) << 12;
     }
+again:
     for (bool leaf = false; !leaf;) {
         struct step *s = &step[steps];
         bool reserved = false, large;
@@ -157,19 +232,24 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
         s->at = s->gpa = table + entry_bytes * field(la, low + per - 1, low);
         s->page_writable = true;
         if (c->ept) {
-            want = c->ept_ad ? 'm' : 'r';
-            if (!ept_says(f, c, s->gpa, want, &v)) {
+            want = c->ept_ad ? 'p' : 'r';
+            if (!ept_says(f, c, s->gpa, want, -1, false, &v)) {
                 qualify(c, &v, want, false);
                 return v;
             }
             s->at = v.pa;
-            s->page_writable = v.w;
+            s->bit58 = v.bit58, s->convertible = v.convertible;
+            // The leaf's own right does not count where bit 58 does; all others above it do.
+            s->page_writable = v.w || (c->ept_paging_write && v.bit58 && v.upper_writable);
             s->page_rights = (v.r ? 8 : 0) + (v.w ? 16 : 0) + (v.x ? 32 : 0) + (v.xu && c->ept_mbec ? 64 : 0);
         }
         value = s->value = mem_read(f, s->at, entry_bytes);
         steps++;
         v.status = WALK_PF;
-        if (!bit(value, 0)) return v;
+        if (!bit(value, 0)) {
+            if (hlat) v.error += 128;
+            return v;
+        }
         if (legacy) {
             large = low == 22 && c->pse && bit(value, 7);
             if (large) {
@@ -191,8 +271,16 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
                     if (bit(value, b)) reserved = true;
         }
         if (reserved) {
-            v.error += 1 + 8;
+            v.error += 1 + 8 + (hlat ? 128 : 0);
             return v;
+        }
+        if (hlat && bit(value, 11)) { // all over again, from CR3
+            if (low < most) most = low;
+            hlat = false, steps = 0;
+            v.user = v.writable = v.executable = true;
+            low = c->paging == PAGING_4LEVEL ? 48 : 57;
+            table = field(c->cr3, c->maxphyaddr - 1u, 12) << 12;
+            goto again;
         }
         if (!bit(value, 1)) v.writable = false;
         if (!bit(value, 2)) v.user = false;
@@ -200,7 +288,7 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
         leaf = large || low == 12;
         table = field(value, legacy ? 31 : 51, 12) << 12;
     }
-    v.page_bits = low;
+    v.page_bits = low < most ? low : most;
     if (legacy && low == 22)
         gpa = (field(value, 31, 22) << 22) + (field(value, 20, 13) << 32);
     else
@@ -234,7 +322,7 @@ static struct verdict oracle(struct oracle *f, const struct mmu_ctx *c, u64 la, 
         if (!need_a && !need_d) continue;
         if (!step[i].page_writable) {
             v.status = WALK_EPT_VIOLATION;
-            v.gpa = step[i].gpa;
+            v.gpa = step[i].gpa, v.convertible = step[i].convertible;
             v.qualification = 1 + 2 + step[i].page_rights + 128;
             return v;
         }
@@ -247,8 +335,10 @@ second:
     v.status = WALK_OK;
     v.gpa = v.pa = gpa;
     if (c->ept) {
+        bool verify = false;
         want = write ? 'w' : fetch ? (v.user ? 'u' : 'x') : 'r';
-        if (!ept_says(f, c, gpa, want, &v)) qualify(c, &v, want, true);
+        for (unsigned i = 0; i < steps; i++) verify = verify || !step[i].bit58;
+        if (!ept_says(f, c, gpa, want, (int)(acc >> ACC_SPAN_SHIFT), verify, &v)) qualify(c, &v, want, true);
     } else {
         v.r = v.w = v.x = v.xu = v.dirty2 = true;
     }
@@ -266,7 +356,9 @@ static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 a
     bool same = r.status == (unsigned)v->status;
 
     if (v->status == WALK_PF) same = same && r.error == v->error;
-    if (v->status == WALK_EPT_VIOLATION) same = same && r.qualification == v->qualification;
+    if (v->status == WALK_EPT_VIOLATION)
+        same = same && r.qualification == v->qualification && r.convertible == v->convertible;
+    if (v->status == WALK_SPP) same = same && r.qualification == v->qualification && r.gpa.at == v->gpa;
     if (v->status == WALK_EPT_VIOLATION || v->status == WALK_EPT_MISCONFIG) same = same && r.gpa.at == v->gpa;
     if (v->status == WALK_OK) {
         rights |= v->user ? TLB_USER : 0;
@@ -282,7 +374,8 @@ static bool walk_agrees(struct oracle *f, const struct mmu_ctx *c, u64 la, u32 a
         rights |= v->key << TLB_PKEY_SHIFT;
         same =
             same && r.gpa.at == v->gpa && r.pa == v->pa && r.rights == rights && r.page_shift == v->page_bits;
-        same = same && walk_rights_permit(c, r.rights, acc);
+        // a write that sub-page permissions grant is granted anew each time
+        same = same && walk_rights_permit(c, r.rights, acc) == (v->w || (acc & 3) != ACC_WRITE);
     }
     if (same && memcmp(f->mem, f->p.ram, f->p.ram_size) == 0) return true;
     printf("paging %u la %#llx acc %#x ept %d: walk says status %u error %#x q %#llx gpa %#llx pa %#llx "

@@ -77,7 +77,7 @@ static void test_translations(void **state)
                 assert_true(r.gpa.at == pages[i].gpa + offset);
                 assert_int_equal(r.page_shift, 12); // stage 1 is off: INVLPG knows no larger page
                 assert_int_equal(r.rights, TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY | TLB_S2_READ |
-                                               TLB_S2_WRITE | TLB_S2_EXEC | TLB_S2_EXEC_USER |
+                                               TLB_S2_WRITE | TLB_S2_EXEC |
                                                (!ad || acc == ACC_WRITE ? TLB_S2_DIRTY : 0));
                 for (int level = pages[i].leaf; level < 4; level++) {
                     u64 flags = 0;
@@ -129,7 +129,7 @@ static void test_rights(void **state)
                 assert_int_equal(!!(r.rights & TLB_S2_READ), R);
                 assert_int_equal(!!(r.rights & TLB_S2_WRITE), W);
                 assert_int_equal(!!(r.rights & TLB_S2_EXEC), X);
-                assert_int_equal(!!(r.rights & TLB_S2_EXEC_USER), mbec ? XU : X);
+                assert_int_equal(!!(r.rights & TLB_S2_EXEC_USER), XU);
             } else {
                 q = (access == 0 ? Q_READ : access == 1 ? Q_WRITE : Q_FETCH) | Q_LINEAR | Q_FINAL;
                 if (present) q |= (R ? Q_R : 0) | (W ? Q_W : 0) | (X ? Q_X : 0) | (mbec && XU ? Q_XU : 0);

@@ -261,11 +261,15 @@ static void check_rights(struct tables *t, const struct shape *s, const struct r
                          allowed);
     }
     if (x->kind == ACC_READ) assert_false(walk_rights_permit(&t->c, cached & ~TLB_S2_READ, acc));
-    if (x->kind == ACC_FETCH) {
+    if (x->kind == ACC_FETCH) { // by the mode of the address only with mode-based execute control
+        assert_false(walk_rights_permit(&t->c, cached & ~TLB_S2_EXEC, acc));
+        assert_int_equal(walk_rights_permit(&t->c, cached & ~TLB_S2_EXEC_USER, acc), allowed);
+        t->c.ept_mbec = true;
         u32 bit = x->user_address ? TLB_S2_EXEC_USER : TLB_S2_EXEC,
             other = x->user_address ? TLB_S2_EXEC : TLB_S2_EXEC_USER;
         assert_false(walk_rights_permit(&t->c, cached & ~bit, acc));
         assert_int_equal(walk_rights_permit(&t->c, cached & ~other, acc), allowed);
+        t->c.ept_mbec = false;
     }
 }
 

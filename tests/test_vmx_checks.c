@@ -204,8 +204,9 @@ static void execution_controls(void **state)
     ONLY("CTL-EPT-001", long, FAIL7, *cap &= ~(1ull << 14));
     ONLY("CTL-EPT-001", long, FAIL7, *cap &= ~(1ull << 8); f->EPTP = 0x100018);
     ONLY("CTL-EPT-002", long, FAIL7, f->EPTP = 0x100016);
-    ONLY("CTL-EPT-002", long, FAIL7, f->EPTP = 0x100026);
-    GOOD(long, *cap |= 1 << 7; f->EPTP = 0x100026);
+    ONLY("CTL-EPT-002", long, FAIL7, *cap &= ~(1ull << 7); f->EPTP = 0x100026);
+    ONLY("CTL-EPT-002", long, FAIL7, f->EPTP = 0x10002E);
+    GOOD(long, f->EPTP = 0x100026);
     ONLY("CTL-EPT-002", long, FAIL7, *cap &= ~(1ull << 6));
     GOOD(long, f->EPTP |= 0x40);
     ONLY("CTL-EPT-003", long, FAIL7, f->EPTP |= 0x40; *cap &= ~(1ull << 21));
@@ -215,6 +216,37 @@ static void execution_controls(void **state)
     ONLY("CTL-EPT-006", long, FAIL7, f->EPTP |= 1ull << 40);
     GOOD(protected, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID; f->EPTP = UINT64_MAX);
     ONLY("CTL-EPTDEP-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_UNRESTRICTED);
+
+#define EPT_PAGE(bit, field, what) \
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= 1u << bit; f->field = 0xFFFFFFF000); \
+    GOOD(long, f->field = UINT64_MAX); \
+    ONLY(what "-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1u << bit; f->field = 0x4001); \
+    ONLY(what "-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1u << bit; f->field = 0x4800); \
+    ONLY(what "-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1u << bit; f->field = 1ull << 40); \
+    ONLY(what "-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS |= 1u << bit; f->field = 1ull << 63)
+    EPT_PAGE(17, PML_ADDRESS, "CTL-PML");
+    EPT_PAGE(18, VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, "CTL-VE");
+    EPT_PAGE(23, SPPTP, "CTL-SPP");
+#define WITH_PROC3(bit) f->PRIMARY_PROC_BASED_CONTROLS |= 1 << 17, f->TERTIARY_PROC_BASED_CONTROLS = 1 << bit
+    GOOD(long, WITH_PROC3(1); f->HLATP = 0xFFFFFFF018;
+         f->HLAT_PREFIX_SIZE = 0xFFFF); // the size is not checked
+    GOOD(long, f->HLATP = UINT64_MAX);
+    for (unsigned bit = 0; bit < 3; bit++)
+        ONLY("CTL-HLAT-001", long, FAIL7, WITH_PROC3(1); f->HLATP = 1u << bit);
+    for (unsigned bit = 5; bit < 12; bit++)
+        ONLY("CTL-HLAT-002", long, FAIL7, WITH_PROC3(1); f->HLATP = 1u << bit);
+    ONLY("CTL-HLAT-003", long, FAIL7, WITH_PROC3(1); f->HLATP = 1ull << 40);
+    ONLY("CTL-HLAT-003", long, FAIL7, WITH_PROC3(1); f->HLATP = 1ull << 63);
+    GOOD(long, WITH_PROC3(2));
+    GOOD(long, WITH_PROC3(3)); // alone it has no effect
+    ONLY("CTL-EPTDEP-007", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID; WITH_PROC3(1));
+    ONLY("CTL-EPTDEP-008", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID; WITH_PROC3(2));
+    ONLY("CTL-EPTDEP-009", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID; WITH_PROC3(3));
+    ONLY("CTL-EPTDEP-001", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | 1 << 17);
+    ONLY("CTL-EPTDEP-003", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | 1 << 22);
+    ONLY("CTL-EPTDEP-004", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | 1 << 23);
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 22);
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | 1 << 18); // #VE without EPT is legal, and idle
 
     GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS; f->VM_FUNCTION_CONTROLS = 1;
          f->EPTP_LIST_ADDRESS = 0x4000);

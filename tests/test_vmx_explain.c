@@ -247,7 +247,7 @@ static void hints_of_controls(void **state)
     HINTS("CTL-VPID-001", "another number", long, f->VPID = 0);
     HINTS("CTL-EPT-001", "more than an address", long, f->EPTP = 0x100000; s->caps.ept_vpid &= ~BIT(8));
     HINTS("CTL-EPT-001", "6 for write-back", long, f->EPTP = 0x10001F);
-    HINTS("CTL-EPT-002", "five levels", long, f->EPTP = 0x100026);
+    HINTS("CTL-EPT-002", "five levels", long, f->EPTP = 0x100026; s->caps.ept_vpid &= ~BIT(7));
     HINTS("CTL-EPT-002", "3 for four levels", long, f->EPTP = 0x100006);
     HINTS("CTL-EPTDEP-002", "neither", long,
           f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_UNRESTRICTED);

@@ -144,7 +144,9 @@ static void invept_invvpid(void **state)
     assert_int_equal(INV(I_INVEPT, 1, eptp, 0), 0);
     assert_int_equal(INV(I_INVEPT, 1, eptp, 0x123), 0); // bits 127:64 are not looked at
     assert_int_equal(INV(I_INVEPT, 1, M_EPT | 5 | 3 << 3, 0), 28);
-    assert_int_equal(INV(I_INVEPT, 1, M_EPT | 6 | 4 << 3, 0), 28);
+    assert_int_equal(INV(I_INVEPT, 1, M_EPT | 6 | 4 << 3, 0), 0); // five levels
+    assert_int_equal(INV(I_INVEPT, 1, M_EPT | 6 | 2 << 3, 0), 28);
+    assert_int_equal(INV(I_INVEPT, 1, M_EPT | 6 | 5 << 3, 0), 28);
     assert_int_equal(INV(I_INVEPT, 1, eptp | 1ull << m->features.maxphyaddr, 0), 28);
     assert_int_equal(INV(I_INVEPT, 2, 0xFFF, 0), 0);
     assert_int_equal(INV(I_INVVPID, 4, 1, 0), 28);

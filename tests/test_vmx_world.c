@@ -75,7 +75,7 @@ static void entry_loads_exit_saves(void **state)
     for (int i = 0; i < VMCS_FIELD_COUNT; i++) {
         enum vmcs_field f = (enum vmcs_field)i;
         if (vmcs_field_rows[i].area != AREA_GUEST || !m->v->vmx->caps.exists[i]) continue;
-        bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE ||
+        bool untouched = f == VMCS_VMCS_LINK_POINTER || f == VMCS_GUEST_SMBASE || f == VMCS_PML_INDEX ||
                          f == VMCS_VMX_PREEMPTION_TIMER_VALUE || f == VMCS_GUEST_INTERRUPT_STATUS ||
                          (f >= VMCS_GUEST_PDPTE0 && f <= VMCS_GUEST_PDPTE3);
         u64 x = m_read(m, f), want = untouched ? 0x5A5A5A5A5A5A5A5A : before[i];

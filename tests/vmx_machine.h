@@ -310,8 +310,9 @@ static inline s64 m_enter(struct vmx_machine *m, const char *code, unsigned n)
         if (t->insn_len_valid) assert_int_equal(t->insn_len, m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH));
         if (t->gpa_valid) assert_int_equal(t->gpa, m_read(m, VMCS_GUEST_PHYSICAL_ADDRESS));
         if (t->gla_valid) assert_int_equal(t->gla, m_read(m, VMCS_GUEST_LINEAR_ADDRESS));
-        assert_int_equal(t->gpa_valid,
-                         reason == EXIT_REASON_EPT_VIOLATION || reason == EXIT_REASON_EPT_MISCONFIGURATION);
+        assert_int_equal(t->gpa_valid, reason == EXIT_REASON_EPT_VIOLATION ||
+                                           reason == EXIT_REASON_EPT_MISCONFIGURATION ||
+                                           reason == EXIT_REASON_SPP);
     }
     return reason;
 }

@@ -35,17 +35,17 @@ static inline void setup_caps(struct vmx_caps *c)
     memset(c, 0, sizeof *c);
     c->basic = 0x00D8100000000000ull | SETUP_REVISION;
     c->misc = 0x600401E5;
-    c->ept_vpid = 0xF0106334141ull;
+    c->ept_vpid = 0x10F01067341C1ull;
     c->cr0_fixed0 = 0x80000021;
     c->cr0_fixed1 = 0xFFFFFFFF;
     c->cr4_fixed0 = 0x2000;
     c->cr4_fixed1 = 0x772FFF;
     c->true_allowed0[GROUP_PIN] = 0x16, c->allowed1[GROUP_PIN] = 0xFF;
     c->true_allowed0[GROUP_PROC] = 0x04006172, c->allowed1[GROUP_PROC] = 0xFFFBFFFE;
-    c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0x04113FFF;
+    c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0x04D73FFF;
     c->true_allowed0[GROUP_EXIT] = 0x36DFB, c->allowed1[GROUP_EXIT] = 0xA07FEFFF;
     c->true_allowed0[GROUP_ENTRY] = 0x11FB, c->allowed1[GROUP_ENTRY] = 0x140DFFF;
-    c->allowed1[GROUP_PROC3] = 0x80, c->allowed1[GROUP_EXIT2] = 4;
+    c->allowed1[GROUP_PROC3] = 0x8E, c->allowed1[GROUP_EXIT2] = 4;
     c->allowed1[GROUP_VMFUNC] = 1;
 }
 

@@ -77,7 +77,8 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_features *features, u64 
     if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_EPT))
         c->ept_vpid |= BIT(EPT_CAP_EXECUTE_ONLY) | BIT(EPT_CAP_WALK_4) | BIT(EPT_CAP_UC) | BIT(EPT_CAP_WB) |
                        BIT(EPT_CAP_2M) | BIT(EPT_CAP_1G) | BIT(EPT_CAP_INVEPT) | BIT(EPT_CAP_AD) |
-                       BIT(EPT_CAP_INVEPT_SINGLE) | BIT(EPT_CAP_INVEPT_ALL);
+                       BIT(EPT_CAP_INVEPT_SINGLE) | BIT(EPT_CAP_INVEPT_ALL) | BIT(EPT_CAP_WALK_5) |
+                       BIT(EPT_CAP_ADVANCED) | BIT(EPT_CAP_HLAT_PREFIX) /* the largest: 1 */;
     if (vmx_caps_control(c, CONTROL_PROC2_ENABLE_VPID))
         c->ept_vpid |= BIT(EPT_CAP_INVVPID) | 15ull << EPT_CAP_INVVPID_TYPES;
 

@@ -121,15 +121,27 @@ void vmx_unwatch(struct vcpu *v)
 void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
 {
     const struct vmx_caps *caps = &v->vmx->caps;
-    u64 eptp = v->s.vmx.eptp;
-    m->vpid = v->s.vmx.vpid;
-    m->apic_access = v->s.vmx.apic_access;
+    const struct vmx_state *s = &v->s.vmx;
+    u64 eptp = s->eptp;
+    m->vpid = s->vpid;
+    m->apic_access = s->apic_access;
     m->ept = eptp != 0;
     if (!m->ept) return;
     m->eptp = eptp;
     m->ept_view = (eptp & (BIT(52) - BIT(12))) | 1;
     m->ept_ad = eptp >> 6 & 1;
-    m->ept_mbec = false;
+    m->ept_mbec = s->ept_use & VMX_EPT_MBEC;
+    m->ept_pml = s->ept_use & VMX_EPT_PML;
+    m->pml_log = s->pml_address;
+    m->pml_index = s->vmcs_pointer + offsetof(struct vmcs_region, f.PML_INDEX);
+    m->ept_subpages = s->ept_use & VMX_EPT_SUBPAGES;
+    m->spp_root = s->spptp;
+    m->ept_paging_write = s->ept_use & VMX_EPT_PAGING_WRITE;
+    m->ept_verify = s->ept_use & VMX_EPT_VERIFY;
+    m->hlat = s->ept_use & VMX_EPT_HLAT;
+    m->hlatp = s->hlatp;
+    m->hlat_upper = s->hlat_prefix != 0;
+    m->ept_advanced = caps->ept_vpid >> EPT_CAP_ADVANCED & 1;
     m->ept_gib = caps->ept_vpid >> EPT_CAP_1G & 1;
     m->ept_exec_only = caps->ept_vpid >> EPT_CAP_EXECUTE_ONLY & 1;
 }
@@ -148,9 +160,29 @@ u64 vmx_eptp_offence(const struct vmx_caps *c, unsigned maxphyaddr, u64 eptp)
     return bits;
 }
 
+static bool page_possible(const struct vcpu *v, paddr a)
+{
+    return !(a & ~PAGE_MASK) && !(a >> v->features->maxphyaddr);
+}
+
 static bool pointer_possible(const struct vcpu *v, paddr a)
 {
-    return a == VMX_NO_POINTER || (!(a & ~PAGE_MASK) && !(a >> v->features->maxphyaddr));
+    return a == VMX_NO_POINTER || page_possible(v, a);
+}
+
+// As the checks of VM entry let them be; they all need EPT.
+static bool ept_use_possible(const struct vcpu *v, const struct vmx_state *s)
+{
+    const struct vmx_caps *c = &v->vmx->caps;
+    u32 may = (vmx_caps_control(c, CONTROL_PROC2_ENABLE_PML) ? VMX_EPT_PML : 0) |
+              (vmx_caps_control(c, CONTROL_PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT) ? VMX_EPT_MBEC : 0) |
+              (vmx_caps_control(c, CONTROL_PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT) ? VMX_EPT_SUBPAGES : 0) |
+              (vmx_caps_control(c, CONTROL_PROC3_EPT_PAGING_WRITE_CONTROL) ? VMX_EPT_PAGING_WRITE : 0) |
+              (vmx_caps_control(c, CONTROL_PROC3_GUEST_PAGING_VERIFICATION) ? VMX_EPT_VERIFY : 0) |
+              (vmx_caps_control(c, CONTROL_PROC3_ENABLE_HLAT) ? VMX_EPT_HLAT : 0);
+    if (s->ept_use & ~may || (s->ept_use && !s->eptp)) return false;
+    return page_possible(v, s->pml_address) && page_possible(v, s->spptp) &&
+           page_possible(v, s->hlatp & ~(u64)0x18);
 }
 
 const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s)
@@ -176,6 +208,7 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         return "a trap-like VM exit that there is not";
     if (s->apic_write_size > 4 || s->apic_write + s->apic_write_size > PAGE_SIZE)
         return "a write to the APIC-access page that is not virtualized";
+    if (!ept_use_possible(v, s)) return "the EPT features in use";
     if (s->eptp && vmx_eptp_offence(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
         return "the EPT pointer in use";
     return NULL;

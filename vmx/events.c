@@ -90,15 +90,46 @@ void vmx_sipi_exit(u8 vector, struct event *x)
     *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_SIPI, .exit_qualification = vector};
 }
 
+// EPT violations that become a virtualization exception (SDM 28.5.8.1, 28.5.8.2). Not during the delivery of
+// an event, and not before software has cleared the second doubleword of the information area.
+static void virtualize_violation(struct vcpu *v, const struct walk_result *r, laddr la)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    const struct vmcs_fields *f = &c->region->f;
+    paddr area = f->VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS;
+    u64 qualification = r->qualification | (v->d.iret_unblocked ? BIT(12) : 0);
+
+    if (!(c->proc2 & PROC2_EPT_VIOLATION_VE) || !r->convertible || !(v->s.cr0 & CR0_PE)) return;
+    if (v->s.vmx.original_event & IDENT_VALID || phys_read32(v->phys, v->index, area + 4)) return;
+    u16 index = f->EPTP_INDEX; // before the writes, which may be to the VMCS
+    phys_write64(v->phys, v->index, area, EXIT_REASON_EPT_VIOLATION | (u64)0xFFFFFFFF << 32);
+    phys_write64(v->phys, v->index, area + 8, qualification);
+    phys_write64(v->phys, v->index, area + 16, r->qualification & EPT_Q_LINEAR ? la.at : 0);
+    phys_write64(v->phys, v->index, area + 24, r->gpa.at);
+    phys_write16(v->phys, v->index, area + 32, index);
+    raise_fault(v, VEC_VE);
+}
+
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid)
 {
     if (r->status == WALK_APIC_ACCESS) vmx_apic_guest_physical(v);
     // The instruction length is not promised for these, but processors write it, and KVM's MMIO path uses it.
     struct event e = {.kind = EVENT_VMEXIT, .exit_gpa = r->gpa.at, .exit_valid = WITH_GPA | WITH_INSN_LEN};
     if (v->d.in) e.insn_len = v->d.in->len;
-    if (r->status == WALK_EPT_MISCONFIG)
-        e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION;
-    else {
+    switch (r->status) {
+    case WALK_EPT_MISCONFIG: e.exit_reason = EXIT_REASON_EPT_MISCONFIGURATION; break;
+    case WALK_PML_FULL:
+        e.exit_reason = EXIT_REASON_PML_FULL;
+        e.exit_valid &= ~(u32)WITH_GPA;
+        break;
+    case WALK_SPP:
+        e.exit_reason = EXIT_REASON_SPP;
+        e.exit_qualification = r->qualification;
+        e.exit_gla = la.at;
+        e.exit_valid |= WITH_GLA;
+        break;
+    default:
+        virtualize_violation(v, r, la);
         e.exit_reason = EXIT_REASON_EPT_VIOLATION;
         e.exit_qualification = r->qualification;
         if (la_valid && r->qualification & EPT_Q_LINEAR) {

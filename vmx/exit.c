@@ -46,14 +46,19 @@ static void save_original_event(struct vcpu *v, struct vmcs_fields *f, const str
     if (info & IDENT_ERROR_CODE) f->ORIGINAL_EVENT_ERROR_CODE = v->s.vmx.original_event_error;
 }
 
+// NMI unblocking due to IRET is bit 12 of the qualification (SDM 30.2.3).
+static bool reports_unblocking(u32 reason)
+{
+    return reason == EXIT_REASON_EPT_VIOLATION || reason == EXIT_REASON_PML_FULL || reason == EXIT_REASON_SPP;
+}
+
 static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct event *e)
 {
     u64 qualification = e->exit_qualification;
     u32 vectoring = v->s.vmx.original_event;
 
     f->EXIT_REASON = e->exit_reason;
-    if (e->exit_reason == EXIT_REASON_EPT_VIOLATION && v->d.iret_unblocked && !vectoring)
-        qualification |= BIT(12);
+    if (v->d.iret_unblocked && !vectoring && reports_unblocking(e->exit_reason)) qualification |= BIT(12);
     f->EXIT_QUALIFICATION = qualification;
     save_exiting_event(v, f, e);
     save_original_event(v, f, e);

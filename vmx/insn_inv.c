@@ -101,6 +101,7 @@ void op_vmfunc(struct vcpu *v, const struct insn *in)
     bits = (eptp ^ v->s.vmx.eptp) & 0x38;
     if (bits) vmx_refuse_by_event(v, REFUSED_VMFUNC_LENGTH, bits, eptp, v->s.vmx.eptp, 0);
     f->EPTP = eptp;
+    if (vmx_caps_control(&c->caps, CONTROL_PROC2_EPT_VIOLATION_VE)) f->EPTP_INDEX = (u16)index;
     vmx_region_written(v);
     v->s.vmx.eptp = eptp;
     if (v->s.vmx.vpid == 0) {

@@ -67,6 +67,9 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->vmx.trap = 0;
     s->vmx.apic_write = s->vmx.apic_write_size = s->vmx.rvi = s->vmx.svi = 0;
     s->vmx.trap_qualification = 0;
+    s->vmx.ept_use = 0;
+    s->vmx.pml_address = s->vmx.spptp = s->vmx.hlatp = 0;
+    s->vmx.hlat_prefix = 0;
     s->vmx.timer_active = false;
     s->vmx.timer_deadline = UINT64_MAX;
     s->vmx.mtf_pending = s->vmx.virtual_interrupt = s->virtual_nmi_blocked = false;

@@ -30,6 +30,8 @@ static u64 saved_rf(const struct vcpu *v, const struct event *e)
     case EXIT_REASON_APIC_ACCESS:
     case EXIT_REASON_EPT_VIOLATION:
     case EXIT_REASON_EPT_MISCONFIGURATION:
+    case EXIT_REASON_PML_FULL:
+    case EXIT_REASON_SPP:
         if (!(vectoring & IDENT_VALID)) return FL_RF;
         return v->s.vmx.vectoring_rf ? FL_RF : current;
     case EXIT_REASON_TASK_SWITCH: // as the old TSS would have had it

@@ -36,7 +36,20 @@ struct vmx_state {     // architectural
     bool virtual_interrupt; // a pending virtual interrupt is recognized
     u32 trap_qualification;
     u8 pad3[4];
+    // What the controls of the running guest add to EPT, as VM entry found them
+    u64 pml_address, spptp, hlatp;
+    u32 ept_use; // VMX_EPT_*
+    u16 hlat_prefix;
+    u16 pad4;
 };
 STATE_END
+enum { // vmx_state.ept_use
+    VMX_EPT_PML = 1 << 0,
+    VMX_EPT_MBEC = 1 << 1,
+    VMX_EPT_SUBPAGES = 1 << 2,
+    VMX_EPT_PAGING_WRITE = 1 << 3,
+    VMX_EPT_VERIFY = 1 << 4,
+    VMX_EPT_HLAT = 1 << 5,
+};
 
 #endif

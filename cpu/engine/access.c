@@ -82,10 +82,10 @@ static inline bool apic_page(const struct vcpu *v, const struct tlb_entry *e)
 RAISES static bool probe(struct vcpu *v, laddr la, unsigned n, u32 acc)
 {
     unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
-    bool apic = apic_page(v, tlbops_data(v, la, acc));
+    bool apic = apic_page(v, tlbops_data(v, la, acc | acc_span(n <= first ? n : first)));
     if (likely(n <= first)) return apic;
     laddr second = linear_plus(v, la, first);
-    bool also = apic_page(v, tlbops_data(v, second, acc));
+    bool also = apic_page(v, tlbops_data(v, second, acc | acc_span(n - first)));
     if (unlikely(apic || also)) vmx_apic_exit(v, apic ? la : second, acc);
     return false;
 }
@@ -145,7 +145,7 @@ void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
 {
     unsigned first = (unsigned)(PAGE_SIZE - (la.at & ~PAGE_MASK));
     if (unlikely(v->d.breaks.write)) debug_access(v, la, n, ACC_WRITE);
-    const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_WRITE);
+    const struct tlb_entry *e = tlbops_data(v, la, acc | ACC_WRITE | acc_span(n <= first ? n : first));
     paddr pa = e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
     if (likely(n <= first)) {
         if (apic_page(v, e)) {
@@ -157,7 +157,8 @@ void acc_store_n(struct vcpu *v, laddr la, const void *buf, unsigned n, u32 acc)
         return;
     }
     if (unlikely(v->d.mmu.apic_access)) probe(v, la, n, acc | ACC_WRITE);
-    paddr pa2 = tlbops_data(v, linear_plus(v, la, first), acc | ACC_WRITE)->page << PAGE_SHIFT;
+    u32 rest = acc | ACC_WRITE | acc_span(n - first);
+    paddr pa2 = tlbops_data(v, linear_plus(v, la, first), rest)->page << PAGE_SHIFT;
     part_store(v, pa, buf, first);
     part_store(v, pa2, (const u8 *)buf + first, n - first);
 }

@@ -30,7 +30,10 @@ static u32 fast_view(const struct vcpu *v)
     return view | c->wp << 2 | c->smap << 3 | c->pke << 4 | c->pks << 5 | c->paging << 6;
 }
 
-static u32 fetch_rights(const struct mmu_ctx *c) { return c->smep | c->nxe << 1 | c->paging << 2; }
+static u32 fetch_rights(const struct mmu_ctx *c)
+{
+    return c->smep | c->nxe << 1 | c->paging << 2 | (c->ept && c->ept_mbec) << 5;
+}
 
 static bool key_is(const struct fast_key *k, const struct fast_key *want)
 {
@@ -164,7 +167,8 @@ void cpu_context_changed(struct vcpu *v)
     c->pge = s->cr4 & CR4_PGE;
     c->nxe = s->msr.efer & EFER_NXE;
     c->gib_pages = feature_on(v->features, FEATURE_PDPE1GB);
-    c->vpid = 0, c->ept = false, c->ept_view = 0, c->apic_access = 0;
+    c->vpid = 0, c->ept_view = 0, c->apic_access = 0;
+    c->ept = c->ept_subpages = c->hlat = c->ept_verify = false;
     if (s->vmx.guest) vmx_fill_mmu(v, c);
     tlb_select(&v->s.itlb, c);
     tlb_select(&v->s.dtlb, c);
@@ -313,6 +317,12 @@ const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
     return e;
 }
 
+bool tlbops_whole_page(struct vcpu *v, laddr la)
+{
+    const struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
+    return e && e->rights & TLB_S2_WRITE;
+}
+
 paddr tlbops_fetch(struct vcpu *v, laddr la)
 {
     u32 acc = ACC_FETCH | (v->d.cpl == 3 ? ACC_USER : 0);
@@ -360,7 +370,9 @@ void tlbops_fill_fast(struct vcpu *v, laddr la, const struct tlb_entry *e, u32 a
     f->read = page;
     f->host = host - page;
     if (f->write != page) f->write = FAST_NONE;
-    if ((acc & ACC_KIND) == ACC_WRITE && !watched && !phys_code_or_watch(v->phys, pa)) {
+    // A write that sub-page permissions grant is no write of the page.
+    if ((acc & ACC_KIND) == ACC_WRITE && e->rights & TLB_S2_WRITE && !watched &&
+        !phys_code_or_watch(v->phys, pa)) {
         f->write = page;
         phys_mark_dirty(v->phys, pa);
     }

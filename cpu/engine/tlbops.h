@@ -6,6 +6,8 @@
 
 // Translation through the architectural data TLB, filled on a miss. Valid until the next translation.
 RAISES const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc);
+// Whether the page of `la`, just translated, may be written as a whole: not by sub-page permissions alone.
+bool tlbops_whole_page(struct vcpu *v, laddr la);
 // Translation of an instruction fetch through the instruction TLB.
 RAISES paddr tlbops_fetch(struct vcpu *v, laddr la);
 // Lets following accesses of this kind to the page go straight to the host's memory.

@@ -14,6 +14,7 @@
 #include "cpu/state/cost.h"
 #include "cpu/engine/exec.h"
 #include "cpu/engine/fast.h"
+#include "cpu/engine/tlbops.h"
 #include "cpu/system/debug.h"
 #include "cpu/system/system.h"
 #include "vmx/intercept.h"
@@ -98,8 +99,8 @@ struct operand { // its next element
     laddr la;
     u8 *host; // NULL: a device's memory, or `spans`
     paddr pa; // of a device's
-    // it lies in two pages, or in one with a breakpoint, or in the APIC-access page: accessed by its linear
-    // address
+    // it lies in two pages, or in one with a breakpoint, or with sub-page permissions, or in the
+    // APIC-access page: accessed by its linear address
     bool spans;
 };
 
@@ -109,11 +110,13 @@ static void translate(struct vcpu *v, const struct insn *in, u32 acc, struct ope
     o->spans = (o->la.at & ~PAGE_MASK) + n > PAGE_SIZE;
     o->host = NULL;
     if (!o->spans) {
-        o->host = lin_host(v, o->la, acc, &o->pa);
+        o->host = lin_host(v, o->la, acc | acc_span(n), &o->pa);
         if (mmu_apic_access(&v->d.mmu, o->pa)) {
             vmx_apic_check(v, o->la, n, acc);
             o->host = NULL, o->spans = true;
         }
+        if (unlikely(v->d.mmu.ept_subpages) && acc == ACC_WRITE && !tlbops_whole_page(v, o->la))
+            o->host = NULL, o->spans = true;
         if (unlikely(v->d.breaks.write) && debug_data_page(v, o->la, o->pa, acc))
             o->host = NULL, o->spans = true;
     } else if (acc == ACC_WRITE)

@@ -5,6 +5,11 @@ foreach(test
         vmx-exits
         vmx-events
         vmx-ept
+        vmx-pml
+        vmx-ve
+        vmx-mbec
+        vmx-spp
+        vmx-hlat
         vmx-state
         vmx-modes
         vmx-tasks

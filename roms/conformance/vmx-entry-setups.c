@@ -129,6 +129,58 @@ bool pml(struct vmx_vcpu *v)
     return true;
 }
 
+bool virtualization_exceptions(struct vmx_vcpu *v)
+{
+    if (!ept(v) || !vmx_has_secondary(PROC2_EPT_VIOLATION_VE)) return false;
+    vmx_set_proc2(PROC2_EPT_VIOLATION_VE);
+    vmwrite(VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS, spare_page);
+    return true;
+}
+
+bool mbec(struct vmx_vcpu *v)
+{
+    if (!ept(v) || !vmx_has_secondary(PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT)) return false;
+    vmx_set_proc2(PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT);
+    return true;
+}
+
+bool subpages(struct vmx_vcpu *v)
+{
+    if (!ept(v) || !vmx_has_secondary(PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT)) return false;
+    vmx_set_proc2(PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT);
+    vmwrite(SPPTP, spare_page);
+    return true;
+}
+
+static bool ept_and_tertiary(struct vmx_vcpu *v, uint64_t bits)
+{
+    if (!ept(v) || !vmx_has_tertiary(bits)) return false;
+    vmx_set_proc3(bits);
+    return true;
+}
+
+bool hlat(struct vmx_vcpu *v)
+{
+    if (!ept_and_tertiary(v, PROC3_ENABLE_HLAT)) return false;
+    vmwrite(HLATP, vmread(GUEST_CR3) & ~0xffful); /* a map without restart bits */
+    vmwrite(HLAT_PREFIX_SIZE, 0);
+    return true;
+}
+
+bool paging_write(struct vmx_vcpu *v) { return ept_and_tertiary(v, PROC3_EPT_PAGING_WRITE_CONTROL); }
+bool paging_verification(struct vmx_vcpu *v) { return ept_and_tertiary(v, PROC3_GUEST_PAGING_VERIFICATION); }
+
+/* EPT of five levels: the same four below one entry more. */
+bool ept5(struct vmx_vcpu *v)
+{
+    if (!ept(v) || !(rdmsr(IA32_VMX_EPT_VPID_CAP) & 1u << 7)) return false;
+    *(uint64_t *)spare_page = v->ept | EPT_RWX;
+    vmwrite(EPTP, spare_page | 4 << 3 | 6);
+    return true;
+}
+
+bool ept_without_5(struct vmx_vcpu *v) { return ept(v) && !(rdmsr(IA32_VMX_EPT_VPID_CAP) & 1u << 7); }
+
 bool tsc_scaling(struct vmx_vcpu *v)
 {
     plain(v);

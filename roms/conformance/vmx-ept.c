@@ -8,7 +8,7 @@
  * and dirty flags through read-only EPT (it lets them pass), bit 0 of the qualification of a guest walk with
  * EPTP[6]=1 (SDM 28.2.1: bits 0 and 1), and PML entries (it logs the address, not the page).
  *
- * Missing: sub-page permissions, #VE, mode-based execute control, 1 GiB EPT pages.
+ * Elsewhere: vmx-pml.c, vmx-ve.c, vmx-mbec.c, vmx-spp.c. Missing: 1 GiB EPT pages.
  */
 #include "vmx-common.h"
 

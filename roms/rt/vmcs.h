@@ -11,6 +11,7 @@
 #define VPID                                            0x0000
 #define POSTED_INTERRUPT_NOTIFICATION_VECTOR            0x0002
 #define EPTP_INDEX                                      0x0004
+#define HLAT_PREFIX_SIZE                                0x0006
 
 /* 16-bit guest-state fields. */
 #define GUEST_ES_SELECTOR                               0x0800
@@ -61,6 +62,7 @@
 #define SPPTP                                           0x2030
 #define TSC_MULTIPLIER                                  0x2032
 #define TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS  0x2034
+#define HLATP                                           0x2040
 #define SECONDARY_VM_EXIT_CONTROLS                      0x2044
 #define IA32_SPEC_CTRL_MASK                             0x204a
 #define IA32_SPEC_CTRL_SHADOW                           0x204c

@@ -139,14 +139,17 @@ void vmx_set_exit2(uint64_t bits);
 void vmx_clear_proc(uint32_t bits);
 
 /* EPT. Rights are EPT_R | EPT_W | EPT_X; memory type is write-back. */
-#define EPT_R       1ull
-#define EPT_W       2ull
-#define EPT_X       4ull
-#define EPT_RWX     7ull
-#define EPT_LARGE   (1ull << 7)
-#define EPT_A       (1ull << 8)
-#define EPT_D       (1ull << 9)
-#define EPT_TYPE_WB (6ull << 3)
+#define EPT_R           1ull
+#define EPT_W           2ull
+#define EPT_X           4ull
+#define EPT_RWX         7ull
+#define EPT_LARGE       (1ull << 7)
+#define EPT_A           (1ull << 8)
+#define EPT_D           (1ull << 9)
+#define EPT_XU          (1ull << 10) /* with mode-based execute control */
+#define EPT_TYPE_WB     (6ull << 3)
+#define EPT_SUBPAGES    (1ull << 61) /* sub-page write permissions */
+#define EPT_SUPPRESS_VE (1ull << 63)
 
 /* A new empty root table. */
 uint64_t ept_new(void);
