@@ -590,7 +590,8 @@ static void cpuid_live_bits(void **state)
     assert_true(r[2] & BIT(4)); // OSPKE
     assert_int_equal(r[0], 2);
     cpuid_query(t->v, 7, 1, r);
-    assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
+    assert_int_equal(r[0], BIT(19) | BIT(27)); // WRMSRNS, MSRLIST
+    assert_int_equal(r[1] | r[2] | r[3], 0);
     cpuid_query(t->v, 7, 2, r);
     assert_int_equal(r[3], BIT(4)); // BHI_CTRL, and BHI_DIS_S in IA32_SPEC_CTRL with it
     assert_int_equal(wrmsr(0x48, BIT(10) | 1), NOTHING);
@@ -1085,6 +1086,120 @@ static void user_waits(void **state)
     }
 }
 
+// SDM volume 2: WRMSRNS, RDMSRLIST, WRMSRLIST.
+static const u8 wrmsrns[] = {0x0F, 0x01, 0xC6}, rdmsrlist[] = {0xF2, 0x0F, 0x01, 0xC6},
+                wrmsrlist[] = {0xF3, 0x0F, 0x01, 0xC6};
+enum { LIST = DATA, VALUES = DATA + 0x200 };
+
+static void list_of(unsigned n, u64 msr, u64 value)
+{
+    tm_write64(t, LIST + 8 * n, msr), tm_write64(t, VALUES + 8 * n, value);
+}
+static int lists(const u8 *code, u64 which)
+{
+    S.gpr[RSI] = LIST, S.gpr[RDI] = VALUES, S.gpr[RCX] = which;
+    return tm_run(t, code, 4);
+}
+
+static void msr_lists(void **state)
+{
+    S.gpr[RCX] = 0x174, S.gpr[RAX] = 0x77, S.gpr[RDX] = 0;
+    assert_int_equal(tm_run(t, wrmsrns, 3), NOTHING);
+    assert_int_equal(S.msr.sysenter_cs, 0x77);
+    S.gpr[RCX] = 0x4B564D00;
+    assert_int_equal(tm_run(t, wrmsrns, 3), VEC_GP);
+    assert_int_equal(TM_RUN(t, 0x66, 0x0F, 0x01, 0xC6), VEC_UD);
+    assert_int_equal(TM_RUN(t, 0xF0, 0x0F, 0x01, 0xC6), VEC_UD);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x01, 0xC5), VEC_UD); // PCONFIG
+
+    // entries 0, 5 and 63; the others are not looked at
+    for (unsigned i = 0; i < 64; i++) list_of(i, ~0ull, 0xEE);
+    S.msr.lstar = 0x1111, S.msr.cstar = 0x2222, S.msr.sysenter_eip = 0xFFFFFFFF80000000;
+    list_of(0, 0xC0000082, 0), list_of(5, 0x176, 0), list_of(63, 0xC0000083, 0);
+    assert_int_equal(lists(rdmsrlist, 1ull << 63 | 1 << 5 | 1), NOTHING);
+    assert_int_equal(S.gpr[RCX], 0);
+    assert_int_equal(tm_read(t, VALUES, 8), 0x1111);
+    assert_int_equal(tm_read(t, VALUES + 40, 8), 0xFFFFFFFF80000000);
+    assert_int_equal(tm_read(t, VALUES + 504, 8), 0x2222);
+    assert_int_equal(tm_read(t, VALUES + 8, 8), 0xEE);
+    assert_int_equal(lists(rdmsrlist, 0), NOTHING); // nothing asked for
+    list_of(1, 0x2F, 0xEE);                         // IA32_BARRIER
+    assert_int_equal(lists(rdmsrlist, 2), NOTHING);
+    assert_int_equal(tm_read(t, VALUES + 8, 8), 0);
+    assert_int_equal(lists(wrmsrlist, 2), VEC_GP);
+
+    list_of(0, 0xC0000082, 0x8000), list_of(5, 0x176, 0x9000), list_of(63, 0xC0000083, 0xA000);
+    assert_int_equal(lists(wrmsrlist, 1ull << 63 | 1 << 5 | 1), NOTHING);
+    assert_int_equal(S.gpr[RCX], 0);
+    assert_true(S.msr.lstar == 0x8000 && S.msr.sysenter_eip == 0x9000 && S.msr.cstar == 0xA000);
+
+    // What faults is not done; what came before it is.
+    static const struct {
+        u64 msr, value;
+    } bad[] = {{0x4B564D00, 0}, {1ull << 32 | 0x176, 0}, {0x176, 1ull << 60}, {~0ull, 0}};
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(bad); i++) {
+        bool write = i & 1;
+        if (bad[i / 2].msr == 0x176 && !write) continue; // its value does not matter
+        S.msr.lstar = 0x1234;
+        list_of(0, 0xC0000082, 0x5678), list_of(5, bad[i / 2].msr, bad[i / 2].value);
+        assert_int_equal(lists(write ? wrmsrlist : rdmsrlist, 1ull << 63 | 1 << 5 | 1), VEC_GP);
+        assert_true(S.gpr[RCX] == (1ull << 63 | 1 << 5));
+        assert_int_equal(write ? S.msr.lstar : tm_read(t, VALUES, 8), write ? 0x5678 : 0x1234);
+    }
+    // alignment, canonical addresses, pages
+    for (unsigned i = 0; i < 2; i++) {
+        const u8 *code = i ? wrmsrlist : rdmsrlist;
+        S.gpr[RSI] = LIST + 4, S.gpr[RDI] = VALUES, S.gpr[RCX] = 0;
+        assert_int_equal(tm_run(t, code, 4), VEC_GP);
+        S.gpr[RSI] = LIST, S.gpr[RDI] = VALUES + 1;
+        assert_int_equal(tm_run(t, code, 4), VEC_GP);
+        S.gpr[RSI] = 0x7FFFFFFFFFF8, S.gpr[RDI] = VALUES, S.gpr[RCX] = 2;
+        assert_int_equal(tm_run(t, code, 4), VEC_GP);
+        S.gpr[RSI] = 0x40000000;
+        assert_int_equal(tm_run(t, code, 4), VEC_PF);
+        assert_int_equal(S.cr2, 0x40000008);
+    }
+}
+
+// Between two entries the boundary has its turn: a single-step trap points at the instruction.
+static void msr_lists_are_interruptible(void **state)
+{
+    list_of(0, 0xC0000082, 0), list_of(1, 0xC0000083, 0), list_of(2, 0x176, 0);
+    S.msr.lstar = 0x11, S.msr.cstar = 0x22, S.msr.sysenter_eip = 0x33;
+    u64 rsp = S.gpr[RSP];
+    cpu_set_rflags(t->v, cpu_rflags(t->v) | FL_TF);
+    for (unsigned n = 1; n <= 3; n++) {
+        if (n == 1)
+            assert_int_equal(lists(rdmsrlist, 7), VEC_DB);
+        else {
+            S.gpr[RSP] = rsp;
+            cpu_set_rflags(t->v, cpu_rflags(t->v) | FL_TF);
+            assert_int_equal(tm_run(t, rdmsrlist, 4), VEC_DB);
+        }
+        assert_int_equal(S.gpr[RCX], 7 & ~((1u << n) - 1));
+        assert_int_equal(tm_read(t, S.gpr[RSP], 8), n < 3 ? CODE : CODE + 4);
+        assert_int_equal(tm_read(t, VALUES + 8 * (n - 1), 8), 0x11 * n);
+    }
+}
+
+static void msr_lists_elsewhere(void **state) // 32-bit code, CPL 3
+{
+    assert_int_equal(lists(rdmsrlist, 0), VEC_UD);
+    assert_int_equal(lists(wrmsrlist, 0), VEC_UD);
+    S.gpr[RCX] = 0x174, S.gpr[RAX] = 0x78, S.gpr[RDX] = 0;
+    assert_int_equal(tm_run(t, wrmsrns, 3), NOTHING);
+    assert_int_equal(S.msr.sysenter_cs, 0x78);
+    tm_user(t);
+    assert_int_equal(tm_run(t, wrmsrns, 3), VEC_GP);
+}
+static void msr_lists_of_a_user(void **state)
+{
+    tm_user(t);
+    assert_int_equal(lists(rdmsrlist, 0), VEC_GP);
+    tm_user(t);
+    assert_int_equal(lists(wrmsrlist, 0), VEC_GP);
+}
+
 static void a_line_moves_whole(void **state)
 {
     static const u8 movdir64b[] = {0x66, 0x0F, 0x38, 0xF8, 0x06},
@@ -1314,7 +1429,7 @@ int main(void)
         cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
         L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
-        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component), L(user_waits), L(a_line_moves_whole), L(speculation_controls),
+        L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component), L(user_waits), L(a_line_moves_whole), L(msr_lists), L(msr_lists_are_interruptible), P(msr_lists_elsewhere), L(msr_lists_of_a_user), L(speculation_controls),
         L(x87_error_without_ne),
     };
     // clang-format on

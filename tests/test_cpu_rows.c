@@ -165,6 +165,9 @@ static const struct excuse flag_excuses[] = {
     {"vptest", NULL, "all but ZF and CF are cleared (SDM, VPTEST)"},
     {"vtestp*", NULL, "the same (SDM, VTESTPD/VTESTPS)"},
     {"bextr", NULL, "CF and OF are cleared (SDM, BEXTR)"},
+    {"wrmsrns", NULL, "unknown to Zydis 4; none (SDM, WRMSRNS)"},
+    {"rdmsrlist", NULL, "the same (SDM, RDMSRLIST)"},
+    {"wrmsrlist", NULL, "the same (SDM, WRMSRLIST)"},
 };
 
 static void arithmetic_flags(void **unused)

@@ -255,6 +255,20 @@ static void execution_controls(void **state)
     GOOD(long, f->VM_FUNCTION_CONTROLS = UINT64_MAX; f->EPTP_LIST_ADDRESS = UINT64_MAX);
     ONLY("CTL-VMFUNC-002", long, FAIL7, f->SECONDARY_PROC_BASED_CONTROLS = SETUP_VPID | SETUP_FUNCTIONS;
          f->VM_FUNCTION_CONTROLS = 1);
+#define SCALING(m) f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 25, f->TSC_MULTIPLIER = m
+    GOOD(long, SCALING(1));
+    GOOD(long, SCALING(1ull << 63));
+    ONLY("CTL-TSC-001", long, FAIL7, SCALING(0)); // use TSC offsetting does not matter
+    ONLY("CTL-TSC-001", long, FAIL7, SCALING(0); f->PRIMARY_PROC_BASED_CONTROLS |= PROC_USE_TSC_OFFSETTING);
+#define SHADOWING \
+    f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 14, f->VMREAD_BITMAP_ADDRESS = 0x4000, \
+                                                 f->VMWRITE_BITMAP_ADDRESS = 0x5000
+    GOOD(long, SHADOWING);
+    GOOD(long, f->VMREAD_BITMAP_ADDRESS = f->VMWRITE_BITMAP_ADDRESS = UINT64_MAX);
+    ONLY("CTL-VMRD-001", long, FAIL7, SHADOWING; f->VMREAD_BITMAP_ADDRESS |= 8);
+    ONLY("CTL-VMRD-002", long, FAIL7, SHADOWING; f->VMREAD_BITMAP_ADDRESS |= 1ull << 40);
+    ONLY("CTL-VMWR-001", long, FAIL7, SHADOWING; f->VMWRITE_BITMAP_ADDRESS |= 0x800);
+    ONLY("CTL-VMWR-002", long, FAIL7, SHADOWING; f->VMWRITE_BITMAP_ADDRESS |= 1ull << 63);
 #define EPTP_LIST f->SECONDARY_PROC_BASED_CONTROLS |= SETUP_FUNCTIONS, f->VM_FUNCTION_CONTROLS = 1
     ONLY("CTL-EPTPL-001", long, FAIL7, EPTP_LIST; f->EPTP_LIST_ADDRESS = 0x4008);
     ONLY("CTL-EPTPL-002", long, FAIL7, EPTP_LIST; f->EPTP_LIST_ADDRESS = 1ull << 40);
@@ -814,6 +828,11 @@ static void guest_link_and_pdptes(void **state)
     BAD("GUEST-NONREG-029", long, EXIT33_LINK, "GUEST-NONREG-028 GUEST-NONREG-029", *link = UINT64_MAX - 1);
     ONLY("GUEST-NONREG-030", long, EXIT33_LINK, *link = SETUP_OTHER; ram[SETUP_OTHER] ^= 1);
     ONLY("GUEST-NONREG-031", long, EXIT33_LINK, *link = SETUP_OTHER; ram[SETUP_OTHER + 3] |= 0x80);
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 14); // VMCS shadowing, no link
+    GOOD(long, f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 14; *link = SETUP_OTHER;
+         ram[SETUP_OTHER + 3] |= 0x80);
+    ONLY("GUEST-NONREG-031", long, EXIT33_LINK, f->SECONDARY_PROC_BASED_CONTROLS |= 1 << 14;
+         *link = SETUP_OTHER);
     // Where there is no memory everything reads as ones: neither the revision identifier nor an ordinary
     // VMCS.
     BAD("GUEST-NONREG-030", long, EXIT33_LINK, "GUEST-NONREG-030 GUEST-NONREG-031", *link = 1ull << 39);

@@ -54,6 +54,25 @@ static void debug_trap_in_hlt(void **state)
     }
 }
 
+// MWAIT with ECX[0]=1 and IF=0 does not wait while "interrupt-window exiting" is 1 (SDM 28.3).
+static void mwait_and_the_window(void **state)
+{
+    static const char wait1[] = "\x0F\x01\xC8\xB9\x01\x00\x00\x00\x0F\x01\xC9", // monitor; mov ecx, 1; mwait
+        wait0[] = "\x0F\x01\xC8\xB9\x00\x00\x00\x00\x0F\x01\xC9";
+    for (unsigned i = 0; i < 3; i++) { // the control; without it; ECX[0]=0
+        struct vmx_machine *m = fresh();
+        proc(m, PROC_HLT_EXITING | (i == 1 ? 0 : PROC_INTERRUPT_WINDOW_EXITING), 0);
+        m->v->s.gpr[RAX] = M_DATA, m->v->s.gpr[RCX] = m->v->s.gpr[RDX] = 0;
+        if (i == 0)
+            assert_int_equal(M_ENTER(m, wait1), EXIT_REASON_HLT);
+        else {
+            enter_and_stop(m, i == 1 ? wait1 : wait0, sizeof wait1 - 1);
+            assert_int_equal(m->v->s.activity, ACTIVITY_MWAIT);
+        }
+        m_free(m);
+    }
+}
+
 static void init_and_sipi(void **state)
 {
     struct vmx_machine *m = fresh();
@@ -536,8 +555,7 @@ int main(void)
 {
     // clang-format off
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(debug_trap_in_hlt),   cmocka_unit_test(string_address_wraps),
-        cmocka_unit_test(debug_trap_in_hlt),
+        cmocka_unit_test(debug_trap_in_hlt),   cmocka_unit_test(string_address_wraps), cmocka_unit_test(mwait_and_the_window),
         cmocka_unit_test(init_and_sipi), cmocka_unit_test(shutdown_state),    cmocka_unit_test(windows_end_halt),
         cmocka_unit_test(timer_to_the_tick), cmocka_unit_test(pause_loop),    cmocka_unit_test(nmi_unblocking),
         cmocka_unit_test(pdptes),        cmocka_unit_test(real_mode_guest),   cmocka_unit_test(host_32),

@@ -152,3 +152,16 @@ guest_bench() {
     make_initramfs bench "$list"
     APPEND="console=ttyS0 quiet mitigations=off"
 }
+
+# guest_l3: L1's memory holds L2's guest as well. L1 and L2 are both tools/guest/init-kvm: L2's kernel and userland are those
+# that L1 has in guest_kvm, and its guest, L3, is what L2 is there. L1 wants 2 GiB: it holds L2's memory, and L2's initramfs
+# twice beside QEMU.
+guest_l3() {
+    local list
+    guest_kvm
+    scratch
+    list=$SCRATCH/nested.list
+    printf 'file inner/vmlinuz %s 644\nfile inner/initrd %s 644\n' "$KERNEL" "$INITRD" >"$list"
+    guest_kvm "$list"
+    APPEND+=' "qemu=-m 1024" "inner=console=ttyS0 reboot=t quiet level=2"'
+}

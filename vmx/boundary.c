@@ -24,6 +24,7 @@ bool vmx_boundary_trap(struct vcpu *v, struct event *exit)
 {
     const struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return false;
+    if (x->bus_lock) return due(exit, EXIT_REASON_BUS_LOCK);
     if (x->apic_write_size) vmx_apic_write_emulation(v);
     if (!x->trap) return false;
     due(exit, x->trap);
@@ -55,6 +56,11 @@ static bool interrupt_window(const struct vcpu *v)
            v->s.activity != ACTIVITY_SHUTDOWN && v->s.activity != ACTIVITY_WAIT_SIPI;
 }
 
+bool vmx_window_asked(const struct vcpu *v)
+{
+    return v->s.vmx.guest && vmx_proc(v, PROC_INTERRUPT_WINDOW_EXITING);
+}
+
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit)
 {
     return v->s.vmx.guest && nmi_window(v) && due(exit, EXIT_REASON_NMI_WINDOW);
@@ -76,9 +82,9 @@ bool vmx_boundary_wanted(const struct vcpu *v)
 {
     const struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return false;
-    return x->mtf_pending || x->trap || x->apic_write_size || vmx_proc(v, PROC_MONITOR_TRAP_FLAG) ||
-           nmi_window(v) || interrupt_window(v) || vmx_virtual_interrupt_due(v) ||
-           (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
+    return x->mtf_pending || x->trap || x->bus_lock || x->apic_write_size ||
+           vmx_proc(v, PROC_MONITOR_TRAP_FLAG) || nmi_window(v) || interrupt_window(v) ||
+           vmx_virtual_interrupt_due(v) || (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
 }
 
 u64 vmx_timer_deadline(const struct vcpu *v)

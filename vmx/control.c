@@ -61,7 +61,9 @@ void vmx_control_decode(struct vcpu *v)
     c->cr0_shadow = f->CR0_READ_SHADOW;
     c->cr4_mask = f->CR4_GUEST_HOST_MASK;
     c->cr4_shadow = f->CR4_READ_SHADOW;
-    c->tsc_offset = c->proc & PROC_USE_TSC_OFFSETTING ? f->TSC_OFFSET : 0;
+    bool offsetting = c->proc & PROC_USE_TSC_OFFSETTING;
+    c->tsc_offset = offsetting ? f->TSC_OFFSET : 0;
+    c->tsc_multiplier = offsetting && c->proc2 & PROC2_USE_TSC_SCALING ? f->TSC_MULTIPLIER : 0;
     c->io_bitmap[0] = f->ADDRESS_OF_IO_BITMAP_A;
     c->io_bitmap[1] = f->ADDRESS_OF_IO_BITMAP_B;
     c->msr_bitmap = f->ADDRESS_OF_MSR_BITMAPS;
@@ -73,6 +75,9 @@ void vmx_control_decode(struct vcpu *v)
     c->eoi_exit[3] = f->EOI_EXIT3;
     c->posted_descriptor = f->POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
     c->posted_vector = f->POSTED_INTERRUPT_NOTIFICATION_VECTOR;
+    c->instruction_timeout = c->proc2 & PROC2_INSTRUCTION_TIMEOUT
+                                 ? (u64)f->INSTRUCTION_TIMEOUT_CONTROL * (CPU_TSC_HZ / CPU_CRYSTAL_HZ)
+                                 : UINT64_MAX;
     c->ple_gap = f->PLE_GAP;
     c->ple_window = f->PLE_WINDOW;
     c->xss_bitmap = f->XSS_EXITING_BITMAP;
@@ -192,7 +197,9 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         flag[offsetof(struct vmx_state, mtf_pending)] > 1 ||
         flag[offsetof(struct vmx_state, timer_active)] > 1 ||
         flag[offsetof(struct vmx_state, vectoring_rf)] > 1 ||
-        flag[offsetof(struct vmx_state, virtual_interrupt)] > 1)
+        flag[offsetof(struct vmx_state, virtual_interrupt)] > 1 ||
+        flag[offsetof(struct vmx_state, detects_bus_locks)] > 1 ||
+        flag[offsetof(struct vmx_state, bus_lock)] > 1)
         return "a flag of VMX operation";
     if (s->on && !feature_on(v->features, FEATURE_VMX)) return "VMX operation, which it has not";
     if (!pointer_possible(v, s->vmxon_pointer) || !pointer_possible(v, s->vmcs_pointer))

@@ -24,13 +24,14 @@ struct vmx_control {
     u32 cr3_targets;
     u64 cr3_target[4];
     u64 cr0_mask, cr0_shadow, cr4_mask, cr4_shadow;
-    u64 tsc_offset;
+    u64 tsc_offset, tsc_multiplier; // 0: not used
     paddr io_bitmap[2], msr_bitmap, virtual_apic;
     u32 tpr_threshold;
     u64 eoi_exit[4];
     paddr posted_descriptor;
     u16 posted_vector;
     u32 ple_gap, ple_window;
+    u64 instruction_timeout; // in ticks of vtime; UINT64_MAX without it
     u64 xss_bitmap;
     u64 spec_ctrl_mask;
     // Statistics, for the frontend: not of the machine.

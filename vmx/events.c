@@ -11,6 +11,18 @@ static bool exception_exits(const struct vmx_control *c, const struct event *e)
     return bit;
 }
 
+// "Instruction timeout" (SDM 27.6.24, 28.2): what keeps a processor from ever reaching an instruction
+// boundary here is a delivery that meets an exception whose delivery meets one, and so on. So it is asked for
+// each of them.
+static bool timed_out(const struct vcpu *v, struct event *x)
+{
+    const struct vmx_state *s = &v->s.vmx;
+    if (!s->original_event || cpu_vtime(v) - s->delivery_began < vmx_controls(v)->instruction_timeout)
+        return false;
+    *x = (struct event){.kind = EVENT_VMEXIT, .exit_reason = EXIT_REASON_INSTRUCTION_TIMEOUT};
+    return true;
+}
+
 bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
 {
     if (!v->s.vmx.guest) return false;
@@ -39,7 +51,7 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
         break;
     default: break; // INT n does not consult the bitmap
     }
-    return exits;
+    return exits || timed_out(v, x);
 }
 
 bool vmx_interrupt_exits(const struct vcpu *v)
@@ -51,6 +63,7 @@ void vmx_vectoring_begin(struct vcpu *v, const struct event *e)
 {
     struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return;
+    if (!x->original_event) x->delivery_began = cpu_vtime(v);
     bool error = e->has_error && v->s.cr0 & CR0_PE; // never in real-address mode, not even for #DF
     x->original_event = IDENT_VALID | (u32)e->type << 8 | e->vector | (error ? IDENT_ERROR_CODE : 0);
     x->original_event_error = e->error;

@@ -57,7 +57,7 @@ static void save_information(struct vcpu *v, struct vmcs_fields *f, const struct
     u64 qualification = e->exit_qualification;
     u32 vectoring = v->s.vmx.original_event;
 
-    f->EXIT_REASON = e->exit_reason;
+    f->EXIT_REASON = e->exit_reason | (v->s.vmx.bus_lock ? EXIT_REASON_AFTER_BUS_LOCK : 0);
     if (v->d.iret_unblocked && !vectoring && reports_unblocking(e->exit_reason)) qualification |= BIT(12);
     f->EXIT_QUALIFICATION = qualification;
     save_exiting_event(v, f, e);

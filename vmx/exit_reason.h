@@ -22,7 +22,8 @@
 #define EXIT_REASON_ENUM(n, name) EXIT_REASON_##name = n,
 enum exit_reason { EXIT_REASONS(EXIT_REASON_ENUM) EXIT_REASON_COUNT = 82 };
 #undef EXIT_REASON_ENUM
-#define EXIT_REASON_ENTRY_FAILURE 0x80000000u
+#define EXIT_REASON_ENTRY_FAILURE  0x80000000u
+#define EXIT_REASON_AFTER_BUS_LOCK 0x04000000u // bit 26
 
 const char *vmx_exit_reason_name(unsigned basic_reason); // "CPUID"; "?" if there is none
 

@@ -1,8 +1,8 @@
 // The VMX instructions that manage VMX operation and VMCSs: VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST, VMREAD,
-// VMWRITE, VMCALL (SDM chapter 33). In non-root operation they exit before a body runs (vmx/intercept.c).
+// VMWRITE, VMCALL (SDM chapter 33). In non-root operation they exit before a body runs (vmx/intercept.c), but
+// for VMREAD and VMWRITE under VMCS shadowing.
 //
-// Missing: VMCS shadowing (not reported); the dual-monitor treatment of SMM (not reported: VMCALL fails with
-// error 1).
+// Missing: the dual-monitor treatment of SMM (not reported: VMCALL fails with error 1).
 #include "cpu/state/trace.h"
 #include "vmx/insn.h"
 
@@ -153,7 +153,7 @@ void op_vmptrld(struct vcpu *v, const struct insn *in)
         vmx_refuse(v, REFUSED_VMPTRLD_REVISION, bits, dword, vmx_capabilities(v)->basic, a);
         return;
     }
-    if (dword & VMCS_SHADOW) {
+    if (dword & VMCS_SHADOW && !vmx_caps_control(vmx_capabilities(v), CONTROL_PROC2_VMCS_SHADOWING)) {
         vmx_refuse(v, REFUSED_VMPTRLD_SHADOW, VMCS_SHADOW, dword, a, 0);
         return;
     }
@@ -191,40 +191,69 @@ static int field_named(struct vcpu *v, u64 encoding, bool *high)
     return -1;
 }
 
+// The VMCS that VMREAD and VMWRITE access: in non-root operation the shadow VMCS. (VM entry has checked the
+// link pointer, but the region of the current VMCS can be written to.)
+static paddr accessed_vmcs(const struct vcpu *v)
+{
+    if (likely(!v->s.vmx.guest)) return v->s.vmx.vmcs_pointer;
+    paddr link = vmx_controls(v)->region->f.VMCS_LINK_POINTER;
+    return link == VMX_NO_POINTER ? link : link & PAGE_MASK;
+}
+
+static void refuse_no_vmcs(struct vcpu *v)
+{
+    vmx_refuse(v, v->s.vmx.guest ? REFUSED_NO_LINK : REFUSED_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
+}
+
 void op_vmread(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
-    if (v->s.vmx.vmcs_pointer == VMX_NO_POINTER) {
-        vmx_refuse(v, REFUSED_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
+    paddr vmcs = accessed_vmcs(v);
+    if (vmcs == VMX_NO_POINTER) {
+        refuse_no_vmcs(v);
         return;
     }
     unsigned w = cpu_long64(v) ? W64 : W32;
     bool high;
     int n = field_named(v, reg_get(v, in->r, w), &high);
     if (n < 0) return;
-    u64 x = vmcs_field_get(&vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer)->f, (enum vmcs_field)n);
+    u64 x = vmcs_read(v->phys, vmcs, (enum vmcs_field)n);
     rm_store(v, in, w, high ? x >> 32 : x);
     vmx_succeed(v);
+}
+
+// Into the current VMCS.
+static void write_field(struct vcpu *v, enum vmcs_field n, u64 x)
+{
+    vmcs_field_set(&vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer)->f, n, x);
+    if (vmcs_field_rows[n].area == AREA_CONTROL) v->vmx->region = NULL;
+    vmx_region_written(v);
 }
 
 void op_vmwrite(struct vcpu *v, const struct insn *in)
 {
     vmx_guard(v);
-    if (v->s.vmx.vmcs_pointer == VMX_NO_POINTER) {
-        vmx_refuse(v, REFUSED_NO_VMCS, 0, VMX_NO_POINTER, 0, 0);
+    paddr vmcs = accessed_vmcs(v);
+    if (vmcs == VMX_NO_POINTER) {
+        refuse_no_vmcs(v);
         return;
     }
     unsigned w = cpu_long64(v) ? W64 : W32;
     u64 x = rm_load(v, in, w);
     bool high;
-    int n = field_named(v, reg_get(v, in->r, w), &high);
+    u64 encoding = reg_get(v, in->r, w);
+    int n = field_named(v, encoding, &high);
     if (n < 0) return;
-    // Exit-information fields may be written too (IA32_VMX_MISC bit 29).
-    struct vmcs_fields *f = &vmcs_region_at(v->phys, v->s.vmx.vmcs_pointer)->f;
-    if (high) x = x << 32 | (u32)vmcs_field_get(f, (enum vmcs_field)n);
-    vmcs_field_set(f, (enum vmcs_field)n, x);
-    if (vmcs_field_rows[n].area == AREA_CONTROL) v->vmx->region = NULL;
-    vmx_region_written(v);
+    if (vmcs_field_rows[n].area == AREA_INFO && !(v->vmx->caps.misc >> VMX_MISC_VMWRITE_ANY & 1)) {
+        vmx_refuse(v, REFUSED_FIELD_READ_ONLY, 0, encoding, vmx_capabilities(v)->misc, 0);
+        return;
+    }
+    enum vmcs_field field = (enum vmcs_field)n;
+    if (high) x = x << 32 | (u32)vmcs_read(v->phys, vmcs, field);
+    if (likely(!v->s.vmx.guest))
+        write_field(v, field, x);
+    else
+        vmcs_write(v->phys, v->index, vmcs, field, x);
     vmx_succeed(v);
 }
 

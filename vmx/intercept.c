@@ -54,6 +54,19 @@ static bool vm_function_exits(struct vcpu *v)
     return false;
 }
 
+// VMREAD and VMWRITE under VMCS shadowing (SDM 27.10, 28.1.3): a bit for each value of the register's bits
+// 14:0.
+static bool vmcs_access_exits(const struct vcpu *v, const struct insn *in, bool write)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    if (!(c->proc2 & PROC2_VMCS_SHADOWING)) return true;
+    u64 n = reg_get(v, in->r, cpu_long64(v) ? W64 : W32);
+    if (n >> 15) return true;
+    const struct vmcs_fields *f = &c->region->f;
+    paddr bitmap = write ? f->VMWRITE_BITMAP_ADDRESS : f->VMREAD_BITMAP_ADDRESS;
+    return phys_read8(v->phys, v->index, bitmap + n / 8) >> (n % 8) & 1;
+}
+
 static bool exits(struct vcpu *v, const struct insn *in, const struct row *r)
 {
     switch ((enum exit_when)r->exit_when) {
@@ -61,7 +74,9 @@ static bool exits(struct vcpu *v, const struct insn *in, const struct row *r)
     case EXIT_ALWAYS: return true;
     case EXIT_BY_CONTROL: return control_on(v, r->exit_control);
     case EXIT_BY_PAUSE: return pause_exits(v);
-    case EXIT_BY_MSR_BITMAP: return vmx_msr_exits(v, r->exit_reason == EXIT_REASON_WRMSR);
+    case EXIT_BY_MSR_BITMAP: return vmx_msr_exits(v, r->exit_reason == EXIT_REASON_WRMSR, (u32)v->s.gpr[RCX]);
+    case EXIT_BY_NO_MSR_BITMAP: return !vmx_proc(v, PROC_USE_MSR_BITMAPS);
+    case EXIT_BY_VMCS_BITMAP: return vmcs_access_exits(v, in, r->exit_reason == EXIT_REASON_VMWRITE);
     case EXIT_BY_XSS_BITMAP: return xss_exits(v);
     case EXIT_BY_VM_FUNCTION: return vm_function_exits(v);
     case EXIT_BY_MOV_TO_CR: return vmx_mov_to_cr_exits(v, in);
@@ -90,7 +105,8 @@ static u64 qualification(struct vcpu *v, const struct insn *in, const struct row
     case EXIT_REASON_MOV_DR: *has_info = false; return vmx_dr_qualification(in, r);
     case EXIT_REASON_INVLPG: *has_info = false; return invlpg_address(v, in);
     case EXIT_REASON_MWAIT: return v->s.monitor_addr != 0;
-    case EXIT_REASON_WBINVD: return in->rep == 3; // WBNOINVD
+    case EXIT_REASON_WBINVD: return in->rep == 3 && feature_on(v->features, FEATURE_WBNOINVD);
+    case EXIT_REASON_WRMSR: return r->feature == FEATURE_WRMSRNS;
     default: return memory ? vmx_displacement(v, in) : 0;
     }
 }

@@ -15,7 +15,8 @@ enum exit_when {
     EXIT_ALWAYS,
     EXIT_BY_CONTROL, // the row names it
     EXIT_BY_PAUSE,   // PAUSE exiting, or PAUSE-loop exiting
-    EXIT_BY_MSR_BITMAP, EXIT_BY_XSS_BITMAP, EXIT_BY_VM_FUNCTION,
+    EXIT_BY_MSR_BITMAP, EXIT_BY_NO_MSR_BITMAP, EXIT_BY_XSS_BITMAP, EXIT_BY_VM_FUNCTION,
+    EXIT_BY_VMCS_BITMAP, // VMREAD and VMWRITE: VMCS shadowing
     EXIT_BY_MOV_TO_CR, EXIT_BY_MOV_FROM_CR, EXIT_BY_CLTS, EXIT_BY_LMSW, // guest/host masks, shadows and their controls
     EXIT_BY_IO,      // unconditional I/O exiting, I/O bitmaps
 };
@@ -40,6 +41,8 @@ RAISES void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, un
                              laddr string_address); // after IOPL and the TSS bitmap
 // after the operand
 RAISES void vmx_intercept_lmsw(struct vcpu *v, const struct insn *in, u16 source, bool memory, laddr la);
+// before each MSR of a list; of WRMSRLIST after its data have been read
+RAISES void vmx_intercept_msr_list(struct vcpu *v, bool write, u32 msr, u64 data);
 RAISES void vmx_intercept_task_switch(struct vcpu *v, u16 selector,
                                       unsigned source /* qualification 31:30 */);
 
@@ -49,9 +52,10 @@ u64 vmx_read_cr4(const struct vcpu *v);
 // what MOV to CR0/LMSW/CLTS writes: host-owned bits keep the real value
 u64 vmx_merge_cr0(const struct vcpu *v, u64 value);
 u64 vmx_merge_cr4(const struct vcpu *v, u64 value);
-bool vmx_read_cr8(struct vcpu *v, u64 *value); // true: handled by the virtual TPR
-bool vmx_write_cr8(struct vcpu *v, u64 value); // true: handled, with what TPR virtualization does
-u64 vmx_tsc(const struct vcpu *v, u64 tsc);    // TSC that RDTSC, RDTSCP and RDMSR 10h return
+bool vmx_read_cr8(struct vcpu *v, u64 *value);  // true: handled by the virtual TPR
+bool vmx_write_cr8(struct vcpu *v, u64 value);  // true: handled, with what TPR virtualization does
+u64 vmx_tsc(const struct vcpu *v, u64 tsc);     // TSC that RDTSC, RDTSCP and RDMSR 10h return
+u64 vmx_delay(const struct vcpu *v, u64 ticks); // as long a time in ticks of the processor's own TSC
 // RDMSR and WRMSR of what the controls virtualize: true if handled
 RAISES bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value);
 
@@ -82,6 +86,10 @@ void vmx_vectoring_end(struct vcpu *v);
 // IRET").
 bool vmx_iret_unblocks(struct vcpu *v);
 
+// A read-modify-write is done, under "VMM bus-lock detection" (MODE_BUS_LOCK): if it locked the bus, an exit
+// is pending.
+void vmx_locked_access(struct vcpu *v, laddr la, unsigned size);
+
 // The boundary between instructions, in the order of SDM table "Priority Among Simultaneous Events": what VMX
 // adds. Each returns true and fills *exit if a VM exit is due now.
 
@@ -102,6 +110,7 @@ bool vmx_external_interrupt(struct vcpu *v, struct event *exit);
 bool vmx_single_steps(const struct vcpu *v);
 void vmx_iteration_done(struct vcpu *v);        // a REP iteration has been committed and more follow
 bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be due: run the boundary now
+bool vmx_window_asked(const struct vcpu *v);    // interrupt-window exiting
 bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
 u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
 

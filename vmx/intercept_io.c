@@ -38,16 +38,26 @@ void vmx_intercept_io(struct vcpu *v, const struct insn *in, u16 port, unsigned 
     raise_event(v, &e);
 }
 
-bool vmx_msr_exits(struct vcpu *v, bool write)
+bool vmx_msr_exits(struct vcpu *v, bool write, u32 msr)
 {
     const struct vmx_control *c = vmx_controls(v);
-    u32 msr = (u32)v->s.gpr[RCX], low = msr & 0x1FFF;
+    u32 low = msr & 0x1FFF;
 
     if (c->proc & PROC_USE_MSR_BITMAPS && (msr == low || msr == (low | 0xC0000000u))) {
         paddr map = c->msr_bitmap + (msr >> 31 ? 0x400 : 0) + (write ? 0x800 : 0);
         return phys_read8(v->phys, v->index, map + (low >> 3)) >> (low & 7) & 1;
     }
     return true;
+}
+
+void vmx_intercept_msr_list(struct vcpu *v, bool write, u32 msr, u64 data)
+{
+    if (!v->s.vmx.guest || !vmx_msr_exits(v, write, msr)) return;
+    if (write) {
+        vmx_controls(v)->region->f.MSR_DATA = data;
+        vmx_region_written(v);
+    }
+    raise_vmexit(v, write ? EXIT_REASON_WRMSRLIST : EXIT_REASON_RDMSRLIST, msr, 0, WITH_INSN_LEN);
 }
 
 void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source)

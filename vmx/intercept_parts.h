@@ -7,7 +7,7 @@
 bool vmx_mov_to_cr_exits(struct vcpu *v, const struct insn *in);
 bool vmx_mov_from_cr_exits(struct vcpu *v, const struct insn *in);
 bool vmx_clts_exits(struct vcpu *v);
-bool vmx_msr_exits(struct vcpu *v, bool write);
+bool vmx_msr_exits(struct vcpu *v, bool write, u32 msr);
 u64 vmx_cr_qualification(const struct insn *in, const struct row *r); // MOV CR, CLTS
 u64 vmx_dr_qualification(const struct insn *in, const struct row *r);
 

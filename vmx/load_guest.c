@@ -104,4 +104,5 @@ void vmx_load_guest(struct vcpu *v, const struct vmx_entry *e)
     s->vmx.spptp = s->vmx.ept_use & VMX_EPT_SUBPAGES ? f->SPPTP : 0;
     s->vmx.vpid = e->proc2 & PROC2_ENABLE_VPID ? f->VPID : 0;
     s->vmx.apic_access = e->proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES ? f->APIC_ACCESS_ADDRESS | 1 : 0;
+    s->vmx.detects_bus_locks = e->proc2 & PROC2_VMM_BUS_LOCK_DETECTION;
 }

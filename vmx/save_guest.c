@@ -46,6 +46,7 @@ static bool keeps_pending_debug(const struct vcpu *v, const struct event *e)
     switch (e->exit_reason) {
     case EXIT_REASON_INIT:
     case EXIT_REASON_MONITOR_TRAP_FLAG:
+    case EXIT_REASON_BUS_LOCK:
     case EXIT_REASON_TPR_BELOW_THRESHOLD:
     case EXIT_REASON_VIRTUALIZED_EOI:
     case EXIT_REASON_APIC_WRITE: return true;

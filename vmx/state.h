@@ -8,12 +8,14 @@
 #define VMX_NO_POINTER UINT64_MAX
 
 STATE_BEGIN
-struct vmx_state {     // architectural
-    bool on;           // in VMX operation (after VMXON)
-    bool guest;        // in VMX non-root operation
-    bool mtf_pending;  // a monitor-trap-flag exit is pending for the next boundary
-    bool timer_active; // the VMX-preemption timer is counting
-    u8 pad[4];
+struct vmx_state {          // architectural
+    bool on;                // in VMX operation (after VMXON)
+    bool guest;             // in VMX non-root operation
+    bool mtf_pending;       // a monitor-trap-flag exit is pending for the next boundary
+    bool timer_active;      // the VMX-preemption timer is counting
+    bool detects_bus_locks; // "VMM bus-lock detection" of the running guest
+    bool bus_lock;          // one was asserted: an exit is pending for the next boundary
+    u8 pad[2];
     u64 vmxon_pointer;
     u64 vmcs_pointer;   // current VMCS, VMX_NO_POINTER if none
     u64 timer_deadline; // vtime at which the preemption timer reaches 0 (CLOCK_NEVER when inactive)
@@ -41,6 +43,7 @@ struct vmx_state {     // architectural
     u32 ept_use; // VMX_EPT_*
     u16 hlat_prefix;
     u16 pad4;
+    u64 delivery_began; // vtime at which the event came whose delivery, with what it met, is in progress
 };
 STATE_END
 enum { // vmx_state.ept_use

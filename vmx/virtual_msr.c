@@ -8,7 +8,18 @@
 
 u64 vmx_tsc(const struct vcpu *v, u64 tsc)
 {
-    return v->s.vmx.guest ? tsc + vmx_controls(v)->tsc_offset : tsc;
+    if (!v->s.vmx.guest) return tsc;
+    const struct vmx_control *c = vmx_controls(v);
+    if (c->tsc_multiplier) tsc = (u64)((unsigned __int128)tsc * c->tsc_multiplier >> 48);
+    return tsc + c->tsc_offset;
+}
+
+u64 vmx_delay(const struct vcpu *v, u64 ticks)
+{
+    u64 multiplier = v->s.vmx.guest ? vmx_controls(v)->tsc_multiplier : 0;
+    if (!multiplier) return ticks;
+    unsigned __int128 physical = ((unsigned __int128)ticks << 48) / multiplier;
+    return physical >> 64 ? UINT64_MAX : (u64)physical;
 }
 
 // "Virtualize IA32_SPEC_CTRL" (SDM 28.3): the guest reads back what it wrote, and changes the bits outside of
@@ -21,9 +32,9 @@ static bool spec_ctrl_virtual(struct vcpu *v, bool write, u64 *value)
         *value = f->IA32_SPEC_CTRL_SHADOW;
         return true;
     }
+    // What is written is asked for reserved bits, not what the guest wanted written.
     u64 mask = c->spec_ctrl_mask;
-    if (*value & ~spec_ctrl_valid(v->features)) raise_gp0(v);
-    v->s.msr.spec_ctrl = (v->s.msr.spec_ctrl & mask) | (*value & ~mask);
+    if (!msr_write(v, MSR_SPEC_CTRL, (v->s.msr.spec_ctrl & mask) | (*value & ~mask))) raise_gp0(v);
     f->IA32_SPEC_CTRL_SHADOW = *value;
     vmx_region_written(v);
     return true;

@@ -247,7 +247,11 @@ u64 rmw_open(struct vcpu *v, laddr la, unsigned size, struct rmw *m)
     return x;
 }
 
-void rmw_commit(struct vcpu *v, struct rmw *m, u64 x) { acc_store_n(v, m->la, &x, m->size, acc_current(v)); }
+void rmw_commit(struct vcpu *v, struct rmw *m, u64 x)
+{
+    acc_store_n(v, m->la, &x, m->size, acc_current(v));
+    if (unlikely(v->d.mode & MODE_BUS_LOCK)) vmx_locked_access(v, m->la, m->size);
+}
 
 // ---- operands ----
 

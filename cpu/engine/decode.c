@@ -232,6 +232,7 @@ static int choose_form(const struct insn *in, const struct row *r, u32 mode)
 {
     if ((row_intercepted(r) && (mode & MODE_GUEST)) || (mode & (MODE_AC | MODE_STEP)) || !(mode & MODE_FLAT))
         return FORM_NONE;
+    if ((mode & MODE_BUS_LOCK) && in->mem && (in->lock || insn_is_xchg(in, r))) return FORM_NONE;
     // Branches and the stack: in 64-bit code, and in 32-bit code with a 32-bit stack.
     if ((r->d64 || r->f64) && !mode_long64(mode) &&
         (in->osz != W32 || (mode & (MODE_CODE | MODE_STACK32)) != (MODE_CODE32 | MODE_STACK32)))
@@ -281,6 +282,35 @@ static unsigned fault_insn(struct insn *in, unsigned row, unsigned len)
     return len ? len : 1;
 }
 
+// What this processor has and Zydis 4 does not know: 0F 01 C6 (WRMSRNS, and with F2 and F3 RDMSRLIST and
+// WRMSRLIST). As Zydis would say it; false if it is something else.
+static bool parse_unknown(const u8 *bytes, unsigned n, u32 mode, ZydisDecodedInstruction *z)
+{
+    unsigned i = 0;
+    memset(z, 0, sizeof *z);
+    for (; i < n; i++) {
+        u8 b = bytes[i];
+        bool legacy = b == 0x66 || b == 0x67 || b == 0xF0 || b == 0xF2 || b == 0xF3 || (b & 0xE7) == 0x26 ||
+                      b == 0x64 || b == 0x65;
+        if (!legacy) break;
+        z->raw.prefixes[z->raw.prefix_count++].value = b;
+    }
+    if (mode_long64(mode) && i < n && (bytes[i] & 0xF0) == 0x40) {
+        z->raw.rex.W = bytes[i] >> 3 & 1;
+        z->attributes |= ZYDIS_ATTRIB_HAS_REX;
+        i++;
+    }
+    if (i + 3 > n || bytes[i] != 0x0F || bytes[i + 1] != 0x01 || bytes[i + 2] != 0xC6) return false;
+    z->encoding = ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+    z->opcode_map = ZYDIS_OPCODE_MAP_0F;
+    z->opcode = 0x01;
+    z->attributes |= ZYDIS_ATTRIB_HAS_MODRM;
+    z->raw.modrm.mod = 3;
+    z->raw.modrm.rm = 6;
+    z->length = (u8)(i + 3);
+    return true;
+}
+
 unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
 {
     const struct decoder *d = v->d.engine->decoder;
@@ -296,7 +326,7 @@ unsigned decode_insn(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, stru
     ZyanStatus st = ZydisDecoderDecodeInstruction(&d->zydis[mode & MODE_CODE], &ctx, bytes, n, &z);
     if (st == ZYDIS_STATUS_NO_MORE_DATA) return n == 15 ? fault_insn(in, ROW_GP0, 15) : 0;
     if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return fault_insn(in, ROW_GP0, 15);
-    if (!ZYAN_SUCCESS(st)) return decode_without_zydis(v, bytes, n, mode, in);
+    if (!ZYAN_SUCCESS(st) && !parse_unknown(bytes, n, mode, &z)) return fault_insn(in, ROW_UD, 1);
     bool vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && !vex)
         return fault_insn(in, ROW_UD, z.length); // EVEX, XOP, 3DNow!: no feature that has them

@@ -151,13 +151,3 @@ void block_run_loop(struct vcpu *v, struct block *b, bool one)
 void op_ud(struct vcpu *v, const struct insn *in) { raise_ud(v); }
 void op_nm(struct vcpu *v, const struct insn *in) { raise_fault(v, VEC_NM); }
 void op_gp0(struct vcpu *v, const struct insn *in) { raise_gp0(v); }
-
-// Nothing yet: what Zydis 4 refuses is #UD here too.
-unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in)
-{
-    in->row = ROW_UD;
-    in->len = 1;
-    in->term = 1;
-    in->exec = exec_slow;
-    return 1;
-}

@@ -7,9 +7,6 @@
 #include "cpu/engine/engine.h"
 #include "cpu/state/mode.h"
 
-// Encodings that Zydis refuses though this processor has them or ignores them; else #UD (or #GP when over 15
-// bytes).
-unsigned decode_without_zydis(struct vcpu *v, const u8 *bytes, unsigned n, u32 mode, struct insn *in);
 void decode_bind(struct insn *in, u32 mode); // chooses in->exec
 // the form that emitted code calls, or NULL: exec_checked alone
 call_fn *decode_callable(const struct insn *in, u32 mode);
@@ -59,5 +56,9 @@ static inline void insn_run(struct vcpu *v, const struct insn *in, u64 *ran)
 // The checked form, for emitted code: raises, or returns whether to go on with the next instruction. If not,
 // the block has been left.
 RAISES bool exec_checked(struct vcpu *v, const struct insn *in);
+
+// After an iteration (or chunk) of a REP with work left: gives the boundary its turn, if it wants one, and
+// then comes back to this instruction.
+RAISES void exec_rep_pause(struct vcpu *v);
 
 #endif

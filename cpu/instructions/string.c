@@ -73,9 +73,7 @@ static u64 fit_moves(const struct vcpu *v, const struct insn *in, u64 a, u64 cou
     return least((bytes + n - 1) >> in->osz, count);
 }
 
-// After an iteration (or chunk) with work left: give the boundary its turn? Then come back to this
-// instruction.
-static void rep_pause(struct vcpu *v)
+void exec_rep_pause(struct vcpu *v)
 {
     struct event e = {.kind = EVENT_RESTART};
     if (v->s.rflags & FL_TF && !(v->s.msr.debugctl & DEBUGCTL_BTF)) v->s.pending_dbg |= DR6_BS;
@@ -287,7 +285,7 @@ void op_movs(struct vcpu *v, const struct insn *in)
         if (!in->rep) return;
         index_add(v, in, RCX, -(s64)k);
         cpu_charge(v, move_cost(lowest(v, in, to.la.at, k), k << in->osz));
-        if (count != k) rep_pause(v);
+        if (count != k) exec_rep_pause(v);
     }
 }
 
@@ -332,7 +330,7 @@ void op_stos(struct vcpu *v, const struct insn *in)
         if (!in->rep) return;
         index_add(v, in, RCX, -(s64)k);
         cpu_charge(v, move_cost(lowest(v, in, to.la.at, k), k << in->osz));
-        if (count != k) rep_pause(v);
+        if (count != k) exec_rep_pause(v);
     }
 }
 
@@ -354,7 +352,7 @@ void op_lods(struct vcpu *v, const struct insn *in)
         if (!in->rep) return;
         index_add(v, in, RCX, -(s64)k);
         cpu_charge(v, k);
-        if (count != k) rep_pause(v);
+        if (count != k) exec_rep_pause(v);
     }
 }
 
@@ -413,7 +411,7 @@ static inline void compare(struct vcpu *v, const struct insn *in, bool scas)
             alu(ALU_CMP, in->osz, a, b, &v->s.fl);
             return;
         }
-        rep_pause(v);
+        exec_rep_pause(v);
     }
 }
 void op_scas(struct vcpu *v, const struct insn *in) { compare(v, in, true); }
@@ -460,7 +458,7 @@ static void port_string(struct vcpu *v, const struct insn *in, bool input,
         once(v, in);
         index_add(v, in, RCX, -1);
         cpu_charge(v, COST_PORT_STRING);
-        if (count != 1) rep_pause(v);
+        if (count != 1) exec_rep_pause(v);
     }
 }
 void op_ins(struct vcpu *v, const struct insn *in) { port_string(v, in, true, ins_once); }

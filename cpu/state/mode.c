@@ -52,7 +52,7 @@ u32 mode_compute(const struct vcpu *v)
     if (s->cr4 & CR4_FSGSBASE) m |= MODE_FSGSBASE;
     if (s->cr4 & CR4_PKE) m |= MODE_PKE;
     if (s->msr.misc_enable & BIT(18)) m |= MODE_MONITOR;
-    if (s->vmx.guest) m |= MODE_GUEST;
+    if (s->vmx.guest) m |= MODE_GUEST | (s->vmx.detects_bus_locks ? MODE_BUS_LOCK : 0);
     if ((s->mxcsr & 0x1F80) != 0x1F80) m |= MODE_FPUNMASK;
     if ((s->cr0 & CR0_AM) && (s->rflags & FL_AC) && cpl == 3) m |= MODE_AC;
     if (s->rflags & FL_TF) m |= MODE_STEP;

@@ -23,6 +23,7 @@ enum {
     MODE_LMA = 1 << 18,     // IA-32e mode
     MODE_TSD = 1 << 19, MODE_PCE = 1 << 20, MODE_FSGSBASE = 1 << 21, MODE_PKE = 1 << 22, // bits of CR4
     MODE_MONITOR = 1 << 23, // IA32_MISC_ENABLE has MONITOR and MWAIT on
+    MODE_BUS_LOCK = 1 << 26, // "VMM bus-lock detection": locked accesses are looked at
     MODE_FS_WHOLE = 1 << 24, MODE_GS_WHOLE = 1 << 25, // outside 64-bit code: FS, GS reach 4 GiB and are writable, from any base
 };
 // clang-format on

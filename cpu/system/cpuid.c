@@ -251,7 +251,7 @@ static void basic(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
         break;
     case 6: out[0] = feature_bits(f, 6, 0, 0); break;
     case 7:
-        if (subleaf == 0) out[0] = 2; // the highest subleaf
+        out[0] = subleaf == 0 ? 2 /* the highest subleaf */ : feature_bits(f, 7, subleaf, 0);
         out[1] = feature_bits(f, 7, subleaf, 1);
         out[2] = feature_bits(f, 7, subleaf, 2);
         out[3] = feature_bits(f, 7, subleaf, 3);

@@ -30,14 +30,14 @@
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                \
     X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(PKS, "pks", 7, 0, 2, 31) X(WAITPKG, "waitpkg", 7, 0, 2, 5) X(MOVDIR64B, "movdir64b", 7, 0, 2, 28) \
     X(MD_CLEAR, "md-clear", 7, 0, 3, 10) X(STIBP, "stibp", 7, 0, 3, 27) X(FLUSH_L1D, "flush-l1d", 7, 0, 3, 28) X(SSBD, "ssbd", 7, 0, 3, 31) X(LA57, "la57", 7, 0, 2, 16) X(RDPID, "rdpid", 7, 0, 2, 22) \
-    X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26)                                                \
+    X(WRMSRNS, "wrmsrns", 7, 1, 0, 19) X(MSRLIST, "msrlist", 7, 1, 0, 27) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26)                                                \
     X(ARCH_CAPABILITIES, "arch-capabilities", 7, 0, 3, 29) X(BHI_CTRL, "bhi-ctrl", 7, 2, 3, 4)                        \
     X(XSAVEOPT, "xsaveopt", 0xD, 1, 0, 0) X(XSAVEC, "xsavec", 0xD, 1, 0, 1) X(XGETBV1, "xgetbv1", 0xD, 1, 0, 2)       \
     X(XSAVES, "xsaves", 0xD, 1, 0, 3) X(ARAT, "arat", 6, 0, 0, 2)                                                     \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                     \
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                             \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf_lm", 0x80000001, 0, 2, 0)                                      \
-    X(PREFETCHW, "prefetchw", 0x80000001, 0, 2, 8) X(INVTSC, "invtsc", 0x80000007, 0, 3, 8)
+    X(PREFETCHW, "prefetchw", 0x80000001, 0, 2, 8) X(INVTSC, "invtsc", 0x80000007, 0, 3, 8) X(WBNOINVD, "wbnoinvd", 0x80000008, 0, 1, 9)
 // clang-format on
 
 enum feature {

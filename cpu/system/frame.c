@@ -20,8 +20,10 @@ void frame_prepare(struct vcpu *v, const struct frame *f)
 {
     laddr high = laddr_of(0), low = high; // of the first push and of the last
     bool one_page = true;
+    bool aligned = v->d.mode & MODE_AC && f->acc & ACC_USER; // level 3 pushes on its own stack
     for (unsigned i = 0; i < f->n; i++) {
         low = item_linear(v, f, i);
+        if (unlikely(aligned)) lin_align(v, low, W_BYTES(f->w));
         if (i == 0) high = low;
         if ((low.at ^ (high.at + W_BYTES(f->w) - 1)) & PAGE_MASK || low.at > high.at) one_page = false;
     }

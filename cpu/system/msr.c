@@ -274,6 +274,7 @@ static const struct msr_row msr_rows[] = {
     {0x10, 0x10, "IA32_TIME_STAMP_COUNTER", FEATURE_TSC, ~0ull, 0, NONE, 0, tsc_read, tsc_write},
     {0x17, 0x17, "IA32_PLATFORM_ID", 0, 0, 0, NONE, 0, NULL, refuse},
     {0x1B, 0x1B, "IA32_APIC_BASE", FEATURE_APIC, ~0ull, 0, NONE, 0, board_read, board_write},
+    {0x2F, 0x2F, "IA32_BARRIER", FEATURE_MSRLIST, 0, 0, NONE, 0, NULL, refuse}, // a read in a list: LFENCE
     {0x3A, 0x3A, "IA32_FEATURE_CONTROL", FEATURE_VMX, ~0ull, 0, FIELD(feature_control), 0, NULL, feature_control_write},
     {0x3B, 0x3B, "IA32_TSC_ADJUST", FEATURE_TSC_ADJUST, ~0ull, 0, FIELD(tsc_adjust), 0, NULL, tsc_adjust_write},
     {0x48, 0x48, "IA32_SPEC_CTRL", FEATURE_SPEC_CTRL, ~0ull, 0, FIELD(spec_ctrl), 0, NULL, spec_ctrl_write},

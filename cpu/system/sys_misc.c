@@ -3,6 +3,8 @@
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/state/cost.h"
+#include "cpu/engine/access.h"
+#include "cpu/engine/exec.h"
 #include "cpu/engine/fast.h"
 #include "vmx/intercept.h"
 
@@ -21,26 +23,56 @@ void op_cpuid(struct vcpu *v, const struct insn *in)
     cpu_charge(v, COST_CPUID);
 }
 
-void op_rdmsr(struct vcpu *v, const struct insn *in)
+RAISES static u64 read_msr(struct vcpu *v, u32 msr)
 {
-    u32 msr = (u32)v->s.gpr[RCX];
     u64 x = 0;
-    if (!vmx_msr_virtual(v, msr, false, &x)) {
-        if (!msr_read(v, msr, &x)) raise_gp0(v);
-        if (msr == 0x10) x = vmx_tsc(v, x);
-    }
-    v->s.gpr[RAX] = (u32)x;
-    v->s.gpr[RDX] = x >> 32;
     cpu_charge(v, COST_MSR);
+    if (vmx_msr_virtual(v, msr, false, &x)) return x;
+    if (!msr_read(v, msr, &x)) raise_gp0(v);
+    return msr == 0x10 ? vmx_tsc(v, x) : x;
 }
 
-void op_wrmsr(struct vcpu *v, const struct insn *in)
+RAISES static void write_msr(struct vcpu *v, u32 msr, u64 x)
 {
-    u32 msr = (u32)v->s.gpr[RCX];
-    u64 x = (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX];
-    if (!vmx_msr_virtual(v, msr, true, &x) && !msr_write(v, msr, x)) raise_gp0(v);
     cpu_charge(v, COST_MSR);
+    if (!vmx_msr_virtual(v, msr, true, &x) && !msr_write(v, msr, x)) raise_gp0(v);
 }
+
+void op_rdmsr(struct vcpu *v, const struct insn *in)
+{
+    u64 x = read_msr(v, (u32)v->s.gpr[RCX]);
+    v->s.gpr[RAX] = (u32)x;
+    v->s.gpr[RDX] = x >> 32;
+}
+
+void op_wrmsr(struct vcpu *v, const struct insn *in) // WRMSRNS too: what serializes cannot be seen here
+{
+    write_msr(v, (u32)v->s.gpr[RCX], (u64)(u32)v->s.gpr[RDX] << 32 | (u32)v->s.gpr[RAX]);
+}
+
+// RDMSRLIST and WRMSRLIST: the set bits of RCX choose entries of the table of MSRs at RSI and of the table of
+// values at RDI, the lowest first. As with a REP, each one done is done, and the boundary has its turn.
+RAISES static void msr_list(struct vcpu *v, bool write)
+{
+    u64 *left = &v->s.gpr[RCX];
+    if ((v->s.gpr[RSI] | v->s.gpr[RDI]) & 7) raise_gp0(v);
+    while (*left) {
+        u64 n = (u64)__builtin_ctzll(*left), x = 0;
+        u64 msr = lin_load(v, seg_linear(v, SEG_DS, v->s.gpr[RSI] + 8 * n, 8, ACC_READ), 8);
+        laddr at = seg_linear(v, SEG_DS, v->s.gpr[RDI] + 8 * n, 8, write ? ACC_READ : ACC_WRITE);
+        if (msr >> 32) raise_gp0(v);
+        if (write) x = lin_load(v, at, 8);
+        vmx_intercept_msr_list(v, write, (u32)msr, x);
+        if (write)
+            write_msr(v, (u32)msr, x);
+        else
+            lin_store(v, at, 8, read_msr(v, (u32)msr));
+        *left &= *left - 1;
+        if (*left) exec_rep_pause(v);
+    }
+}
+void op_rdmsrlist(struct vcpu *v, const struct insn *in) { msr_list(v, false); }
+void op_wrmsrlist(struct vcpu *v, const struct insn *in) { msr_list(v, true); }
 
 // ---- the clock ----
 
@@ -120,6 +152,8 @@ void op_mwait(struct vcpu *v, const struct insn *in)
     // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms
     // it, and a store to the line is what it waits for. Else until an interrupt, NMI, INIT.
     if (!v->s.monitor_addr) return;
+    // a guest that would be woken only to exit at its window goes on (SDM 28.3)
+    if (extensions & 1 && !(v->s.rflags & FL_IF) && vmx_window_asked(v)) return;
     v->s.activity = ACTIVITY_MWAIT;
     v->s.mwait_masked = extensions & 1;
     cpu_attention(v);
@@ -152,7 +186,8 @@ RAISES static void user_wait(struct vcpu *v, const struct insn *in, bool monitor
     u64 ticks = until > now ? until - now : 0, limit = v->s.msr.umwait_control & ~3ull;
     bool limited = limit && ticks > limit;
     if (limited) ticks = limit;
-    u64 units = (ticks + CPU_TICKS_PER_UNIT - 1) / CPU_TICKS_PER_UNIT;
+    ticks = vmx_delay(v, ticks);
+    u64 units = ticks / CPU_TICKS_PER_UNIT + (ticks % CPU_TICKS_PER_UNIT != 0);
     if (monitored && !v->s.monitor_addr) units = 0, limited = false;
     if (units > USER_WAIT_UNITS) units = USER_WAIT_UNITS, limited = false;
     v->s.fl = fl_pack(limited ? FL_CF : 0);

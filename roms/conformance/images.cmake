@@ -16,7 +16,11 @@ foreach(test
         vmx-information
         vmx-priority
         vmx-spec-ctrl
-        vmx-apicv)
+        vmx-apicv
+        vmx-shadowing
+        vmx-time
+        vmx-msr-list
+        vmx-bus-lock)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

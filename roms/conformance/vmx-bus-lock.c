@@ -1,0 +1,97 @@
+/*
+ * "VMM bus-lock detection": the exit behind an instruction that locked the bus
+ * (SDM 11.1.2, 28.2, 30.2.1, 30.3.4); "instruction timeout": the exit of a guest that reaches no instruction
+ * boundary (SDM 27.6.24, 28.2).
+ *
+ * Bochs 2.7 has neither; every point is skipped there.
+ */
+#include "vmx-common.h"
+
+#define EXIT_REASON_BUS_LOCK            74
+#define EXIT_REASON_INSTRUCTION_TIMEOUT 75
+#define AFTER_BUS_LOCK                  (1u << 26)
+#define INSTRUCTION_TIMEOUT_CONTROL     0x4024
+#define UNCACHED                        0x6000000000ul
+
+static struct vmx_vcpu v;
+static uint8_t *page;
+
+#define CODE(name, code) \
+    asm(".pushsection .text; .balign 16; " #name ": " code "; vmcall; .popsection"); \
+    extern const uint8_t name[]
+CODE(g_inc, "lock incl (%rdi)");
+CODE(g_xchg, "xchg %rax, (%rdi)");
+CODE(g_cmpxchg, "lock cmpxchg %ecx, (%rdi)");
+CODE(g_plain, "incl (%rdi); mov %rax, (%rdi); mov (%rdi), %rax");
+CODE(g_fault, "lock incl (%rdi); ud2");
+
+static void start(const void *code, uint64_t rdi, bool detect)
+{
+    guest_init(&v, code);
+    v.regs = (struct vmx_regs){0};
+    v.regs.gpr[RDI] = rdi;
+    if (detect) vmx_set_proc2(PROC2_VMM_BUS_LOCK_DETECTION);
+}
+
+static void locks(const void *code, uint64_t rdi, unsigned length, const char *name)
+{
+    start(code, rdi, true);
+    exit_is(&v, EXIT_REASON_BUS_LOCK | AFTER_BUS_LOCK, name);
+    is(vmread(GUEST_RIP), (uint64_t)code + length, "  the instruction is done");
+    is(vmread(EXIT_QUALIFICATION), 0, "  qualification 0");
+    done(&v, "  and the guest goes on");
+}
+
+static void bus_locks(void)
+{
+    if (!vmx_has_secondary(PROC2_VMM_BUS_LOCK_DETECTION)) {
+        skip(26, "no VMM bus-lock detection");
+        return;
+    }
+    paging_map(UNCACHED, (uint64_t)page, PTE_P | PTE_W | 0x18); /* PCD and PWT */
+    uint64_t split = (uint64_t)page + 61;
+    locks(g_inc, split, 3, "LOCK INC across two cache lines");
+    locks(g_xchg, split, 3, "XCHG across two cache lines");
+    locks(g_cmpxchg, split, 4, "LOCK CMPXCHG across two cache lines");
+    locks(g_inc, UNCACHED, 3, "LOCK INC of uncacheable memory");
+    start(g_inc, (uint64_t)page + 60, true);
+    done(&v, "LOCK INC within a cache line");
+    start(g_plain, split, true);
+    done(&v, "accesses across two cache lines that lock nothing");
+    start(g_inc, split, false);
+    done(&v, "LOCK INC across two cache lines without the control");
+    *(uint32_t *)split = 41;
+    start(g_fault, split, true);
+    exit_is(&v, EXIT_REASON_BUS_LOCK | AFTER_BUS_LOCK, "it comes before the next instruction");
+    is(*(uint32_t *)split, 42, "  with the store done");
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "  which is next, without bit 26");
+
+    start(g_inc, split, true);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_TF);
+    exit_is(&v, EXIT_REASON_BUS_LOCK | AFTER_BUS_LOCK, "it comes before the single-step trap");
+    is(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 1u << 14, "  which stays pending");
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "  and comes then");
+    is(vmread(EXITING_EVENT_IDENTIFICATION) & 0xff, VECTOR_DB, "  #DB");
+}
+
+static void timeouts(void)
+{
+    if (!vmx_has_secondary(PROC2_INSTRUCTION_TIMEOUT)) {
+        skip(1, "no instruction timeout");
+        return;
+    }
+    start(g_plain, (uint64_t)page, false);
+    vmx_set_proc2(PROC2_INSTRUCTION_TIMEOUT);
+    vmwrite(INSTRUCTION_TIMEOUT_CONTROL, 0x100000);
+    done(&v, "a guest that reaches its instruction boundaries does not time out");
+}
+
+int rom_main(void)
+{
+    if (!vmx_test_begin("bus locks, instruction timeout")) return 0;
+    if (!vmx_on()) panic("VMXON failed");
+    page = page_alloc(1);
+    bus_locks();
+    timeouts();
+    return tap_end();
+}
