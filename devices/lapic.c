@@ -266,6 +266,18 @@ void lapic_send_ipi(struct lapic *l)
     }
 }
 
+void lapic_send_fixed(struct lapic *l, u32 destination, u8 vector)
+{
+    struct apic_message m = {.destination = lapic_x2apic(l) ? destination : destination >> 8 & 0xFF,
+                             .vector = vector,
+                             .delivery = DELIVER_FIXED,
+                             .wide = lapic_x2apic(l)};
+    if (vector < 16)
+        lapic_error(l, ESR_SEND_ILLEGAL);
+    else
+        apic_bus_send(l->bus, &m);
+}
+
 // The power-up state of everything but the ID and IA32_APIC_BASE (SDM, Local APIC State After Power-Up or
 // Reset).
 void lapic_power_up(struct lapic *l)

@@ -99,6 +99,8 @@ int lapic_ack(struct lapic *l);            // INTA: the vector, or -1 if nothing
 u8 lapic_tpr(const struct lapic *l);
 void lapic_set_tpr(struct lapic *l, u8 tpr);
 void lapic_eoi(struct lapic *l);
+// The IPI of IPI virtualization: fixed, physical. Its destination is 32 bits of an x2APIC, else bits 15:8.
+void lapic_send_fixed(struct lapic *l, u32 destination, u8 vector);
 void lapic_tsc_changed(struct lapic *l); // the processor's TSC was written: the TSC deadline lies elsewhere
 void lapic_set_lint(void *lapic, unsigned pin, bool level); // a struct irq_line's set
 // an interrupt arrives

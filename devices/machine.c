@@ -61,6 +61,12 @@ static void board_eoi(void *opaque, unsigned cpu)
     lapic_eoi(&((struct machine *)opaque)->lapic[cpu]);
 }
 
+static void board_ipi(void *opaque, unsigned cpu, u32 destination, u8 vector)
+{
+    clock_sync(opaque, cpu);
+    lapic_send_fixed(&((struct machine *)opaque)->lapic[cpu], destination, vector);
+}
+
 static u8 board_tpr_get(void *opaque, unsigned cpu)
 {
     return lapic_tpr(&((struct machine *)opaque)->lapic[cpu]);
@@ -125,6 +131,7 @@ static const struct cpu_board_ops board_ops = {
     .port_write = board_port_write,
     .intr_ack = board_intr_ack,
     .eoi = board_eoi,
+    .ipi = board_ipi,
     .tpr_get = board_tpr_get,
     .tpr_set = board_tpr_set,
     .msr_read = board_msr_read,

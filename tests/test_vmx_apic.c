@@ -702,6 +702,90 @@ static void posted(void **state)
     m_free(m);
 }
 
+// ---- IPI virtualization ----
+
+static struct {
+    unsigned n;
+    u32 destination;
+    u8 vector;
+} sent;
+static void count_ipi(void *o, unsigned cpu, u32 destination, u8 vector)
+{
+    sent.n++;
+    sent.destination = destination, sent.vector = vector;
+}
+
+static void ipis(void **state)
+{
+    enum { TABLE = M_PID + 0x100 };
+    struct vmx_machine *m = fresh(SHADOW | PROC_ACTIVATE_TERTIARY_CONTROLS, ACCESSES);
+    struct cpu_board_ops board = m_board;
+    board.ipi = count_ipi;
+    m->v->board = &board;
+    sent.n = 0;
+    m_write(m, VMCS_TERTIARY_PROC_BASED_CONTROLS, PROC3_IPI_VIRTUALIZATION);
+    m_write(m, VMCS_PID_POINTER_TABLE_ADDRESS, TABLE), m_write(m, VMCS_LAST_PID_POINTER_INDEX, 5);
+    m_poke64(m, TABLE + 8 * 5, M_PID | 1);
+    m_poke64(m, M_PID + 32, 0x0000030000F20000); // NDST 300h, NV F2h, ON=SN=0
+    static const char write[] = "\x89\x04\x25\x00\x03\x0B\x00\x90";
+    // by memory: to the virtual APIC ID in VICR_HI
+    set_vapic(m, 0x310, 5u << 24);
+    m->v->s.gpr[RAX] = 0x4051; // bit 14 does not matter
+    EXITS(m, write, EXIT_REASON_HLT, 0);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID + 8), 1ull << 0x11);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID + 32), 0x0000030000F20001);
+    assert_true(sent.n == 1 && sent.destination == 0x300 && sent.vector == 0xF2);
+    assert_int_equal(vapic(m, 0x300), 0x4051);
+    // ON: another request, no notification; SN the same
+    m->v->s.gpr[RAX] = 0xFF;
+    EXITS(m, write, EXIT_REASON_HLT, 0);
+    m_poke64(m, M_PID + 32, 0x0000030000F20002);
+    m->v->s.gpr[RAX] = 0x10;
+    EXITS(m, write, EXIT_REASON_HLT, 0);
+    assert_int_equal(sent.n, 1);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID + 32), 0x0000030000F20002);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID), 1ull << 0x10);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID + 24), 1ull << 63);
+    // what is no such IPI, has an illegal vector, or no descriptor
+    static const u32 others[] = {0x0F,  0x40051, 0x80051, 0xC0051, 0x8051,  0x851,
+                                 0x151, 0x451,   0x1051,  0x2051,  0x10051, 0x100051};
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++) {
+        m->v->s.gpr[RAX] = others[i];
+        EXITS(m, write, EXIT_REASON_APIC_WRITE, 0x300);
+        assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_GUEST + 7);
+    }
+    m->v->s.gpr[RAX] = 0x51;
+    static const u64 pointers[] = {M_PID, M_PID | 3, M_PID | 0x21, M_PID | 1 | 1ull << 52};
+    for (unsigned i = 0; i < ARRAY_LEN(pointers); i++) {
+        m_poke64(m, TABLE + 8 * 5, pointers[i]);
+        EXITS(m, write, EXIT_REASON_APIC_WRITE, 0x300);
+    }
+    m_poke64(m, TABLE + 8 * 5, M_PID | 1), m_poke64(m, TABLE + 8 * 6, M_PID | 1);
+    set_vapic(m, 0x310, 6u << 24); // beyond the last
+    EXITS(m, write, EXIT_REASON_APIC_WRITE, 0x300);
+    EXITS(m, "\x8B\x04\x25\x00\x03\x0B\x00", EXIT_REASON_APIC_ACCESS,
+          0x300); // a read is not virtualized by it
+    EXITS(m, "\x88\x04\x25\x01\x03\x0B\x00", EXIT_REASON_APIC_ACCESS, 0x1301); // nor another offset
+    // by MSR: to EDX
+    proc(m, SHADOW | PROC_ACTIVATE_TERTIARY_CONTROLS | PROC_USE_MSR_BITMAPS, X2APIC);
+    m_write(m, VMCS_ADDRESS_OF_MSR_BITMAPS, M_BITMAP), m_write(m, VMCS_EXCEPTION_BITMAP, 1 << VEC_GP);
+    m_poke64(m, M_PID + 32, 0x0000030000F20000);
+    assert_int_equal(msr(m, true, 0x830, 5ull << 32 | 0x61), EXIT_REASON_HLT);
+    assert_int_equal(sent.n, 2);
+    assert_int_equal(phys_read64(&m->phys, 0, M_PID + 8), 1ull << 0x21 | 1ull << 0x11);
+    assert_int_equal(phys_read64(&m->phys, 0, M_VAPIC + 0x300), 5ull << 32 | 0x61);
+    assert_int_equal(msr(m, true, 0x830, 6ull << 32 | 0x61), EXIT_REASON_APIC_WRITE);
+    assert_int_equal(qualification(m), 0x300);
+    static const u32 exiting[] = {0x0F, 0x40061, 0x8061, 0x1061, 0x861, 0x461},
+                     faults[] = {0x2061, 0x10061, 0x20061, 0x80000061};
+    for (unsigned i = 0; i < ARRAY_LEN(exiting); i++)
+        assert_int_equal(msr(m, true, 0x830, 5ull << 32 | exiting[i]), EXIT_REASON_APIC_WRITE);
+    for (unsigned i = 0; i < ARRAY_LEN(faults); i++)
+        assert_int_equal(msr(m, true, 0x830, 5ull << 32 | faults[i]), EXIT_REASON_EXCEPTION_NMI);
+    assert_int_equal(sent.n, 2);
+    m_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -712,7 +796,7 @@ int main(void)
         cmocka_unit_test(x2apic),           cmocka_unit_test(delivery),
         cmocka_unit_test(end_of_interrupt), cmocka_unit_test(blocking),
         cmocka_unit_test(order_and_wake),   cmocka_unit_test(self_ipi),
-        cmocka_unit_test(posted),
+        cmocka_unit_test(posted),           cmocka_unit_test(ipis),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

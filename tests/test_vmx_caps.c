@@ -54,7 +54,7 @@ static void values(void **state)
     assert_int_equal(msr(0x48F), 0xA07FEFFF00036DFB);
     assert_int_equal(msr(0x490), 0x0140DFFF000011FB);
     assert_int_equal(msr(0x491), 1);
-    assert_int_equal(msr(0x492), 0xCE);
+    assert_int_equal(msr(0x492), 0xDE);
     assert_int_equal(msr(0x493), 4);
     u64 x;
     assert_false(vmx_caps_msr(&caps, 0x47F, &x));

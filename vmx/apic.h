@@ -35,6 +35,7 @@ void vmx_trap(struct vcpu *v, u32 reason, u32 qualification);
 
 void vmx_tpr_virtualization(struct vcpu *v);
 void vmx_eoi_virtualization(struct vcpu *v);
+void vmx_ipi_virtualization(struct vcpu *v, u8 vector, u32 target); // target: a virtual APIC ID
 void vmx_self_ipi_virtualization(struct vcpu *v, u8 vector);
 void vmx_evaluate_virtual_interrupts(struct vcpu *v);
 void vmx_virtual_request(struct vcpu *v, unsigned word, u32 vectors); // VIRR |= 32 vectors; RVI follows

@@ -62,6 +62,7 @@ static bool virtualized(const struct vcpu *v, unsigned offset, unsigned n, bool 
     if (offset == VAPIC_TPR) return true;
     if (c->proc2 & PROC2_VIRTUAL_INTERRUPT_DELIVERY && (offset == VAPIC_EOI || offset == VAPIC_ICR_LO))
         return true;
+    if (write && c->proc3 & PROC3_IPI_VIRTUALIZATION && offset == VAPIC_ICR_LO) return true;
     if (!(c->proc2 & PROC2_APIC_REGISTER_VIRTUALIZATION) || offset >= 0x400) return false;
     return (write ? WRITABLE : READABLE) >> offset / 16 & 1;
 }
@@ -112,11 +113,16 @@ _Noreturn void vmx_apic_guest_physical(struct vcpu *v)
 // Fixed, edge-triggered, to nobody but itself, of a legal vector, and nothing reserved.
 static bool is_self_ipi(u32 icr) { return (icr & 0xFFFFB700) == 0x40000 && icr & 0xF0; }
 
+// The same to one by its physical APIC ID; the vector is looked at later.
+static bool is_plain_ipi(u32 icr) { return (icr & 0xFFFFBF00) == 0; }
+
 static void command(struct vcpu *v)
 {
     u32 icr = vapic_read(v, VAPIC_ICR_LO);
     if (vmx_proc2(v, PROC2_VIRTUAL_INTERRUPT_DELIVERY) && is_self_ipi(icr))
         vmx_self_ipi_virtualization(v, (u8)icr);
+    else if (vmx_proc3(v, PROC3_IPI_VIRTUALIZATION) && is_plain_ipi(icr))
+        vmx_ipi_virtualization(v, (u8)icr, vapic_read(v, VAPIC_ICR_HI) >> 24);
     else
         vmx_trap(v, EXIT_REASON_APIC_WRITE, VAPIC_ICR_LO);
 }

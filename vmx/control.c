@@ -78,6 +78,8 @@ void vmx_control_decode(struct vcpu *v)
     c->instruction_timeout = c->proc2 & PROC2_INSTRUCTION_TIMEOUT
                                  ? (u64)f->INSTRUCTION_TIMEOUT_CONTROL * (CPU_TSC_HZ / CPU_CRYSTAL_HZ)
                                  : UINT64_MAX;
+    c->pid_pointer_last = f->LAST_PID_POINTER_INDEX;
+    c->pid_pointers = f->PID_POINTER_TABLE_ADDRESS;
     c->ple_gap = f->PLE_GAP;
     c->ple_window = f->PLE_WINDOW;
     c->xss_bitmap = f->XSS_EXITING_BITMAP;

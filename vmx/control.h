@@ -30,6 +30,8 @@ struct vmx_control {
     u64 eoi_exit[4];
     paddr posted_descriptor;
     u16 posted_vector;
+    u16 pid_pointer_last;
+    paddr pid_pointers;
     u32 ple_gap, ple_window;
     u64 instruction_timeout; // in ticks of vtime; UINT64_MAX without it
     u64 xss_bitmap;

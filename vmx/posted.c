@@ -1,8 +1,12 @@
-// External interrupts in non-root operation, and the posted ones among them (SDM 28.2, 32.6).
+// External interrupts in non-root operation, the posted ones among them, and those that a guest posts for
+// another (SDM 28.2, 32.6, 32.1.6).
+#include "cpu/system/cpuid.h"
 #include "vmx/apic.h"
 #include "vmx/intercept.h"
 
-enum { PID_ON = 32 }; // the byte with the outstanding-notification bit; the requests (PIR) are bytes 0-31
+// The descriptor: requests (PIR) in bytes 0-31, then the notification information.
+enum { PID_ON = 32 }; // the byte with the outstanding-notification bit
+enum { NOTIFY_ON = 1, NOTIFY_SN = 2, NOTIFY_NV_SHIFT = 16, NOTIFY_NDST_SHIFT = 32 }; // of the 8 bytes there
 
 // Steps 3 to 7 of SDM 32.6. Nobody else runs meanwhile, so they are atomic.
 static void process(struct vcpu *v)
@@ -35,4 +39,24 @@ bool vmx_external_interrupt(struct vcpu *v, struct event *exit)
         if (vector >= 0) e.vector = (u8)vector, e.exit_valid = WITH_VECTOR;
     }
     return vmx_event_exits(v, &e, exit);
+}
+
+void vmx_ipi_virtualization(struct vcpu *v, u8 vector, u32 target)
+{
+    const struct vmx_control *c = vmx_controls(v);
+    u64 entry = 0;
+    if (vector >= 16 && target <= c->pid_pointer_last)
+        entry = phys_read64(v->phys, v->index, c->pid_pointers + 8ull * target);
+    if (entry >> v->features->maxphyaddr || (entry & 0x3F) != 1) {
+        vmx_trap(v, EXIT_REASON_APIC_WRITE, VAPIC_ICR_LO);
+        return;
+    }
+    paddr pid = entry & ~1ull, word = pid + vector / 32 * 4;
+    phys_write32(v->phys, v->index, word, phys_read32(v->phys, v->index, word) | 1u << (vector & 31));
+    u64 notify = phys_read64(v->phys, v->index, pid + PID_ON);
+    if (notify & (NOTIFY_ON | NOTIFY_SN)) return;
+    phys_write64(v->phys, v->index, pid + PID_ON, notify | NOTIFY_ON);
+    if (v->board->ipi)
+        v->board->ipi(v->board_opaque, v->index, (u32)(notify >> NOTIFY_NDST_SHIFT),
+                      (u8)(notify >> NOTIFY_NV_SHIFT));
 }

@@ -175,6 +175,9 @@ struct cpu_board_ops {
     bool (*msr_write)(void *opaque, unsigned cpu, u32 msr, u64 value);
     // EOI of what intr_ack gave last, as by a write to the local APIC's register
     void (*eoi)(void *opaque, unsigned cpu);
+    // a fixed interrupt to a physical APIC ID, as by its local APIC's ICR (xAPIC mode: the ID is in bits
+    // 15:8)
+    void (*ipi)(void *opaque, unsigned cpu, u32 destination, u8 vector);
     // triple fault or VMX abort: v->s still holds the state
     void (*shutdown)(void *opaque, unsigned cpu, const char *why);
     // an INIT was taken: the local APIC resets with the processor

@@ -14,7 +14,7 @@
  * 15). It panics when an instruction is fetched from the page, and never ends a HLT by a virtual interrupt
  * (SDM 32.2.2): both come last.
  *
- * Missing: IPI virtualization, APIC-timer virtualization, user interrupts, several processors.
+ * Missing: APIC-timer virtualization, user interrupts, several processors.
  */
 #include "vmx-common.h"
 #include "apic.h"
@@ -559,6 +559,46 @@ static void posted(void)
     apic_eoi();
 }
 
+/* ---- IPI virtualization (SDM 32.1.6): the notification goes to this processor, which is in the guest ----
+ */
+
+static void ipis(void)
+{
+    if (!vmx_has_tertiary(PROC3_IPI_VIRTUALIZATION) || !scene(true, ACCESSES)) {
+        skip(8, "no IPI virtualization");
+        return;
+    }
+    static uint64_t pid[8] __attribute__((aligned(64))), table[2];
+    apic_enable();
+    trap_on(0x61, host_interrupt);
+    host_interrupts = 0;
+    vmx_set_proc3(PROC3_IPI_VIRTUALIZATION);
+    vmwrite(PID_POINTER_TABLE_ADDRESS, (uint64_t)table);
+    vmwrite(LAST_PID_POINTER_INDEX, 1);
+    table[1] = (uint64_t)pid | 1;
+    uint64_t id = apic_is_x2() ? apic_read(APIC_ID) : apic_read(APIC_ID) >> 24 << 8;
+    memset(pid, 0, sizeof(pid));
+    pid[4] = id << 32 | 0x610000;
+    put(0x310, 1u << 24);
+    v.regs.gpr[RAX] = 0x51;
+    expect(i_write4, 0x300, EXIT_REASON_VMCALL, 0, i_write4_end, "SDM 32.1.6: a fixed IPI does not exit");
+    is(pid[1], 1ul << 0x11, "  it is posted");
+    is(pid[4], id << 32 | 0x610001, "  ON is set");
+    asm volatile("sti; nop; nop; cli");
+    is(host_interrupts, 1, "  and the notification sent");
+    v.regs.gpr[RAX] = 0x52;
+    expect(i_write4, 0x300, EXIT_REASON_VMCALL, 0, i_write4_end, "SDM 32.1.6: another one while ON is set");
+    asm volatile("sti; nop; nop; cli");
+    is(host_interrupts, 1, "  sends no notification");
+    v.regs.gpr[RAX] = 0x0f;
+    expect(i_write4, 0x300, EXIT_REASON_APIC_WRITE, 0x300, i_write4_end,
+           "SDM 32.1.6: an illegal vector exits");
+    put(0x310, 2u << 24);
+    v.regs.gpr[RAX] = 0x51;
+    expect(i_write4, 0x300, EXIT_REASON_APIC_WRITE, 0x300, i_write4_end,
+           "SDM 32.1.6: a target beyond the table exits");
+}
+
 /* Last, since Bochs panics. */
 static void fetch(void)
 {
@@ -604,6 +644,7 @@ int rom_main(void)
     msrs();
     interrupts();
     posted();
+    ipis();
     fetch();
     wake();
     return tap_end();

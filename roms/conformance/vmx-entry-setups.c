@@ -82,6 +82,15 @@ bool posted_interrupts(struct vmx_vcpu *v)
     return true;
 }
 
+bool ipi_virtualization(struct vmx_vcpu *v)
+{
+    if (!tpr_shadow(v) || !vmx_has_tertiary(PROC3_IPI_VIRTUALIZATION)) return false;
+    vmx_set_proc3(PROC3_IPI_VIRTUALIZATION);
+    vmwrite(PID_POINTER_TABLE_ADDRESS, spare_page);
+    vmwrite(LAST_PID_POINTER_INDEX, 0);
+    return true;
+}
+
 bool virtual_nmis(struct vmx_vcpu *v)
 {
     plain(v);

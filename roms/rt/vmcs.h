@@ -22,6 +22,8 @@
 #define GUEST_GS_SELECTOR                               0x080a
 #define GUEST_LDTR_SELECTOR                             0x080c
 #define GUEST_TR_SELECTOR                               0x080e
+#define LAST_PID_POINTER_INDEX                          0x0008
+#define PID_POINTER_TABLE_ADDRESS                       0x2042
 #define GUEST_INTERRUPT_STATUS                          0x0810
 #define PML_INDEX                                       0x0812
 
