@@ -290,7 +290,8 @@ static void vsib_form(struct rng *g, const struct row *r, struct modrm *m, unsig
         s64 x = ((s64)rng_below(g, DATA_SIZE) - (s64)DATA_SIZE / 2) >> scale;
         u64 *half = i < (qwords ? 2 : 4) ? in->xmm[index] : in->ymm_high[index];
         if (rng_one_in(g, 16))
-            x = qwords ? 1ll << 50 : (s32)(rng_next(g) & 0x0FFFFFFF); // no page, no address
+            // no address; no page, and below 7FFF8000H, where AddressSanitizer has its own
+            x = qwords ? 1ll << 50 : (s32)(rng_next(g) & 0x0FFFFFFF) >> scale;
         if (qwords && i < 4) half[i & 1] = (u64)x;
         if (!qwords) memcpy((u8 *)half + 4 * (i & 3), &x, 4);
     }
