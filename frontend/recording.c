@@ -204,6 +204,7 @@ void recording_free(struct recording *r)
     free(r->event);
     free(r->words);
     free(r->all_words);
+    free(r->line);
     for (unsigned i = 0; i < ARRAY_LEN(r->embedded); i++) free(r->embedded[i]);
     *r = (struct recording){0};
 }
@@ -233,7 +234,7 @@ static int copy_words(char **to, char *const *words, int n, const char *without)
     return k;
 }
 
-char **recording_words(const struct recording *r, int argc, char **argv, int *n)
+char **recording_words(struct recording *r, int argc, char **argv, int *n)
 {
     bool serial = false;
     for (int i = 1; i < argc; i++) serial |= is_option(argv[i], "serial");
@@ -249,6 +250,7 @@ char **recording_words(const struct recording *r, int argc, char **argv, int *n)
                                : "record savevm pidfile d D hash-every");
     *n += copy_words(words + *n, argv + 1, argc - 1, "replay");
     free(flagless);
+    r->line = words;
     return words;
 }
 

@@ -36,6 +36,7 @@ struct recording {
     unsigned images;
     u8 *embedded[LOAD_INITRDS + 1]; // their bytes, or NULL
     u8 *all_words;
+    char **line;  // what recording_words made
     bool no_room; // the host had no memory for a hash more
 };
 
@@ -51,8 +52,9 @@ bool recording_read(struct recording *r, const char *path, char *why, size_t n);
 bool recording_read_bytes(struct recording *r, const u8 *data, u64 size, char *why, size_t n);
 // The recorded words but for those that only watch (logs, statistics) or write (--savevm, -pidfile), then
 // those of the command line but for -replay. A -serial given now takes the place of the recorded ones. NULL:
-// no memory. *n words (argv[0] first).
-char **recording_words(const struct recording *r, int argc, char **argv, int *n);
+// no memory. *n words (argv[0] first), which
+// live as long as the recording.
+char **recording_words(struct recording *r, int argc, char **argv, int *n);
 // Images that it holds are put where they would be read; before load_open. False: no memory.
 bool recording_images(struct recording *r, struct load_files *files);
 // After the first load: whether the images are those of the recording.
