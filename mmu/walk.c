@@ -57,6 +57,14 @@ struct guest_walk {
 
 #define FULL_RIGHTS_1 (TLB_USER | TLB_WRITE | TLB_EXEC | TLB_DIRTY)
 
+// Nothing used yet: what is in `used` beyond `count` is never looked at, and not worth clearing in each walk.
+static void walk_begin(struct guest_walk *w)
+{
+    w->count = 0;
+    w->rights = FULL_RIGHTS_1;
+    w->page_shift = PAGE_SHIFT;
+}
+
 // ---- access rights ----
 
 static bool key_forbids(const struct mmu_ctx *c, u32 rights, u32 acc)
@@ -223,8 +231,10 @@ absent:
 // PAE, 4-level and 5-level paging from the table at guest-physical `table` with `level` (0: page table)
 // downwards. WALK_64_RESTART (HLAT paging alone): go on with ordinary paging; w->page_shift is the level's.
 enum walk_64_end { WALK_64_FAULT, WALK_64_DONE, WALK_64_RESTART };
-static enum walk_64_end walk_64(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc, u64 table,
-                                int level, bool hlat, struct guest_walk *w, struct walk_result *r)
+static inline __attribute__((always_inline)) enum walk_64_end walk_64(struct phys *p, const struct mmu_ctx *c,
+                                                                      laddr la, u32 acc, u64 table, int level,
+                                                                      bool hlat, struct guest_walk *w,
+                                                                      struct walk_result *r)
 {
     u64 address = bits(c->maxphyaddr - 1u, 12);
     // SDM 5.4, 5.5: PAE reserves 62:M, the IA-32e formats 51:M only; XD is reserved while EFER.NXE = 0.
@@ -253,7 +263,8 @@ static enum walk_64_end walk_64(struct phys *p, const struct mmu_ctx *c, laddr l
             return WALK_64_FAULT;
         }
         if (hlat && e->value & PTE_RESTART) {
-            *w = (struct guest_walk){.rights = FULL_RIGHTS_1, .page_shift = (u8)shift};
+            walk_begin(w);
+            w->page_shift = (u8)shift;
             return WALK_64_RESTART;
         }
         take_rights(w, e->value);
@@ -331,9 +342,11 @@ static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, str
 
 struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc)
 {
-    struct guest_walk w = {.rights = FULL_RIGHTS_1, .page_shift = 12, .gpa = gpaddr_of(la.at)};
+    struct guest_walk w;
     struct walk_result r = {.status = WALK_OK};
 
+    walk_begin(&w);
+    w.gpa = gpaddr_of(la.at);
     if (c->paging != PAGING_OFF) {
         if (!walk_structures(p, c, la, acc, &w, &r) || !finish_stage_1(p, c, acc, &w, &r)) return r;
     }
