@@ -81,15 +81,14 @@ void phys_write16(struct phys *p, unsigned cpu, paddr a, u16 v);
 void phys_write32(struct phys *p, unsigned cpu, paddr a, u32 v);
 void phys_write64(struct phys *p, unsigned cpu, paddr a, u64 v);
 
-static inline bool phys_code_or_watch(const struct phys *p, paddr a)
-{
-    u64 n = a >> PAGE_SHIFT;
-    return p->code[n] || (p->watch[n / 64] >> (n % 64) & 1);
-}
 static inline bool phys_watched(const struct phys *p, paddr a)
 {
     u64 n = a >> PAGE_SHIFT;
     return p->watch[n / 64] >> (n % 64) & 1;
+}
+static inline bool phys_code_or_watch(const struct phys *p, paddr a)
+{
+    return p->code[a >> PAGE_SHIFT] || phys_watched(p, a);
 }
 static inline void phys_mark_dirty(struct phys *p, paddr a)
 {

@@ -160,12 +160,12 @@ enum guard_kind {
 enum verdict { VERDICT_PASS, VERDICT_UD, VERDICT_GP0 };
 // reg: ModRM.reg with REX.R (cpu/engine/guard.c)
 enum verdict row_guard(const struct row *r, u32 mode, unsigned reg);
-// the guard asks in non-root operation
 // XCHG with memory locks without the prefix.
 static inline bool insn_is_xchg(const struct insn *in, const struct row *r)
 {
     return r->map == MAP_1 && (in->op | 1) == 0x87;
 }
+// the guard asks in non-root operation
 static inline bool row_intercepted(const struct row *r) { return r->needs | r->exit_when; }
 
 // clang-format off
