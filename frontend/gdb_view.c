@@ -4,6 +4,7 @@
 
 #include "vmx/control.h"
 #include "vmx/entry.h"
+#include "vmx/intercept.h"
 
 void gdb_view_here(struct gdb_view *w, struct vcpu *v)
 {
@@ -28,22 +29,6 @@ static const struct vmcs_fields *fields_of(const struct vcpu *v, paddr vmcs, con
            "revision identifier";
     const struct vmcs_region *r = vmcs & ~PAGE_MASK ? NULL : vmcs_region_at(v->phys, vmcs);
     return r && (r->revision & ~VMCS_SHADOW) == VMCS_REVISION ? &r->f : NULL;
-}
-
-// What a translation depends on, of the control registers; PDPTEs are the caller's.
-static void fill_mmu(struct gdb_view *w)
-{
-    struct mmu_ctx *c = &w->mmu;
-    c->cr3 = w->cr3;
-    c->paging = !(w->cr0 & CR0_PG)      ? PAGING_OFF
-                : !(w->cr4 & CR4_PAE)   ? PAGING_32
-                : !(w->efer & EFER_LMA) ? PAGING_PAE
-                : w->cr4 & CR4_LA57     ? PAGING_5LEVEL
-                                        : PAGING_4LEVEL;
-    c->wp = w->cr0 & CR0_WP, c->smep = w->cr4 & CR4_SMEP, c->smap = w->cr4 & CR4_SMAP;
-    c->pke = w->cr4 & CR4_PKE, c->pks = w->cr4 & CR4_PKS, c->pse = w->cr4 & CR4_PSE;
-    c->pge = w->cr4 & CR4_PGE, c->nxe = w->efer & EFER_NXE;
-    c->pcid = w->cr4 & CR4_PCIDE ? w->cr3 & 0xFFF : 0;
 }
 
 // PAE: from memory, as MOV to CR3 reads them.
@@ -90,8 +75,7 @@ bool gdb_view_root(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char **
             (struct segment){.sel = seg[i].sel, .base = seg[i].base, .limit = seg[i].limit, .ar = seg[i].ar};
     w->gdtr = (struct dtable){.base = f->HOST_GDTR_BASE, .limit = 0xFFFF};
     w->idtr = (struct dtable){.base = f->HOST_IDTR_BASE, .limit = 0xFFFF};
-    fill_mmu(w);
-    w->mmu.ept = false, w->mmu.vpid = 0, w->mmu.ept_view = 0;
+    mmu_of_registers(&w->mmu, w->cr0, w->cr3, w->cr4, w->efer);
     if (w->mmu.paging == PAGING_PAE) pdptes_from_memory(w);
     return true;
 }
@@ -120,15 +104,11 @@ bool gdb_view_guest(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char *
 #undef SEGMENT
     w->gdtr = (struct dtable){.base = f->GUEST_GDTR_BASE, .limit = f->GUEST_GDTR_LIMIT};
     w->idtr = (struct dtable){.base = f->GUEST_IDTR_BASE, .limit = f->GUEST_IDTR_LIMIT};
-    fill_mmu(w);
     struct mmu_ctx *c = &w->mmu;
-    u64 caps = v->vmx->caps.ept_vpid;
-    c->vpid = vmcs_proc2(f) & PROC2_ENABLE_VPID ? f->VPID : 0;
-    c->ept = vmcs_proc2(f) & PROC2_ENABLE_EPT;
-    c->eptp = c->ept ? f->EPTP : 0;
-    c->ept_view = c->ept ? (f->EPTP & (BIT(52) - BIT(12))) | 1 : 0;
-    c->ept_ad = c->ept && f->EPTP >> 6 & 1;
-    c->ept_gib = caps >> EPT_CAP_1G & 1, c->ept_exec_only = caps >> EPT_CAP_EXECUTE_ONLY & 1;
+    struct vmx_state entered = {.vmcs_pointer = vmcs};
+    vmx_translation_of(&entered, f);
+    mmu_of_registers(c, w->cr0, w->cr3, w->cr4, w->efer);
+    vmx_fill_mmu(v, &entered, c);
     if (c->paging != PAGING_PAE) return true;
     if (c->ept) {
         c->pdpte[0] = f->GUEST_PDPTE0, c->pdpte[1] = f->GUEST_PDPTE1;
@@ -150,59 +130,56 @@ static bool translate(const struct gdb_view *w, laddr la, paddr *pa)
     return r.status == WALK_OK;
 }
 
-size_t gdb_physical_read(const struct gdb_view *w, paddr pa, u8 *to, size_t n)
+// The bytes of a span in pieces that lie in one page each, from guest to `bytes` or the other way. A piece
+// that is not there ends it.
+static size_t physical(const struct gdb_view *w, paddr pa, u8 *bytes, size_t n, bool write)
 {
     size_t done = 0;
     while (done < n) {
         size_t part = PAGE_SIZE - ((pa + done) & ~PAGE_MASK);
         if (part > n - done) part = n - done;
         const u8 *h = phys_host(w->v->phys, pa + done);
-        if (!h) break; // a device: to read it would not be without consequences
-        memcpy(to + done, h, part);
+        if (!h) break; // a device: an access would not be without consequences
+        if (write)
+            phys_write(w->v->phys, w->v->index, pa + done, bytes + done, part);
+        else
+            memcpy(bytes + done, h, part);
         done += part;
     }
     return done;
+}
+
+static size_t linear(const struct gdb_view *w, laddr la, u8 *bytes, size_t n, bool write)
+{
+    size_t done = 0;
+    while (done < n) {
+        laddr at = laddr_of(w->efer & EFER_LMA ? la.at + done : (u32)(la.at + done));
+        size_t part = PAGE_SIZE - (at.at & ~PAGE_MASK), went;
+        paddr pa;
+        if (part > n - done) part = n - done;
+        if (!translate(w, at, &pa)) break;
+        done += went = physical(w, pa, bytes + done, part, write);
+        if (went < part) break;
+    }
+    return done;
+}
+
+size_t gdb_physical_read(const struct gdb_view *w, paddr pa, u8 *to, size_t n)
+{
+    return physical(w, pa, to, n, false);
 }
 
 size_t gdb_physical_write(const struct gdb_view *w, paddr pa, const u8 *from, size_t n)
 {
-    size_t done = 0;
-    while (done < n) {
-        size_t part = PAGE_SIZE - ((pa + done) & ~PAGE_MASK);
-        if (part > n - done) part = n - done;
-        if (!phys_is_ram(w->v->phys, pa + done)) break;
-        phys_write(w->v->phys, w->v->index, pa + done, from + done, part);
-        done += part;
-    }
-    return done;
+    return physical(w, pa, (u8 *)(uintptr_t)from, n, true);
 }
 
 size_t gdb_view_read(const struct gdb_view *w, laddr la, u8 *to, size_t n)
 {
-    size_t done = 0;
-    while (done < n) {
-        laddr at = laddr_of(w->efer & EFER_LMA ? la.at + done : (u32)(la.at + done));
-        size_t part = PAGE_SIZE - (at.at & ~PAGE_MASK), got;
-        paddr pa;
-        if (part > n - done) part = n - done;
-        if (!translate(w, at, &pa)) break;
-        done += got = gdb_physical_read(w, pa, to + done, part);
-        if (got < part) break;
-    }
-    return done;
+    return linear(w, la, to, n, false);
 }
 
 size_t gdb_view_write(const struct gdb_view *w, laddr la, const u8 *from, size_t n)
 {
-    size_t done = 0;
-    while (done < n) {
-        laddr at = laddr_of(w->efer & EFER_LMA ? la.at + done : (u32)(la.at + done));
-        size_t part = PAGE_SIZE - (at.at & ~PAGE_MASK), put;
-        paddr pa;
-        if (part > n - done) part = n - done;
-        if (!translate(w, at, &pa)) break;
-        done += put = gdb_physical_write(w, pa, from + done, part);
-        if (put < part) break;
-    }
-    return done;
+    return linear(w, la, (u8 *)(uintptr_t)from, n, true);
 }

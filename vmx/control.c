@@ -125,10 +125,28 @@ void vmx_unwatch(struct vcpu *v)
     if (phys_is_ram(v->phys, old)) phys_release(v->phys, old);
 }
 
-void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *m)
+void vmx_translation_of(struct vmx_state *s, const struct vmcs_fields *f)
+{
+    u32 proc2 = vmcs_proc2(f);
+    u64 proc3 = vmcs_proc3(f);
+    s->eptp = proc2 & PROC2_ENABLE_EPT ? f->EPTP : 0;
+    s->ept_use = (proc2 & PROC2_ENABLE_PML ? VMX_EPT_PML : 0) |
+                 (proc2 & PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT ? VMX_EPT_MBEC : 0) |
+                 (proc2 & PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT ? VMX_EPT_SUBPAGES : 0) |
+                 (proc3 & PROC3_EPT_PAGING_WRITE_CONTROL ? VMX_EPT_PAGING_WRITE : 0) |
+                 (proc3 & PROC3_GUEST_PAGING_VERIFICATION ? VMX_EPT_VERIFY : 0) |
+                 (proc3 & PROC3_ENABLE_HLAT ? VMX_EPT_HLAT : 0);
+    s->hlatp = s->ept_use & VMX_EPT_HLAT ? f->HLATP : 0;
+    s->hlat_prefix = s->ept_use & VMX_EPT_HLAT ? f->HLAT_PREFIX_SIZE : 0;
+    s->pml_address = s->ept_use & VMX_EPT_PML ? f->PML_ADDRESS : 0;
+    s->spptp = s->ept_use & VMX_EPT_SUBPAGES ? f->SPPTP : 0;
+    s->vpid = proc2 & PROC2_ENABLE_VPID ? f->VPID : 0;
+    s->apic_access = proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES ? f->APIC_ACCESS_ADDRESS | 1 : 0;
+}
+
+void vmx_fill_mmu(const struct vcpu *v, const struct vmx_state *s, struct mmu_ctx *m)
 {
     const struct vmx_caps *caps = &v->vmx->caps;
-    const struct vmx_state *s = &v->s.vmx;
     u64 eptp = s->eptp;
     m->vpid = s->vpid;
     m->apic_access = s->apic_access;

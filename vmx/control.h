@@ -40,6 +40,9 @@ struct vmx_control {
     u64 entries, entry_failures, exits[EXIT_REASON_COUNT];
 };
 
+// What translations in a guest depend on (eptp, ept_use and what it needs, vpid, apic_access), as VM entry
+// takes it from the fields.
+void vmx_translation_of(struct vmx_state *s, const struct vmcs_fields *f);
 void vmx_control_decode(struct vcpu *v);
 // The controls of the current VMCS. One must exist (it does in non-root operation).
 static inline const struct vmx_control *vmx_controls(const struct vcpu *v)

@@ -5,6 +5,7 @@
 
 #include "cpu/state/event.h"
 #include "mmu/walk.h"
+#include "vmx/state.h"
 
 struct insn;
 struct row;
@@ -119,8 +120,9 @@ void vmx_exit(struct vcpu *v, const struct event *e);
 // The VM exit that an INIT or a SIPI causes in non-root operation.
 void vmx_init_exit(struct event *exit);
 void vmx_sipi_exit(u8 vector, struct event *exit);
-// Fills the EPT and VPID parts of the translation context.
-void vmx_fill_mmu(const struct vcpu *v, struct mmu_ctx *c);
+// Fills the EPT and VPID parts of the translation context of a guest, from what its entry found
+// (vmx_translation_of).
+void vmx_fill_mmu(const struct vcpu *v, const struct vmx_state *s, struct mmu_ctx *c);
 // A WALK_EPT_* result becomes a VM exit (also sets "NMI unblocking due to IRET" and vectoring as the manual
 // says).
 _Noreturn void vmx_raise_ept(struct vcpu *v, const struct walk_result *r, laddr la, bool la_valid);

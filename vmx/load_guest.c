@@ -91,18 +91,6 @@ void vmx_load_guest(struct vcpu *v, const struct vmx_entry *e)
     s->gpr[RSP] = f->GUEST_RSP;
     cpu_set_rflags(v, f->GUEST_RFLAGS);
     cpu_monitor_disarm(v);
-    s->vmx.eptp = e->proc2 & PROC2_ENABLE_EPT ? f->EPTP : 0;
-    s->vmx.ept_use = (e->proc2 & PROC2_ENABLE_PML ? VMX_EPT_PML : 0) |
-                     (e->proc2 & PROC2_MODE_BASED_EXECUTE_CONTROL_FOR_EPT ? VMX_EPT_MBEC : 0) |
-                     (e->proc2 & PROC2_SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT ? VMX_EPT_SUBPAGES : 0) |
-                     (e->proc3 & PROC3_EPT_PAGING_WRITE_CONTROL ? VMX_EPT_PAGING_WRITE : 0) |
-                     (e->proc3 & PROC3_GUEST_PAGING_VERIFICATION ? VMX_EPT_VERIFY : 0) |
-                     (e->proc3 & PROC3_ENABLE_HLAT ? VMX_EPT_HLAT : 0);
-    s->vmx.hlatp = s->vmx.ept_use & VMX_EPT_HLAT ? f->HLATP : 0;
-    s->vmx.hlat_prefix = s->vmx.ept_use & VMX_EPT_HLAT ? f->HLAT_PREFIX_SIZE : 0;
-    s->vmx.pml_address = s->vmx.ept_use & VMX_EPT_PML ? f->PML_ADDRESS : 0;
-    s->vmx.spptp = s->vmx.ept_use & VMX_EPT_SUBPAGES ? f->SPPTP : 0;
-    s->vmx.vpid = e->proc2 & PROC2_ENABLE_VPID ? f->VPID : 0;
-    s->vmx.apic_access = e->proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES ? f->APIC_ACCESS_ADDRESS | 1 : 0;
+    vmx_translation_of(&s->vmx, f);
     s->vmx.detects_bus_locks = e->proc2 & PROC2_VMM_BUS_LOCK_DETECTION;
 }

@@ -142,34 +142,39 @@ static bool serials_restarted(struct vcpu *v)
     return true;
 }
 
+void mmu_of_registers(struct mmu_ctx *c, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+{
+    c->cr3 = cr3;
+    c->pcid = cr4 & CR4_PCIDE ? cr3 & 0xFFF : 0;
+    c->paging = !(cr0 & CR0_PG)      ? PAGING_OFF
+                : !(cr4 & CR4_PAE)   ? PAGING_32
+                : !(efer & EFER_LMA) ? PAGING_PAE
+                : (cr4 & CR4_LA57)   ? PAGING_5LEVEL
+                                     : PAGING_4LEVEL;
+    c->wp = cr0 & CR0_WP;
+    c->smep = cr4 & CR4_SMEP;
+    c->smap = cr4 & CR4_SMAP;
+    c->pke = cr4 & CR4_PKE;
+    c->pks = cr4 & CR4_PKS;
+    c->pse = cr4 & CR4_PSE;
+    c->pge = cr4 & CR4_PGE;
+    c->nxe = efer & EFER_NXE;
+    c->vpid = 0, c->ept_view = 0, c->apic_access = 0;
+    c->ept = c->ept_subpages = c->hlat = c->ept_verify = false;
+}
+
 void cpu_context_changed(struct vcpu *v)
 {
     const struct vcpu_state *s = &v->s;
     struct mmu_ctx *c = &v->d.mmu;
-    c->cr3 = s->cr3;
+    mmu_of_registers(c, s->cr0, s->cr3, s->cr4, s->msr.efer);
     memcpy(c->pdpte, s->pdpte, sizeof c->pdpte);
     c->pkru = s->pkru;
     c->pkrs = (u32)s->msr.pkrs;
-    c->pcid = (s->cr4 & CR4_PCIDE) ? s->cr3 & 0xFFF : 0;
-    c->paging = !(s->cr0 & CR0_PG)          ? PAGING_OFF
-                : !(s->cr4 & CR4_PAE)       ? PAGING_32
-                : !(s->msr.efer & EFER_LMA) ? PAGING_PAE
-                : (s->cr4 & CR4_LA57)       ? PAGING_5LEVEL
-                                            : PAGING_4LEVEL;
     c->maxphyaddr = v->features->maxphyaddr;
     c->cpu = (u8)v->index;
-    c->wp = s->cr0 & CR0_WP;
-    c->smep = s->cr4 & CR4_SMEP;
-    c->smap = s->cr4 & CR4_SMAP;
-    c->pke = s->cr4 & CR4_PKE;
-    c->pks = s->cr4 & CR4_PKS;
-    c->pse = s->cr4 & CR4_PSE;
-    c->pge = s->cr4 & CR4_PGE;
-    c->nxe = s->msr.efer & EFER_NXE;
     c->gib_pages = feature_on(v->features, FEATURE_PDPE1GB);
-    c->vpid = 0, c->ept_view = 0, c->apic_access = 0;
-    c->ept = c->ept_subpages = c->hlat = c->ept_verify = false;
-    if (s->vmx.guest) vmx_fill_mmu(v, c);
+    if (s->vmx.guest) vmx_fill_mmu(v, &s->vmx, c);
     tlb_select(&v->s.itlb, c);
     tlb_select(&v->s.dtlb, c);
     if (unlikely(serials_restarted(v))) {

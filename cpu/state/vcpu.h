@@ -341,6 +341,9 @@ void cpu_segment_loaded(struct vcpu *v); // a data segment alone: nothing but th
 // CR3, PCID, VPID, EPTP, PDPTEs: what translations depend on (flushes nothing)
 // (so are WP, SMEP, SMAP, PKE, PKRU, PKS, PKRS, NXE: fast tables are found by them too)
 void cpu_context_changed(struct vcpu *v);
+// The part of a translation context that control registers decide, without a second stage; PDPTEs are the
+// caller's.
+void mmu_of_registers(struct mmu_ctx *c, u64 cr0, u64 cr3, u64 cr4, u64 efer);
 // fast tables and fetch links of all contexts (APIC base, watched pages)
 void cpu_drop_fast(struct vcpu *v);
 // of a page, by its address: no direct stores by this processor (phys_subscriber.guarded)
