@@ -54,12 +54,7 @@ static void free_version(struct history *h, struct page_version *v)
 static u64 words(const struct history *h) { return (h->m->phys.pages + 63) / 64; }
 
 // The bitmap of the pages written since `base`.
-static u64 *written(struct history *h)
-{
-    u64 *dirty = phys_dirty_take(&h->m->phys, PHYS_DIRTY_HISTORY);
-    for (unsigned i = 0; i < h->m->cpus_n; i++) tlbops_drop_writes(h->m->cpu[i]);
-    return dirty;
-}
+static u64 *written(struct history *h) { return machine_written(h->m, PHYS_DIRTY_HISTORY); }
 
 static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
 {

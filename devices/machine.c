@@ -496,6 +496,13 @@ u32 machine_serial_input(struct machine *m, unsigned port, const u8 *bytes, u32 
     return port < MACHINE_SERIAL ? uart_input(&m->uart[port], bytes, n) : 0;
 }
 
+u64 *machine_written(struct machine *m, enum phys_dirty_user user)
+{
+    u64 *dirty = phys_dirty_take(&m->phys, user);
+    for (unsigned i = 0; i < m->cpus_n; i++) tlbops_drop_writes(m->cpu[i]);
+    return dirty;
+}
+
 void machine_power_button(struct machine *m)
 {
     if (!m->config.acpi_off) acpi_pm_power_button(&m->pm);

@@ -145,6 +145,8 @@ enum machine_end machine_run(struct machine *m, u64 units);
 // boundary of an instruction (or of an iteration of REP), and can be called again. Nothing that the guest
 // sees comes of it.
 void machine_ask_stop(struct machine *m);
+// phys_dirty_take, with the processors made to tell of their next stores.
+u64 *machine_written(struct machine *m, enum phys_dirty_user user);
 u64 machine_units(const struct machine *m);   // of all processors since the last reset
 u64 machine_retired(const struct machine *m); // instructions, likewise
 // Something for the processor has come that may end its sleep, or that it shall see soon.

@@ -49,7 +49,7 @@ static void ram_update(struct state_hash *h, struct machine *m)
 {
     struct phys *p = &m->phys;
     bool first = !h->page;
-    u64 *dirty = phys_dirty_take(p, PHYS_DIRTY_HASH);
+    u64 *dirty = machine_written(m, PHYS_DIRTY_HASH);
     if (first) {
         h->pages = p->pages;
         h->page = calloc(h->pages, sizeof *h->page);
@@ -69,7 +69,6 @@ static void ram_update(struct state_hash *h, struct machine *m)
         h->page[n] = x;
     }
     memset(dirty, 0, (p->pages + 63) / 64 * sizeof *dirty);
-    for (unsigned i = 0; i < m->cpus_n; i++) tlbops_drop_writes(m->cpu[i]);
 }
 
 u64 state_hash(struct state_hash *h, struct machine *m)
