@@ -133,15 +133,16 @@ bool container_of_bytes(struct container_in *c, const u8 *data, u64 size, enum c
                         size_t n)
 {
     struct header h;
-    const char *path = c->path ? c->path : "these bytes";
+    if (!c->path) c->path = "these bytes";
     c->data = data, c->size = size, c->at = sizeof h;
     if (size < sizeof h || memcmp(data, magic, sizeof magic) != 0)
-        return fail(why, n, "%s: it is no %s", path, kinds[kind]);
+        return fail(why, n, "%s: it is no %s", c->path, kinds[kind]);
     memcpy(&h, data, sizeof h);
     if (h.format != FORMAT)
-        return fail(why, n, "%s: it has format %u, and this program reads format %d", path, h.format, FORMAT);
+        return fail(why, n, "%s: it has format %u, and this program reads format %d", c->path, h.format,
+                    FORMAT);
     if (h.kind != (u32)kind)
-        return fail(why, n, "%s: it is a %s, not a %s", path,
+        return fail(why, n, "%s: it is a %s, not a %s", c->path,
                     h.kind < ARRAY_LEN(kinds) ? kinds[h.kind] : kinds[0], kinds[kind]);
     return true;
 }
@@ -176,14 +177,13 @@ static bool next(struct container_in *c, struct container_section *s, char *why,
 {
     struct section_header h;
     u64 left = c->size - c->at;
-    const char *path = c->path ? c->path : "these bytes";
     if (left < sizeof h)
-        return fail(why, n, "%s: it is cut off after %llu bytes", path, (unsigned long long)c->size);
+        return fail(why, n, "%s: it is cut off after %llu bytes", c->path, (unsigned long long)c->size);
     memcpy(&h, c->data + c->at, sizeof h);
     if (h.check != check_of(&h) || memchr(h.name, 0, sizeof h.name) == NULL || h.size > CONTAINER_PIECE)
-        return fail(why, n, "%s: it is damaged at byte %llu", path, (unsigned long long)c->at);
+        return fail(why, n, "%s: it is damaged at byte %llu", c->path, (unsigned long long)c->at);
     if (h.packed > left - sizeof h)
-        return fail(why, n, "%s: it is cut off after %llu bytes, within its section \"%s\"", path,
+        return fail(why, n, "%s: it is cut off after %llu bytes, within its section \"%s\"", c->path,
                     (unsigned long long)c->size, h.name);
     *s = (struct container_section){.index = h.index,
                                     .version = h.version,
@@ -201,14 +201,17 @@ static bool unpack(const struct container_in *c, const struct container_section 
     if (ZSTD_getFrameContentSize(s->packed, s->packed_size) == s->size &&
         ZSTD_decompress(to, s->size, s->packed, s->packed_size) == s->size)
         return true;
-    return fail(why, n, "%s: its section \"%s\" %u is damaged", c->path ? c->path : "these bytes", s->name,
-                s->index);
+    return fail(why, n, "%s: its section \"%s\" %u is damaged", c->path, s->name, s->index);
+}
+
+static bool nothing_follows(const struct container_in *c, char *why, size_t n)
+{
+    return c->at == c->size || fail(why, n, "%s: more follows its end", c->path);
 }
 
 u8 *container_take(struct container_in *c, const char *name, u32 version, u64 most, u64 *size, char *why,
                    size_t n)
 {
-    const char *path = c->path ? c->path : "these bytes";
     struct container_section s;
     u8 *all = malloc(1);
     u32 index = 0;
@@ -216,24 +219,24 @@ u8 *container_take(struct container_in *c, const char *name, u32 version, u64 mo
     for (c->at = sizeof(struct header); all;) {
         if (!next(c, &s, why, n)) break;
         if (strcmp(s.name, "end") == 0) {
-            if (!index) fail(why, n, "%s: it has no section \"%s\"", path, name);
+            if (!index) fail(why, n, "%s: it has no section \"%s\"", c->path, name);
             all[*size] = 0;
-            if (index) return all;
+            if (index && unpack(c, &s, all + *size, why, n) && nothing_follows(c, why, n)) return all;
             break;
         }
         if (strcmp(s.name, name) != 0) continue;
         if (s.version != version || s.index != index) {
-            fail(why, n, "%s: its section \"%s\" %u is of version %u, and this program has version %u", path,
-                 name, s.index, s.version, version);
+            fail(why, n, "%s: its section \"%s\" %u is of version %u, and this program has version %u",
+                 c->path, name, s.index, s.version, version);
             break;
         }
         if (s.size > most - *size) {
-            fail(why, n, "%s: its section \"%s\" is longer than can be", path, name);
+            fail(why, n, "%s: its section \"%s\" is longer than can be", c->path, name);
             break;
         }
         u8 *more = realloc(all, *size + s.size + 1);
         if (!more) {
-            fail(why, n, "no memory to read %s", path);
+            fail(why, n, "no memory to read %s", c->path);
             break;
         }
         all = more;
@@ -241,7 +244,7 @@ u8 *container_take(struct container_in *c, const char *name, u32 version, u64 mo
         *size += s.size;
         index++;
     }
-    if (!all) fail(why, n, "no memory to read %s", path);
+    if (!all) fail(why, n, "no memory to read %s", c->path);
     free(all);
     return NULL;
 }
@@ -251,12 +254,11 @@ bool container_whole(struct container_in *c, char *why, size_t n)
     struct container_section s;
     u8 *to = malloc(CONTAINER_PIECE);
     bool good = to != NULL;
-    if (!good) fail(why, n, "no memory to read %s", c->path ? c->path : "these bytes");
+    if (!good) fail(why, n, "no memory to read %s", c->path);
     c->at = sizeof(struct header);
     do good = good && next(c, &s, why, n) && unpack(c, &s, to, why, n);
     while (good && strcmp(s.name, "end") != 0);
-    if (good && c->at != c->size)
-        good = fail(why, n, "%s: more follows its end", c->path ? c->path : "these bytes");
+    good = good && nothing_follows(c, why, n);
     free(to);
     return good;
 }

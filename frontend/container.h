@@ -53,7 +53,8 @@ bool container_of_bytes(struct container_in *c, const u8 *data, u64 size, enum c
                         size_t n);
 void container_close(struct container_in *c);
 // The pieces of this name, put together. NULL: there are none, they are of another version, longer than
-// `most` bytes in all, or damaged. Free with free(); it has a byte more than *size, which is 0.
+// `most` bytes in all, or damaged, or the file is not whole to its end (sections of other names are passed
+// over). Free with free(); it has a byte more than *size, which is 0.
 u8 *container_take(struct container_in *c, const char *name, u32 version, u64 most, u64 *size, char *why,
                    size_t n);
 // Every section is there to the end and whole.

@@ -389,20 +389,10 @@ static int save(struct session *s, int status)
 }
 
 // What a -replay on the command line names comes first: it holds a command line of its own.
-static bool open_replay(struct session *s, int *argc, char ***argv, char *why, size_t n)
+static bool open_replay(struct session *s, const char *path, int *argc, char ***argv, char *why, size_t n)
 {
-    const char *path = NULL;
-    for (int i = 1; i < *argc; i++) {
-        const char *word =
-            (*argv)[i] + ((*argv)[i][0] == '-') + ((*argv)[i][0] == '-' && (*argv)[i][1] == '-');
-        if (word == (*argv)[i]) continue;
-        if (strcmp(word, "replay") == 0 && i + 1 < *argc) path = (*argv)[i + 1];
-        if (strncmp(word, "replay=", 7) == 0) path = word + 7;
-    }
-    if (!path) return true;
     if (!recording_read(&s->recording, path, why, n)) return false;
     *argv = recording_words(&s->recording, *argc, *argv, argc);
-    s->o.replay = path;
     if (*argv && recording_images(&s->recording, &s->files)) return true;
     snprintf(why, n, "no memory for the recording");
     return false;
@@ -429,8 +419,9 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "vmcs-lint") == 0) return lint_main(argc - 1, argv + 1);
     terminal_init(&s->terminal, &signals_end);
     if (!stack_suffices(why, sizeof why)) return complain(why, STATUS_HOST);
-    if (!open_replay(s, &argc, &argv, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
-    const char *replay = s->o.replay;
+    const char *replay = recording_named(argc, argv);
+    if (replay && !open_replay(s, replay, &argc, &argv, why, sizeof why))
+        return complain(why, STATUS_BAD_IMAGE);
     if (!options_parse(&s->o, argc, argv, why, sizeof why)) return complain(why, STATUS_USAGE);
     s->o.replay = replay;
     if (s->o.tell) {

@@ -117,18 +117,31 @@ bool recording_write(struct recording *r, const struct journal *j, const struct 
 
 // ---- reading one ----
 
-static bool odd(const char *what, char *why, size_t n)
+static bool odd(const struct container_in *c, const char *what, char *why, size_t n)
 {
-    snprintf(why, n, "the recording's %s cannot be", what);
+    snprintf(why, n, "%s: the recording's %s cannot be", c->path, what);
     return false;
 }
 
-static bool split_words(struct recording *r, u64 size, char *why, size_t n)
+// A section that is an array: *count elements.
+static void *take_array(struct container_in *c, const char *name, size_t each, u64 *count, char *why,
+                        size_t n)
+{
+    u64 size;
+    u8 *p = container_take(c, name, VERSION, EVENTS_MOST, &size, why, n);
+    *count = size / each;
+    if (!p || size % each == 0) return p;
+    free(p);
+    odd(c, name, why, n);
+    return NULL;
+}
+
+static bool split_words(struct recording *r, const struct container_in *c, u64 size, char *why, size_t n)
 {
     for (u64 i = 0; i < size; i++) r->words_n += !r->all_words[i];
-    if (size && r->all_words[size - 1]) return odd("command line", why, n);
+    if (size && r->all_words[size - 1]) return odd(c, "command line", why, n);
     r->words = calloc(r->words_n + 1, sizeof *r->words);
-    if (!r->words) return odd("command line", why, n);
+    if (!r->words) return odd(c, "command line", why, n);
     char *at = (char *)r->all_words;
     for (unsigned i = 0; i < r->words_n; i++, at += strlen(at) + 1) r->words[i] = at;
     return true;
@@ -140,13 +153,13 @@ static bool read_all(struct recording *r, struct container_in *c, char *why, siz
     u8 *p;
     if (!container_whole(c, why, n)) return false;
     if (!(r->all_words = container_take(c, "words", VERSION, WORDS_MOST, &size, why, n))) return false;
-    if (!split_words(r, size, why, n)) return false;
+    if (!split_words(r, c, size, why, n)) return false;
 
     if (!(p = container_take(c, "images", VERSION, sizeof r->image, &size, why, n))) return false;
     memcpy(r->image, p, size);
     free(p);
     r->images = (unsigned)(size / sizeof *r->image);
-    if (!r->images || size % sizeof *r->image) return odd("list of images", why, n);
+    if (!r->images || size % sizeof *r->image) return odd(c, "list of images", why, n);
     for (unsigned i = 0; i < r->images; i++) {
         char name[CONTAINER_NAME_MAX], none[512];
         r->image[i].path[sizeof r->image[i].path - 1] = 0;
@@ -154,23 +167,16 @@ static bool read_all(struct recording *r, struct container_in *c, char *why, siz
         r->embedded[i] = container_take(c, name, VERSION, r->image[i].size, &size, none, sizeof none);
         if (r->embedded[i] &&
             (size != r->image[i].size || state_hash_bytes(r->embedded[i], size) != r->image[i].hash))
-            return odd("image", why, n);
+            return odd(c, "image", why, n);
     }
 
-    if (!(p = container_take(c, "events", VERSION, EVENTS_MOST, &size, why, n))) return false;
-    r->event = (struct journal_event *)(void *)p;
-    r->events = size / sizeof *r->event;
-    if (size % sizeof *r->event) return odd("list of events", why, n);
-
-    if (!(p = container_take(c, "hashes", VERSION, EVENTS_MOST, &size, why, n))) return false;
-    r->hash = (struct recording_hash *)(void *)p;
-    r->hashes = size / sizeof *r->hash;
-    if (size % sizeof *r->hash) return odd("list of hashes", why, n);
+    if (!(r->event = take_array(c, "events", sizeof *r->event, &r->events, why, n))) return false;
+    if (!(r->hash = take_array(c, "hashes", sizeof *r->hash, &r->hashes, why, n))) return false;
 
     if (!(p = container_take(c, "ending", VERSION, sizeof r->end, &size, why, n))) return false;
     if (size == sizeof r->end) memcpy(&r->end, p, size);
     free(p);
-    return size == sizeof r->end || odd("ending", why, n);
+    return size == sizeof r->end || odd(c, "ending", why, n);
 }
 
 bool recording_read_bytes(struct recording *r, const u8 *data, u64 size, char *why, size_t n)
@@ -186,16 +192,12 @@ bool recording_read_bytes(struct recording *r, const u8 *data, u64 size, char *w
 bool recording_read(struct recording *r, const char *path, char *why, size_t n)
 {
     struct container_in c;
-    char line[384];
     *r = (struct recording){0};
     if (!container_open(&c, path, CONTAINER_RECORDING, why, n)) return false;
-    bool good = read_all(r, &c, line, sizeof line);
+    bool good = read_all(r, &c, why, n);
     container_close(&c);
-    if (good) return true;
-    snprintf(why, n, "%s%s%s", strncmp(line, path, strlen(path)) ? path : "",
-             strncmp(line, path, strlen(path)) ? ": " : "", line);
-    recording_free(r);
-    return false;
+    if (!good) recording_free(r);
+    return good;
 }
 
 void recording_free(struct recording *r)
@@ -232,6 +234,20 @@ static int copy_words(char **to, char *const *words, int n, const char *without)
             i++;
     }
     return k;
+}
+
+const char *recording_named(int argc, char **argv)
+{
+    const char *path = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *value = strchr(argv[i], '=');
+        if (!is_option(argv[i], "replay")) continue;
+        if (value)
+            path = value + 1;
+        else if (i + 1 < argc)
+            path = argv[++i];
+    }
+    return path;
 }
 
 char **recording_words(struct recording *r, int argc, char **argv, int *n)

@@ -48,6 +48,8 @@ bool recording_write(struct recording *r, const struct journal *j, const struct 
                      char **argv, bool embed, const char *path, char *why, size_t n);
 
 // ---- replaying one ----
+// What -replay names on the command line; NULL: nothing.
+const char *recording_named(int argc, char **argv);
 bool recording_read(struct recording *r, const char *path, char *why, size_t n);
 bool recording_read_bytes(struct recording *r, const u8 *data, u64 size, char *why, size_t n);
 // The recorded words but for those that only watch (logs, statistics) or write (--savevm, -pidfile), then

@@ -29,9 +29,8 @@ static bool devices_fit(const struct machine *m, struct container_in *c, char *w
     if (!there) return false;
     bool good = strcmp((const char *)there, here) == 0;
     if (!good)
-        snprintf(why, n, "%s: the saved machine has added devices: %s; this one: %s (-device)",
-                 c->path ? c->path : "these bytes", size ? (const char *)there : "none",
-                 *here ? here : "none");
+        snprintf(why, n, "%s: the saved machine has added devices: %s; this one: %s (-device)", c->path,
+                 size ? (const char *)there : "none", *here ? here : "none");
     free(there);
     return good;
 }
@@ -64,18 +63,18 @@ static bool load(struct journal *j, struct container_in *c, char *why, size_t n)
     if (!devices_fit(j->m, c, why, n)) return false;
     u8 *counted = container_take(c, "counts", COUNTS_VERSION, sizeof counts, &counts_size, why, n);
     u8 *state = counted ? container_take(c, "machine", STATE_VERSION, most, &size, why, n) : NULL;
-    bool good = state && container_whole(c, why, n);
+    bool good = state != NULL; // and with that all of the file was looked at
     if (good && counts_size != sizeof counts) {
-        snprintf(why, n, "%s: its counts are not two", c->path ? c->path : "these bytes");
+        snprintf(why, n, "%s: its counts are not two", c->path);
         good = false;
     }
     if (good) memcpy(counts, counted, sizeof counts);
     if (good && (counts[0] >= CLOCK_END || counts[1] >= CLOCK_END)) {
-        snprintf(why, n, "%s: its counts cannot be", c->path ? c->path : "these bytes");
+        snprintf(why, n, "%s: its counts cannot be", c->path);
         good = false;
     }
     if (good && !machine_state_load(j->m, state, size, line, sizeof line)) {
-        snprintf(why, n, "%s: %s", c->path ? c->path : "these bytes", line);
+        snprintf(why, n, "%s: %s", c->path, line);
         good = false;
     }
     if (good) j->at.units = counts[0], j->at.retired = counts[1];
