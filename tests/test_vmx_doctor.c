@@ -7,26 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/vmx_setup.h"
-
-struct text {
-    char *s;
-    size_t used, size;
-};
-
-static void put(void *opaque, const char *s)
-{
-    struct text *t = opaque;
-    size_t n = strlen(s);
-    if (t->used + n + 1 > t->size) t->s = realloc(t->s, t->size = 2 * (t->used + n + 1));
-    memcpy(t->s + t->used, s, n + 1);
-    t->used += n;
-}
-
-static void clear(struct text *t)
-{
-    t->used = 0;
-    put(t, "");
-}
+#include "tests/vmx_text.h"
 
 // What is no field of the VMCS, as the doctor shows it.
 static void inputs_beside_the_vmcs(void **state)

@@ -6,29 +6,10 @@
 #include <cmocka.h>
 
 #include "tests/vmx_setup.h"
+#include "tests/vmx_text.h"
 #include "vmx/explain.h"
 #include "vmx/hints.h"
 #include "vmx/offence.h"
-
-struct text {
-    char *s;
-    size_t used, size;
-};
-
-static void put(void *opaque, const char *s)
-{
-    struct text *t = opaque;
-    size_t n = strlen(s);
-    if (t->used + n + 1 > t->size) t->s = realloc(t->s, t->size = 2 * (t->used + n + 1));
-    memcpy(t->s + t->used, s, n + 1);
-    t->used += n;
-}
-
-static void clear(struct text *t)
-{
-    t->used = 0;
-    put(t, "");
-}
 
 // ---- the bits ----
 static struct vmx_check_failure *violated(struct setup *s, const char *id)
