@@ -43,6 +43,11 @@ static void log_event(void *opaque, const struct trace_event *e)
         "vmentry",     "vmexit",        "vmentry-failed", "fault",       "interrupt", "io",
         "msr-unknown", "unimplemented", "shutdown",       "vmx-refused", "misuse"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
+    if (l->symbols->files) {
+        char name[256];
+        struct symbols_of of = {e->guest ? SYMBOLS_GUEST : SYMBOLS_ROOT, e->vmcs};
+        if (symbols_text(l->symbols, of, e->rip, name, sizeof name)) fprintf(f, " in=%s", name);
+    }
     if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
     switch (e->kind) {
     case TRACE_ENTRY:
@@ -96,7 +101,8 @@ static void log_event(void *opaque, const struct trace_event *e)
     l->lines++;
 }
 
-bool log_open(struct log *l, const struct options *o, struct machine *m, char *why, size_t n)
+bool log_open(struct log *l, const struct options *o, struct machine *m, const struct symbols *symbols,
+              char *why, size_t n)
 {
     // clang-format off
     static const struct { u32 item, kinds; } map[] = {
@@ -106,6 +112,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, char *w
     // clang-format on
     memset(l, 0, sizeof *l);
     l->out = stderr;
+    l->symbols = symbols;
     if (o->log_file) { // without -d too: a path that cannot be written is said at once
         l->out = fopen(o->log_file, "w");
         if (!l->out) {

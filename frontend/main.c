@@ -18,6 +18,7 @@
 #include "frontend/recording.h"
 #include "frontend/signals.h"
 #include "frontend/state_file.h"
+#include "frontend/symbols.h"
 #include "frontend/terminal.h"
 
 struct session {
@@ -26,6 +27,7 @@ struct session {
     struct terminal terminal;
     FILE *serial_file[MACHINE_SERIAL], *line_file[MACHINE_DEVICES_MAX];
     struct load_files files;
+    struct symbols symbols;
     struct log log;
     struct state_hash hash;
     struct journal journal;
@@ -440,7 +442,10 @@ int main(int argc, char **argv)
     if (!s->m || !machine_init(s->m, &c, &line))
         return complain(s->m ? line : "the host has no memory for the machine", STATUS_HOST);
     for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
-    if (!log_open(&s->log, &s->o, s->m, why, sizeof why)) return complain(why, STATUS_HOST);
+    for (unsigned i = 0; i < s->o.symbols_n; i++)
+        if (!symbols_add(&s->symbols, s->o.symbols[i], why, sizeof why))
+            return complain(why, STATUS_BAD_IMAGE);
+    if (!log_open(&s->log, &s->o, s->m, &s->symbols, why, sizeof why)) return complain(why, STATUS_HOST);
     journal_begin(&s->journal, s->m);
     if (s->o.loadvm) {
         machine_reset(s->m);
@@ -501,6 +506,7 @@ int main(int argc, char **argv)
     }
     if (s->signal) status = 128 + s->signal; // which may be why output is not whole
     signals_machine_gone();
+    symbols_free(&s->symbols);
     state_hash_free(&s->hash);
     recording_free(&s->recording);
     journal_free(&s->journal);

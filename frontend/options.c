@@ -151,6 +151,11 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_LOG: return options_log(p, v);
     case O_LOG_FILE: o->log_file = v; break;
     case O_EXPLAIN: return options_explain(p, v);
+    case O_SYMBOLS:
+        if (o->symbols_n == ARRAY_LEN(o->symbols))
+            return options_fail(p, "--symbols: %u files are the most", (unsigned)ARRAY_LEN(o->symbols));
+        o->symbols[o->symbols_n++] = v;
+        break;
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);

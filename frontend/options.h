@@ -9,6 +9,7 @@
 
 #include "cpu/system/cpuid.h"
 #include "devices/machine.h"
+#include "frontend/symbols.h"
 
 // Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are
 // even or listed.
@@ -61,8 +62,10 @@ struct options {
     const char *log_file;
     enum { EXPLAIN_NOTHING, EXPLAIN_TEXT, EXPLAIN_JSON } explain; // --explain-entry
     const char *explain_file;                                     // NULL: where the log goes
-    u64 stop_after;                                               // instructions; UINT64_MAX: no limit
-    u64 hash_every;                                               // instructions; 0: never
+    const char *symbols[SYMBOLS_FILES_MAX];                       // as given
+    unsigned symbols_n;
+    u64 stop_after; // instructions; UINT64_MAX: no limit
+    u64 hash_every; // instructions; 0: never
     u64 drop_every; // drop all derived state about that often; 0: never
     s64 rtc_start;  // seconds since 1970
     u64 seed;

@@ -52,6 +52,8 @@ const struct option_row option_rows[] = {
     {"D", O_LOG_FILE, GROUP_WATCH, "FILE", "where the log goes; default: standard error", false},
     {"explain-entry", O_EXPLAIN, GROUP_WATCH, "[=json[:FILE]]", "explain each failed VM entry and VMX instruction, where the log goes: every rule that is broken, with its section, the values, "
      "the bits that are wrong, a hint; =json: an object a line, to FILE if one is named", true},
+    {"symbols", O_SYMBOLS, GROUP_WATCH, "[LEVEL:]FILE[,offset=N]", "names for addresses, of an ELF file or a System.map; several times for several programs. LEVEL: root (the hypervisor) or guest, else both; "
+     "offset= is added to its addresses (KASLR), vmcs=ADDRESS: of this VMCS's guest alone", true},
     {"stats", O_STATS, GROUP_WATCH, NULL, "at the end, to standard error: instructions, rate, VM exits by reason, failed VM entries, what was not implemented", true},
     {"state", O_STATE, GROUP_WATCH, NULL, "at the end: registers, and a hash of each part of the machine's state", true},
     {"hash-every", O_HASH_EVERY, GROUP_WATCH, "N", "print a hash of the machine's state every N instructions; default 0: never", true},

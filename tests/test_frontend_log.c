@@ -37,11 +37,12 @@ static void every_processor(void **state)
     for (unsigned cpus = 1; cpus <= 3; cpus++) {
         struct machine *m = make(cpus);
         struct log l;
+        struct symbols symbols = {0};
         struct options o = {.log_mask = LOG_UNIMPLEMENTED};
         char why[100], name[] = "/tmp/log-XXXXXX", line[200], want[50];
         close(mkstemp(name));
         o.log_file = name;
-        assert_true(log_open(&l, &o, m, why, sizeof why));
+        assert_true(log_open(&l, &o, m, &symbols, why, sizeof why));
         for (unsigned i = 0; i < cpus; i++) {
             m->cpu[i]->s.gpr[RBX] = 0xABC0 + i;
             unimplemented(m->cpu[i], "this", 0x100 + i);

@@ -85,6 +85,8 @@ static void trace_exit(const struct vcpu *v, const struct vmcs_fields *f, const 
     t.original_event = f->ORIGINAL_EVENT_IDENTIFICATION;
     t.insn_len_valid = e->exit_valid & WITH_INSN_LEN;
     t.insn_len = (u8)f->VM_EXIT_INSTRUCTION_LENGTH;
+    t.insn_info_valid = e->exit_valid & WITH_INSN_INFO;
+    t.insn_info = f->VM_EXIT_INSTRUCTION_INFORMATION;
     t.gpa_valid = e->exit_valid & WITH_GPA;
     t.gpa = f->GUEST_PHYSICAL_ADDRESS;
     t.gla_valid = e->exit_valid & WITH_GLA;

@@ -19,6 +19,8 @@ void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k)
     e->vtime = cpu_vtime(v);
     e->rip = v->s.rip;
     e->vmcs = v->s.vmx.vmcs_pointer;
+    e->cr3 = v->s.cr3;
+    e->guest = v->s.vmx.guest;
 }
 
 void trace_emit(const struct vcpu *v, const struct trace_event *e)

@@ -39,7 +39,10 @@ struct trace_event {
     u64 vmcs; // the current VMCS, VMX_NO_POINTER if none: tells guests apart
     u64 qualification, gpa, gla;
     u64 addr, value;
-    bool gpa_valid, gla_valid, insn_len_valid;
+    u64 cr3;
+    u32 insn_info; // VM-exit instruction information
+    bool gpa_valid, gla_valid, insn_len_valid, insn_info_valid;
+    bool guest; // in VMX non-root operation: ENTRY and EXIT have the guest's side
     const char *name;
     const struct vmx_check_failure *check; // and the VMCS that failed, for the doctor:
     const struct vmx_entry *entry;
@@ -63,7 +66,7 @@ static inline bool trace_wants(const struct vcpu *v, enum trace_kind k)
     return unlikely(v->trace != NULL) && (v->trace->mask >> k & 1);
 }
 void trace_add(struct trace *t, const struct trace_sink *s);
-// clears, and fills kind, cpu, retired, vtime, rip
+// clears, and fills kind, cpu, retired, vtime, rip, vmcs, cr3, guest
 void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k);
 void trace_emit(const struct vcpu *v, const struct trace_event *e);
 
