@@ -23,6 +23,7 @@ static u32 new_serial(struct tlb *t)
         t->global_serial = global.serial = 2;
         t->context[t->current] = own;
         t->context[t->current_global] = global;
+        t->live = BIT(t->current) | BIT(t->current_global);
         t->next_serial = 3;
         t->restarts++;
     }
@@ -32,17 +33,19 @@ static u32 new_serial(struct tlb *t)
 // Ends all translations of a context.
 static void kill_context(struct tlb *t, unsigned i)
 {
-    if (i == t->current)
+    if (i == t->current) {
         t->serial = t->context[i].serial = new_serial(t);
-    else if (i == t->current_global)
+    } else if (i == t->current_global) {
         t->global_serial = t->context[i].serial = new_serial(t);
-    else
+    } else {
         t->context[i].serial = 0;
+        t->live &= ~BIT(i);
+    }
 }
 
 static bool context_is(const struct tlb_context *x, u16 vpid, u16 pcid, u64 view)
 {
-    return x->vpid == vpid && x->pcid == pcid && x->ept_view == view && x->serial;
+    return x->vpid == vpid && x->pcid == pcid && x->ept_view == view;
 }
 
 // Where the context is, made (without a serial yet) if it was not there. `keep` is not replaced.
@@ -50,19 +53,34 @@ static unsigned find_context(struct tlb *t, u16 vpid, u16 pcid, u64 view, unsign
 {
     u64 hash = ((u64)vpid << 16 ^ pcid ^ view) * 0x9E3779B97F4A7C15ull;
     unsigned group = (unsigned)(hash >> 61) * GROUP_SIZE;
-    unsigned i, unused = TLB_CONTEXTS;
+    u64 places = (BIT(GROUP_SIZE) - 1) << group;
+    unsigned i;
 
-    for (i = group; i < group + GROUP_SIZE; i++) {
+    for (u64 live = t->live & places; live; live &= live - 1) {
+        i = (unsigned)__builtin_ctzll(live);
         if (context_is(&t->context[i], vpid, pcid, view)) return i;
-        if (!t->context[i].serial && i != keep) unused = i;
     }
-    i = unused;
-    if (i == TLB_CONTEXTS) {
+    places &= ~t->live;
+    if (keep < TLB_CONTEXTS) places &= ~BIT(keep);
+    if (places) {
+        i = 63 - (unsigned)__builtin_clzll(places);
+    } else {
         do i = group + t->next_context++ % GROUP_SIZE;
         while (i == keep);
     }
     t->context[i] = (struct tlb_context){.ept_view = view, .vpid = vpid, .pcid = pcid};
+    t->live &= ~BIT(i);
     return i;
+}
+
+// The place has a serial from here on.
+static u32 serial_of(struct tlb *t, unsigned i)
+{
+    if (!t->context[i].serial) {
+        t->context[i].serial = new_serial(t);
+        t->live |= BIT(i);
+    }
+    return t->context[i].serial;
 }
 
 void tlb_reset(struct tlb *t)
@@ -71,6 +89,16 @@ void tlb_reset(struct tlb *t)
     t->next_serial = 1;
     t->current = t->current_global = TLB_CONTEXTS; // none
     tlb_select(t, &(struct mmu_ctx){.vpid = 0});
+}
+
+void tlb_loaded(struct tlb *t)
+{
+    t->live = 0;
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) t->live |= (u64)(t->context[i].serial != 0) << i;
+    if (t->current < TLB_CONTEXTS && t->current_global < TLB_CONTEXTS && t->current != t->current_global &&
+        t->live & BIT(t->current) && t->live & BIT(t->current_global))
+        return;
+    t->current = t->current_global = TLB_CONTEXTS; // none: the next tlb_select chooses
 }
 
 void tlb_select(struct tlb *t, const struct mmu_ctx *c)
@@ -85,8 +113,7 @@ void tlb_select(struct tlb *t, const struct mmu_ctx *c)
     t->current = (u8)own;
     t->current_global = (u8)global;
     // Serials last: running out of them keeps the contexts in use, which are these from here on.
-    if (!t->context[own].serial) t->context[own].serial = new_serial(t);
-    if (!t->context[global].serial) t->context[global].serial = new_serial(t);
+    serial_of(t, own), serial_of(t, global);
     t->serial = t->context[own].serial;
     t->global_serial = t->context[global].serial;
 }
@@ -109,7 +136,8 @@ static bool seen_beside_globals(const struct tlb *t, u32 serial)
 {
     const struct tlb_context *in_use = &t->context[t->current];
 
-    for (const struct tlb_context *x = t->context; x < t->context + TLB_CONTEXTS; x++) {
+    for (u64 live = t->live; live; live &= live - 1) {
+        const struct tlb_context *x = &t->context[__builtin_ctzll(live)];
         if (x->serial == serial) return x->vpid == in_use->vpid && x->ept_view == in_use->ept_view;
     }
     return false;
@@ -196,11 +224,12 @@ static u64 contexts_of(const struct tlb *t, u16 vpid, u32 pcid, unsigned which)
 {
     u64 set = 0;
 
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+    for (u64 live = t->live; live; live &= live - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(live);
         const struct tlb_context *x = &t->context[i];
         bool global = x->pcid == TLB_GLOBAL_PCID;
 
-        if (!x->serial || x->vpid != vpid) continue;
+        if (x->vpid != vpid) continue;
         if (global ? which & GLOBALS : (which & OWN) && (pcid == ANY_PCID || pcid == x->pcid)) set |= BIT(i);
     }
     return set;
@@ -298,21 +327,24 @@ void tlb_invvpid(struct tlb *t, u16 vpid, bool keep_globals)
 
 void tlb_invvpid_all(struct tlb *t)
 {
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
-        if (t->context[i].serial && t->context[i].vpid) kill_context(t, i);
+    for (u64 live = t->live; live; live &= live - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(live);
+        if (t->context[i].vpid) kill_context(t, i);
     }
 }
 
 void tlb_invept(struct tlb *t, u64 ept_view)
 {
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
-        if (t->context[i].serial && t->context[i].ept_view == ept_view) kill_context(t, i);
+    for (u64 live = t->live; live; live &= live - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(live);
+        if (t->context[i].ept_view == ept_view) kill_context(t, i);
     }
 }
 
 void tlb_invept_all(struct tlb *t)
 {
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
-        if (t->context[i].serial && t->context[i].ept_view) kill_context(t, i);
+    for (u64 live = t->live; live; live &= live - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(live);
+        if (t->context[i].ept_view) kill_context(t, i);
     }
 }

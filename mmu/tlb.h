@@ -58,11 +58,15 @@ struct tlb {
     // tables, links of code) need not forget everything when one or none went
     u32 drops;
     u64 drop_page;
+    u64 live;     // a bit for each of context[] that has a serial
     u64 large[4]; // a bit for each hashed GiB of linear addresses that may hold entries of large pages
 };
 STATE_END
 
 void tlb_reset(struct tlb *t); // empty; the context in use is (vpid 0, pcid 0, no EPT)
+// After the struct was read from outside: what does not fit together is mended, so that nothing is read or
+// written beside it. A state that was written by this program stays as it is.
+void tlb_loaded(struct tlb *t);
 // Chooses the serials of the context in use, allocating one (and killing the entries of the replaced one) if
 // new.
 void tlb_select(struct tlb *t, const struct mmu_ctx *c);

@@ -154,6 +154,8 @@ void cpu_loaded(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     v->d = (struct vcpu_derived){.engine = e, .units_end = v->s.units};
+    tlb_loaded(&v->s.itlb);
+    tlb_loaded(&v->s.dtlb);
     if (v->s.monitor_addr && phys_is_ram(v->phys, monitored(v))) phys_watch(v->phys, monitored(v));
     cpu_drop_derived(v);
     cpu_attention(v);

@@ -121,7 +121,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    8 // of this struct and of those in it: one more with each change of layout or meaning
+    9 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
