@@ -41,7 +41,7 @@ static void log_event(void *opaque, const struct trace_event *e)
     FILE *f = l->out;
     static const char *const kind[TRACE_KINDS] = {
         "vmentry",     "vmexit",        "vmentry-failed", "fault",       "interrupt", "io",
-        "msr-unknown", "unimplemented", "shutdown",       "vmx-refused", "misuse"};
+        "msr-unknown", "unimplemented", "shutdown",       "vmx-refused", "misuse",    "stale"};
     fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
     if (l->symbols->files) {
         char name[256];
@@ -95,6 +95,9 @@ static void log_event(void *opaque, const struct trace_event *e)
     case TRACE_MISUSE:
         fprintf(f, " name=\"%s\" address=%#" PRIx64 " other-cpu=%" PRIu64, e->name, e->addr, e->value);
         break;
+    case TRACE_STALE:
+        fprintf(f, " linear=%#" PRIx64 " kept=%#" PRIx64 " memory=\"%s\"", e->addr, e->value, e->name);
+        break;
     case TRACE_SHUTDOWN: fprintf(f, " why=\"%s\"", e->name); break;
     }
     fputc('\n', f);
@@ -106,7 +109,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, const s
 {
     // clang-format off
     static const struct { u32 item, kinds; } map[] = {
-        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_REFUSED | 1 << TRACE_MISUSE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
+        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_REFUSED | 1 << TRACE_MISUSE | 1 << TRACE_STALE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
         {LOG_INTERRUPT, 1 << TRACE_INTERRUPT}, {LOG_IO, 1 << TRACE_IO}, {LOG_MSR, 1 << TRACE_MSR_UNKNOWN},
         {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
     // clang-format on
@@ -190,6 +193,8 @@ static void cpu_statistics(FILE *f, const struct vcpu *v, double seconds)
             if (v->vmx->exits[i])
                 fprintf(f, "  %-28s %" PRIu64 "\n", vmx_exit_reason_name(i), v->vmx->exits[i]);
     }
+    if (v->stale_uses)
+        fprintf(f, "stale translations used %" PRIu64 " times or more (-d vmx names them)\n", v->stale_uses);
     for (unsigned i = 0; i < v->unimplemented_n; i++)
         fprintf(f, "unimplemented: %s, %" PRIu64 " times, last %#" PRIx64 "\n", v->unimplemented[i].name,
                 v->unimplemented[i].count, v->unimplemented[i].detail);

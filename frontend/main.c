@@ -441,6 +441,9 @@ int main(int argc, char **argv)
     s->m = calloc(1, sizeof *s->m);
     if (!s->m || !machine_init(s->m, &c, &line))
         return complain(s->m ? line : "the host has no memory for the machine", STATUS_HOST);
+    if (s->o.tlb != TLB_NORMAL && !phys_tables_begin(&s->m->phys))
+        return complain("the host has no memory for -tlb strict or lazy", STATUS_HOST);
+    for (unsigned i = 0; s->o.tlb && i < s->m->cpus_n; i++) cpu_set_tlb(s->m->cpu[i], s->o.tlb);
     for (unsigned i = 0; s->o.loop_engine && i < s->m->cpus_n; i++) s->m->cpu[i]->loop_engine = true;
     for (unsigned i = 0; i < s->o.symbols_n; i++)
         if (!symbols_add(&s->symbols, s->o.symbols[i], why, sizeof why))

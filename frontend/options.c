@@ -159,6 +159,11 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);
+    case O_TLB:
+        o->tlb = strcmp(v, "strict") == 0 ? TLB_STRICT : strcmp(v, "lazy") == 0 ? TLB_LAZY : TLB_NORMAL;
+        if (o->tlb == TLB_NORMAL && strcmp(v, "normal") != 0)
+            return options_fail(p, "-tlb %s: it takes strict, normal or lazy", v);
+        break;
     case O_ENGINE:
         o->loop_engine = strcmp(v, "loop") == 0;
         if (!o->loop_engine && strcmp(v, "threaded") != 0)

@@ -50,6 +50,7 @@ struct options {
     enum serial_kind serial[MACHINE_SERIAL];
     const char *serial_file[MACHINE_SERIAL];
     bool serial_append[MACHINE_SERIAL];
+    enum tlb_mode tlb;
     bool no_reboot, no_shutdown, stats, state, loop_engine, acpi_off, hpet_off, usb;
     struct device_config device[MACHINE_DEVICES_MAX];
     unsigned devices;

@@ -24,6 +24,8 @@ const struct option_row option_rows[] = {
     {"rtc", O_RTC, GROUP_MACHINE, "base=TIME", "where the real-time clock starts: YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or seconds since 1970; utc and localtime are "
      "the default, 2026-01-01, so that each run is the same (clock= and driftfix= change nothing: time is virtual)", false},
     {"seed", O_SEED, GROUP_MACHINE, "N", "seed of RDRAND and RDSEED; default 0x4d6174727975", false},
+    {"tlb", O_TLB, GROUP_MACHINE, "MODE", "how long translations are kept after memory changed: strict, not at all; lazy, as long as the manual allows, and each use of such a one is told of "
+     "(-d vmx, --stats); normal (the default), between the two. Correct software sees no difference", false},
     {"nodefaults", O_NODEFAULTS, GROUP_MACHINE, NULL, "nothing but what is asked for: without -serial, COM1 leads nowhere", false},
 
     {"serial", O_SERIAL, GROUP_LINES, "LINE", "COM1: stdio (the default), file:PATH, chardev:ID or none; a second time: COM2 (default none)", false},

@@ -72,6 +72,7 @@ void phys_free(struct phys *p)
     free(p->dirty);
     for (unsigned i = 0; i < PHYS_DIRTY_USERS; i++) free(p->dirty_for[i]);
     free(p->watch);
+    free(p->tables);
     free(p->code);
     memset(p, 0, sizeof(*p));
 }
@@ -159,7 +160,7 @@ void phys_watch(struct phys *p, paddr page)
 void phys_release(struct phys *p, paddr page)
 {
     u64 n = page >> PAGE_SHIFT, lines = 0;
-    bool watched = false;
+    bool watched = phys_is_table(p, page);
 
     for (struct phys_subscriber *s = p->subscribers; s; s = s->next)
         lines |= s->keeps(s->opaque, page, &watched);
@@ -167,12 +168,31 @@ void phys_release(struct phys *p, paddr page)
     if (!watched) p->watch[n / 64] &= ~BIT(n % 64);
 }
 
+bool phys_tables_begin(struct phys *p)
+{
+    if (!p->tables) p->tables = calloc((p->pages + 63) / 64, sizeof(*p->tables));
+    return p->tables != NULL;
+}
+
+void phys_table(struct phys *p, paddr a)
+{
+    u64 n = a >> PAGE_SHIFT;
+
+    if (phys_is_table(p, a)) return;
+    phys_watch(p, a);
+    p->tables[n / 64] |= BIT(n % 64);
+}
+
 static void tell_written(struct phys *p, paddr a, u64 size)
 {
     bool hit = p->code[a >> PAGE_SHIFT] & phys_lines(a, size);
+    bool table = phys_is_table(p, a) && !p->table_flags;
+    u64 n = a >> PAGE_SHIFT;
 
     for (struct phys_subscriber *s = p->subscribers; s; s = s->next) s->written(s->opaque, a, size);
-    if (hit) phys_release(p, a);
+    // Nobody holds a translation by it any more.
+    if (table) p->tables[n / 64] &= ~BIT(n % 64);
+    if (hit || table) phys_release(p, a);
 }
 
 void phys_changing(struct phys *p, paddr a, u64 size)

@@ -44,6 +44,9 @@ struct phys {
     u64 *code; // a word a page: bit n = the 64-byte line n holds code that a subscriber has decoded
     // bitmap, a bit a page: all of it is watched by a subscriber (an active VMCS and the like)
     u64 *watch;
+    // bitmap, a bit a page: a walk read an entry there, and nobody has written to it since; NULL: nobody asks
+    u64 *tables;
+    bool table_flags; // what is written now are flags that a walk sets
     const struct phys_ops *ops;
     void *ops_opaque;
     struct phys_subscriber *subscribers;
@@ -96,6 +99,15 @@ static inline void phys_mark_dirty(struct phys *p, paddr a)
     p->dirty[n / 64] |= 1ull << (n % 64);
 }
 void phys_dirty_clear(struct phys *p);
+
+// Pages of paging structures, for who wants to see each write to one (phys_subscriber.written). False: no
+// memory.
+bool phys_tables_begin(struct phys *p);
+static inline bool phys_is_table(const struct phys *p, paddr a)
+{
+    return p->tables && p->tables[a >> PAGE_SHIFT >> 6] >> (a >> PAGE_SHIFT) % 64 & 1;
+}
+void phys_table(struct phys *p, paddr a); // it is one
 // The bitmap of what was written since this user cleared its bits, all set when it asks first. p->dirty
 // begins anew: whoever calls this makes the processors tell of their next stores (tlbops_drop_writes). NULL:
 // no memory.

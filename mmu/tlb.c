@@ -348,3 +348,10 @@ void tlb_invept_all(struct tlb *t)
         if (t->context[i].ept_view) kill_context(t, i);
     }
 }
+
+void tlb_flush_all(struct tlb *t)
+{
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) {
+        if (t->context[i].serial) kill_context(t, i);
+    }
+}

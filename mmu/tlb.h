@@ -98,6 +98,7 @@ void tlb_invvpid(struct tlb *t, u16 vpid, bool keep_globals); // vpid 0: VM entr
 void tlb_invvpid_all(struct tlb *t);                          // every vpid but 0
 void tlb_invept(struct tlb *t, u64 ept_view);                 // all entries of that view
 void tlb_invept_all(struct tlb *t);                           // all with EPT
+void tlb_flush_all(struct tlb *t);                            // whatever there is
 // What an EPT violation at (la, gpa), or a #PF at la, invalidates in the context in use. No entry is kept by
 // guest-physical address alone, so `gpa` names nothing more to drop. Of a large page only the piece at `la`
 // goes: the others are not used to translate `la`.

@@ -13,7 +13,7 @@
 //   the walk before a restart used gets no flags and does not count for guest-paging verification.
 // - PK in the error code is set whenever the key forbids the access, even if another right does too (SDM 5.7).
 //
-// Missing: shadow stacks, LAM; nothing offers them. Paging-structure caches: none.
+// Missing: shadow stacks, LAM; nothing offers them. Paging-structure caches: with `-tlb lazy`, of page-directory entries (walk_cache.h).
 // clang-format on
 #include "mmu/walk_ept.h"
 
@@ -163,10 +163,12 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
     if (c->peek) return true;
     // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at
     // another level.
+    p->table_flags = true;
     if (wide)
         phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
     else
         phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
+    p->table_flags = false;
     return true;
 }
 
@@ -295,6 +297,12 @@ static bool walk_ia32e(struct phys *p, const struct mmu_ctx *c, laddr la, u32 ac
         if (end != WALK_64_RESTART) return end == WALK_64_DONE;
         limit = w->page_shift;
     }
+    const struct kept_directory *kept =
+        unlikely(c->cache != NULL) && !c->hlat && !c->ept_verify ? kept_directory_find(c, la) : NULL;
+    if (kept) {
+        w->rights = kept->rights;
+        return walk_64(p, c, la, acc, kept->table, 0, false, w, r) != WALK_64_FAULT;
+    }
     if (walk_64(p, c, la, acc, c->cr3 & address, top, false, w, r) == WALK_64_FAULT) return false;
     if (w->page_shift > limit) w->page_shift = limit;
     return true;
@@ -340,6 +348,18 @@ static bool finish_stage_1(struct phys *p, const struct mmu_ctx *c, u32 acc, str
     return true;
 }
 
+// Keeps the page-directory entry of a walk that went well. What its entries grant is asked of them again:
+// w->rights are those of the leaf as well.
+static void keep_directory(const struct mmu_ctx *c, laddr la, const struct guest_walk *w)
+{
+    struct guest_walk above = {.rights = FULL_RIGHTS_1};
+
+    if (c->paging < PAGING_4LEVEL || c->hlat || c->ept_verify || w->page_shift != PAGE_SHIFT || w->count < 4)
+        return;
+    for (unsigned i = 0; i + 1 < w->count; i++) take_rights(&above, w->used[i].value);
+    kept_directory_add(c, la, w->used[w->count - 2].value & bits(c->maxphyaddr - 1u, 12), above.rights);
+}
+
 struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la, u32 acc)
 {
     struct guest_walk w;
@@ -349,6 +369,7 @@ struct walk_result walk_linear(struct phys *p, const struct mmu_ctx *c, laddr la
     w.gpa = gpaddr_of(la.at);
     if (c->paging != PAGING_OFF) {
         if (!walk_structures(p, c, la, acc, &w, &r) || !finish_stage_1(p, c, acc, &w, &r)) return r;
+        if (unlikely(c->cache != NULL)) keep_directory(c, la, &w);
     }
     // Mode-based execute control asks for the mode of the address, not of the access (SDM 31.3.3.2).
     u32 need = ept_need(c, (acc & ~(u32)ACC_USER) | (w.rights & TLB_USER ? ACC_USER : 0));
@@ -374,6 +395,8 @@ struct walk_result walk_peek(const struct phys *p, const struct mmu_ctx *c, ladd
 
     looking.peek = steps ? steps : &unwanted;
     looking.peek->n = 0;
+    looking.notes = true;
+    looking.cache = NULL;
     // Only what a peek does not do would write to memory.
     return walk_linear((struct phys *)(uintptr_t)p, &looking, la, acc);
 }

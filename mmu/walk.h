@@ -5,6 +5,7 @@
 
 #include "mmu/types.h"
 #include "mmu/phys.h"
+#include "mmu/walk_cache.h"
 
 enum paging_mode { PAGING_OFF, PAGING_32, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 
@@ -27,23 +28,29 @@ struct mmu_ctx {
     u8 maxphyaddr;
     u8 cpu; // index of the processor, for MMIO reads by walks
     bool wp, smep, smap, pke, pks, pse, nxe, pge;
-    bool gib_pages;          // 1 GiB pages supported (CPUID.80000001H:EDX.26)
-    bool ept;                // EPT in use
-    bool ept_ad;             // EPTP bit 6
-    bool ept_mbec;           // mode-based execute control
-    bool ept_gib;            // 1 GiB EPT pages supported
-    bool ept_exec_only;      // execute without read is legal in EPT entries (IA32_VMX_EPT_VPID_CAP bit 0)
-    bool ept_advanced;       // advanced VM-exit information for EPT violations (bit 22 there)
-    bool ept_pml;            // page-modification logging, with ept_ad
-    bool ept_subpages;       // sub-page write permissions
-    bool ept_paging_write;   // EPT paging-write control
-    bool ept_verify;         // guest-paging verification, with ept_paging_write
-    bool hlat;               // HLAT paging (only looked at with 4-level and 5-level paging)
-    bool hlat_upper;         // for addresses with bit 63 alone (HLAT prefix size 1)
-    u64 hlatp;               // its root, in place of CR3
-    paddr pml_index;         // where the PML index is kept, 16 bits in RAM (the field of the current VMCS)
-    paddr pml_log;           // the log: 512 entries
-    paddr spp_root;          // SPPTP
+    bool gib_pages;        // 1 GiB pages supported (CPUID.80000001H:EDX.26)
+    bool ept;              // EPT in use
+    bool ept_ad;           // EPTP bit 6
+    bool ept_mbec;         // mode-based execute control
+    bool ept_gib;          // 1 GiB EPT pages supported
+    bool ept_exec_only;    // execute without read is legal in EPT entries (IA32_VMX_EPT_VPID_CAP bit 0)
+    bool ept_advanced;     // advanced VM-exit information for EPT violations (bit 22 there)
+    bool ept_pml;          // page-modification logging, with ept_ad
+    bool ept_subpages;     // sub-page write permissions
+    bool ept_paging_write; // EPT paging-write control
+    bool ept_verify;       // guest-paging verification, with ept_paging_write
+    bool hlat;             // HLAT paging (only looked at with 4-level and 5-level paging)
+    bool hlat_upper;       // for addresses with bit 63 alone (HLAT prefix size 1)
+    u64 hlatp;             // its root, in place of CR3
+    paddr pml_index;       // where the PML index is kept, 16 bits in RAM (the field of the current VMCS)
+    paddr pml_log;         // the log: 512 entries
+    paddr spp_root;        // SPPTP
+    // How long translations are kept (enum tlb_mode, cpu/state/vcpu.h): what walks keep for each other, NULL:
+    // nothing; `coherent`: the pages of the structures that they read are noted (phys_table), so that who
+    // writes there is seen.
+    struct walk_cache *cache;
+    bool coherent;
+    bool notes;              // `coherent`, or in a peek
     struct walk_steps *peek; // walk_peek's alone: nothing is written, and the entries are noted here
 };
 

@@ -96,7 +96,9 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, bool 
         if ((u->value[i] & flags) == flags) continue;
         now = phys_read64(p, c->cpu, u->at[i]); // again: one entry may serve two levels
         log |= flags & ~now & EPTE_D;
+        p->table_flags = true;
         phys_write64(p, c->cpu, u->at[i], now | flags);
+        p->table_flags = false;
     }
     if (c->ept_pml && log) {
         phys_write64(p, c->cpu, c->pml_log + 8 * index, gpa.at & PAGE_MASK);
@@ -117,6 +119,7 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
     *out = (struct ept_result){.status = WALK_EPT_VIOLATION};
     // Wider than the walk: a violation without rights, and without an entry whose bit 63 could let it be #VE.
     if (gpa.at >> (12 + 9 * (level + 1))) return false;
+    if (unlikely(c->cache != NULL) && !c->ept_verify && kept_page_find(c, gpa, need, out)) return true;
 
     for (;; level--) {
         paddr at = phys_a20(p, table | (gpa.at >> (12 + 9 * level) & 0x1FF) << 3);
@@ -148,6 +151,9 @@ bool ept_translate(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, u32 need
     out->pa = (e & EPTE_ADDRESS & ~offset) | (gpa.at & offset);
     out->dirty = !c->ept_ad || (e & EPTE_D) || (need & EPT_W);
     out->status = WALK_OK;
+    // (Of a page with sub-page permissions each write is to be looked at.)
+    if (unlikely(c->cache != NULL) && !(c->ept_subpages && level == 0 && e & EPTE_SUBPAGES))
+        kept_page_add(c, gpa, out);
     return true;
 }
 

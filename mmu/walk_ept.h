@@ -49,7 +49,8 @@ struct ept_result {
 static inline bool walk_entry(struct phys *p, const struct mmu_ctx *c, struct walk_step step, unsigned size,
                               u64 *value)
 {
-    if (unlikely(c->peek != NULL)) {
+    if (unlikely(c->notes) && c->coherent && phys_is_ram(p, step.pa)) phys_table(p, step.pa);
+    if (unlikely(c->notes) && c->peek) {
         if (!phys_is_ram(p, step.pa)) return false;
         step.value = size == 8 ? phys_read64(p, c->cpu, step.pa) : phys_read32(p, c->cpu, step.pa);
         if (c->peek->n < ARRAY_LEN(c->peek->step)) c->peek->step[c->peek->n++] = step;

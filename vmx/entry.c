@@ -154,7 +154,7 @@ static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry
     bool vectored = info & IDENT_VALID && event_type(info) != EVT_OTHER;
 
     vmx_load_guest(v, e);
-    if (!(e->proc2 & PROC2_ENABLE_VPID)) vmx_flush_vpid0(v);
+    vmx_flush(v, e->proc2 & PROC2_ENABLE_VPID);
     if (r->f.VM_ENTRY_MSR_LOAD_COUNT) {
         struct vmx_check_failure why = {0}; // stays empty if the area is too long
         cpu_mode_changed(v);

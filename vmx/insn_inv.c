@@ -36,9 +36,11 @@ void op_invept(struct vcpu *v, const struct insn *in)
         u64 view = (d[0] & (BIT(52) - BIT(12))) | 1;
         tlb_invept(&v->s.itlb, view);
         tlb_invept(&v->s.dtlb, view);
+        if (unlikely(v->tlb_mode == TLB_LAZY)) kept_pages_drop(&v->s.kept, view);
     } else {
         tlb_invept_all(&v->s.itlb);
         tlb_invept_all(&v->s.dtlb);
+        if (unlikely(v->tlb_mode == TLB_LAZY)) kept_pages_drop(&v->s.kept, 0);
     }
     cpu_tlb_flushed(v);
     vmx_succeed(v);
@@ -81,6 +83,8 @@ void op_invvpid(struct vcpu *v, const struct insn *in)
         else
             tlb_invvpid(tlbs[i], (u16)d[0], type == SINGLE_KEEP_GLOBALS);
     }
+    if (unlikely(v->tlb_mode == TLB_LAZY) && type == ADDRESS)
+        kept_directories_drop(&v->s.kept, 0); // (The others change the tags.)
     cpu_tlb_flushed(v);
     vmx_succeed(v);
 }
@@ -104,7 +108,7 @@ void op_vmfunc(struct vcpu *v, const struct insn *in)
     if (vmx_caps_control(&c->caps, CONTROL_PROC2_EPT_VIOLATION_VE)) f->EPTP_INDEX = (u16)index;
     vmx_region_written(v);
     v->s.vmx.eptp = eptp;
-    if (v->s.vmx.vpid == 0) {
+    if (v->s.vmx.vpid == 0 || unlikely(v->tlb_mode == TLB_STRICT)) {
         tlb_invvpid(&v->s.itlb, 0, false);
         tlb_invvpid(&v->s.dtlb, 0, false);
         cpu_tlb_flushed(v);

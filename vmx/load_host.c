@@ -15,8 +15,10 @@ void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char 
 }
 
 // The caller changes the context next, which chooses fast tables by the new serials.
-void vmx_flush_vpid0(struct vcpu *v)
+void vmx_flush(struct vcpu *v, bool vpid)
 {
+    if (unlikely(v->tlb_mode == TLB_STRICT)) cpu_tlb_forget(v);
+    if (vpid) return;
     tlb_invvpid(&v->s.itlb, 0, false);
     tlb_invvpid(&v->s.dtlb, 0, false);
 }
@@ -106,7 +108,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->shadow_one = false;
     s->pending_dbg = 0;
     cpu_monitor_disarm(v);
-    if (!vpid) vmx_flush_vpid0(v);
+    vmx_flush(v, vpid);
 
     if (!host64 && s->cr4 & CR4_PAE) { // the registers hold the guest's
         struct walk_result w = {.status = WALK_OK};

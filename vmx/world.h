@@ -32,6 +32,6 @@ u32 vmx_msr_area_store(struct vcpu *v, paddr area, u32 count);
 // ---- vmx/apic.c ----
 void vmx_apic_entered(struct vcpu *v, const struct vmx_entry *e); // blocking and activity are loaded
 
-void vmx_flush_vpid0(struct vcpu *v); // entry and exit without VPIDs
+void vmx_flush(struct vcpu *v, bool vpid); // what an entry or exit, with VPIDs or without, drops
 
 #endif

@@ -5,6 +5,7 @@
 #include "cpu/engine/tlbops.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/system/debug.h"
+#include "cpu/state/trace.h"
 #include "vmx/intercept.h"
 
 enum { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC };
@@ -185,12 +186,26 @@ void cpu_context_changed(struct vcpu *v)
     generation_select(v);
 }
 
+static void use_tlb_mode(struct vcpu *v)
+{
+    v->d.mmu.cache = v->tlb_mode == TLB_LAZY ? &v->s.kept : NULL;
+    v->d.mmu.coherent = v->d.mmu.notes = v->tlb_mode != TLB_NORMAL;
+}
+
+void cpu_set_tlb(struct vcpu *v, enum tlb_mode mode)
+{
+    v->tlb_mode = (u8)mode;
+    use_tlb_mode(v);
+    cpu_tlb_forget(v);
+}
+
 void cpu_drop_fast(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     memset(e->keys, 0, sizeof e->keys);
     memset(e->generations, 0, sizeof e->generations);
     e->drops[0] = v->s.itlb.drops, e->drops[1] = v->s.dtlb.drops;
+    use_tlb_mode(v);
     cpu_context_changed(v);
 }
 
@@ -221,6 +236,7 @@ void tlbops_drop_links(struct vcpu *v)
 void cpu_tlb_flushed(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
+    if (unlikely(v->tlb_mode == TLB_STRICT)) cpu_tlb_forget(v);
     u32 data = v->s.dtlb.drops - e->drops[1];
     if (e->drops[0] != v->s.itlb.drops) memset(e->generations, 0, sizeof e->generations);
     if (data == 1)
@@ -234,11 +250,40 @@ void cpu_tlb_flushed(struct vcpu *v)
     cpu_context_changed(v);
 }
 
+// What mirrors the TLBs, at any time: also in the middle of an instruction, of another processor or a device.
+static void forget_mirrors(struct vcpu *v)
+{
+    struct engine *e = v->d.engine;
+    memset(e->keys, 0, sizeof e->keys);
+    memset(e->generations, 0, sizeof e->generations);
+    (void)serials_restarted(v);
+    fast_select(v);
+    generation_select(v);
+    v->d.leave = v->d.attention = true; // links within a page are good for who is in it
+}
+
+void cpu_tlb_forget(struct vcpu *v)
+{
+    tlb_flush_all(&v->s.itlb);
+    tlb_flush_all(&v->s.dtlb);
+    if (v->tlb_mode == TLB_LAZY) memset(&v->s.kept, 0, sizeof v->s.kept);
+    forget_mirrors(v);
+}
+
+void cpu_tables_written(struct vcpu *v)
+{
+    if (v->tlb_mode == TLB_STRICT)
+        cpu_tlb_forget(v);
+    else // the next use is seen (tell_if_stale)
+        forget_mirrors(v);
+}
+
 // Translations pass the gate when they are made.
 void cpu_a20_changed(struct vcpu *v)
 {
     tlb_reset(&v->s.itlb);
     tlb_reset(&v->s.dtlb);
+    memset(&v->s.kept, 0, sizeof v->s.kept);
     cpu_drop_fast(v);
 }
 
@@ -280,6 +325,10 @@ static void fast_forget(struct vcpu *v, const struct tlb_entry *gone)
 
 _Noreturn static void raise_walk(struct vcpu *v, laddr la, const struct walk_result *r)
 {
+    if (unlikely(v->d.mmu.cache != NULL)) { // so that it does not come again, if memory is right
+        kept_directory_drop(&v->s.kept, cpu_tlb_tag(v), la);
+        if (r->status != WALK_PF) kept_page_drop(&v->s.kept, v->d.mmu.ept_view, r->gpa);
+    }
     if (r->status == WALK_PF) raise_pf(v, la, r->error);
     if (r->status == WALK_EPT_VIOLATION) {
         tlb_drop_page(&v->s.itlb, la, r->gpa);
@@ -303,15 +352,47 @@ static void forget_on_fault(struct vcpu *v, laddr la)
     }
 }
 
+// A translation that was kept is being used: memory may say otherwise by now, which is the guest's right as
+// long as it does not rely on either; so it is told of, and counted. (What goes straight to the host's memory
+// comes here again after a store to its paging structures: cpu_tables_written.)
+static void tell_if_stale(struct vcpu *v, laddr la, u32 acc, paddr pa)
+{
+    struct walk_result now = walk_peek(v->phys, &v->d.mmu, la, acc, NULL);
+    if (now.status == WALK_NOT_RAM || (now.status == WALK_OK && !((now.pa ^ pa) >> PAGE_SHIFT))) return;
+    v->stale_uses++;
+    if (!trace_wants(v, TRACE_STALE)) return;
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_STALE);
+    t.name = now.status == WALK_OK ? "another page" : now.status == WALK_PF ? "a page fault" : "an EPT exit";
+    t.addr = la.at;
+    t.value = pa & PAGE_MASK;
+    trace_emit(v, &t);
+}
+
+// The walk of a miss. A paging-structure cache goes by the context's serial.
+static struct walk_result walk(struct vcpu *v, laddr la, u32 acc)
+{
+    if (unlikely(v->d.mmu.cache != NULL)) {
+        v->s.kept.tag = cpu_tlb_tag(v);
+        struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
+        if (r.status == WALK_OK) tell_if_stale(v, la, acc, r.pa);
+        return r;
+    }
+    return walk_linear(v->phys, &v->d.mmu, la, acc);
+}
+
 const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
 {
     struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
     if (e) {
-        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) return e;
+        if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
+            if (unlikely(v->d.mmu.cache != NULL)) tell_if_stale(v, la, acc, e->page << PAGE_SHIFT);
+            return e;
+        }
         fast_forget(v, e);
         tlb_drop(e);
     }
-    struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
+    struct walk_result r = walk(v, la, acc);
     if (r.status != WALK_OK) {
         if (r.status == WALK_PF) forget_on_fault(v, la);
         raise_walk(v, la, &r);
@@ -334,6 +415,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
     struct tlb_entry *e = tlb_find(&v->s.itlb, la);
     if (e) {
         if (walk_rights_permit(&v->d.mmu, e->rights, acc)) {
+            if (unlikely(v->d.mmu.cache != NULL)) tell_if_stale(v, la, acc, e->page << PAGE_SHIFT);
             if (mmu_apic_access(&v->d.mmu, e->page << PAGE_SHIFT)) vmx_apic_fetch(v, la);
             v->d.fetch_global = tlb_global_alone(&v->s.itlb, e);
             return e->page << PAGE_SHIFT | (la.at & ~PAGE_MASK);
@@ -341,7 +423,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
         generations_forget(v, e);
         tlb_drop(e);
     }
-    struct walk_result r = walk_linear(v->phys, &v->d.mmu, la, acc);
+    struct walk_result r = walk(v, la, acc);
     if (r.status != WALK_OK) {
         if (r.status == WALK_PF) forget_on_fault(v, la);
         raise_walk(v, la, &r);

@@ -18,6 +18,7 @@ enum trace_kind {
     TRACE_SHUTDOWN,      // name = why
     TRACE_REFUSED,       // a VMX instruction refused before it did anything: refused says why
     TRACE_MISUSE,        // what the manual forbids software, and the processor does not notice: name, addr
+    TRACE_STALE, // a kept translation of addr to value is used, though memory says: name (`-tlb lazy`)
     TRACE_KINDS
 };
 

@@ -19,6 +19,7 @@ static void memory_written(void *opaque, paddr a, u64 size)
     struct vcpu *v = opaque;
     block_code_written(v, a, size);
     vmx_memory_written(v, a, size);
+    if (unlikely(phys_is_table(v->phys, a)) && !v->phys->table_flags) cpu_tables_written(v);
     if (likely(!v->s.monitor_addr) || a >= monitored(v) + 64 || a + size <= monitored(v)) return;
     cpu_monitor_disarm(v);
     if (v->s.activity != ACTIVITY_MWAIT) return;
@@ -158,6 +159,7 @@ void cpu_loaded(struct vcpu *v)
     tlb_loaded(&v->s.dtlb);
     if (v->s.monitor_addr && phys_is_ram(v->phys, monitored(v))) phys_watch(v->phys, monitored(v));
     cpu_drop_derived(v);
+    if (v->tlb_mode == TLB_STRICT) cpu_tlb_forget(v); // which pages they were made from is not known any more
     cpu_attention(v);
 }
 

@@ -121,7 +121,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    9 // of this struct and of those in it: one more with each change of layout or meaning
+    10 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -160,6 +160,7 @@ struct vcpu_state {
     u64 monitor_addr; // physical address of the line that MONITOR armed, bit 0 set; 0: not armed
     u64 rng_state;    // RDRAND/RDSEED: seeded by the command line
     struct tlb itlb, dtlb;
+    struct walk_cache kept; // TLB_LAZY
 };
 STATE_END
 
@@ -273,6 +274,8 @@ struct vcpu {
     volatile sig_atomic_t stop_asked; // the same, by a signal handler of the host, at any instant (cpu_ask_stop)
     struct cpu_stops *stops; // of a debugger outside (cpu/system/stops.h); NULL: none
     bool loop_engine; // run every instruction in the loop
+    u8 tlb_mode;      // enum tlb_mode; cpu_set_tlb
+    u64 stale_uses;   // TLB_LAZY: translations that were used though memory says otherwise, as far as seen
     u64 *rows_run;    // a bit for each row that the loop has begun to run; NULL: nobody asks
     u64 fuzz_drop;    // drop all derived state about every so many units (0: never)
     // What a guest met that is not implemented, by name.
@@ -290,6 +293,11 @@ struct vcpu {
 #define REG32(v, off) (*(u32 *)((u8 *)(v) + (off)))
 #define REG16(v, off) (*(u16 *)((u8 *)(v) + (off)))
 #define REG8(v, off)  (*((u8 *)(v) + (off)))
+
+// How long translations are kept (docs/tlb.md). All three are what the manual allows, so correct software
+// sees no difference. STRICT: none outlives a change of what it was made from. LAZY: guest-physical mappings
+// and a paging-structure cache beside the TLBs, and a look at what was kept, whenever it is used.
+enum tlb_mode { TLB_NORMAL, TLB_STRICT, TLB_LAZY };
 
 // ---- life (cpu/state/vcpu.c) ----
 struct vcpu *vcpu_new(unsigned index, struct phys *phys, const struct cpu_features *features);
@@ -351,7 +359,17 @@ void tlbops_drop_page(struct vcpu *v, paddr page);
 void tlbops_drop_writes(struct vcpu *v); // no direct stores anywhere (dirty tracking starts anew)
 // after any invalidation of the architectural TLBs: what mirrored it goes
 void cpu_tlb_flushed(struct vcpu *v);
-void cpu_a20_changed(struct vcpu *v); // after phys->a20_masked changed
+void cpu_set_tlb(struct vcpu *v,
+                 enum tlb_mode mode); // before it runs, and after phys_tables_begin unless NORMAL
+// by which struct walk_cache knows the context in use
+static inline u64 cpu_tlb_tag(const struct vcpu *v)
+{
+    return (u64)v->s.dtlb.restarts << 32 | v->s.dtlb.serial;
+}
+// Every translation that is kept, and what mirrors it, at any time; the translation context stays as it is.
+void cpu_tlb_forget(struct vcpu *v);
+void cpu_tables_written(struct vcpu *v); // a page that walks have read (phys_is_table)
+void cpu_a20_changed(struct vcpu *v);    // after phys->a20_masked changed
 // recompute: does anything wait at the boundary? (IF, INTR, NMI, pending ...)
 void cpu_attention(struct vcpu *v);
 void cpu_drop_derived(struct vcpu *v); // everything derived

@@ -106,6 +106,7 @@ void cr3_write(struct vcpu *v, u64 value)
         set_pdptes(v, pdpte);
     }
     s->cr3 = value;
+    if (unlikely(v->tlb_mode == TLB_STRICT)) keep = false; // it may be ignored
     if (!keep) flush_pcid(v, pcide ? value & 0xFFF : 0);
     cpu_context_changed(v);
     if (!keep) cpu_tlb_flushed(v);

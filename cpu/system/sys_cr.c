@@ -120,6 +120,7 @@ void op_invlpg(struct vcpu *v, const struct insn *in)
     laddr la = laddr_of(at);
     tlb_invlpg(&v->s.itlb, la);
     tlb_invlpg(&v->s.dtlb, la);
+    if (unlikely(v->d.mmu.cache != NULL)) kept_directories_drop(&v->s.kept, cpu_tlb_tag(v));
     cpu_tlb_flushed(v);
 }
 
@@ -133,6 +134,8 @@ void op_invpcid(struct vcpu *v, const struct insn *in)
     if (type < 2 && pcid && !(v->s.cr4 & CR4_PCIDE)) raise_gp0(v);
     if (type == 0 && !cpu_canonical_max(v, d[1])) raise_gp0(v);
     struct tlb *t[2] = {&v->s.itlb, &v->s.dtlb};
+    // (Types 1 to 3 change the tags.)
+    if (unlikely(v->d.mmu.cache != NULL) && type == 0) kept_directories_drop(&v->s.kept, 0);
     for (unsigned i = 0; i < 2; i++) switch (type) {
         case 0: tlb_flush_address(t[i], &v->d.mmu, pcid, laddr_of(d[1])); break;
         case 1: tlb_flush_context(t[i], &v->d.mmu, pcid); break;

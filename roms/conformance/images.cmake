@@ -20,7 +20,8 @@ foreach(test
         vmx-shadowing
         vmx-time
         vmx-msr-list
-        vmx-bus-lock)
+        vmx-bus-lock
+        vmx-tlb)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test
