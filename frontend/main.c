@@ -10,6 +10,7 @@
 #include "devices/journal.h"
 #include "devices/state_hash.h"
 #include "frontend/gdb.h"
+#include "frontend/lecture.h"
 #include "frontend/lint.h"
 #include "frontend/load.h"
 #include "frontend/log.h"
@@ -419,6 +420,7 @@ int main(int argc, char **argv)
     signals_descriptors();
     signals_bugs();
     if (argc > 1 && strcmp(argv[1], "vmcs-lint") == 0) return lint_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "lecture") == 0) return lecture_main(argc - 1, argv + 1);
     terminal_init(&s->terminal, &signals_end);
     if (!stack_suffices(why, sizeof why)) return complain(why, STATUS_HOST);
     const char *replay = recording_named(argc, argv);

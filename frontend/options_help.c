@@ -66,7 +66,8 @@ static void put_wrapped(FILE *out, const char *text)
 static void print_help(FILE *out)
 {
     fputs("usage: matryoshka -kernel FILE [options]\n"
-          "       matryoshka vmcs-lint FILE     checks a VMCS in text, without a guest (vmcs-lint --help)\n\n"
+          "       matryoshka vmcs-lint FILE     checks a VMCS in text, without a guest (vmcs-lint --help)\n"
+          "       matryoshka lecture [N]        why x86 needed VT-x, shown by running it (lecture --help)\n\n"
           "A software x86-64 machine whose processor has Intel VT-x.\n",
           out);
     for (unsigned g = 0; g < GROUP_HIDDEN; g++) {
@@ -263,6 +264,14 @@ static void print_manual(FILE *out)
               "the rest. Exit status: 0 the "
               "entry would succeed, 1 rules are violated, 2 usage, 4 a file that cannot be read or "
               "understood, 6 the host refused.");
+    fputs(".SH \"MATRYOSHKA LECTURE\"\n", out);
+    roff(out, "Small guests that show why x86 needed VT-x: without a number they are listed, with one it is "
+              "run, and its "
+              "story is told with what happened beside it; words after the number are the program's "
+              "parameters. Exit "
+              "status: 0 all that it claims was seen, 1 something was not, 2 usage, 3 the machine ended "
+              "otherwise, 6 "
+              "the host refused.");
     fputs(".SH KEYS\n", out);
     roff(out, "On a terminal the serial line is raw, and Ctrl-C is the guest's.");
     tagged_words(out, key_rows, key_rows_n);
