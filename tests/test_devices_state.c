@@ -221,7 +221,7 @@ static void each_has_a_version(void **state)
 {
     // clang-format off
     static const struct { const char *name; u32 version, size; } known[] = {
-        {"clock", 1, 8},      {"cpu", 10, 171848},     {"turns", 1, 24},        {"lapic", 2, 200},        {"irq-lines", 1, 20}, {"ioapic", 1, 208},
+        {"clock", 1, 8},      {"cpu", 11, 171856},     {"turns", 1, 24},        {"lapic", 2, 200},        {"irq-lines", 1, 20}, {"ioapic", 1, 208},
         {"pic", 1, 37},       {"pit", 1, 160},        {"cmos", 1, 160},         {"hpet", 1, 176},     {"uart", 1, 4144},
         {"i8042", 1, 155},    {"port92", 1, 1},       {"ferr", 1, 16},       {"dma", 1, 64},           {"pci", 1, 8},        {"pci-function", 1, 264},
         {"uhci", 1, 32},      {"acpi-pm", 1, 24},     {"fw_cfg", 1, 16},        {"pc-testdev", 1, 65540}};

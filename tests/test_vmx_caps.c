@@ -46,7 +46,7 @@ static void values(void **state)
     assert_int_equal(msr(0x487), 0xFFFFFFFF);
     assert_int_equal(msr(0x488), 0x2000);
     assert_int_equal(msr(0x489), 0x3727FF);
-    assert_int_equal(msr(0x48A), 0x4C); // the IA32_SPEC_CTRL shadow's 204CH
+    assert_int_equal(msr(0x48A), 0x4E); // the guest-deadline shadow's 204EH
     assert_int_equal(msr(0x48B), 0xC6D77FFF00000000);
     assert_int_equal(msr(0x48C), 0x00010F01067341C1);
     assert_int_equal(msr(0x48D), 0x000000FF00000016);
@@ -54,7 +54,7 @@ static void values(void **state)
     assert_int_equal(msr(0x48F), 0xA07FEFFF00036DFB);
     assert_int_equal(msr(0x490), 0x0140DFFF000011FB);
     assert_int_equal(msr(0x491), 1);
-    assert_int_equal(msr(0x492), 0xDE);
+    assert_int_equal(msr(0x492), 0x1DE);
     assert_int_equal(msr(0x493), 4);
     u64 x;
     assert_false(vmx_caps_msr(&caps, 0x47F, &x));

@@ -45,7 +45,7 @@ static inline void setup_caps(struct vmx_caps *c)
     c->true_allowed0[GROUP_PROC2] = 0, c->allowed1[GROUP_PROC2] = 0xC6D77FFF;
     c->true_allowed0[GROUP_EXIT] = 0x36DFB, c->allowed1[GROUP_EXIT] = 0xA07FEFFF;
     c->true_allowed0[GROUP_ENTRY] = 0x11FB, c->allowed1[GROUP_ENTRY] = 0x140DFFF;
-    c->allowed1[GROUP_PROC3] = 0xDE, c->allowed1[GROUP_EXIT2] = 4;
+    c->allowed1[GROUP_PROC3] = 0x1DE, c->allowed1[GROUP_EXIT2] = 4;
     c->allowed1[GROUP_VMFUNC] = 1;
 }
 

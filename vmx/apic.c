@@ -99,6 +99,7 @@ void vmx_apic_entered(struct vcpu *v, const struct vmx_entry *e)
     struct vmx_state *x = &v->s.vmx;
     x->trap = 0, x->apic_write_size = 0;
     x->virtual_interrupt = false;
+    x->guest_deadline = e->proc3 & PROC3_APIC_TIMER_VIRTUALIZATION ? e->f->GUEST_DEADLINE : 0;
     if (!(e->proc & PROC_USE_TPR_SHADOW)) return;
     if (e->proc2 & PROC2_VIRTUAL_INTERRUPT_DELIVERY) {
         x->rvi = (u8)e->f->GUEST_INTERRUPT_STATUS;

@@ -1,6 +1,6 @@
 // The virtual-APIC state (SDM 32.1), between the files that change it: vmx/apic.c (the state itself and
 // virtual interrupts), apic_access.c (the APIC-access page), apic_msr.c (MSRs 800h-8FFh), posted.c (posted
-// interrupts).
+// interrupts), guest_timer.c (the timer).
 #ifndef VMX_APIC_H
 #define VMX_APIC_H
 
@@ -41,6 +41,13 @@ void vmx_evaluate_virtual_interrupts(struct vcpu *v);
 void vmx_virtual_request(struct vcpu *v, unsigned word, u32 vectors); // VIRR |= 32 vectors; RVI follows
 // What the operation that is over has written to the APIC-access page takes effect (SDM 32.4.3.2).
 void vmx_apic_write_emulation(struct vcpu *v);
+
+// IA32_TSC_DEADLINE with "APIC-timer virtualization" (vmx/guest_timer.c)
+void vmx_deadline_read(const struct vcpu *v, u64 *value);
+void vmx_deadline_write(struct vcpu *v, u64 value);
+// When the guest timer's event comes (vtime, UINT64_MAX if not), and whether it has.
+u64 vmx_guest_timer_at(const struct vcpu *v);
+bool vmx_guest_timer_due(const struct vcpu *v);
 
 // MSRs 800h-8FFh in non-root operation: true if handled.
 bool vmx_apic_msr_read(const struct vcpu *v, u32 msr, u64 *value);

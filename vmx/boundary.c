@@ -1,6 +1,6 @@
 // What VMX adds to the boundary between instructions (SDM table "Priority Among Concurrent Events"):
 // emulation of writes to the APIC-access page and other trap-like exits, MTF, preemption timer, NMI window,
-// interrupt window.
+// interrupt window (the guest timer, just before that one, is in vmx/guest_timer.c).
 #include "vmx/apic.h"
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
@@ -56,9 +56,9 @@ static bool interrupt_window(const struct vcpu *v)
            v->s.activity != ACTIVITY_SHUTDOWN && v->s.activity != ACTIVITY_WAIT_SIPI;
 }
 
-bool vmx_window_asked(const struct vcpu *v)
+bool vmx_mwait_goes_on(const struct vcpu *v)
 {
-    return v->s.vmx.guest && vmx_proc(v, PROC_INTERRUPT_WINDOW_EXITING);
+    return v->s.vmx.guest && (vmx_proc(v, PROC_INTERRUPT_WINDOW_EXITING) || v->s.vmx.virtual_interrupt);
 }
 
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit)
@@ -84,11 +84,13 @@ bool vmx_boundary_wanted(const struct vcpu *v)
     if (!x->guest) return false;
     return x->mtf_pending || x->trap || x->bus_lock || x->apic_write_size ||
            vmx_proc(v, PROC_MONITOR_TRAP_FLAG) || nmi_window(v) || interrupt_window(v) ||
-           vmx_virtual_interrupt_due(v) || (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
+           vmx_virtual_interrupt_due(v) || vmx_guest_timer_due(v) ||
+           (x->timer_active && cpu_vtime(v) >= x->timer_deadline);
 }
 
 u64 vmx_timer_deadline(const struct vcpu *v)
 {
-    // UINT64_MAX if not active
-    return v->s.activity == ACTIVITY_WAIT_SIPI ? UINT64_MAX : v->s.vmx.timer_deadline;
+    if (v->s.activity == ACTIVITY_WAIT_SIPI) return UINT64_MAX;
+    u64 guest = v->s.vmx.guest_deadline ? vmx_guest_timer_at(v) : UINT64_MAX, own = v->s.vmx.timer_deadline;
+    return guest < own ? guest : own;
 }

@@ -75,6 +75,7 @@ void vmx_control_decode(struct vcpu *v)
     c->eoi_exit[3] = f->EOI_EXIT3;
     c->posted_descriptor = f->POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
     c->posted_vector = f->POSTED_INTERRUPT_NOTIFICATION_VECTOR;
+    c->timer_vector = (u8)f->VIRTUAL_TIMER_VECTOR;
     c->instruction_timeout = c->proc2 & PROC2_INSTRUCTION_TIMEOUT
                                  ? (u64)f->INSTRUCTION_TIMEOUT_CONTROL * (CPU_TSC_HZ / CPU_CRYSTAL_HZ)
                                  : UINT64_MAX;
@@ -235,6 +236,7 @@ const char *vmx_state_impossible(const struct vcpu *v, const struct vmx_state *s
         return "a trap-like VM exit that there is not";
     if (s->apic_write_size > 4 || s->apic_write + s->apic_write_size > PAGE_SIZE)
         return "a write to the APIC-access page that is not virtualized";
+    if (s->guest_deadline && !s->guest) return "a guest timer that runs outside of a guest";
     if (!ept_use_possible(v, s)) return "the EPT features in use";
     if (s->eptp && vmx_eptp_offence(&v->vmx->caps, v->features->maxphyaddr, s->eptp))
         return "the EPT pointer in use";

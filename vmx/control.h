@@ -30,6 +30,7 @@ struct vmx_control {
     u64 eoi_exit[4];
     paddr posted_descriptor;
     u16 posted_vector;
+    u8 timer_vector; // of the guest timer
     u16 pid_pointer_last;
     paddr pid_pointers;
     u32 ple_gap, ple_window;

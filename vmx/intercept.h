@@ -99,6 +99,9 @@ bool vmx_boundary_trap(struct vcpu *v, struct event *exit);
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit);
 bool vmx_boundary_timer(struct vcpu *v, struct event *exit); // preemption timer
 bool vmx_boundary_nmi_window(struct vcpu *v, struct event *exit);
+// The event of the guest timer, in the place of the interrupt window too. True: it was there and is done
+// with.
+bool vmx_boundary_guest_timer(struct vcpu *v);
 bool vmx_boundary_interrupt_window(struct vcpu *v, struct event *exit);
 // A virtual interrupt, in the place of the interrupt window: recognized and not blocked; and its vector, from
 // then on in service.
@@ -111,9 +114,11 @@ bool vmx_external_interrupt(struct vcpu *v, struct event *exit);
 bool vmx_single_steps(const struct vcpu *v);
 void vmx_iteration_done(struct vcpu *v);        // a REP iteration has been committed and more follow
 bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be due: run the boundary now
-bool vmx_window_asked(const struct vcpu *v);    // interrupt-window exiting
+// MWAIT that a masked interrupt ends does not wait: interrupt-window exiting, or a virtual interrupt is
+// recognized
+bool vmx_mwait_goes_on(const struct vcpu *v);
 bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
-u64 vmx_timer_deadline(const struct vcpu *v);   // vtime, UINT64_MAX if none
+u64 vmx_timer_deadline(const struct vcpu *v);   // the next of its own timers: vtime, UINT64_MAX if none
 
 // The world switch; runs only from the run loop. Consumes an EVENT_VMEXIT.
 void vmx_exit(struct vcpu *v, const struct event *e);

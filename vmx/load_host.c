@@ -74,6 +74,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->vmx.hlat_prefix = 0;
     s->vmx.timer_active = false;
     s->vmx.timer_deadline = UINT64_MAX;
+    s->vmx.guest_deadline = 0;
     s->vmx.detects_bus_locks = s->vmx.bus_lock = false;
     s->vmx.mtf_pending = s->vmx.virtual_interrupt = s->virtual_nmi_blocked = false;
     s->vmx.original_event = 0;

@@ -21,10 +21,7 @@ static void process(struct vcpu *v)
         vmx_virtual_request(v, word, vectors);
     }
     vmx_evaluate_virtual_interrupts(v);
-    if (v->s.activity == ACTIVITY_MWAIT) {
-        v->s.activity = ACTIVITY_ACTIVE;
-        cpu_monitor_disarm(v);
-    }
+    cpu_end_mwait(v); // HLT goes on
 }
 
 bool vmx_external_interrupt(struct vcpu *v, struct event *exit)

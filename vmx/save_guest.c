@@ -106,6 +106,8 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
     }
     if (c->proc2 & PROC2_VIRTUAL_INTERRUPT_DELIVERY)
         f->GUEST_INTERRUPT_STATUS = (u16)(s->vmx.svi << 8 | s->vmx.rvi);
+    if (vmx_caps_control(&c->caps, CONTROL_PROC3_APIC_TIMER_VIRTUALIZATION))
+        f->GUEST_DEADLINE = s->vmx.guest_deadline; // 0 without the control
     f->VM_ENTRY_CONTROLS =
         (c->entry & ~(u32)ENTRY_IA32E_MODE_GUEST) | (s->msr.efer & EFER_LMA ? ENTRY_IA32E_MODE_GUEST : 0);
 }

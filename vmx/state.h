@@ -43,6 +43,7 @@ struct vmx_state {          // architectural
     u32 ept_use; // VMX_EPT_*
     u16 hlat_prefix;
     u16 pad4;
+    u64 guest_deadline; // TSC at which the guest timer's event comes; 0: not armed
     u64 delivery_began; // vtime at which the event came whose delivery, with what it met, is in progress
 };
 STATE_END

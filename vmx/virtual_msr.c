@@ -4,7 +4,8 @@
 #include "vmx/insn.h"
 #include "vmx/intercept.h"
 
-#define MSR_SPEC_CTRL 0x48
+#define MSR_SPEC_CTRL    0x48
+#define MSR_TSC_DEADLINE 0x6E0
 
 u64 vmx_tsc(const struct vcpu *v, u64 tsc)
 {
@@ -45,5 +46,12 @@ bool vmx_msr_virtual(struct vcpu *v, u32 msr, bool write, u64 *value)
     if (!v->s.vmx.guest) return false;
     if (msr == MSR_SPEC_CTRL && vmx_proc3(v, PROC3_VIRTUALIZE_IA32_SPEC_CTRL))
         return spec_ctrl_virtual(v, write, value);
+    if (msr == MSR_TSC_DEADLINE && vmx_proc3(v, PROC3_APIC_TIMER_VIRTUALIZATION)) {
+        if (write)
+            vmx_deadline_write(v, *value);
+        else
+            vmx_deadline_read(v, value);
+        return true;
+    }
     return write ? vmx_apic_msr_write(v, msr, *value) : vmx_apic_msr_read(v, msr, value);
 }

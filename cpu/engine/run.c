@@ -176,6 +176,10 @@ static bool boundary(struct vcpu *v)
         handle_interruption(v, &e);
         return true;
     }
+    if (guest && vmx_boundary_guest_timer(v)) {
+        cpu_charge(v, COST_POSTED);
+        return true;
+    }
     if (guest && vmx_boundary_interrupt_window(v, &exit)) return take_exit(v, &exit);
     if (guest && vmx_virtual_interrupt_due(v)) {
         struct event e = {.kind = EVENT_INTERRUPTION, .type = EVT_EXTERNAL};
@@ -201,8 +205,7 @@ static bool boundary(struct vcpu *v)
     }
     // MWAIT that was told so ends though the interrupt stays pending, and when nothing is monitored any more
     if (s->activity == ACTIVITY_MWAIT && ((v->s.intr_line && s->mwait_masked) || !s->monitor_addr)) {
-        s->activity = ACTIVITY_ACTIVE;
-        cpu_monitor_disarm(v);
+        cpu_end_mwait(v);
         return true;
     }
     if (cpu_virtual_interrupt(v) && s->activity == ACTIVITY_ACTIVE) {
@@ -214,7 +217,7 @@ static bool boundary(struct vcpu *v)
     return false;
 }
 
-// The clock's next deadline, or the VMX-preemption timer's.
+// The clock's next deadline, or that of a guest's timers.
 static u64 next_deadline(const struct vcpu *v)
 {
     u64 d = v->clock_next ? *v->clock_next : UINT64_MAX;
@@ -362,7 +365,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             }
         }
         if (v->d.budget <= 0) {
-            // A deadline or the limit. The preemption timer's is this processor's own; the board's is the
+            // A deadline or the limit. A guest's timers are this processor's own; the board's is the
             // caller's.
             if (s->units < limit &&
                 (!v->clock_next || s->units * CPU_TICKS_PER_UNIT + s->skipped < *v->clock_next)) {

@@ -197,6 +197,13 @@ void cpu_monitor_disarm(struct vcpu *v)
     if (phys_is_ram(v->phys, line)) phys_release(v->phys, line);
 }
 
+void cpu_end_mwait(struct vcpu *v)
+{
+    if (v->s.activity != ACTIVITY_MWAIT) return;
+    v->s.activity = ACTIVITY_ACTIVE;
+    cpu_monitor_disarm(v);
+}
+
 void cpu_ask_stop(struct vcpu *v)
 {
     v->stop_asked = 1;

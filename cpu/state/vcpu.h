@@ -121,7 +121,7 @@ struct msr_state {
 };
 
 #define VCPU_STATE_VERSION \
-    10 // of this struct and of those in it: one more with each change of layout or meaning
+    11 // of this struct and of those in it: one more with each change of layout or meaning
 
 struct vcpu_state {
     u64 gpr[16];
@@ -318,6 +318,7 @@ void cpu_stop_taken(struct vcpu *v);
 // it too and ends MWAIT's wait; until then its page is watched.
 void cpu_monitor_arm(struct vcpu *v, paddr line);
 void cpu_monitor_disarm(struct vcpu *v);
+void cpu_end_mwait(struct vcpu *v); // if it is in MWAIT: active, nothing monitored
 void unimplemented(struct vcpu *v, const char *name, u64 detail); // counts, and names once in the log
 
 // ---- flags ----

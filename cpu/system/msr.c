@@ -58,6 +58,7 @@ static void tsc_jump(struct vcpu *v, u64 by)
                  v->board->msr_read(v->board_opaque, v->index, 0x6E0, &deadline) && deadline;
     v->s.msr.tsc_offset += by;
     v->s.msr.tsc_adjust += by;
+    if (v->s.vmx.guest_deadline) v->d.leave = v->d.attention = true; // the slice may end sooner now
     if (!armed) return;
     v->board->msr_write(v->board_opaque, v->index, 0x6E0, deadline);
     board_done(v);

@@ -152,8 +152,8 @@ void op_mwait(struct vcpu *v, const struct insn *in)
     // Waits only while the monitor is armed: an interrupt, exception or VM transition since MONITOR disarms
     // it, and a store to the line is what it waits for. Else until an interrupt, NMI, INIT.
     if (!v->s.monitor_addr) return;
-    // a guest that would be woken only to exit at its window goes on (SDM 28.3)
-    if (extensions & 1 && !(v->s.rflags & FL_IF) && vmx_window_asked(v)) return;
+    // a guest that has an interrupt window to exit at, or a virtual interrupt, goes on (SDM 28.3)
+    if (extensions & 1 && !(v->s.rflags & FL_IF) && vmx_mwait_goes_on(v)) return;
     v->s.activity = ACTIVITY_MWAIT;
     v->s.mwait_masked = extensions & 1;
     cpu_attention(v);

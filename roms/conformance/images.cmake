@@ -17,6 +17,7 @@ foreach(test
         vmx-priority
         vmx-spec-ctrl
         vmx-apicv
+        vmx-apic-timer
         vmx-shadowing
         vmx-time
         vmx-msr-list

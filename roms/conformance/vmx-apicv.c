@@ -14,7 +14,7 @@
  * 15). It panics when an instruction is fetched from the page, and never ends a HLT by a virtual interrupt
  * (SDM 32.2.2): both come last.
  *
- * Missing: APIC-timer virtualization, user interrupts, several processors.
+ * Missing: user interrupts, several processors. The timer is in vmx-apic-timer.c.
  */
 #include "vmx-common.h"
 #include "apic.h"

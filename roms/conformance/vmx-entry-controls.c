@@ -78,7 +78,7 @@ static void long_controls(void)
 }
 
 /* Areas of two entries whose second one begins where physical addresses end (CTL-EXIT-007, -010,
- * CTL-ENTRY-005). */
+ * CTL-ENTRY-005, CTL-IPIV-003). */
 static void ends_of_areas(void)
 {
     static struct vmx_vcpu v;
@@ -96,6 +96,15 @@ static void ends_of_areas(void)
         vmwrite(areas[i].count, 0);
         done(&v, "  with a count of 0: passes");
     }
+    if (!ipi_virtualization(&v)) {
+        skip(2, "CTL-IPIV-003: no IPI virtualization");
+        return;
+    }
+    vmwrite(PID_POINTER_TABLE_ADDRESS, (1ul << maxphyaddr()) - 8);
+    vmwrite(LAST_PID_POINTER_INDEX, 1);
+    entry_fails(&v, VMX_ERROR_ENTRY_CONTROLS, "CTL-IPIV-003");
+    vmwrite(LAST_PID_POINTER_INDEX, 0);
+    done(&v, "  CTL-IPIV-003 holds: the last address there is");
 }
 
 // clang-format off
@@ -177,6 +186,13 @@ static const struct row rows[] = {
     {"CTL-PI-005", posted_interrupts, FAIL(7), {{BEYOND, POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, 0}}},
     {"CTL-APIC-004", ipi_virtualization, FAIL(7), {{CLEAR, PROC_FIELD, PROC_USE_TPR_SHADOW}}},
     {"CTL-IPIV-001", ipi_virtualization, FAIL(7), {{OR, PID_POINTER_TABLE_ADDRESS, 4}}},
+    {"CTL-IPIV-002: with -003", ipi_virtualization, FAIL(7), {{BEYOND, PID_POINTER_TABLE_ADDRESS, 0}}},
+    {"CTL-TIMER-001", apic_timer, FAIL(7), {{CLEAR, PROC2_FIELD, PROC2_VIRTUAL_INTERRUPT_DELIVERY}}},
+    {"CTL-TIMER-002", apic_timer, FAIL(7), {{OR, PROC_FIELD, PROC_RDTSC_EXITING}}},
+    {"CTL-TIMER-003: bit 8", apic_timer, FAIL(7), {{SET, VIRTUAL_TIMER_VECTOR, 0x1ff}}},
+    {"CTL-TIMER-003: bit 15", apic_timer, FAIL(7), {{SET, VIRTUAL_TIMER_VECTOR, 0x8061}}},
+    {"CTL-TIMER-003 holds: a vector of 0", apic_timer, PASS, {{SET, VIRTUAL_TIMER_VECTOR, 0}}},
+    {"CTL-TIMER-003 holds: the vector does not count without APIC-timer virtualization", apic_timer, PASS, {{CLEAR, PROC3_FIELD, PROC3_APIC_TIMER_VIRTUALIZATION}, {SET, VIRTUAL_TIMER_VECTOR, 0xffff}}},
     {"CTL-APIC-005", apic_accesses, FAIL(7), {{OR, PROC2_FIELD, PROC2_VIRTUALIZE_X2APIC_MODE}}},
     {"CTL-NMI-001", virtual_nmis, FAIL(7), {{CLEAR, PIN_FIELD, PIN_NMI_EXITING}}},
     {"CTL-NMI-002", virtual_nmis, FAIL(7), {{CLEAR, PIN_FIELD, PIN_VIRTUAL_NMIS}, {OR, PROC_FIELD, PROC_NMI_WINDOW_EXITING}}},

@@ -91,6 +91,15 @@ bool ipi_virtualization(struct vmx_vcpu *v)
     return true;
 }
 
+bool apic_timer(struct vmx_vcpu *v)
+{
+    if (!virtual_interrupts(v) || !vmx_has_tertiary(PROC3_APIC_TIMER_VIRTUALIZATION)) return false;
+    vmx_clear_proc(PROC_RDTSC_EXITING);
+    vmx_set_proc3(PROC3_APIC_TIMER_VIRTUALIZATION);
+    vmwrite(VIRTUAL_TIMER_VECTOR, 0xff);
+    return true;
+}
+
 bool virtual_nmis(struct vmx_vcpu *v)
 {
     plain(v);

@@ -49,10 +49,10 @@ void entry_begin(void);
 /* The set-ups. */
 typedef bool entry_setup(struct vmx_vcpu *v);
 entry_setup plain, io_bitmaps, msr_bitmaps, tpr_shadow, x2apic_mode, apic_accesses, apic_registers,
-    virtual_interrupts, posted_interrupts, ipi_virtualization, virtual_nmis, timer, vpid, ept, ept_without_ad,
-    pml, tsc_scaling, vm_functions, shadowing, unrestricted, real_mode, protected_mode, v86_mode, pae_paging,
-    entry_efer, entry_pat, entry_debug, exit_efer, exit_pat, msr_load, idle, halted, shut_down,
-    strict_error_codes, strict_lengths, with_length, link_pointer, no_mtf, no_nested_exceptions,
+    virtual_interrupts, posted_interrupts, ipi_virtualization, apic_timer, virtual_nmis, timer, vpid, ept,
+    ept_without_ad, pml, tsc_scaling, vm_functions, shadowing, unrestricted, real_mode, protected_mode,
+    v86_mode, pae_paging, entry_efer, entry_pat, entry_debug, exit_efer, exit_pat, msr_load, idle, halted,
+    shut_down, strict_error_codes, strict_lengths, with_length, link_pointer, no_mtf, no_nested_exceptions,
     no_shadow_stack_ept, entry_pkrs, exit_pkrs, entry_perf, exit_perf, entry_bndcfgs, entry_spec_ctrl,
     exit_spec_ctrl, tertiary, secondary_exit, link_shadow, pae_in_memory, with_ldt, wait_for_sipi, no_sgx,
     no_rtm, no_bus_lock_detection, virtualization_exceptions, mbec, subpages, hlat, paging_write,

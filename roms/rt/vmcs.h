@@ -12,6 +12,8 @@
 #define POSTED_INTERRUPT_NOTIFICATION_VECTOR            0x0002
 #define EPTP_INDEX                                      0x0004
 #define HLAT_PREFIX_SIZE                                0x0006
+#define LAST_PID_POINTER_INDEX                          0x0008
+#define VIRTUAL_TIMER_VECTOR                            0x000a
 
 /* 16-bit guest-state fields. */
 #define GUEST_ES_SELECTOR                               0x0800
@@ -22,8 +24,6 @@
 #define GUEST_GS_SELECTOR                               0x080a
 #define GUEST_LDTR_SELECTOR                             0x080c
 #define GUEST_TR_SELECTOR                               0x080e
-#define LAST_PID_POINTER_INDEX                          0x0008
-#define PID_POINTER_TABLE_ADDRESS                       0x2042
 #define GUEST_INTERRUPT_STATUS                          0x0810
 #define PML_INDEX                                       0x0812
 
@@ -65,9 +65,11 @@
 #define TSC_MULTIPLIER                                  0x2032
 #define TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS  0x2034
 #define HLATP                                           0x2040
+#define PID_POINTER_TABLE_ADDRESS                       0x2042
 #define SECONDARY_VM_EXIT_CONTROLS                      0x2044
 #define IA32_SPEC_CTRL_MASK                             0x204a
 #define IA32_SPEC_CTRL_SHADOW                           0x204c
+#define GUEST_DEADLINE_SHADOW                           0x204e
 
 /* 64-bit read-only data fields. */
 #define GUEST_PHYSICAL_ADDRESS                          0x2400
@@ -86,6 +88,7 @@
 #define GUEST_IA32_RTIT_CTL                             0x2814
 #define GUEST_IA32_PKRS                                 0x2818
 #define GUEST_IA32_SPEC_CTRL                            0x282e
+#define GUEST_DEADLINE                                  0x2830
 
 /* 64-bit host-state fields. */
 #define HOST_IA32_PAT                                   0x2c00
