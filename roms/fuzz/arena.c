@@ -11,8 +11,8 @@
 
 static uint8_t *arena, *original, *idts;
 static uint64_t *ept_root, *ept_pdpt, *ept_pd, *ept_pt;
-uint64_t areas_msr_store, areas_virtual_apic, areas_ept;
-static uint64_t area_a, area_b, area_msr, area_load, area_exit_load, area_eptp_list, area_spare;
+uint64_t areas_msr_store, areas_virtual_apic, areas_ept, areas_spare, areas_sppt, areas_shadow;
+static uint64_t area_a, area_b, area_msr, area_load, area_exit_load, area_eptp_list;
 
 uint64_t arena_physical(void) { return (uint64_t)arena; }
 uint8_t *arena_at(uint32_t offset) { return arena + offset; }
@@ -144,7 +144,8 @@ static void bitmaps_and_areas(void)
     area_a = (uint64_t)page_alloc(1), area_b = (uint64_t)page_alloc(1), area_msr = (uint64_t)page_alloc(1);
     area_load = (uint64_t)page_alloc(1), area_exit_load = (uint64_t)page_alloc(1);
     areas_msr_store = (uint64_t)page_alloc(1), areas_virtual_apic = (uint64_t)page_alloc(1);
-    area_eptp_list = (uint64_t)page_alloc(1), area_spare = (uint64_t)page_alloc(1);
+    area_eptp_list = (uint64_t)page_alloc(1), areas_spare = (uint64_t)page_alloc(1);
+    areas_sppt = (uint64_t)page_alloc(4);
 }
 
 void arena_init(void)
@@ -190,9 +191,10 @@ void arena_reset(void)
     data(arena + A_DATA);
     for_mode();
     ept_tables();
-    memset((void *)areas_virtual_apic, 0, 512);
+    memset((void *)areas_virtual_apic, 0, 1024);
     memset((void *)areas_msr_store, 0, 128);
-    memset((void *)area_spare, 0, 64);
+    memset((void *)areas_spare, 0, 64), memset((void *)(areas_spare + 4032), 0, 64);
+    for (unsigned i = 0; i < 4; i++) memset((void *)(areas_sppt + 4096 * i), 0, 64);
 }
 
 /* --- steps --- */
@@ -301,9 +303,9 @@ void arena_changes(void)
     kase.f[F_APIC_ACCESS_ADDRESS] = (uint64_t)arena + A_APIC;
     kase.f[F_EPTP_LIST_ADDRESS] = area_eptp_list;
     kase.f[F_VMREAD_BITMAP_ADDRESS] = kase.f[F_VMWRITE_BITMAP_ADDRESS] = area_a;
-    kase.f[F_PML_ADDRESS] = kase.f[F_VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS] = area_spare;
-    kase.f[F_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] = area_spare + 2048;
-    kase.f[F_SPPTP] = area_eptp_list;
+    kase.f[F_PML_ADDRESS] = kase.f[F_VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS] = areas_spare;
+    kase.f[F_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] = areas_spare + 2048;
+    kase.f[F_SPPTP] = areas_sppt;
     guest_paging_changes();
     ept_changes();
     msr_area("ENTRY_MSR_LOAD", F_VM_ENTRY_MSR_LOAD_ADDRESS, F_VM_ENTRY_MSR_LOAD_COUNT, area_load, true);
@@ -315,6 +317,8 @@ void arena_changes(void)
     uint8_t tpr = PICK(tprs);
     if (step("VTPR", "", tpr)) *(uint8_t *)(areas_virtual_apic + 0x80) = tpr;
 }
+
+uint64_t *arena_ept_entry(uint32_t offset) { return &ept_pt[offset >> 12]; }
 
 uint64_t arena_digest(uint64_t h, bool details)
 {
@@ -353,10 +357,13 @@ uint64_t arena_digest(uint64_t h, bool details)
                   {"EPT PDPT", ept_pdpt, 2},
                   {"EPT PD", ept_pd, 2},
                   {"EPT PT", ept_pt, A_SIZE >> 12},
-                  {"MSR store", (const uint64_t *)areas_msr_store, 6}};
+                  {"MSR store", (const uint64_t *)areas_msr_store, 6},
+                  {"#VE", (const uint64_t *)areas_spare, 5},
+                  {"PML", (const uint64_t *)(areas_spare + 4032), 8}};
     for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         for (unsigned n = 0; n < tables[i].count; n++) {
-            h = mix(h, tables[i].at[n]);
+            bool log = i == 6 && report_tolerates('p');
+            h = mix(h, log ? tables[i].at[n] & ~0xffful : tables[i].at[n]);
             if (details && (i < 4 ? tables[i].at[n] & (EPT_A | EPT_D) : tables[i].at[n]))
                 print("  %s[%u] %lx\n", tables[i].name, n, tables[i].at[n]);
         }

@@ -34,6 +34,8 @@ enum word {
     W_VMFUNC,
     W_BASIC,
     W_MSRS,
+    W_PROC3,
+    W_EXIT2,
     WORDS
 };
 struct offer {
@@ -129,6 +131,10 @@ uint64_t arena_physical(void);
 uint8_t *arena_at(uint32_t offset);
 uint64_t arena_digest(uint64_t h, bool print);
 extern uint64_t areas_msr_store, areas_virtual_apic, areas_ept;
+/* the page-modification log and the virtualization-exception information; sub-page permissions for the data
+   page; a VMCS to be linked */
+extern uint64_t areas_spare, areas_sppt, areas_shadow;
+uint64_t *arena_ept_entry(uint32_t offset);
 
 /* guests.c, controls.c, events.c, mutate.c, program.c: the parts of a case */
 void guest_state(void);
@@ -140,11 +146,22 @@ void events_choose(void);
 void mutations(void);
 bool mutation_live(enum field *field, uint64_t *old); /* of the current VMCS; false: nothing was changed */
 void program_make(void);
+/* extras.c: what the newer controls point to; after controls_agree */
+void extras_choose(void);
+
+/* cases.c: a whole case, and how it goes on after an exit */
+void offer_own(uint32_t own[WORDS], bool debugctl);
+void make_case(uint64_t seed, uint64_t number);
+/* Undoes what the exit was for and says whether the case is worth another entry. */
+bool go_on(const struct vmx_exit *e);
+/* where the running GDT and IDT are */
+void host_tables(uint64_t *gdt, uint64_t *idt);
 
 /* report.c */
 uint64_t mix(uint64_t h, uint64_t v);
 void report(const struct vmx_exit *e);
-/* Known differences between machines that would hide others, a letter each: r for RFLAGS.RF. */
+/* Known differences between machines that would hide others, a letter each: r for RFLAGS.RF, n for virtual
+   NMIs, p for addresses in the page-modification log. */
 void report_tolerate(const char *letters);
 bool report_tolerates(char letter);
 void report_details(const struct vmx_exit *e);

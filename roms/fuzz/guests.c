@@ -164,15 +164,11 @@ void host_state(void)
 {
     static const enum field same[] = {F_HOST_DS_SELECTOR, F_HOST_ES_SELECTOR, F_HOST_SS_SELECTOR};
     uint64_t *f = kase.f;
-    struct {
-        uint16_t limit;
-        uint64_t base;
-    } __attribute__((packed)) gdtr, idtr;
-    asm volatile("sgdt %0; sidt %1" : "=m"(gdtr), "=m"(idtr));
+    host_tables(&f[F_HOST_GDTR_BASE], &f[F_HOST_IDTR_BASE]);
     for (unsigned i = 0; i < 3; i++) f[same[i]] = SEL_DATA;
     f[F_HOST_CS_SELECTOR] = SEL_CODE64, f[F_HOST_TR_SELECTOR] = SEL_TSS;
     f[F_HOST_CR0] = read_cr0(), f[F_HOST_CR3] = read_cr3(), f[F_HOST_CR4] = read_cr4();
-    f[F_HOST_TR_BASE] = (uint64_t)&rt_tss, f[F_HOST_GDTR_BASE] = gdtr.base, f[F_HOST_IDTR_BASE] = idtr.base;
+    f[F_HOST_TR_BASE] = (uint64_t)&rt_tss;
     f[F_HOST_IA32_PAT] = 0x0007040600070406;
     f[F_HOST_IA32_EFER] = rdmsr(IA32_EFER);
     f[F_HOST_IA32_SYSENTER_EIP] = 0x5000, f[F_HOST_IA32_SYSENTER_ESP] = 0x6000,
