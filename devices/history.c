@@ -262,11 +262,11 @@ bool history_begin(struct history *h, struct journal *j, u64 limit)
     u64 *changed = h->page ? written(h) : NULL;
     if (changed) memset(changed, 0xFF, words(h) * sizeof *changed);
     if (changed && append(h, changed)) return true;
-    history_end(h);
+    history_forget(h);
     return false;
 }
 
-void history_end(struct history *h)
+void history_forget(struct history *h)
 {
     while (h->first) {
         struct history_checkpoint *c = h->first;

@@ -32,7 +32,7 @@ struct history {
 
 // Takes the first checkpoint, now. False: the host has no memory.
 bool history_begin(struct history *h, struct journal *j, u64 limit);
-void history_end(struct history *h);
+void history_forget(struct history *h);
 // Between runs, whenever it suits: takes a checkpoint if it is time for one.
 void history_look(struct history *h);
 // A checkpoint of this instant, if there is none yet.

@@ -183,7 +183,7 @@ void gdb_registers_free(struct gdb_registers *r) { free(r->xml); }
 // ---- reading ----
 static u8 tpr_of(const struct vcpu *v) { return v->board ? v->board->tpr_get(v->board_opaque, v->index) : 0; }
 
-static bool number(const struct gdb_view *w, const struct gdb_register *g, u64 *x)
+static bool number(const struct view *w, const struct gdb_register *g, u64 *x)
 {
     const struct vcpu_state *s = &w->v->s;
     const struct fpu_state *f = &s->fpu;
@@ -231,7 +231,7 @@ static bool number(const struct gdb_view *w, const struct gdb_register *g, u64 *
 
 static unsigned physical_st(const struct fpu_state *f, unsigned n) { return ((f->fsw >> 11 & 7) + n) & 7; }
 
-bool gdb_register_read(const struct gdb_registers *r, const struct gdb_view *w, unsigned n, u8 *to)
+bool gdb_register_read(const struct gdb_registers *r, const struct view *w, unsigned n, u8 *to)
 {
     const struct gdb_register *g = &r->row[n];
     const struct vcpu_state *s = &w->v->s;

@@ -3,7 +3,7 @@
 #ifndef FRONTEND_GDB_REGISTERS_H
 #define FRONTEND_GDB_REGISTERS_H
 
-#include "frontend/gdb_view.h"
+#include "frontend/view.h"
 
 #define GDB_REGISTER_BYTES 16 // the longest
 
@@ -23,7 +23,7 @@ struct gdb_registers {
 bool gdb_registers_make(struct gdb_registers *r, const struct vcpu *v);
 void gdb_registers_free(struct gdb_registers *r);
 // False: not known at this level, or there is no VMCS.
-bool gdb_register_read(const struct gdb_registers *r, const struct gdb_view *w, unsigned n, u8 *to);
+bool gdb_register_read(const struct gdb_registers *r, const struct view *w, unsigned n, u8 *to);
 // Of the processor as it stands alone. False, and nothing has changed: it cannot have that value.
 bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned n, const u8 *from);
 

@@ -48,72 +48,6 @@ void gdb_sayf(struct gdb_server *s, const char *format, ...)
     gdb_say(s, text);
 }
 
-struct vcpu *gdb_cpu(const struct gdb_server *s) { return s->m->cpu[s->cpu]; }
-void gdb_look(struct gdb_server *s) { gdb_view_here(&s->view, gdb_cpu(s)); }
-
-// ---- stops ----
-static void ask(void *opaque)
-{
-    struct gdb_server *s = opaque;
-    if (s->found.searching)
-        gdb_found_stop(s);
-    else
-        machine_ask_stop(s->m);
-}
-
-static void stops_set(struct gdb_server *s)
-{
-    for (unsigned i = 0; i < s->m->cpus_n; i++) stops_changed(s->m->cpu[i]);
-}
-
-// Which VM entries and exits are asked for, by the monitor and by the plan.
-static void listen(struct gdb_server *s)
-{
-    struct cpu_stops *t = &s->stops;
-    t->entry = s->entries || s->plan == PLAN_ENTRY || s->plan == PLAN_NEXT_2;
-    t->entry_failed = s->failures || s->plan == PLAN_ENTRY || s->plan == PLAN_NEXT_2;
-    for (unsigned i = 0; i < 2; i++) {
-        t->exits[i] = s->exits[i];
-        if (s->plan == PLAN_EXIT) t->exits[i] |= s->plan_exits[i];
-        if (s->plan == PLAN_NEXT_1) t->exits[i] = UINT64_MAX;
-    }
-    bool wants = t->entry || t->entry_failed || t->exits[0] || t->exits[1];
-    // Whoever listens to all processors has one struct for them.
-    struct trace *all = s->m->cpu[0]->trace ? s->m->cpu[0]->trace : &s->trace;
-    all->mask = 0;
-    for (unsigned i = 0; i < all->n; i++) {
-        if (all->sink[i].opaque == t) all->sink[i].mask = wants ? STOPS_TRACE : 0;
-        all->mask |= all->sink[i].mask;
-    }
-    if (all != &s->trace) return;
-    for (unsigned i = 0; wants && i < s->m->cpus_n; i++) s->m->cpu[i]->trace = all;
-}
-
-bool gdb_add_stop(struct gdb_server *s, u8 type, u8 on, u64 at, u64 size, bool physical)
-{
-    if (s->stops.n == GDB_STOPS_MAX) return false;
-    struct cpu_stop stop = {.on = on, .at = at, .size = size, .physical = physical, .vmcs = VMX_NO_POINTER};
-    for (unsigned i = 0; i < s->limits; i++)
-        if (s->limit[i].at == at) stop.level = s->limit[i].level, stop.vmcs = s->limit[i].vmcs;
-    for (unsigned i = 0; i < s->stops.n; i++)
-        if (s->type[i] == type && s->list[i].at == at && s->list[i].size == size) return true;
-    s->type[s->stops.n] = type;
-    s->list[s->stops.n++] = stop;
-    return true;
-}
-
-void gdb_remove_stops(struct gdb_server *s, u8 type, u64 at, u64 size)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < s->stops.n; i++) {
-        if (s->type[i] == type && (type == GDB_TYPE_OWN || (s->list[i].at == at && s->list[i].size == size)))
-            continue;
-        s->list[n] = s->list[i];
-        s->type[n++] = s->type[i];
-    }
-    s->stops.n = n;
-}
-
 // Z TYPE,ADDRESS,KIND and z.
 static void breakpoint(struct gdb_server *s, const char *p)
 {
@@ -136,8 +70,8 @@ static void breakpoint(struct gdb_server *s, const char *p)
         return;
     }
     if (!insert)
-        gdb_remove_stops(s, (u8)type, at, size);
-    else if (!gdb_add_stop(s, (u8)type, on[type], at, size, s->physical && type >= 2)) {
+        debugger_remove_stops(s->d, (u8)type, at, size);
+    else if (!debugger_add_stop(s->d, (u8)type, on[type], at, size, s->physical && type >= 2)) {
         error(s, E_VALUE);
         return;
     }
@@ -145,138 +79,65 @@ static void breakpoint(struct gdb_server *s, const char *p)
 }
 
 // ---- threads: a processor each, from 1 ----
-static const char *activity_name(const struct vcpu *v)
-{
-    static const char *const names[] = {"", " halted", " shut down", " waits for SIPI", " in MWAIT"};
-    return v->s.activity < ARRAY_LEN(names) ? names[v->s.activity] : "";
-}
-
-void gdb_level_name(const struct gdb_server *s, unsigned cpu, char *to, size_t n)
-{
-    const struct vcpu *v = s->m->cpu[cpu];
-    if (v->s.vmx.guest)
-        snprintf(to, n, "CPU %u [L2 vmcs %#llx%s]", cpu, (unsigned long long)v->s.vmx.vmcs_pointer,
-                 activity_name(v));
-    else
-        snprintf(to, n, "CPU %u [L1%s%s]", cpu, v->s.vmx.on ? " root" : "", activity_name(v));
-}
-
 static bool thread_of(const struct gdb_server *s, const char **p, unsigned *cpu) // -1 and 0: any
 {
     u64 n;
     if (strncmp(*p, "-1", 2) == 0) {
         *p += 2;
-        *cpu = s->stopped_cpu;
+        *cpu = s->d->stopped_cpu;
         return true;
     }
-    if (!gdb_number(p, &n) || n > s->m->cpus_n) return false;
-    *cpu = n ? (unsigned)n - 1 : s->stopped_cpu;
+    if (!gdb_number(p, &n) || n > s->d->m->cpus_n) return false;
+    *cpu = n ? (unsigned)n - 1 : s->d->stopped_cpu;
     return true;
 }
 
 // ---- going on, and stopping ----
 static void tell_stop(struct gdb_server *s, unsigned signal)
 {
-    const struct cpu_stop_met *m = &s->stops.met;
+    const struct cpu_stop_met *m = &s->d->stops.met;
     begin(s);
     char name[96];
-    gdb_level_name(s, s->stopped_cpu, name, sizeof name);
-    gdb_addf(&s->reply, "T%02xthread:%x;hexname:", signal, s->stopped_cpu + 1);
+    debugger_level_name(s->d, s->d->stopped_cpu, name, sizeof name);
+    gdb_addf(&s->reply, "T%02xthread:%x;hexname:", signal, s->d->stopped_cpu + 1);
     gdb_add_hex(&s->reply, name, strlen(name));
     gdb_add(&s->reply, ";", 1);
-    if (m->why == STOPPED_CODE && m->n < s->stops.n)
-        gdb_addf(&s->reply, "%s:;", s->type[m->n] == 1 ? "hwbreak" : "swbreak");
-    if (m->why == STOPPED_ACCESS && m->n < s->stops.n && s->type[m->n] != GDB_TYPE_OWN)
+    if (m->why == STOPPED_CODE && m->n < s->d->stops.n)
+        gdb_addf(&s->reply, "%s:;", s->d->type[m->n] == 1 ? "hwbreak" : "swbreak");
+    if (m->why == STOPPED_ACCESS && m->n < s->d->stops.n && s->d->type[m->n] != DEBUGGER_TYPE_OWN)
         gdb_addf(&s->reply, "%s:%llx;",
-                 s->type[m->n] == 2   ? "watch"
-                 : s->type[m->n] == 3 ? "rwatch"
-                                      : "awatch",
+                 s->d->type[m->n] == 2   ? "watch"
+                 : s->d->type[m->n] == 3 ? "rwatch"
+                                         : "awatch",
                  (unsigned long long)m->at);
     send_reply(s);
 }
 
-static void stand(struct gdb_server *s, unsigned cpu)
+static void tell_stand(struct gdb_server *s)
 {
-    s->running = false;
-    s->plan = PLAN_NONE;
-    s->cpu = s->stopped_cpu = cpu;
-    gdb_look(s);
+    const struct debugger *d = s->d;
+    s->waits = false;
+    s->d->client_holds = true;
+    if (*d->why) gdb_sayf(s, "%s\n", d->why);
+    tell_stop(s, d->signal);
 }
 
 static void go_on(struct gdb_server *s, unsigned cpu, bool step)
 {
-    if (s->plan) s->plan_cpu = cpu;
-    listen(s);
-    stops_go_on(&s->stops, s->m->cpu[cpu], step);
-    stops_set(s);
-    s->running = true;
+    debugger_go_on(s->d, cpu, step);
+    s->waits = true;
+    s->d->client_holds = false;
+}
+
+void gdb_server_look(struct gdb_server *s)
+{
+    if (s->attached && s->waits && !s->d->running) tell_stand(s);
 }
 
 static void interrupt(struct gdb_server *s)
 {
-    if (!s->running) return;
-    s->stops.met.why = STOPPED_NOT;
-    stand(s, s->m->turns.cpu);
-    tell_stop(s, 2);
-}
-
-// Whether a VM entry or exit is what somebody waits for; if not, the machine goes on without a word.
-static bool wanted(struct gdb_server *s)
-{
-    const struct cpu_stop_met *m = &s->stops.met;
-    unsigned basic = m->reason & 0x7F;
-    bool ours = m->cpu == s->plan_cpu;
-    switch (m->why) {
-    case STOPPED_ENTRY:
-        if (s->entries) return true;
-        return ours && (s->plan == PLAN_ENTRY || s->plan == PLAN_NEXT_2);
-    case STOPPED_ENTRY_FAILED:
-        if (s->failures) return true;
-        return ours && (s->plan == PLAN_ENTRY || s->plan == PLAN_NEXT_2);
-    case STOPPED_EXIT:
-        if (s->exits[basic / 64] >> basic % 64 & 1) return true;
-        if (ours && s->plan == PLAN_NEXT_1) {
-            s->plan = PLAN_NEXT_2;
-            listen(s);
-            return false;
-        }
-        return ours && s->plan == PLAN_EXIT && s->plan_exits[basic / 64] >> basic % 64 & 1;
-    default: return true;
-    }
-}
-
-static void explain(struct gdb_server *s)
-{
-    const struct cpu_stop_met *m = &s->stops.met;
-    const char *of = vmx_exit_reason_name(m->reason & 0xFFFF);
-    if (m->why == STOPPED_EXIT) gdb_sayf(s, "VM exit %u (%s)\n", m->reason & 0xFFFF, of);
-    if (m->why == STOPPED_ENTRY) gdb_say(s, "VM entry\n");
-    if (m->why == STOPPED_ENTRY_FAILED) gdb_say(s, "VM entry failed (monitor check says why)\n");
-    if (m->why == STOPPED_ACCESS && m->n < s->stops.n && s->type[m->n] == GDB_TYPE_OWN)
-        gdb_sayf(s, "%s of %s address %#llx\n", m->write ? "write" : "read",
-                 s->list[m->n].physical ? "physical" : "linear", (unsigned long long)m->at);
-}
-
-void gdb_server_stopped(struct gdb_server *s)
-{
-    if (!s->running || s->stops.met.why == STOPPED_NOT) return;
-    if (!wanted(s)) {
-        s->stops.met.why = STOPPED_NOT;
-        stops_set(s); // a step goes on
-        return;
-    }
-    explain(s);
-    stand(s, s->stops.met.cpu);
-    tell_stop(s, 5);
-}
-
-void gdb_server_trouble(struct gdb_server *s, const char *text)
-{
-    if (!s->attached || !s->running) return;
-    gdb_sayf(s, "%s\n", text);
-    s->stops.met.why = STOPPED_NOT;
-    stand(s, s->m->request.what == MACHINE_SHUTDOWN ? s->m->request.cpu : s->m->turns.cpu);
-    tell_stop(s, 6);
+    debugger_interrupt(s->d);
+    gdb_server_look(s);
 }
 
 void gdb_server_exited(struct gdb_server *s, int status)
@@ -290,11 +151,11 @@ void gdb_server_exited(struct gdb_server *s, int status)
 // vCont;ACTION[:THREAD]...: processors go on all together, since time is one. The first that is to step does.
 static void v_cont(struct gdb_server *s, const char *p)
 {
-    unsigned cpu = s->stopped_cpu;
+    unsigned cpu = s->d->stopped_cpu;
     bool step = false, any = false;
     while (*p == ';') {
         char action = *++p;
-        unsigned of = s->stopped_cpu;
+        unsigned of = s->d->stopped_cpu;
         u64 signal;
         if (!action || !strchr("cCsS", action)) break;
         p++;
@@ -317,13 +178,13 @@ static void go_from(struct gdb_server *s, const char *p, bool step, bool signal)
         error(s, E_SYNTAX);
         return;
     }
-    struct vcpu *v = s->m->cpu[s->stopped_cpu];
+    struct vcpu *v = s->d->m->cpu[s->d->stopped_cpu];
     if (gdb_number(&p, &at)) {
         v->s.rip = mode_long64(v->d.mode) ? at : (u32)at;
-        gdb_look(s);
-        if (s->history) s->history->changed(s->history->opaque);
+        debugger_look(s->d);
+        debugger_changed(s->d);
     }
-    go_on(s, s->stopped_cpu, step);
+    go_on(s, s->d->stopped_cpu, step);
 }
 
 // ---- registers ----
@@ -331,7 +192,7 @@ static void add_register(struct gdb_server *s, unsigned n)
 {
     u8 value[GDB_REGISTER_BYTES];
     unsigned bytes = s->registers.row[n].bytes;
-    if (gdb_register_read(&s->registers, &s->view, n, value))
+    if (gdb_register_read(&s->registers, &s->d->view, n, value))
         gdb_add_hex(&s->reply, value, bytes);
     else
         for (unsigned i = 0; i < bytes; i++) gdb_add(&s->reply, "xx", 2);
@@ -363,8 +224,8 @@ static bool write_one(struct gdb_server *s, unsigned n, const char **p)
         return true;
     }
     if (!gdb_bytes(p, value, bytes)) return false;
-    if (gdb_register_read(&s->registers, &s->view, n, now) && memcmp(now, value, bytes) == 0) return true;
-    return s->view.level == LEVEL_HERE && gdb_register_write(&s->registers, gdb_cpu(s), n, value);
+    if (gdb_register_read(&s->registers, &s->d->view, n, now) && memcmp(now, value, bytes) == 0) return true;
+    return s->d->view.level == LEVEL_HERE && gdb_register_write(&s->registers, debugger_cpu(s->d), n, value);
 }
 
 static void write_registers(struct gdb_server *s, const char *p) // G, P
@@ -375,8 +236,8 @@ static void write_registers(struct gdb_server *s, const char *p) // G, P
         good = gdb_number(&p, &n) && n < s->registers.n && *p++ == '=' && write_one(s, (unsigned)n, &p);
     else
         for (; good && n < s->registers.n; n++) good = write_one(s, (unsigned)n, &p);
-    if (s->view.level == LEVEL_HERE) gdb_look(s);
-    if (s->history) s->history->changed(s->history->opaque);
+    if (s->d->view.level == LEVEL_HERE) debugger_look(s->d);
+    debugger_changed(s->d);
     if (good)
         answer(s, "OK");
     else
@@ -394,8 +255,8 @@ static void read_memory(struct gdb_server *s, const char *p)
     }
     u8 buf[GDB_PACKET_MAX / 2];
     if (n > most) n = most;
-    size_t got =
-        s->physical ? gdb_physical_read(&s->view, at, buf, n) : gdb_view_read(&s->view, laddr_of(at), buf, n);
+    size_t got = s->physical ? view_physical_read(&s->d->view, at, buf, n)
+                             : view_read(&s->d->view, laddr_of(at), buf, n);
     if (n && !got) {
         error(s, E_MEMORY);
         return;
@@ -418,9 +279,9 @@ static void write_memory(struct gdb_server *s, const char *p, const char *end) /
         error(s, E_SYNTAX);
         return;
     }
-    if (n && s->history) s->history->changed(s->history->opaque);
-    size_t put = s->physical ? gdb_physical_write(&s->view, at, buf, n)
-                             : gdb_view_write(&s->view, laddr_of(at), buf, n);
+    if (n) debugger_changed(s->d);
+    size_t put = s->physical ? view_physical_write(&s->d->view, at, buf, n)
+                             : view_write(&s->d->view, laddr_of(at), buf, n);
     if (put < n)
         error(s, E_MEMORY);
     else
@@ -456,8 +317,8 @@ static void threads(struct gdb_server *s, const char *p)
         return;
     }
     fputs("<?xml version=\"1.0\"?>\n<threads>\n", f);
-    for (unsigned i = 0; i < s->m->cpus_n; i++) {
-        gdb_level_name(s, i, name, sizeof name);
+    for (unsigned i = 0; i < s->d->m->cpus_n; i++) {
+        debugger_level_name(s->d, i, name, sizeof name);
         fprintf(f, "<thread id=\"%x\" core=\"%u\" name=\"%s\"/>\n", i + 1, i, name);
     }
     fputs("</threads>\n", f);
@@ -501,7 +362,7 @@ static void query(struct gdb_server *s, const char *p)
             &s->reply,
             "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:memory-map:read+;"
             "vContSupported+;swbreak+;hwbreak+%s",
-            GDB_PACKET_MAX - 8, s->history ? ";ReverseStep+;ReverseContinue+" : "");
+            GDB_PACKET_MAX - 8, s->d->keeps ? ";ReverseStep+;ReverseContinue+" : "");
         send_reply(s);
     } else if (IS("QStartNoAckMode")) {
         answer(s, "OK");
@@ -515,7 +376,7 @@ static void query(struct gdb_server *s, const char *p)
     else if (IS("qMemoryRegionInfo:"))
         memory_region(s, p + strlen("qMemoryRegionInfo:"));
     else if (IS("qfThreadInfo")) {
-        for (unsigned i = 0; i < s->m->cpus_n; i++) gdb_addf(&s->reply, "%s%x", i ? "," : "m", i + 1);
+        for (unsigned i = 0; i < s->d->m->cpus_n; i++) gdb_addf(&s->reply, "%s%x", i ? "," : "m", i + 1);
         send_reply(s);
     } else if (IS("qsThreadInfo"))
         answer(s, "l");
@@ -525,11 +386,11 @@ static void query(struct gdb_server *s, const char *p)
             error(s, E_SYNTAX);
             return;
         }
-        gdb_level_name(s, cpu, name, sizeof name);
+        debugger_level_name(s->d, cpu, name, sizeof name);
         gdb_add_hex(&s->reply, name, strlen(name));
         send_reply(s);
     } else if (strcmp(p, "qC") == 0) {
-        gdb_addf(&s->reply, "QC%x", s->cpu + 1);
+        gdb_addf(&s->reply, "QC%x", s->d->cpu + 1);
         send_reply(s);
     } else if (IS("qAttached"))
         answer(s, "1");
@@ -541,7 +402,7 @@ static void query(struct gdb_server *s, const char *p)
             error(s, E_SYNTAX);
             return;
         }
-        gdb_monitor(s, text);
+        monitor_command(&s->monitor, text);
         answer(s, "OK");
     } else if (IS("qqemu.PhyMemMode"))
         answer(s, s->physical ? "1" : "0");
@@ -556,20 +417,18 @@ static void query(struct gdb_server *s, const char *p)
 // ---- one packet ----
 static void reverse(struct gdb_server *s, bool step)
 {
-    if (!s->history) {
+    if (!s->d->keeps) {
         answer(s, "");
         return;
     }
-    s->plan = PLAN_NONE;
-    listen(s);
-    bool there = step ? gdb_step_back(s) : gdb_continue_back(s);
-    stand(s, there && !step ? s->stops.met.cpu : s->m->turns.cpu);
+    bool there = step ? debugger_step_back(s->d) : debugger_continue_back(s->d);
+    debugger_stand(s->d, there && !step ? s->d->stops.met.cpu : s->d->m->turns.cpu, 5, "");
     if (there) {
         tell_stop(s, 5);
         return;
     }
     begin(s);
-    gdb_addf(&s->reply, "T05thread:%x;replaylog:begin;", s->stopped_cpu + 1);
+    gdb_addf(&s->reply, "T05thread:%x;replaylog:begin;", s->d->stopped_cpu + 1);
     send_reply(s);
 }
 
@@ -603,9 +462,9 @@ static void packet(struct gdb_server *s, const char *p, const char *end)
             error(s, E_SYNTAX);
             break;
         }
-        if (cpu != s->cpu) {
-            s->cpu = cpu;
-            gdb_look(s);
+        if (cpu != s->d->cpu) {
+            s->d->cpu = cpu;
+            debugger_look(s->d);
         }
         answer(s, "OK");
         break;
@@ -630,6 +489,7 @@ static void packet(struct gdb_server *s, const char *p, const char *end)
     case 'k': s->killed = true; break;
     case 'D':
         answer(s, "OK");
+        s->d->held = false;
         gdb_server_gone(s);
         break;
     case 'b':
@@ -662,16 +522,14 @@ void gdb_server_input(struct gdb_server *s, const u8 *bytes, size_t n)
 }
 
 // ---- life ----
-bool gdb_server_make(struct gdb_server *s, struct machine *m)
+static void put_console(void *server, const char *text) { gdb_say(server, text); }
+
+bool gdb_server_make(struct gdb_server *s, struct debugger *d)
 {
-    s->m = m;
-    s->stops = (struct cpu_stops){.list = s->list, .stopped = ask, .opaque = s};
-    s->running = true;
-    if (!gdb_registers_make(&s->registers, m->cpu[0])) return false;
-    struct trace *all = m->cpu[0]->trace ? m->cpu[0]->trace : &s->trace;
-    trace_add(all, &(struct trace_sink){stops_trace, &s->stops, 0});
-    gdb_look(s);
-    return true;
+    s->d = d;
+    monitor_make(&s->monitor, d, MONITOR_GDB, put_console, s);
+    s->monitor.physical = &s->physical;
+    return gdb_registers_make(&s->registers, d->m->cpu[0]);
 }
 
 void gdb_server_free(struct gdb_server *s) { gdb_registers_free(&s->registers); }
@@ -680,26 +538,17 @@ void gdb_server_attach(struct gdb_server *s)
 {
     memset(&s->parser, 0, sizeof s->parser);
     s->attached = true;
-    s->no_ack = s->physical = false;
-    s->stops.met.why = STOPPED_NOT;
-    for (unsigned i = 0; i < s->m->cpus_n; i++) s->m->cpu[i]->stops = &s->stops;
-    stand(s, s->m->turns.cpu);
+    s->no_ack = s->physical = s->waits = false;
+    debugger_attach(s->d);
+    s->d->client_holds = true;
+    if (s->d->running) debugger_stand(s->d, s->d->m->turns.cpu, 5, "");
 }
 
 void gdb_server_gone(struct gdb_server *s)
 {
+    if (!s->attached) return;
     s->attached = false;
-    s->stops.n = s->limits = 0;
-    s->entries = s->failures = false;
-    s->exits[0] = s->exits[1] = 0;
-    s->plan = PLAN_NONE;
-    listen(s);
-    stops_go_on(&s->stops, NULL, false);
-    for (unsigned i = 0; i < s->m->cpus_n; i++) {
-        struct vcpu *v = s->m->cpu[i];
-        v->stops = NULL;
-        if (v->trace == &s->trace) v->trace = NULL;
-        stops_changed(v);
-    }
-    s->running = true;
+    for (unsigned type = 0; type < DEBUGGER_TYPE_OWN; type++) debugger_remove_type(s->d, (u8)type);
+    s->d->client_holds = false;
+    debugger_gone(s->d);
 }

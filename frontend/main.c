@@ -5,11 +5,12 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "devices/machine.h"
 #include "devices/journal.h"
 #include "devices/state_hash.h"
-#include "frontend/gdb.h"
+#include "frontend/debug.h"
 #include "frontend/lecture.h"
 #include "frontend/lint.h"
 #include "frontend/load.h"
@@ -40,8 +41,8 @@ struct session {
         u64 pc;       // of the one told last, linear
         const char *cause;
     } shutdown;
-    struct gdb *gdb; // NULL: no debugger may connect
-    int signal;      // of the host, that ended the run
+    struct debug *debug; // NULL: nobody may command it
+    int signal;          // of the host, that ended the run
     struct {
         u64 retired, units;
     } slow; // the instruction under way, and when it began: for --stop-after
@@ -90,6 +91,8 @@ static double host_seconds(void)
 // The serial line that standard input belongs to.
 static unsigned input_line(const struct session *s) { return s->o.serial[1] == SERIAL_STDIO ? 1 : 0; }
 
+static bool serial_input(const struct session *s) { return s->o.serial[input_line(s)] == SERIAL_STDIO; }
+
 // Bytes from standard input go to their serial line. Waits up to `ms` milliseconds for them. Returns whether
 // some came.
 static bool take_input(struct session *s, int ms)
@@ -99,6 +102,7 @@ static bool take_input(struct session *s, int ms)
     unsigned all = 0, line = input_line(s);
     terminal_poll(t, ms);
     if (t->quit) machine_ask_stop(s->m);
+    if (!serial_input(s)) return false;
     for (;;) {
         u32 room = uart_input_room(&s->m->uart[line]);
         unsigned n = terminal_take(t, buf, room < sizeof buf ? room : sizeof buf);
@@ -117,7 +121,7 @@ static u64 idle(void *opaque, u64 ticks)
 {
     struct session *s = opaque;
     const u64 per_ms = CPU_TSC_HZ / 1000, longest = 50 * per_ms;
-    if (!terminal_waits(&s->terminal)) return take_input(s, 0) ? 0 : ticks;
+    if (!serial_input(s) || !terminal_waits(&s->terminal)) return take_input(s, 0) ? 0 : ticks;
     u64 want = s->owed + ticks;
     if (want < ticks) want = UINT64_MAX;
     if (want < per_ms) { // too short for the host: waited for together with the next ones
@@ -250,7 +254,8 @@ static int run(struct session *s)
 {
     struct machine *m = s->m;
     char why[512];
-    if (s->gdb && !gdb_attend(s->gdb, MACHINE_RUN, wanted_over, s)) return STATUS_POWER_OFF;
+    enum machine_end end = MACHINE_RUN;
+    if (s->debug && !debug_attend(s->debug, &end)) return STATUS_POWER_OFF;
     for (;;) {
         take_input(s, 0);
         s->signal = signals_end ? signals_end : s->terminal.gone ? SIGPIPE : 0;
@@ -263,8 +268,8 @@ static int run(struct session *s)
         if (s->o.replay && s->recording.end.retired < until) until = s->recording.end.retired;
         u64 slice = until - now < 2000000 ? until - now : 2000000;
         if (!slice && s->o.replay) slice = 1; // it was stopped in a sleep: to there
-        enum machine_end end = journal_run(&s->journal, slice);
-        if (s->gdb && !gdb_attend(s->gdb, end, wanted_over, s)) return STATUS_POWER_OFF;
+        end = journal_run(&s->journal, slice);
+        if (s->debug && !debug_attend(s->debug, &end)) return STATUS_POWER_OFF;
         switch (end) {
         case MACHINE_RUN:
         case MACHINE_STOPPED: break;
@@ -297,7 +302,11 @@ static int run(struct session *s)
             s->next_hash = now + s->o.hash_every;
         }
         if ((s->o.record || s->o.replay) && !note(s, why, sizeof why)) return complain(why, STATUS_DIVERGED);
-        if (limit_reached(s)) return STATUS_LIMIT;
+        if (limit_reached(s)) {
+            if (!debug_holds(s->debug, "The run has come to --stop-after.")) return STATUS_LIMIT;
+            s->o.stop_after = UINT64_MAX;
+            if (!debug_attend(s->debug, &end)) return STATUS_LIMIT;
+        }
         if (replayed(s)) return (int)s->recording.end.status;
     }
 bad_image:
@@ -461,13 +470,17 @@ int main(int argc, char **argv)
     if (replay && !begin_replay(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
     s->journal.keeps = s->o.record;
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
-    if (s->o.gdb && !(s->gdb = gdb_open(&s->journal, load_again, s, s->o.gdb, s->o.held, why, sizeof why)))
-        return complain(why, STATUS_HOST);
     s->journal.idle = idle;
     s->journal.idle_opaque = s;
     signals_catch(s->m, &s->terminal);
-    if (s->o.serial[input_line(s)] == SERIAL_STDIO) terminal_open(&s->terminal);
-    if (s->terminal.is_tty) signals_look_often();
+    bool alone = options_monitor_stdio(&s->o) && isatty(0);
+    if (serial_input(s) || alone) terminal_open(&s->terminal);
+    struct debug_config d = {&s->o, &s->journal, &s->symbols, &s->terminal, load_again, wanted_over, s};
+    if ((s->o.gdb || s->o.monitors || s->terminal.is_tty) && !(s->debug = debug_open(&d, why, sizeof why))) {
+        terminal_close(&s->terminal);
+        return complain(why, STATUS_HOST);
+    }
+    if (s->terminal.is_tty || s->debug) signals_look_often();
     u64 begun = retired(s), every = s->o.hash_every ? s->o.hash_every : 1;
     s->next_hash =
         begun - begun % every + every; // a saved machine's hashes are at the counts of the whole run
@@ -481,7 +494,7 @@ int main(int argc, char **argv)
     if (s->o.savevm) status = save(s, status);
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
         status = stand_still(s, status);
-    gdb_close(s->gdb, status);
+    debug_close(s->debug, status);
     terminal_close(&s->terminal);
     if (s->shutdown.n > s->shutdown.shown)
         fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);

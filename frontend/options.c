@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cpu/system/model.h"
+#include "devices/history.h"
 #include "frontend/options_parse.h"
 
 bool options_fail(struct parser *p, const char *fmt, ...)
@@ -143,6 +144,18 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
     case O_GDB: o->gdb = strcmp(v, "none") == 0 ? NULL : v; break;
     case O_GDB_SHORT: o->gdb = "tcp::1234"; break;
     case O_HELD: o->held = true; break;
+    case O_MONITOR:
+        if (strcmp(v, "none") == 0 || strcmp(v, "null") == 0) break;
+        if (o->monitors == MONITORS_MAX)
+            return options_fail(p, "-monitor: there are %d already", MONITORS_MAX);
+        o->monitor[o->monitors++] = v;
+        break;
+    case O_HISTORY:
+        if (strcmp(v, "off") == 0)
+            o->history = 0;
+        else if (!text_size(v, 20, &o->history) || o->history < 1 << 20 || o->history == UINT64_MAX)
+            return options_fail(p, "-history %s: off, or a size of 1M and more expected, as 512M", v);
+        break;
     case O_LOADVM: o->loadvm = v; break;
     case O_SAVEVM: o->savevm = v; break;
     case O_RECORD: return options_record(p, v);
@@ -227,7 +240,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
 {
     // clang-format off
     static const struct options defaults = {
-        .append = "", .memory = 128ull << 20, .cpus = 1, .stop_after = UINT64_MAX, .rtc_start = 1767225600 /* 2026-01-01T00:00:00 */,
+        .append = "", .memory = 128ull << 20, .cpus = 1, .history = HISTORY_DEFAULT, .stop_after = UINT64_MAX, .rtc_start = 1767225600 /* 2026-01-01T00:00:00 */,
         .seed = 0x4D6174727975ull};
     // clang-format on
     struct parser parser = {.o = o, .why = why, .why_size = why_size}, *p = &parser;
@@ -250,12 +263,18 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
     o->features.rng_seed = o->seed;
     if (!memory_is_addressable(p) || !options_usb(p) || !options_lines(p) || !options_ports(p)) return false;
     bool gdb_stdio = o->gdb && strcmp(o->gdb, "stdio") == 0;
-    if (o->held && !o->gdb)
-        return options_fail(p, "-S: nobody could let the machine go: give -s or -gdb too");
-    if (!p->serials && gdb_stdio) s.nodefaults = true, s.nographic = false;
+    bool monitor_stdio = options_monitor_stdio(o);
+    if (o->held && !o->gdb && !o->monitors)
+        return options_fail(p, "-S: nobody could let the machine go: give -s, -gdb or -monitor too");
+    if (gdb_stdio && monitor_stdio) return options_fail(p, "-monitor stdio: gdb is there already");
+    if (!p->serials && (gdb_stdio || monitor_stdio)) s.nodefaults = true, s.nographic = false;
     if (!p->serials && (s.nographic || !s.nodefaults)) o->serial[0] = SERIAL_STDIO;
     if (gdb_stdio && (o->serial[0] == SERIAL_STDIO || o->serial[1] == SERIAL_STDIO))
         return options_fail(p, "-gdb stdio: the serial line is there already; give it a file or none");
+    if (monitor_stdio && (o->serial[0] == SERIAL_STDIO || o->serial[1] == SERIAL_STDIO))
+        return options_fail(
+            p, "-monitor stdio: the serial line is there already, and Ctrl-A c changes to a monitor on "
+               "a terminal; give the line a file or none");
     if (o->record && o->loadvm)
         return options_fail(p, "-record begins where the machine starts: not with -loadvm");
     if (o->record && o->replay)
@@ -263,6 +282,13 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
     if (!o->kernel && !o->loadvm)
         return options_fail(p, "no kernel: give one with -kernel FILE (--help lists the options)");
     return true;
+}
+
+bool options_monitor_stdio(const struct options *o)
+{
+    for (unsigned i = 0; i < o->monitors; i++)
+        if (strncmp(o->monitor[i], "stdio", 5) == 0) return true;
+    return false;
 }
 
 void options_configure(const struct options *o, struct machine_config *c)

@@ -26,6 +26,8 @@ enum exit_status {
     STATUS_BUG = 70,         // a bug in Matryoshka
 };
 
+#define MONITORS_MAX 4
+
 enum serial_kind { SERIAL_NONE, SERIAL_STDIO, SERIAL_FILE };
 struct device_line {     // where the bytes of an added device go
     u8 device, property; // in options.device
@@ -57,9 +59,12 @@ struct options {
     struct device_line line[MACHINE_DEVICES_MAX];
     unsigned lines;
     const char *pid_file;
-    const char *gdb; // where a debugger connects; NULL: nowhere
-    bool held;       // stand still at the start
-    u32 log_mask;    // bits of enum log_item
+    const char *gdb;                   // where a debugger connects; NULL: nowhere
+    bool held;                         // stand still at the start
+    const char *monitor[MONITORS_MAX]; // where people and programs give commands, as given
+    unsigned monitors;
+    u64 history;  // bytes of the machine's past that a debugger or monitor keeps; 0: none
+    u32 log_mask; // bits of enum log_item
     const char *log_file;
     enum { EXPLAIN_NOTHING, EXPLAIN_TEXT, EXPLAIN_JSON } explain; // --explain-entry
     const char *explain_file;                                     // NULL: where the log goes
@@ -84,6 +89,7 @@ enum log_item { LOG_VMX = 1, LOG_FAULT = 2, LOG_INTERRUPT = 4, LOG_IO = 8, LOG_U
 bool options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size);
 // Prints what o->tell asks for. False if it could not be written.
 bool options_print(const struct options *o, FILE *out);
+bool options_monitor_stdio(const struct options *o);
 // The machine that they ask for, but for where its bytes go.
 void options_configure(const struct options *o, struct machine_config *c);
 // The candidate that `word` is a misspelling of, or NULL: one letter in three may be wrong, and words of two

@@ -49,7 +49,10 @@ const struct option_row option_rows[] = {
     {"gdb", O_GDB, GROUP_WATCH, "WHERE", "a debugger may connect (gdb, LLDB): tcp:[HOST]:PORT, of this host alone unless HOST says otherwise, unix:PATH or stdio; "
      "in gdb: target remote :PORT, then monitor help", false},
     {"s", O_GDB_SHORT, GROUP_WATCH, NULL, "as -gdb tcp::1234", false},
-    {"S", O_HELD, GROUP_WATCH, NULL, "stand still at the start, until the debugger lets the machine go", false},
+    {"S", O_HELD, GROUP_WATCH, NULL, "stand still at the start, until a debugger or a monitor lets the machine go", false},
+    {"monitor", O_MONITOR, GROUP_WATCH, "WHERE[,format=json]", "commands to look at the machine, stop it and go back: stdio, tcp:[HOST]:PORT (of this host alone unless HOST says otherwise), unix:PATH; "
+     "help lists them; format=json: an object a line, for programs. On a terminal Ctrl-A c is always there", false},
+    {"history", O_HISTORY, GROUP_WATCH, "SIZE|off", "memory for the machine's past, which is kept while a debugger or monitor is there; default 1G", false},
     {"d", O_LOG, GROUP_WATCH, "ITEM[,ITEM...]", "log: vmx, fault, int, io, msr, unimp, all; -d help lists them", false},
     {"D", O_LOG_FILE, GROUP_WATCH, "FILE", "where the log goes; default: standard error", false},
     {"explain-entry", O_EXPLAIN, GROUP_WATCH, "[=json[:FILE]]", "explain each failed VM entry and VMX instruction, where the log goes: every rule that is broken, with its section, the values, "
@@ -74,9 +77,10 @@ const struct option_row option_rows[] = {
 // clang-format on
 const unsigned option_rows_n = ARRAY_LEN(option_rows);
 
-#define NO_DISKS     "there are no disks yet"
-#define NO_NETWORK   "there is no network yet (none is accepted)"
-#define NO_MONITOR   "there is no monitor yet (none is accepted)"
+#define NO_DISKS   "there are no disks yet"
+#define NO_NETWORK "there is no network yet (none is accepted)"
+#define NO_MONITOR \
+    "-monitor unix:PATH,format=json is there for programs, and speaks its own language (none is accepted)"
 #define NO_WINDOW    "there is no display yet (none is accepted)"
 #define NO_FIRMWARE  "no firmware runs yet: the loader of -kernel stands in for it"
 #define NO_SOUND     "there is no sound yet"
@@ -97,10 +101,9 @@ const struct absent_row absent_rows[] = {
     {"dtb", true, NULL, "a PC has no device tree"},
     {"nic net", true, "none", NO_NETWORK},
     {"netdev", true, NULL, NO_NETWORK},
-    {"monitor", true, "none,null", NO_MONITOR},
     {"qmp qmp-pretty", true, "none,null", NO_MONITOR},
     {"mon", true, NULL, NO_MONITOR},
-    {"preconfig", false, NULL, "there is no monitor yet; -S waits for a debugger"},
+    {"preconfig", false, NULL, "-S waits for a debugger or a monitor"},
     {"singlestep", false, NULL, "--engine loop takes one instruction at a time"},
     {"vga vnc", true, "none", NO_WINDOW},
     {"spice rotate", true, NULL, NO_WINDOW},
@@ -199,6 +202,7 @@ const unsigned machine_rows_n = ARRAY_LEN(machine_rows);
 
 const struct word_row key_rows[] = {
     {"Ctrl-A x", "ends the machine"},
+    {"Ctrl-A c", "changes between the machine and the monitor"},
     {"Ctrl-A h", "shows the keys"},
     {"Ctrl-A Ctrl-A", "sends Ctrl-A"},
 };

@@ -55,6 +55,10 @@ static void say(struct terminal *t, const char *text)
 // What is typed at a guest that reads nothing is dropped in the end, as on any line; the escape keys are not.
 static void keep(struct terminal *t, u8 byte)
 {
+    if (t->monitor) {
+        if (t->commands_n < sizeof t->commands) t->commands[t->commands_n++] = byte;
+        return;
+    }
     if (t->held_n < TERMINAL_HELD) t->held[(t->first + t->held_n++) % TERMINAL_HELD] = byte;
 }
 
@@ -70,9 +74,11 @@ static void typed(struct terminal *t, u8 byte)
     t->escape = false;
     switch (byte) {
     case 'x': t->quit = true; break;
+    case 'c': t->monitor = !t->monitor || t->monitor_alone; break;
     case 'h':
     case '?':
-        say(t, "\r\nCtrl-A x ends the machine, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A h shows this.\r\n");
+        say(t, "\r\nCtrl-A x ends the machine, Ctrl-A c changes between it and the monitor, Ctrl-A Ctrl-A "
+               "sends Ctrl-A, Ctrl-A h shows this.\r\n");
         break;
     case 1: keep(t, 1); break;
     default: break;
@@ -116,6 +122,14 @@ unsigned terminal_take(struct terminal *t, u8 *buf, unsigned n)
         t->held_n--;
     }
     return taken;
+}
+
+unsigned terminal_command(struct terminal *t, u8 *buf, unsigned n)
+{
+    if (n > t->commands_n) n = t->commands_n;
+    memcpy(buf, t->commands, n);
+    memmove(t->commands, t->commands + n, t->commands_n -= n);
+    return n;
 }
 
 bool terminal_open_ended(const struct terminal *t) { return !t->eof || t->held_n; }

@@ -18,6 +18,10 @@ struct terminal {
     struct termios old, set;
     u32 first, held_n;
     u8 held[TERMINAL_HELD]; // read, and not yet taken
+    bool monitor;           // what is typed is for the monitor (Ctrl-A c)
+    bool monitor_alone;     // there is no serial line to change to
+    u32 commands_n;
+    u8 commands[512];
 };
 // `ended` is looked at whenever the terminal would wait. Output works from here on; terminal_open is for who
 // takes input.
@@ -31,9 +35,10 @@ void terminal_resume(struct terminal *t);
 // Reads what was typed, escape keys taken out. Waits up to `ms` milliseconds for it (0: not at all), or until
 // a signal comes.
 void terminal_poll(struct terminal *t, int ms);
-unsigned terminal_take(struct terminal *t, u8 *buf, unsigned n); // at most n bytes of what was read
-bool terminal_open_ended(const struct terminal *t);              // more bytes are there or may come
-bool terminal_waits(const struct terminal *t);                   // more bytes may come, but later
+unsigned terminal_take(struct terminal *t, u8 *buf, unsigned n);    // at most n bytes of what was read
+unsigned terminal_command(struct terminal *t, u8 *buf, unsigned n); // likewise, of what is for the monitor
+bool terminal_open_ended(const struct terminal *t);                 // more bytes are there or may come
+bool terminal_waits(const struct terminal *t);                      // more bytes may come, but later
 // Waits while nobody takes the bytes, but for no longer than until `ended` or Ctrl-A x.
 void terminal_write(struct terminal *t, const u8 *bytes, u32 n);
 

@@ -289,7 +289,7 @@ static void run_variant(struct golden *g, const char *name)
                 "back: %" PRIu64 " instructions run again, %" PRIu64 " MiB of checkpoints, %" PRIu64
                 " thinned out\n",
                 g->history.replayed, g->history.used >> 20, g->history.thinned);
-    if (g->history.m) history_end(&g->history);
+    if (g->history.m) history_forget(&g->history);
     if (g->journal.m) journal_free(&g->journal);
     state_bytes_free(&g->saved);
 }

@@ -88,7 +88,7 @@ static void world(struct world *w, unsigned cpus, bool waits)
 
 static void end(struct world *w)
 {
-    if (w->h.first) history_end(&w->h);
+    if (w->h.first) history_forget(&w->h);
     journal_free(&w->j);
     destroy(w->m);
 }

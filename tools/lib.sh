@@ -19,7 +19,7 @@ EX_MISSING=65
 EX_BUILD=66
 
 # The packages of the host, in one place.
-PACKAGES_BUILD=(build-essential cmake ninja-build pkg-config libzydis-dev libcmocka-dev libelf-dev libzstd-dev zlib1g-dev acpica-tools)
+PACKAGES_BUILD=(build-essential cmake ninja-build pkg-config libzydis-dev libcmocka-dev libelf-dev libedit-dev libzstd-dev zlib1g-dev acpica-tools)
 PACKAGES_TOOLS=(python3)
 PACKAGES_TEST=(libcapstone-dev shellcheck clang clang-format libclang-rt-dev)
 PACKAGES_KVM=(qemu-system-x86 seabios)

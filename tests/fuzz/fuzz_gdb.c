@@ -35,13 +35,15 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     const char *why;
     u8 *bytes = malloc(size + 1);
     struct gdb_server *s = calloc(1, sizeof *s);
+    struct debugger *d = calloc(1, sizeof *d);
     m = calloc(1, sizeof *m);
     cpu_features_max(&c.features);
     MUST(machine_init(m, &c, &why), "no machine");
     m->cpu[0]->s.rip = 0x7C00; // of zeros: add [bx+si],al
     m->cpu[0]->s.seg[SEG_CS].base = m->cpu[0]->s.seg[SEG_CS].sel = 0;
     cpu_mode_changed(m->cpu[0]);
-    MUST(gdb_server_make(s, m), "no server");
+    debugger_make(d, m);
+    MUST(gdb_server_make(s, d), "no server");
     s->put = put;
     gdb_server_attach(s);
     memcpy(bytes, data, size);
@@ -51,18 +53,20 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
             if (s->attached) gdb_server_gone(s);
             gdb_server_attach(s);
         } else if (bytes[i] == 0) {
-            enum machine_end end = s->running ? machine_run(m, 50) : MACHINE_RUN;
-            if (end == MACHINE_STOPPED) gdb_server_stopped(s);
-            if (end == MACHINE_SHUTDOWN || end == MACHINE_IDLE) gdb_server_trouble(s, "shut down");
+            enum machine_end end = d->running ? machine_run(m, 50) : MACHINE_RUN;
+            if (end == MACHINE_STOPPED) debugger_stopped(d);
+            if (end == MACHINE_SHUTDOWN || end == MACHINE_IDLE) debugger_trouble(d, "shut down");
+            gdb_server_look(s);
             if (end == MACHINE_SHUTDOWN || end == MACHINE_RESET) break;
         } else
             gdb_server_input(s, &bytes[i], 1);
-        MUST(s->stops.n <= GDB_STOPS_MAX && s->cpu < 2 && s->stopped_cpu < 2, "no such stop, or processor");
+        MUST(d->stops.n <= DEBUGGER_STOPS_MAX && d->cpu < 2 && d->stopped_cpu < 2,
+             "no such stop, or processor");
     }
     for (unsigned i = 0; i < 2; i++)
         MUST(!cpu_state_impossible(m->cpu[i], &m->cpu[i]->s), "a state that cannot be");
     gdb_server_free(s);
     machine_free(m);
-    free(m), free(s), free(bytes);
+    free(m), free(s), free(d), free(bytes);
     return 0;
 }

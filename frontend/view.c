@@ -1,4 +1,4 @@
-#include "frontend/gdb_view.h"
+#include "frontend/view.h"
 
 #include <string.h>
 
@@ -6,10 +6,10 @@
 #include "vmx/entry.h"
 #include "vmx/intercept.h"
 
-void gdb_view_here(struct gdb_view *w, struct vcpu *v)
+void view_here(struct view *w, struct vcpu *v)
 {
     const struct vcpu_state *s = &v->s;
-    *w = (struct gdb_view){.v = v, .level = LEVEL_HERE, .vmcs = s->vmx.vmcs_pointer, .gpr_known = 0xFFFF};
+    *w = (struct view){.v = v, .level = LEVEL_HERE, .vmcs = s->vmx.vmcs_pointer, .gpr_known = 0xFFFF};
     memcpy(w->gpr, s->gpr, sizeof w->gpr);
     w->rip = s->rip, w->rflags = cpu_rflags(v);
     w->cr0 = s->cr0, w->cr2 = s->cr2, w->cr3 = s->cr3, w->cr4 = s->cr4, w->efer = s->msr.efer;
@@ -32,22 +32,22 @@ static const struct vmcs_fields *fields_of(const struct vcpu *v, paddr vmcs, con
 }
 
 // PAE: from memory, as MOV to CR3 reads them.
-static void pdptes_from_memory(struct gdb_view *w)
+static void pdptes_from_memory(struct view *w)
 {
     for (unsigned i = 0; i < 4; i++) {
-        struct gdb_view flat = *w;
+        struct view flat = *w;
         u64 x = 0;
         flat.mmu.paging = PAGING_OFF;
-        gdb_view_read(&flat, laddr_of((w->cr3 & 0xFFFFFFE0) + 8 * i), (u8 *)&x, 8);
+        view_read(&flat, laddr_of((w->cr3 & 0xFFFFFFE0) + 8 * i), (u8 *)&x, 8);
         w->mmu.pdpte[i] = x;
     }
 }
 
-bool gdb_view_root(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char **why)
+bool view_root(struct view *w, struct vcpu *v, paddr vmcs, const char **why)
 {
     const struct vmcs_fields *f = fields_of(v, vmcs, why);
     if (!f) return false;
-    gdb_view_here(w, v); // the general registers, which an exit leaves
+    view_here(w, v); // the general registers, which an exit leaves
     w->level = LEVEL_ROOT, w->vmcs = vmcs;
     bool host64 = f->PRIMARY_VM_EXIT_CONTROLS & EXIT_HOST_ADDRESS_SPACE_SIZE;
     w->gpr[RSP] = f->HOST_RSP, w->rip = f->HOST_RIP, w->rflags = 2, w->dr7 = 0x400;
@@ -80,11 +80,11 @@ bool gdb_view_root(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char **
     return true;
 }
 
-bool gdb_view_guest(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char **why)
+bool view_guest(struct view *w, struct vcpu *v, paddr vmcs, const char **why)
 {
     const struct vmcs_fields *f = fields_of(v, vmcs, why);
     if (!f) return false;
-    gdb_view_here(w, v);
+    view_here(w, v);
     w->level = LEVEL_GUEST, w->vmcs = vmcs;
     w->gpr_known = BIT(RSP);
     w->cr2_known = false;
@@ -120,7 +120,7 @@ bool gdb_view_guest(struct gdb_view *w, struct vcpu *v, paddr vmcs, const char *
 
 // ---- memory ----
 // As for who may all: what is not there is all that fails.
-static bool translate(const struct gdb_view *w, laddr la, paddr *pa)
+static bool translate(const struct view *w, laddr la, paddr *pa)
 {
     struct mmu_ctx c = w->mmu;
     c.smap = c.smep = c.pke = c.pks = c.wp = false;
@@ -132,7 +132,7 @@ static bool translate(const struct gdb_view *w, laddr la, paddr *pa)
 
 // The bytes of a span in pieces that lie in one page each, from guest to `bytes` or the other way. A piece
 // that is not there ends it.
-static size_t physical(const struct gdb_view *w, paddr pa, u8 *bytes, size_t n, bool write)
+static size_t physical(const struct view *w, paddr pa, u8 *bytes, size_t n, bool write)
 {
     size_t done = 0;
     while (done < n) {
@@ -149,7 +149,7 @@ static size_t physical(const struct gdb_view *w, paddr pa, u8 *bytes, size_t n, 
     return done;
 }
 
-static size_t linear(const struct gdb_view *w, laddr la, u8 *bytes, size_t n, bool write)
+static size_t linear(const struct view *w, laddr la, u8 *bytes, size_t n, bool write)
 {
     size_t done = 0;
     while (done < n) {
@@ -164,22 +164,19 @@ static size_t linear(const struct gdb_view *w, laddr la, u8 *bytes, size_t n, bo
     return done;
 }
 
-size_t gdb_physical_read(const struct gdb_view *w, paddr pa, u8 *to, size_t n)
+size_t view_physical_read(const struct view *w, paddr pa, u8 *to, size_t n)
 {
     return physical(w, pa, to, n, false);
 }
 
-size_t gdb_physical_write(const struct gdb_view *w, paddr pa, const u8 *from, size_t n)
+size_t view_physical_write(const struct view *w, paddr pa, const u8 *from, size_t n)
 {
     return physical(w, pa, (u8 *)(uintptr_t)from, n, true);
 }
 
-size_t gdb_view_read(const struct gdb_view *w, laddr la, u8 *to, size_t n)
-{
-    return linear(w, la, to, n, false);
-}
+size_t view_read(const struct view *w, laddr la, u8 *to, size_t n) { return linear(w, la, to, n, false); }
 
-size_t gdb_view_write(const struct gdb_view *w, laddr la, const u8 *from, size_t n)
+size_t view_write(const struct view *w, laddr la, const u8 *from, size_t n)
 {
     return linear(w, la, (u8 *)(uintptr_t)from, n, true);
 }

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "frontend/gdb_line.h"
+#include "frontend/line.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@ enum { PATIENCE = 5000 }; // milliseconds that a client may take to read what it
 
 static bool fail(char *why, size_t n, const char *where, const char *what)
 {
-    snprintf(why, n, "-gdb %s: %s", where, what);
+    snprintf(why, n, "%s: %s", where, what);
     return false;
 }
 
@@ -35,7 +35,7 @@ static bool options_known(const char *o)
     return !*o;
 }
 
-static bool listen_tcp(struct gdb_line *l, const char *where, const char *address, char *why, size_t n)
+static bool listen_tcp(struct line *l, const char *where, const char *address, char *why, size_t n)
 {
     char host[256] = "127.0.0.1", port[16];
     size_t whole = strcspn(address, ",");
@@ -72,7 +72,7 @@ static bool listen_tcp(struct gdb_line *l, const char *where, const char *addres
     return true;
 }
 
-static bool listen_unix(struct gdb_line *l, const char *where, const char *path, char *why, size_t n)
+static bool listen_unix(struct line *l, const char *where, const char *path, char *why, size_t n)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     struct stat st;
@@ -87,14 +87,14 @@ static bool listen_unix(struct gdb_line *l, const char *where, const char *path,
     if (l->listener < 0 || bind(l->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
         listen(l->listener, 1) != 0)
         return fail(why, n, where, strerror(errno));
-    l->path = path;
+    memcpy(l->path, a.sun_path, sizeof l->path);
     snprintf(l->name, sizeof l->name, "%.*s", (int)k, path);
     return true;
 }
 
-bool gdb_line_open(struct gdb_line *l, const char *where, char *why, size_t n)
+static bool open_(struct line *l, const char *where, char *why, size_t n)
 {
-    *l = (struct gdb_line){.listener = -1, .in = -1, .out = -1};
+    *l = (struct line){.listener = -1, .in = -1, .out = -1};
     if (strcmp(where, "stdio") == 0) {
         l->in = 0, l->out = 1;
         strcpy(l->name, "stdio");
@@ -105,32 +105,44 @@ bool gdb_line_open(struct gdb_line *l, const char *where, char *why, size_t n)
     return fail(why, n, where, "it takes tcp:[HOST]:PORT, unix:PATH, stdio or none");
 }
 
-void gdb_line_hang_up(struct gdb_line *l)
+bool line_open(struct line *l, const char *option, const char *where, char *why, size_t n)
+{
+    char what[512];
+    if (open_(l, where, what, sizeof what)) return true;
+    snprintf(why, n, "%s %s", option, what);
+    line_close(l);
+    return false;
+}
+
+int line_fd(const struct line *l) { return line_connected(l) ? l->in : l->listener; }
+
+void line_hang_up(struct line *l)
 {
     if (l->socket) close(l->in);
     l->in = l->out = -1;
     l->socket = false;
 }
 
-void gdb_line_close(struct gdb_line *l)
+void line_close(struct line *l)
 {
-    gdb_line_hang_up(l);
+    line_hang_up(l);
     if (l->listener >= 0) close(l->listener);
     l->listener = -1;
-    if (l->path) unlink(l->name);
+    if (l->path[0]) unlink(l->path);
+    l->path[0] = 0;
 }
 
-bool gdb_line_connected(const struct gdb_line *l) { return l->in >= 0; }
+bool line_connected(const struct line *l) { return l->in >= 0; }
 
-bool gdb_line_wait(const struct gdb_line *l, int ms)
+bool line_wait(const struct line *l, int ms)
 {
-    struct pollfd p = {.fd = gdb_line_connected(l) ? l->in : l->listener, .events = POLLIN};
+    struct pollfd p = {.fd = line_fd(l), .events = POLLIN};
     return poll(&p, 1, ms) > 0;
 }
 
-bool gdb_line_accept(struct gdb_line *l)
+bool line_accept(struct line *l)
 {
-    if (gdb_line_connected(l) || l->listener < 0 || !gdb_line_wait(l, 0)) return false;
+    if (line_connected(l) || l->listener < 0 || !line_wait(l, 0)) return false;
     int fd = accept4(l->listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) return false;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1},
@@ -140,15 +152,15 @@ bool gdb_line_accept(struct gdb_line *l)
     return true;
 }
 
-int gdb_line_read(struct gdb_line *l, u8 *buf, size_t n)
+int line_read(struct line *l, u8 *buf, size_t n)
 {
-    if (!gdb_line_wait(l, 0)) return 0;
+    if (!line_wait(l, 0)) return 0;
     ssize_t got = read(l->in, buf, n);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) return 0;
     return got > 0 ? (int)got : -1;
 }
 
-bool gdb_line_write(struct gdb_line *l, const u8 *bytes, size_t n)
+bool line_write(struct line *l, const u8 *bytes, size_t n)
 {
     while (n) {
         struct pollfd p = {.fd = l->out, .events = POLLOUT};

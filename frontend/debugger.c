@@ -1,0 +1,237 @@
+#include "frontend/debugger.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "vmx/exit_reason.h"
+
+struct vcpu *debugger_cpu(const struct debugger *d) { return d->m->cpu[d->cpu]; }
+void debugger_look(struct debugger *d) { view_here(&d->view, debugger_cpu(d)); }
+
+struct symbols_of debugger_symbols_of(const struct view *w)
+{
+    bool guest = w->level == LEVEL_HERE ? w->v->s.vmx.guest : w->level == LEVEL_GUEST;
+    return (struct symbols_of){guest ? SYMBOLS_GUEST : SYMBOLS_ROOT, w->vmcs};
+}
+
+// ---- stops ----
+static void ask(void *opaque)
+{
+    struct debugger *d = opaque;
+    if (d->found.searching)
+        debugger_found_stop(d);
+    else
+        machine_ask_stop(d->m);
+}
+
+static void stops_set(struct debugger *d)
+{
+    for (unsigned i = 0; i < d->m->cpus_n; i++) stops_changed(d->m->cpu[i]);
+}
+
+// Which VM entries and exits are asked for, by commands and by the plan.
+void debugger_listen(struct debugger *d)
+{
+    struct cpu_stops *t = &d->stops;
+    t->entry = d->entries || d->plan == PLAN_ENTRY || d->plan == PLAN_NEXT_2;
+    t->entry_failed = d->failures || d->plan == PLAN_ENTRY || d->plan == PLAN_NEXT_2;
+    for (unsigned i = 0; i < 2; i++) {
+        t->exits[i] = d->exits[i];
+        if (d->plan == PLAN_EXIT) t->exits[i] |= d->plan_exits[i];
+        if (d->plan == PLAN_NEXT_1) t->exits[i] = UINT64_MAX;
+    }
+    bool wants = t->entry || t->entry_failed || t->exits[0] || t->exits[1];
+    // Whoever listens to all processors has one struct for them.
+    struct trace *all = d->m->cpu[0]->trace ? d->m->cpu[0]->trace : &d->trace;
+    all->mask = 0;
+    for (unsigned i = 0; i < all->n; i++) {
+        if (all->sink[i].opaque == t) all->sink[i].mask = wants ? STOPS_TRACE : 0;
+        all->mask |= all->sink[i].mask;
+    }
+    if (all != &d->trace) return;
+    for (unsigned i = 0; wants && i < d->m->cpus_n; i++) d->m->cpu[i]->trace = all;
+}
+
+bool debugger_add_stop(struct debugger *d, u8 type, u8 on, u64 at, u64 size, bool physical)
+{
+    if (d->stops.n == DEBUGGER_STOPS_MAX) return false;
+    struct cpu_stop stop = {.on = on, .at = at, .size = size, .physical = physical, .vmcs = VMX_NO_POINTER};
+    for (unsigned i = 0; i < d->limits; i++)
+        if (d->limit[i].at == at) stop.level = d->limit[i].level, stop.vmcs = d->limit[i].vmcs;
+    for (unsigned i = 0; i < d->stops.n; i++)
+        if (d->type[i] == type && d->list[i].at == at && d->list[i].size == size) return true;
+    d->type[d->stops.n] = type;
+    d->list[d->stops.n++] = stop;
+    return true;
+}
+
+void debugger_remove_stops(struct debugger *d, u8 type, u64 at, u64 size)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->stops.n; i++) {
+        if (d->type[i] == type && (!size || (d->list[i].at == at && d->list[i].size == size))) continue;
+        d->list[n] = d->list[i];
+        d->type[n++] = d->type[i];
+    }
+    d->stops.n = n;
+}
+
+void debugger_remove_type(struct debugger *d, u8 type)
+{
+    debugger_remove_stops(d, type, 0, 0);
+    stops_set(d);
+}
+
+static const char *activity_name(const struct vcpu *v)
+{
+    static const char *const names[] = {"", " halted", " shut down", " waits for SIPI", " in MWAIT"};
+    return v->s.activity < ARRAY_LEN(names) ? names[v->s.activity] : "";
+}
+
+void debugger_level_name(const struct debugger *d, unsigned cpu, char *to, size_t n)
+{
+    const struct vcpu *v = d->m->cpu[cpu];
+    if (v->s.vmx.guest)
+        snprintf(to, n, "CPU %u [L2 vmcs %#llx%s]", cpu, (unsigned long long)v->s.vmx.vmcs_pointer,
+                 activity_name(v));
+    else
+        snprintf(to, n, "CPU %u [L1%s%s]", cpu, v->s.vmx.on ? " root" : "", activity_name(v));
+}
+
+// ---- going on, and stopping ----
+void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why)
+{
+    d->running = false;
+    d->stood++;
+    d->signal = signal;
+    snprintf(d->why, sizeof d->why, "%s", why);
+    d->plan = PLAN_NONE;
+    d->steps = 0;
+    d->cpu = d->stopped_cpu = cpu;
+    debugger_look(d);
+}
+
+void debugger_interrupt(struct debugger *d)
+{
+    if (!d->running) return;
+    d->stops.met.why = STOPPED_NOT;
+    debugger_stand(d, d->m->turns.cpu, 2, "");
+}
+
+void debugger_go_on(struct debugger *d, unsigned cpu, bool step)
+{
+    if (d->plan) d->plan_cpu = cpu;
+    debugger_listen(d);
+    stops_go_on(&d->stops, d->m->cpu[cpu], step);
+    stops_set(d);
+    d->running = true;
+    d->held = false;
+}
+
+// Whether a VM entry or exit is what somebody waits for; if not, the machine goes on without a word.
+static bool wanted(struct debugger *d)
+{
+    const struct cpu_stop_met *m = &d->stops.met;
+    unsigned basic = m->reason & 0x7F;
+    bool ours = m->cpu == d->plan_cpu;
+    switch (m->why) {
+    case STOPPED_ENTRY:
+        if (d->entries) return true;
+        return ours && (d->plan == PLAN_ENTRY || d->plan == PLAN_NEXT_2);
+    case STOPPED_ENTRY_FAILED:
+        if (d->failures) return true;
+        return ours && (d->plan == PLAN_ENTRY || d->plan == PLAN_NEXT_2);
+    case STOPPED_EXIT:
+        if (d->exits[basic / 64] >> basic % 64 & 1) return true;
+        if (ours && d->plan == PLAN_NEXT_1) {
+            d->plan = PLAN_NEXT_2;
+            debugger_listen(d);
+            return false;
+        }
+        return ours && d->plan == PLAN_EXIT && d->plan_exits[basic / 64] >> basic % 64 & 1;
+    default: return true;
+    }
+}
+
+static void explain(const struct debugger *d, char *to, size_t n)
+{
+    const struct cpu_stop_met *m = &d->stops.met;
+    *to = 0;
+    if (m->why == STOPPED_EXIT)
+        snprintf(to, n, "VM exit %u (%s)", m->reason & 0xFFFF, vmx_exit_reason_name(m->reason & 0xFFFF));
+    if (m->why == STOPPED_ENTRY) snprintf(to, n, "VM entry");
+    if (m->why == STOPPED_ENTRY_FAILED) snprintf(to, n, "VM entry failed (check says why)");
+    if (m->why == STOPPED_ACCESS && m->n < d->stops.n && d->type[m->n] == DEBUGGER_TYPE_OWN)
+        snprintf(to, n, "%s of %s address %#llx", m->write ? "write" : "read",
+                 d->list[m->n].physical ? "physical" : "linear", (unsigned long long)m->at);
+}
+
+void debugger_stopped(struct debugger *d)
+{
+    char why[sizeof d->why];
+    if (!d->running || d->stops.met.why == STOPPED_NOT) return;
+    if (!wanted(d)) {
+        d->stops.met.why = STOPPED_NOT;
+        stops_set(d); // a step goes on
+        return;
+    }
+    if (d->stops.met.why == STOPPED_STEP && d->steps > 1) {
+        d->steps--;
+        debugger_go_on(d, d->stops.met.cpu, true);
+        return;
+    }
+    explain(d, why, sizeof why);
+    debugger_stand(d, d->stops.met.cpu, 5, why);
+}
+
+void debugger_trouble(struct debugger *d, const char *text)
+{
+    if (!d->users || !d->running) return;
+    d->stops.met.why = STOPPED_NOT;
+    debugger_stand(d, d->m->request.what == MACHINE_SHUTDOWN ? d->m->request.cpu : d->m->turns.cpu, 6, text);
+}
+
+// ---- life ----
+void debugger_make(struct debugger *d, struct machine *m)
+{
+    d->m = m;
+    d->stops = (struct cpu_stops){.list = d->list, .stopped = ask, .opaque = d};
+    d->running = true;
+    struct trace *all = m->cpu[0]->trace ? m->cpu[0]->trace : &d->trace;
+    trace_add(all, &(struct trace_sink){stops_trace, &d->stops, 0});
+    debugger_look(d);
+}
+
+void debugger_attach(struct debugger *d)
+{
+    if (d->users++) return;
+    d->stops.met.why = STOPPED_NOT;
+    for (unsigned i = 0; i < d->m->cpus_n; i++) d->m->cpu[i]->stops = &d->stops;
+    if (d->journal && d->history_limit) {
+        d->journal_kept = d->journal->keeps;
+        d->journal->keeps = true;
+        d->keeps = history_begin(&d->history, d->journal, d->history_limit);
+    }
+}
+
+void debugger_gone(struct debugger *d)
+{
+    if (!d->users || --d->users) return;
+    d->stops.n = d->limits = 0;
+    d->entries = d->failures = false;
+    d->exits[0] = d->exits[1] = 0;
+    d->plan = PLAN_NONE;
+    debugger_listen(d);
+    stops_go_on(&d->stops, NULL, false);
+    for (unsigned i = 0; i < d->m->cpus_n; i++) {
+        struct vcpu *v = d->m->cpu[i];
+        v->stops = NULL;
+        if (v->trace == &d->trace) v->trace = NULL;
+        stops_changed(v);
+    }
+    d->running = !d->held;
+    if (!d->keeps) return;
+    history_forget(&d->history);
+    d->keeps = false;
+    d->journal->keeps = d->journal_kept;
+}

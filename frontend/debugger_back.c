@@ -1,0 +1,147 @@
+// Backwards: the machine's past is run through again, with the stops that are set, for the last one before
+// now.
+#include "cpu/engine/access.h"
+#include "frontend/debugger.h"
+
+u64 debugger_now(const struct debugger *d)
+{
+    return d->journal ? journal_retired(d->journal) : machine_retired(d->m);
+}
+
+void debugger_changed(struct debugger *d)
+{
+    if (d->keeps) history_changed(&d->history);
+}
+
+bool debugger_run_past(struct debugger *d)
+{
+    while (!d->give_up || !*d->give_up) {
+        enum machine_end end = journal_run(d->journal, 2000000);
+        if (end == MACHINE_STOPPED && d->stops.met.why) return true;
+        if ((end != MACHINE_RUN && end != MACHINE_STOPPED) || journal_live(d->journal)) break;
+    }
+    return false;
+}
+
+enum { WINDOW = 1 << 20 }; // instructions that are looked through first; then 8 times as many, and so on
+
+static void all_changed(struct debugger *d)
+{
+    for (unsigned i = 0; i < d->m->cpus_n; i++) stops_changed(d->m->cpu[i]);
+}
+
+// An access is met behind its instruction; backwards it is stopped at before it, where what was written is
+// not yet.
+void debugger_found_stop(struct debugger *d)
+{
+    struct debugger_found *f = &d->found;
+    const struct cpu_stop_met *m = &d->stops.met;
+    struct vcpu *v = d->m->cpu[m->cpu];
+    u64 count = debugger_now(d);
+    bool access = m->why == STOPPED_ACCESS;
+    if ((access || m->why == STOPPED_CODE) && count - access < f->before) {
+        f->any = true;
+        f->count = count - access;
+        f->met = *m;
+    }
+    d->stops.met.why = STOPPED_NOT;
+    // and on, past it
+    d->stops.from.code = true;
+    d->stops.from.cpu = v->index;
+    d->stops.from.retired = cpu_retired(v);
+    d->stops.from.linear = rip_linear(v).at;
+}
+
+static bool go(struct debugger *d, u64 count, bool with_stops)
+{
+    unsigned n = d->stops.n;
+    if (!with_stops) d->stops.n = 0;
+    stops_go_on(&d->stops, NULL, false);
+    all_changed(d);
+    d->found.searching = with_stops;
+    d->moved = true;
+    bool there = history_goto(&d->history, count, d->give_up);
+    d->found.searching = false;
+    d->stops.n = n;
+    d->stops.met.why = STOPPED_NOT;
+    all_changed(d);
+    return there;
+}
+
+bool debugger_goto(struct debugger *d, u64 count)
+{
+    if (!d->keeps || !go(d, count, false)) return false;
+    d->cpu = d->stopped_cpu = d->m->turns.cpu;
+    debugger_look(d);
+    return true;
+}
+
+// Where a processor is: what retires nothing (an interruption, a VM exit) lies between places of one count.
+struct place {
+    u64 count, rip;
+    bool guest;
+};
+static struct place place_of(const struct debugger *d, const struct vcpu *v)
+{
+    return (struct place){debugger_now(d), v->s.rip, v->s.vmx.guest};
+}
+static bool is_place(struct place a, struct place b)
+{
+    return a.count == b.count && a.rip == b.rip && a.guest == b.guest;
+}
+static bool step(struct debugger *d, struct vcpu *v)
+{
+    unsigned n = d->stops.n;
+    d->stops.n = 0;
+    stops_go_on(&d->stops, v, true);
+    all_changed(d);
+    bool stepped = debugger_run_past(d);
+    d->stops.n = n;
+    d->stops.met.why = STOPPED_NOT;
+    stops_go_on(&d->stops, NULL, false);
+    all_changed(d);
+    return stepped;
+}
+
+// From an instruction before by steps to here, to count them; then all but the last of them.
+bool debugger_step_back(struct debugger *d)
+{
+    if (!d->keeps) return false;
+    struct vcpu *v = d->m->cpu[d->stopped_cpu];
+    struct place here = place_of(d, v);
+    unsigned n = 0, most = 64;
+    if (here.count <= history_begins(&d->history) || !go(d, here.count - 1, false)) return false;
+    while (n < most && step(d, v) && place_of(d, v).count <= here.count && !is_place(place_of(d, v), here))
+        n++;
+    if (!is_place(place_of(d, v), here)) n = 0; // within a REP, or by other processors
+    if (!go(d, here.count - 1, false)) return false;
+    while (n-- > 0 && step(d, v)) continue;
+    return true;
+}
+
+// To where it was found; an interruption may lie between the first boundary with that count and a code stop.
+static bool arrive(struct debugger *d)
+{
+    const struct debugger_found *f = &d->found;
+    if (!go(d, f->count, false)) return false;
+    if (f->met.why == STOPPED_CODE && !debugger_run_past(d)) return false;
+    d->stops.met = f->met;
+    return true;
+}
+
+bool debugger_continue_back(struct debugger *d)
+{
+    if (!d->keeps) return false;
+    u64 first = history_begins(&d->history), now = debugger_now(d), to = now, window = WINDOW;
+    d->found = (struct debugger_found){.before = now};
+    while (to > first && d->stops.n) {
+        u64 from = to - first > window ? to - window : first;
+        // what is met up to `to`, and no further: later windows have been looked through
+        if (!go(d, from, false) || !go(d, to, true)) break;
+        if (d->found.any) return arrive(d);
+        to = from;
+        window *= 8;
+    }
+    go(d, first, false);
+    return false;
+}

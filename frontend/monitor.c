@@ -1,0 +1,418 @@
+// The table of commands, and what all of them need: words, arguments, help.
+#include "frontend/monitor.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "devices/text.h"
+#include "frontend/vmcs_text.h"
+#include "vmx/control.h"
+#include "vmx/vmcs.h"
+
+enum { LINE_MAX_ = 1024 };
+
+const char *word(const struct words *w, unsigned n) { return n < w->n ? w->at[n] : ""; }
+bool word_is(const struct words *w, unsigned n, const char *text) { return strcmp(word(w, n), text) == 0; }
+
+// ---- the table ----
+static const struct monitor_row *row(unsigned n)
+{
+    if (n < monitor_run_rows_n) return &monitor_run_rows[n];
+    n -= monitor_run_rows_n;
+    if (n < monitor_look_rows_n) return &monitor_look_rows[n];
+    n -= monitor_look_rows_n;
+    return n < monitor_vmx_rows_n ? &monitor_vmx_rows[n] : NULL;
+}
+
+// The command that the text names, or is the beginning of, if of no other; *several: it is of several.
+static const struct monitor_row *find(const char *name, bool *several)
+{
+    const struct monitor_row *found = NULL, *r;
+    unsigned n = 0;
+    for (unsigned i = 0; (r = row(i)) != NULL; i++) {
+        if (strcmp(r->name, name) == 0) return r;
+        if (strncmp(r->name, name, strlen(name)) == 0) found = r, n++;
+    }
+    *several = n > 1;
+    return n == 1 ? found : NULL;
+}
+
+const char *monitor_complete(const char *beginning, unsigned n)
+{
+    const struct monitor_row *r;
+    for (unsigned i = 0; (r = row(i)) != NULL; i++)
+        if (strncmp(r->name, beginning, strlen(beginning)) == 0 && !n--) return r->name;
+    return NULL;
+}
+
+static void help_row(struct monitor *c, const struct monitor_row *r, bool whole)
+{
+    const char *prefix = c->kind == MONITOR_GDB ? "monitor " : "";
+    json_open(c, NULL, '{');
+    json_text(c, "name", r->name);
+    json_text(c, "arguments", r->arguments);
+    json_text(c, "help", r->help);
+    json_text(c, "example", r->example);
+    json_close(c);
+    say(c, "%s%s%s%s\n", prefix, r->name, *r->arguments ? " " : "", r->arguments);
+    if (whole) say(c, "    %s.\n    As: %s%s\n", r->help, prefix, r->example);
+}
+
+void monitor_help(struct monitor *c, const struct words *w)
+{
+    char name[64];
+    const struct monitor_row *r;
+    unsigned shown = 0;
+    bool one = w->n > 1;
+    snprintf(name, sizeof name, "%s%s%s", word(w, 1), w->n > 2 ? " " : "", word(w, 2));
+    json_open(c, "commands", '[');
+    for (unsigned i = 0; (r = row(i)) != NULL; i++) {
+        if (one && strncmp(r->name, name, strlen(name)) != 0) continue;
+        help_row(c, r, true);
+        shown++;
+    }
+    json_close(c);
+    if (!shown) fail(c, "help: \"%s\" is the beginning of no command; help alone lists them\n", name);
+}
+
+// ---- arguments ----
+static bool known(const struct monitor *c, const char *name, u64 *x)
+{
+    static const char *const gpr[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    const struct view *v = &c->d->view;
+    for (unsigned i = 0; i < 16; i++)
+        if (strcasecmp(name, gpr[i]) == 0 && v->gpr_known >> i & 1) {
+            *x = v->gpr[i];
+            return true;
+        }
+    const struct {
+        const char *name;
+        u64 value;
+    } other[] = {{"rip", v->rip},
+                 {"pc", v->seg[SEG_CS].base + v->rip},
+                 {"sp", v->seg[SEG_SS].base + v->gpr[RSP]},
+                 {"eip", v->rip},
+                 {"rflags", v->rflags},
+                 {"cr0", v->cr0},
+                 {"cr3", v->cr3},
+                 {"cr4", v->cr4},
+                 {"efer", v->efer},
+                 {"gdtr", v->gdtr.base},
+                 {"idtr", v->idtr.base},
+                 {"vmcs", v->vmcs}};
+    for (unsigned i = 0; i < ARRAY_LEN(other); i++)
+        if (strcasecmp(name, other[i].name) == 0) {
+            *x = other[i].value;
+            return true;
+        }
+    if (strcasecmp(name, "cr2") == 0 && v->cr2_known) {
+        *x = v->cr2;
+        return true;
+    }
+    bool high;
+    int field = vmcs_name_find(name, strlen(name), &high);
+    const struct vmcs_region *r =
+        field < 0 || v->vmcs == VMX_NO_POINTER ? NULL : vmcs_region_at(v->v->phys, v->vmcs);
+    if (!r) return false;
+    *x = vmcs_field_get(&r->f, (enum vmcs_field)field);
+    return true;
+}
+
+static bool term(const struct monitor *c, const char *text, u64 *x)
+{
+    if (text_number(text, x)) return true;
+    if (*text == '$') return known(c, text + 1, x);
+    return c->d->symbols && symbols_address(c->d->symbols, debugger_symbols_of(&c->d->view), text, x);
+}
+
+static bool sum(const struct monitor *c, const char *text, u64 *x)
+{
+    char part[256];
+    bool minus = false;
+    *x = 0;
+    for (;; text++) {
+        size_t n = strcspn(text, "+-");
+        u64 y;
+        if (!n || n >= sizeof part) return false;
+        memcpy(part, text, n), part[n] = 0;
+        if (!term(c, part, &y)) return false;
+        *x = minus ? *x - y : *x + y;
+        text += n;
+        if (!*text) return true;
+        minus = *text == '-';
+    }
+}
+
+bool argument_address(struct monitor *c, const struct words *w, unsigned n, const char *what, u64 *x)
+{
+    if (n < w->n && sum(c, w->at[n], x)) return true;
+    fail(c, "%s: %s expected, as 0x1f2000, $rip+8 or the name of a symbol, not \"%s\"\n", w->at[0], what,
+         word(w, n));
+    return false;
+}
+
+bool argument_number(struct monitor *c, const struct words *w, unsigned n, const char *what, u64 least,
+                     u64 most, u64 *x)
+{
+    if (n < w->n && text_number(w->at[n], x) && *x >= least && *x <= most) return true;
+    if (most == UINT64_MAX)
+        fail(c, "%s: %s expected, not \"%s\"\n", w->at[0], what, word(w, n));
+    else
+        fail(c, "%s: %s expected, from %llu to %llu, not \"%s\"\n", w->at[0], what, (unsigned long long)least,
+             (unsigned long long)most, word(w, n));
+    return false;
+}
+
+bool argument_vmcs(struct monitor *c, const struct words *w, unsigned n, u64 *vmcs)
+{
+    *vmcs = debugger_cpu(c->d)->s.vmx.vmcs_pointer;
+    if (n < w->n) return argument_address(c, w, n, "the physical address of a VMCS", vmcs);
+    if (*vmcs != VMX_NO_POINTER) return true;
+    fail(c, "%s: CPU %u has no current VMCS; give the physical address of one\n", w->at[0], c->d->cpu);
+    return false;
+}
+
+const char *symbol_behind(const struct monitor *c, u64 addr, char *to, size_t n)
+{
+    char name[200];
+    *to = 0;
+    if (c->d->symbols &&
+        symbols_text(c->d->symbols, debugger_symbols_of(&c->d->view), addr, name, sizeof name))
+        snprintf(to, n, " <%s>", name);
+    return to;
+}
+
+// ---- a line ----
+static void run(struct monitor *c, char *line)
+{
+    struct words w = {0};
+    char name[LINE_MAX_], *rest;
+    bool several = false;
+    // x/8i is x /8i
+    char *slash = line + strcspn(line, "/ \t");
+    if (*slash == '/' && slash - line <= 2 && slash > line) {
+        memmove(slash + 1, slash, strlen(slash) + 1);
+        *slash = ' ';
+    }
+    rest = line;
+    for (char *t; w.n < MONITOR_WORDS && (t = strtok_r(rest, " \t\r\n", &rest)) != NULL;) w.at[w.n++] = t;
+    if (!w.n) return;
+    const struct monitor_row *r = NULL;
+    if (w.n > 1) { // "info registers"
+        snprintf(name, sizeof name, "%s %s", w.at[0], w.at[1]);
+        r = find(name, &several);
+        if (r) {
+            for (unsigned i = 1; i < w.n; i++) w.at[i - 1] = w.at[i];
+            w.n--;
+            w.at[0] = (char *)(uintptr_t)r->name;
+        }
+    }
+    if (!r) r = find(w.at[0], &several);
+    if (r)
+        r->run(c, &w);
+    else if (several)
+        fail(c, "\"%s\" is the beginning of several commands: %shelp %s lists them\n", w.at[0],
+             c->kind == MONITOR_GDB ? "monitor " : "", w.at[0]);
+    else
+        fail(c, "\"%s\" is no command of the monitor: %shelp lists them\n", w.at[0],
+             c->kind == MONITOR_GDB ? "monitor " : "");
+}
+
+static void answer(struct monitor *c, const char *line, bool event);
+
+void monitor_command(struct monitor *c, const char *line)
+{
+    char text[LINE_MAX_ + 2], plain[LINE_MAX_];
+    size_t n = 0;
+    for (; line[n] && n < sizeof plain - 1; n++)
+        plain[n] = (u8)line[n] < ' ' || line[n] == 127 ? ' ' : line[n];
+    plain[n] = 0;
+    if (c->kind == MONITOR_JSON && !plain[strspn(plain, " ")]) return;
+    strcpy(text, plain);
+    c->failed = false;
+    if (c->kind == MONITOR_JSON) {
+        c->text = open_memstream(&c->text_at, &c->text_n);
+        c->members = open_memstream(&c->members_at, &c->members_n);
+        c->depth = 0;
+        c->any[0] = false;
+    }
+    if (c->d->running) debugger_look(c->d);
+    if (line[n])
+        fail(c, "a line of less than %u characters expected\n", LINE_MAX_);
+    else
+        run(c, text);
+    if (c->kind == MONITOR_JSON) answer(c, plain, false);
+}
+
+// ---- what is said ----
+void say_text(void *monitor, const char *text)
+{
+    struct monitor *c = monitor;
+    if (c->kind != MONITOR_JSON)
+        c->put(c->opaque, text);
+    else if (c->text)
+        fputs(text, c->text);
+}
+
+static void vsay(struct monitor *c, const char *format, va_list ap)
+{
+    char text[2048];
+    vsnprintf(text, sizeof text, format, ap);
+    say_text(c, text);
+}
+
+void say(struct monitor *c, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsay(c, format, ap);
+    va_end(ap);
+}
+
+void fail(struct monitor *c, const char *format, ...)
+{
+    va_list ap;
+    c->failed = true;
+    va_start(ap, format);
+    vsay(c, format, ap);
+    va_end(ap);
+}
+
+// A string of JSON. What is no UTF-8 (a path, a symbol) becomes a question mark.
+static void put_string(FILE *f, const char *s)
+{
+    fputc('"', f);
+    for (; *s; s++) {
+        u8 b = (u8)*s;
+        if (b == '"' || b == '\\')
+            fprintf(f, "\\%c", b);
+        else if (b == '\n')
+            fputs("\\n", f);
+        else if (b < ' ' || b > 126)
+            fputc('?', f);
+        else
+            fputc(b, f);
+    }
+    fputc('"', f);
+}
+
+static FILE *member(struct monitor *c, const char *key)
+{
+    FILE *f = c->members;
+    if (c->kind != MONITOR_JSON || !f) return NULL;
+    if (c->any[c->depth] || !c->depth) fputs(", ", f);
+    c->any[c->depth] = true;
+    if (key) put_string(f, key), fputs(": ", f);
+    return f;
+}
+
+void json_open(struct monitor *c, const char *key, char kind)
+{
+    FILE *f = member(c, key);
+    if (!f || c->depth + 1u >= sizeof c->any) return;
+    fputc(kind, f);
+    c->any[++c->depth] = false;
+    c->ends[c->depth] = kind == '{' ? '}' : ']';
+}
+
+void json_close(struct monitor *c)
+{
+    if (c->kind != MONITOR_JSON || !c->members || !c->depth) return;
+    fputc(c->ends[c->depth--], c->members);
+}
+
+void json_text(struct monitor *c, const char *key, const char *text)
+{
+    FILE *f = member(c, key);
+    if (f) put_string(f, text);
+}
+
+void json_hex(struct monitor *c, const char *key, u64 x)
+{
+    FILE *f = member(c, key);
+    if (f) fprintf(f, "\"0x%llx\"", (unsigned long long)x);
+}
+
+void json_number(struct monitor *c, const char *key, u64 x)
+{
+    FILE *f = member(c, key);
+    if (f) fprintf(f, "%llu", (unsigned long long)x);
+}
+
+void json_flag(struct monitor *c, const char *key, bool x)
+{
+    FILE *f = member(c, key);
+    if (f) fputs(x ? "true" : "false", f);
+}
+
+static void put_file(void *file, const char *text) { fputs(text, file); }
+
+void json_raw(struct monitor *c,
+              void (*explain)(const struct vmx_entry *e, const struct vmx_check_failure *first,
+                              void (*put)(void *opaque, const char *text), void *opaque),
+              const struct vmx_entry *e)
+{
+    FILE *f = member(c, NULL);
+    if (f) explain(e, NULL, put_file, f);
+}
+
+static void answer(struct monitor *c, const char *line, bool event)
+{
+    char *all = NULL;
+    size_t n = 0;
+    while (c->depth) json_close(c);
+    if (c->text) fclose(c->text);
+    if (c->members) fclose(c->members);
+    FILE *f = open_memstream(&all, &n);
+    if (f && c->text && c->members) {
+        fprintf(f, "{\"%s\": ", event ? "event" : "command");
+        put_string(f, line);
+        size_t k = c->text_n;
+        if (c->failed && k && c->text_at[k - 1] == '\n') c->text_at[k - 1] = 0;
+        fputs(c->failed ? ", \"error\": " : ", \"text\": ", f);
+        put_string(f, c->text_at);
+        if (!c->failed) fputs(c->members_at, f);
+        fputs("}\n", f);
+    }
+    if (f) fclose(f);
+    if (all && n) c->put(c->opaque, all);
+    free(all);
+    if (c->text) free(c->text_at);
+    if (c->members) free(c->members_at);
+    c->text = c->members = NULL;
+}
+
+// ---- standing ----
+void monitor_look(struct monitor *c)
+{
+    struct debugger *d = c->d;
+    char name[96], behind[220];
+    if (c->told == d->stood) return;
+    c->told = d->stood;
+    if (d->running || c->kind == MONITOR_GDB) return;
+    c->failed = false;
+    if (c->kind == MONITOR_JSON) {
+        c->text = open_memstream(&c->text_at, &c->text_n);
+        c->members = open_memstream(&c->members_at, &c->members_n);
+        c->depth = 0;
+    }
+    debugger_level_name(d, d->stopped_cpu, name, sizeof name);
+    if (*d->why) say(c, "%s\n", d->why);
+    say(c, "%s stands at RIP %#llx%s, %llu instructions\n", name, (unsigned long long)d->view.rip,
+        symbol_behind(c, d->view.rip, behind, sizeof behind), (unsigned long long)debugger_now(d));
+    json_text(c, "why", d->why);
+    json_number(c, "cpu", d->stopped_cpu);
+    json_hex(c, "rip", d->view.rip);
+    json_flag(c, "guest", d->view.v->s.vmx.guest);
+    json_number(c, "retired", debugger_now(d));
+    if (c->kind == MONITOR_JSON) answer(c, "stopped", true);
+}
+
+void monitor_make(struct monitor *c, struct debugger *d, enum monitor_kind kind,
+                  void (*put)(void *opaque, const char *text), void *opaque)
+{
+    *c = (struct monitor){.d = d, .kind = (u8)kind, .put = put, .opaque = opaque, .told = d->stood};
+}
