@@ -88,6 +88,20 @@ extern bool (*vt_hook)(const struct vmx_exit *e);
 void vt_prepare(void);
 struct outcome vt_run(uint64_t a, uint64_t b);
 
+/* The guest's processor as data (move.c): all readable fields of the guest-state area. vt_load makes a new
+ * VMCS of it. */
+#define VT_SAVED_MAX 96
+struct vt_saved {
+    unsigned n;
+    struct {
+        uint32_t encoding;
+        uint64_t value;
+    } field[VT_SAVED_MAX];
+    struct vmx_regs regs;
+};
+void vt_save(struct vt_saved *s);
+void vt_load(const struct vt_saved *s);
+
 /* ---- the story ---- */
 /* The first lines. */
 void lecture_begin(unsigned number, const char *title);

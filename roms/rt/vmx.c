@@ -359,6 +359,7 @@ const char *vmx_exit_name(uint32_t reason)
         [EXIT_REASON_ENTRY_FAILURE_MSR_LOADING] = "entry failure: MSR loading",
         [EXIT_REASON_MONITOR_TRAP_FLAG] = "monitor trap flag",
         [EXIT_REASON_PAUSE] = "PAUSE",
+        [EXIT_REASON_TPR_BELOW_THRESHOLD] = "TPR below threshold",
         [EXIT_REASON_EPT_VIOLATION] = "EPT violation",
         [EXIT_REASON_EPT_MISCONFIGURATION] = "EPT misconfiguration",
         [EXIT_REASON_VMX_PREEMPTION_TIMER_EXPIRED] = "VMX-preemption timer expired",
