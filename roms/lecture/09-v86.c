@@ -45,7 +45,7 @@ static uint32_t in_v86(uint32_t rounds, uint32_t cr4)
     rt_gdt[SEL_TSS / 8] &= ~(2ul << 40); /* not busy, so that it can be loaded again */
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
     for (unsigned i = 0; i < 8; i++)
-        if (i == 0 || seen[i]) figure(seen[i], "%s%s", names[i], i ? "" : cr4 ? ", V86 with VME" : ", V86");
+        if (i == 0 || seen[i]) figure(seen[i], "%s%s", names[i], cr4 ? ", V86 with VME" : ", V86");
     return *(volatile uint32_t *)0xb080;
 }
 
