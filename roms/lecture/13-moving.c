@@ -58,8 +58,8 @@ static bool move(const struct vmx_exit *e)
     uint64_t ept = ept_new();
     ept_map_large(ept, 0, (uint64_t)guest_memory, EPT_RWX);
     vmwrite(EPTP, ept_pointer(ept));
-    say("  at %lu: memory %lx to %lx, VMCS %lx to %lx, %u fields", vt_vcpu.regs.gpr[RBX], (uint64_t)old,
-        (uint64_t)guest_memory, old_vmcs, vt_vcpu.vmcs, saved.n);
+    say("  at %lu: memory %lx to %lx, VMCS %lx to %lx", vt_vcpu.regs.gpr[RBX], (uint64_t)old,
+        (uint64_t)guest_memory, old_vmcs, vt_vcpu.vmcs);
     return true;
 }
 
