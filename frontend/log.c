@@ -1,7 +1,7 @@
 // The human log, the register dump and the statistics.
 //
-// A line is "KIND cpu=N retired=N key=value ...": retired counts the instructions before the event, and names
-// the instant in every run of the same machine.
+// In a line (event_text.c) "retired" counts the instructions before the event, and names the instant in every
+// run of the same machine.
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -13,106 +13,16 @@
 #include "vmx/control.h"
 #include "vmx/refusals.h"
 
-// The first violated check decides what the entry does; a person wants to know all of them at once.
-static void also_violated(FILE *f, const struct trace_event *e)
-{
-    struct vmx_check_failure all[64];
-    unsigned n = vmx_doctor(e->entry, all, ARRAY_LEN(all));
-    if (n < 2) return;
-    fputs("\n  also violated:", f);
-    for (unsigned i = 0; i < n && i < ARRAY_LEN(all); i++)
-        if (all[i].check != e->check->check) fprintf(f, " %s", all[i].id);
-    if (n > ARRAY_LEN(all)) fprintf(f, " and %u more", n - (unsigned)ARRAY_LEN(all));
-}
-
-static void put_line(void *opaque, const char *text) { fputs(text, opaque); }
-
-static const char *vector_name(unsigned n)
-{
-    static const char *const name[32] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM",
-                                         "#DF", "9",   "#TS", "#NP", "#SS", "#GP", "#PF", "15",
-                                         "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
-    return n < 32 && name[n] ? name[n] : "?";
-}
-
 static void log_event(void *opaque, const struct trace_event *e)
 {
     struct log *l = opaque;
-    FILE *f = l->out;
-    static const char *const kind[TRACE_KINDS] = {
-        "vmentry",     "vmexit",        "vmentry-failed", "fault",       "interrupt", "io",
-        "msr-unknown", "unimplemented", "shutdown",       "vmx-refused", "misuse",    "stale"};
-    fprintf(f, "%s cpu=%u retired=%" PRIu64 " rip=%#" PRIx64, kind[e->kind], e->cpu, e->retired, e->rip);
-    if (l->symbols->files) {
-        char name[256];
-        struct symbols_of of = {e->guest ? SYMBOLS_GUEST : SYMBOLS_ROOT, e->vmcs};
-        if (symbols_text(l->symbols, of, e->rip, name, sizeof name)) fprintf(f, " in=%s", name);
-    }
-    if (e->vmcs != VMX_NO_POINTER && e->kind <= TRACE_ENTRY_FAILED) fprintf(f, " vmcs=%#" PRIx64, e->vmcs);
-    switch (e->kind) {
-    case TRACE_ENTRY:
-        if (e->intr_info >> 31) fprintf(f, " inject=%#x", e->intr_info);
-        break;
-    case TRACE_EXIT:
-        fprintf(f, " reason=%s", vmx_exit_reason_name(e->reason & 0xFFFF));
-        if (e->reason >> 31) fprintf(f, " entry-failure=1");
-        fprintf(f, " qual=%#" PRIx64, e->qualification);
-        if (e->insn_len_valid) fprintf(f, " len=%u", e->insn_len);
-        if (e->gpa_valid) fprintf(f, " gpa=%#" PRIx64, e->gpa);
-        if (e->gla_valid) fprintf(f, " gla=%#" PRIx64, e->gla);
-        if (e->intr_info >> 31) fprintf(f, " info=%#x vector=%u", e->intr_info, e->intr_info & 255);
-        if (e->original_event >> 31) fprintf(f, " vectoring=%#x", e->original_event);
-        break;
-    case TRACE_ENTRY_FAILED:
-        if (e->fail == UINT32_MAX)
-            fprintf(f, " exit=%u qual=%#" PRIx64, e->reason & 0xFFFF, e->qualification);
-        else if (e->fail == 0)
-            fprintf(f, " VMfailInvalid");
-        else
-            fprintf(f, " VM-instruction-error=%u", e->fail);
-        if (e->check && e->entry) {
-            fputs("\n  ", f);
-            vmx_check_describe(e->entry, e->check, put_line, f);
-            also_violated(f, e);
-        }
-        break;
-    case TRACE_REFUSED:
-        fprintf(f, " insn=%s\n  ", e->refused->instruction);
-        vmx_refused_describe(e->refused, put_line, f);
-        break;
-    case TRACE_FAULT:
-        fprintf(f, " vector=%u(%s)", e->vector, vector_name(e->vector));
-        if (e->has_error) fprintf(f, " error=%#x", e->error);
-        if (e->vector == VEC_PF) fprintf(f, " cr2=%#" PRIx64, e->addr);
-        break;
-    case TRACE_INTERRUPT: fprintf(f, " vector=%u type=%u", e->vector, e->type); break;
-    case TRACE_IO:
-        fprintf(f, " %s port=%#" PRIx64 " size=%u value=%#" PRIx64, e->write ? "out" : "in", e->addr, e->size,
-                e->value);
-        break;
-    case TRACE_MSR_UNKNOWN: fprintf(f, " %s msr=%#" PRIx64, e->write ? "wrmsr" : "rdmsr", e->addr); break;
-    case TRACE_UNIMPLEMENTED: fprintf(f, " name=\"%s\" detail=%#" PRIx64, e->name, e->addr); break;
-    case TRACE_MISUSE:
-        fprintf(f, " name=\"%s\" address=%#" PRIx64 " other-cpu=%" PRIu64, e->name, e->addr, e->value);
-        break;
-    case TRACE_STALE:
-        fprintf(f, " linear=%#" PRIx64 " kept=%#" PRIx64 " memory=\"%s\"", e->addr, e->value, e->name);
-        break;
-    case TRACE_SHUTDOWN: fprintf(f, " why=\"%s\"", e->name); break;
-    }
-    fputc('\n', f);
+    event_text(l->out, e, EVENT_NO_TIME, l->symbols);
     l->lines++;
 }
 
 bool log_open(struct log *l, const struct options *o, struct machine *m, const struct symbols *symbols,
               char *why, size_t n)
 {
-    // clang-format off
-    static const struct { u32 item, kinds; } map[] = {
-        {LOG_VMX, 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_REFUSED | 1 << TRACE_MISUSE | 1 << TRACE_STALE}, {LOG_FAULT, 1 << TRACE_FAULT | 1 << TRACE_SHUTDOWN},
-        {LOG_INTERRUPT, 1 << TRACE_INTERRUPT}, {LOG_IO, 1 << TRACE_IO}, {LOG_MSR, 1 << TRACE_MSR_UNKNOWN},
-        {LOG_UNIMPLEMENTED, 1 << TRACE_UNIMPLEMENTED}};
-    // clang-format on
     memset(l, 0, sizeof *l);
     l->out = stderr;
     l->symbols = symbols;
@@ -125,9 +35,7 @@ bool log_open(struct log *l, const struct options *o, struct machine *m, const s
     }
     if (!explain_open(&l->explain, o, l->out, &l->trace, why, n)) return false;
     if (!o->log_mask && !l->trace.n) return true;
-    struct trace_sink s = {.event = log_event, .opaque = l};
-    for (unsigned i = 0; i < ARRAY_LEN(map); i++)
-        if (o->log_mask & map[i].item) s.mask |= map[i].kinds;
+    struct trace_sink s = {.event = log_event, .opaque = l, .mask = log_kinds(o->log_mask)};
     if (s.mask) trace_add(&l->trace, &s);
     for (unsigned i = 0; i < m->cpus_n; i++) m->cpu[i]->trace = &l->trace;
     return true;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cpu/state/trace.h"
+#include "frontend/event_text.h"
 #include "frontend/explain.h"
 #include "frontend/symbols.h"
 

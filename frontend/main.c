@@ -22,6 +22,8 @@
 #include "frontend/state_file.h"
 #include "frontend/symbols.h"
 #include "frontend/terminal.h"
+#include "frontend/trace_file.h"
+#include "frontend/watch.h"
 
 struct session {
     struct options o;
@@ -30,6 +32,8 @@ struct session {
     FILE *serial_file[MACHINE_SERIAL], *line_file[MACHINE_DEVICES_MAX];
     struct load_files files;
     struct symbols symbols;
+    struct watch watch;
+    struct trace_file trace[TRACE_FILES_MAX];
     struct log log;
     struct state_hash hash;
     struct journal journal;
@@ -162,9 +166,10 @@ static u64 retired(const struct session *s) { return journal_retired(&s->journal
 // After a reset. It counts as an instruction, so that a limit ends a loop of resets that get nowhere.
 static bool reload(struct session *s, char *why, size_t n)
 {
-    u64 units = machine_units(s->m), counted = machine_retired(s->m);
+    u64 units = machine_units(s->m), counted = machine_retired(s->m), vtime = watch_vtime(&s->watch);
     if (!load(s, why, n)) return false;
     journal_restarted(&s->journal, units, counted);
+    watch_restarted(&s->watch, vtime);
     return true;
 }
 
@@ -419,6 +424,28 @@ static bool begin_replay(struct session *s, char *why, size_t n)
     return false;
 }
 
+static bool open_traces(struct session *s, char *why, size_t n)
+{
+    if (s->o.traces && s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
+    for (unsigned i = 0; i < s->o.traces; i++)
+        if (!trace_file_open(&s->trace[i], s->o.trace[i], &s->o.trace_filter, &s->watch, &s->symbols, why, n))
+            return false;
+    return true;
+}
+
+static int close_traces(struct session *s, int status)
+{
+    for (unsigned i = 0; i < s->o.traces; i++) {
+        if (trace_file_close(&s->trace[i], &s->watch)) continue;
+        char why[512];
+        snprintf(why, sizeof why, "the trace %s is not whole: it could not be written to its end",
+                 s->o.trace[i]);
+        status = complain(why, STATUS_HOST);
+    }
+    watch_free(&s->watch);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     static struct session session;
@@ -461,6 +488,9 @@ int main(int argc, char **argv)
             return complain(why, STATUS_BAD_IMAGE);
     if (!log_open(&s->log, &s->o, s->m, &s->symbols, why, sizeof why)) return complain(why, STATUS_HOST);
     journal_begin(&s->journal, s->m);
+    watch_begin(&s->watch, &s->journal);
+    if (!open_traces(s, why, sizeof why)) return complain(why, STATUS_HOST);
+    watch_listen(&s->watch, &s->log.trace);
     if (s->o.loadvm) {
         machine_reset(s->m);
         if (!state_file_load(&s->journal, s->o.loadvm, why, sizeof why))
@@ -504,6 +534,7 @@ int main(int argc, char **argv)
         state_hash_parts(&s->hash, s->m, put_part, stderr);
     }
     if (s->o.stats) log_statistics(stderr, s->m, host_seconds() - start);
+    status = close_traces(s, status);
     if (!log_close(&s->log)) {
         snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end",
                  s->o.log_file);

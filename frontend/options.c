@@ -169,6 +169,8 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
             return options_fail(p, "--symbols: %u files are the most", (unsigned)ARRAY_LEN(o->symbols));
         o->symbols[o->symbols_n++] = v;
         break;
+    case O_TRACE: return options_trace(p, v);
+    case O_TRACE_FILTER: return trace_filter_parse(&o->trace_filter, v, p->why, p->why_size);
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);
@@ -246,6 +248,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
     struct parser parser = {.o = o, .why = why, .why_size = why_size}, *p = &parser;
     struct settings s = {0};
     *o = defaults;
+    trace_filter_parse(&o->trace_filter, NULL, why, why_size);
     cpu_features_max(&o->features);
     for (int i = 1, used = 1; i < argc; i += used) {
         if (!take(p, &s, argc - i, argv + i, &used)) return false;

@@ -10,6 +10,9 @@
 #include "cpu/system/cpuid.h"
 #include "devices/machine.h"
 #include "frontend/symbols.h"
+#include "frontend/trace_filter.h"
+
+#define TRACE_FILES_MAX 4
 
 // Exit statuses. A guest's own comes through isa-debug-exit as (value << 1) | 1: odd, so ours below 100 are
 // even or listed.
@@ -70,6 +73,9 @@ struct options {
     const char *explain_file;                                     // NULL: where the log goes
     const char *symbols[SYMBOLS_FILES_MAX];                       // as given
     unsigned symbols_n;
+    const char *trace[TRACE_FILES_MAX];
+    unsigned traces;
+    struct trace_filter trace_filter;
     u64 stop_after; // instructions; UINT64_MAX: no limit
     u64 hash_every; // instructions; 0: never
     u64 drop_every; // drop all derived state about that often; 0: never
@@ -81,7 +87,7 @@ struct options {
     unsigned text_used;
 };
 // clang-format off
-enum log_item { LOG_VMX = 1, LOG_FAULT = 2, LOG_INTERRUPT = 4, LOG_IO = 8, LOG_UNIMPLEMENTED = 16, LOG_MSR = 32 };
+enum log_item { LOG_VMX = 1, LOG_FAULT = 2, LOG_INTERRUPT = 4, LOG_IO = 8, LOG_UNIMPLEMENTED = 16, LOG_MSR = 32, LOG_ALL = 63, LOG_WALK = 64 };
 // clang-format on
 
 // Fills *o. On an error returns false: one line is in `why`. Where o->tell is set, the rest is not to be

@@ -42,6 +42,7 @@ bool options_memory(struct parser *p, const char *text);
 bool options_smp(struct parser *p, const char *text);
 bool options_rtc(struct parser *p, const char *text);
 bool options_log(struct parser *p, const char *text);
+bool options_trace(struct parser *p, const char *text);
 bool options_explain(struct parser *p, const char *text); // NULL: no value
 bool options_accelerator(struct parser *p, const char *text);
 bool options_machine(struct parser *p, const char *text);

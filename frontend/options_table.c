@@ -59,6 +59,9 @@ const struct option_row option_rows[] = {
      "the bits that are wrong, a hint; =json: an object a line, to FILE if one is named", true},
     {"symbols", O_SYMBOLS, GROUP_WATCH, "[LEVEL:]FILE[,offset=N]", "names for addresses, of an ELF file or a System.map; several times for several programs. LEVEL: root (the hypervisor) or guest, else both; "
      "offset= is added to its addresses (KASLR), vmcs=ADDRESS: of this VMCS's guest alone", true},
+    {"trace", O_TRACE, GROUP_WATCH, "FILE", "what happens, into a file by its name: .json for Perfetto or Chrome (slices of guests and handlers, instants, counters), .txt for grep, a line an event; "
+     "with .zst behind it, packed; time is virtual, so equal runs give equal files", true},
+    {"trace-filter", O_TRACE_FILTER, GROUP_WATCH, "ITEM[,ITEM...]", "what --trace takes: kinds as -d has them, root or guest, cpu=N, reason=NAME of VM exits; default: all but walk", true},
     {"stats", O_STATS, GROUP_WATCH, NULL, "at the end, to standard error: instructions, rate, VM exits by reason, failed VM entries, what was not implemented", true},
     {"state", O_STATE, GROUP_WATCH, NULL, "at the end: registers, and a hash of each part of the machine's state", true},
     {"hash-every", O_HASH_EVERY, GROUP_WATCH, "N", "print a hash of the machine's state every N instructions; default 0: never", true},
@@ -130,7 +133,6 @@ const struct absent_row absent_rows[] = {
     {"daemonize", false, NULL, "it stays in the foreground (put it in the background with the shell's &)"},
     {"echr", true, "1,0x1,0x01", "the terminal's escape is Ctrl-A"},
     {"dfilter", true, NULL, "the log cannot be filtered by address yet"},
-    {"trace", true, NULL, "the log has what -d names"},
     {"plugin", true, NULL, NO_PLUGINS},
     {"xen-domid", true, NULL, NO_XEN},
     {"xen-attach xen-domid-restrict", false, NULL, NO_XEN},
@@ -156,11 +158,13 @@ const struct log_row log_rows[] = {
     {"fault", LOG_FAULT, "exceptions, and how the processor shut down"},
     {"int", LOG_INTERRUPT | LOG_FAULT, "interrupts that were taken, and exceptions"},
     {"io", LOG_IO, "accesses to ports"},
-    {"msr", LOG_MSR, "model-specific registers that are not known"},
-    {"unimp", LOG_UNIMPLEMENTED, "what the guest used that is not implemented"},
-    {"guest_errors", LOG_UNIMPLEMENTED | LOG_MSR, "msr and unimp"},
-    {"all", 63, "all of these"},
-    {"events", 63, "the same"},
+    {"msr", LOG_MSR, "accesses to model-specific registers, with what they read or write"},
+    {"unimp", LOG_UNIMPLEMENTED,
+     "what the guest used that is not implemented, MSRs that are not known among it"},
+    {"guest_errors", LOG_UNIMPLEMENTED, "the same"},
+    {"all", LOG_ALL, "all of these"},
+    {"events", LOG_ALL, "the same"},
+    {"walk", LOG_WALK, "page walks, where the TLB misses; not in all"},
     {"cpu_reset", 0, "taken without effect: a triple fault always shows the registers"},
 };
 const unsigned log_rows_n = ARRAY_LEN(log_rows);

@@ -217,6 +217,22 @@ bool options_explain(struct parser *p, const char *text)
     return true;
 }
 
+bool options_trace(struct parser *p, const char *text)
+{
+    struct options *o = p->o;
+    bool json, zstd;
+    if (!trace_file_named(text, &json, &zstd))
+        return options_fail(
+            p, "--trace %s: the name says what it becomes, and ends with .json, .txt, .json.zst or .txt.zst",
+            text);
+    if (o->traces == ARRAY_LEN(o->trace))
+        return options_fail(p, "--trace: %u files are the most", (unsigned)ARRAY_LEN(o->trace));
+    for (unsigned i = 0; i < o->traces; i++)
+        if (is(o->trace[i], text)) return options_fail(p, "--trace %s is given twice", text);
+    o->trace[o->traces++] = text;
+    return true;
+}
+
 bool options_log(struct parser *p, const char *text)
 {
     while (*text) {
@@ -227,7 +243,8 @@ bool options_log(struct parser *p, const char *text)
                 p->o->log_mask |= log_rows[i].bits, known = true;
         if (!known)
             return options_fail(
-                p, "-d knows no item \"%.*s\" (vmx, fault, int, io, msr, unimp, all; -d help lists them)",
+                p,
+                "-d knows no item \"%.*s\" (vmx, fault, int, io, msr, unimp, all, walk; -d help lists them)",
                 (int)k, text);
         text += k + (text[k] == ',');
     }

@@ -130,6 +130,16 @@ bool symbols_add(struct symbols *s, const char *spec, char *why, size_t size)
     return symbols_add_file(s, path, of, offset, why, size);
 }
 
+void symbols_add_kernel(struct symbols *s, const char *path)
+{
+    struct stat st;
+    char why[512];
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return; // a pipe's bytes are the loader's
+    for (unsigned i = 0; i < s->files; i++)
+        if (s->file[i].level & SYMBOLS_ROOT) return;
+    symbols_add_file(s, path, (struct symbols_of){SYMBOLS_ROOT, SYMBOLS_NO_VMCS}, 0, why, sizeof why);
+}
+
 void symbols_free(struct symbols *s)
 {
     for (unsigned i = 0; i < s->files; i++) {

@@ -39,6 +39,8 @@ bool symbols_add(struct symbols *s, const char *spec, char *why, size_t why_size
 // The same of a file alone.
 bool symbols_add_file(struct symbols *s, const char *path, struct symbols_of of, u64 offset, char *why,
                       size_t why_size);
+// Those of the kernel file, for the root level, if it has any and no other file is for that level.
+void symbols_add_kernel(struct symbols *s, const char *path);
 void symbols_free(struct symbols *s);
 
 // The symbol that holds the address, or NULL. The file that was added last is asked first.

@@ -323,6 +323,21 @@ static void fast_forget(struct vcpu *v, const struct tlb_entry *gone)
     }
 }
 
+// A page walk, done.
+static void trace_walk(const struct vcpu *v, laddr la, u32 acc, const struct walk_result *r)
+{
+    static const char *const failed[] = {NULL, "page-fault", "ept-violation", "ept-misconfiguration"};
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_WALK);
+    if (v->d.in) t.rip = insn_rip(v, v->d.in);
+    t.addr = la.at, t.value = r->pa, t.size = r->page_shift;
+    t.write = (acc & ACC_KIND) == ACC_WRITE;
+    t.type = (acc & ACC_KIND) == ACC_FETCH ? ACC_FETCH : 0;
+    t.gpa = r->gpa.at, t.gpa_valid = v->d.mmu.ept && r->status != WALK_PF;
+    if (r->status != WALK_OK) t.name = r->status < ARRAY_LEN(failed) ? failed[r->status] : "spp";
+    trace_emit(v, &t);
+}
+
 _Noreturn static void raise_walk(struct vcpu *v, laddr la, const struct walk_result *r)
 {
     if (unlikely(v->d.mmu.cache != NULL)) { // so that it does not come again, if memory is right
@@ -393,6 +408,7 @@ const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
         tlb_drop(e);
     }
     struct walk_result r = walk(v, la, acc);
+    if (trace_wants(v, TRACE_WALK)) trace_walk(v, la, acc, &r);
     if (r.status != WALK_OK) {
         if (r.status == WALK_PF) forget_on_fault(v, la);
         raise_walk(v, la, &r);
@@ -424,6 +440,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
         tlb_drop(e);
     }
     struct walk_result r = walk(v, la, acc);
+    if (trace_wants(v, TRACE_WALK)) trace_walk(v, la, acc, &r);
     if (r.status != WALK_OK) {
         if (r.status == WALK_PF) forget_on_fault(v, la);
         raise_walk(v, la, &r);

@@ -13,12 +13,15 @@ enum trace_kind {
     TRACE_FAULT,         // exception about to be delivered: vector, error, has_error, addr = CR2 for #PF
     TRACE_INTERRUPT,     // interrupt, NMI or software interrupt about to be delivered
     TRACE_IO,            // port I/O: port in addr, size, value, write
-    TRACE_MSR_UNKNOWN,   // MSR in addr, write
+    TRACE_MSR,           // RDMSR, WRMSR and the like: MSR in addr, value, write; has_error: it raises #GP(0)
     TRACE_UNIMPLEMENTED, // name, addr = detail
     TRACE_SHUTDOWN,      // name = why
     TRACE_REFUSED,       // a VMX instruction refused before it did anything: refused says why
     TRACE_MISUSE,        // what the manual forbids software, and the processor does not notice: name, addr
     TRACE_STALE, // a kept translation of addr to value is used, though memory says: name (`-tlb lazy`)
+    // A page walk, where the TLB misses: linear address in addr, physical in value, size: log2 of the page,
+    // write, type: ACC_FETCH or 0, gpa with EPT; name: how it failed
+    TRACE_WALK,
     TRACE_KINDS
 };
 
@@ -55,7 +58,7 @@ struct trace_sink {
     void *opaque;
     u32 mask; // bits 1 << enum trace_kind
 };
-#define TRACE_SINKS_MAX 4
+#define TRACE_SINKS_MAX 8
 struct trace {
     struct trace_sink sink[TRACE_SINKS_MAX];
     unsigned n;

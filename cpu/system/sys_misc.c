@@ -3,6 +3,7 @@
 #include "cpu/system/system.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/state/cost.h"
+#include "cpu/state/trace.h"
 #include "cpu/engine/access.h"
 #include "cpu/engine/exec.h"
 #include "cpu/engine/fast.h"
@@ -23,19 +24,34 @@ void op_cpuid(struct vcpu *v, const struct insn *in)
     cpu_charge(v, COST_CPUID);
 }
 
+static void trace_msr(const struct vcpu *v, u32 msr, u64 x, bool write, bool ok)
+{
+    if (likely(!trace_wants(v, TRACE_MSR))) return;
+    struct trace_event t;
+    trace_begin(v, &t, TRACE_MSR);
+    t.rip = insn_rip(v, v->d.in);
+    t.addr = msr, t.value = x, t.write = write, t.has_error = !ok;
+    trace_emit(v, &t);
+}
+
 RAISES static u64 read_msr(struct vcpu *v, u32 msr)
 {
     u64 x = 0;
     cpu_charge(v, COST_MSR);
-    if (vmx_msr_virtual(v, msr, false, &x)) return x;
-    if (!msr_read(v, msr, &x)) raise_gp0(v);
-    return msr == 0x10 ? vmx_tsc(v, x) : x;
+    bool ok = vmx_msr_virtual(v, msr, false, &x);
+    if (!ok && (ok = msr_read(v, msr, &x)) && msr == 0x10) x = vmx_tsc(v, x);
+    trace_msr(v, msr, x, false, ok);
+    if (!ok) raise_gp0(v);
+    return x;
 }
 
 RAISES static void write_msr(struct vcpu *v, u32 msr, u64 x)
 {
     cpu_charge(v, COST_MSR);
-    if (!vmx_msr_virtual(v, msr, true, &x) && !msr_write(v, msr, x)) raise_gp0(v);
+    u64 given = x;
+    bool ok = vmx_msr_virtual(v, msr, true, &x) || msr_write(v, msr, x);
+    trace_msr(v, msr, given, true, ok);
+    if (!ok) raise_gp0(v);
 }
 
 void op_rdmsr(struct vcpu *v, const struct insn *in)
