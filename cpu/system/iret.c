@@ -91,7 +91,7 @@ void op_iret(struct vcpu *v, const struct insn *in)
     unsigned cpl = v->d.cpl;
     if (v->s.rflags & FL_NT) {
         if (cpu_lma(v)) refuse(v);
-        if (!v->s.vmx.guest) unblock_nmi(v);
+        unblock_nmi(v); // (a task switch that exits has not: vmx_intercept_task_switch)
         task_return(v);
         finish(v);
         return;

@@ -22,7 +22,8 @@ foreach(test
         vmx-time
         vmx-msr-list
         vmx-bus-lock
-        vmx-tlb)
+        vmx-tlb
+        vmx-controls)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

@@ -186,6 +186,12 @@ static void faults(void)
     is(vmread(EXITING_EVENT_IDENTIFICATION),
        EVENT_VALID | EVENT_HARDWARE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_TS, "  the vector");
     is(vmread(EXITING_EVENT_ERROR_CODE), TASK_B, "  the error code");
+    start(t_iret, RFLAGS_NT);
+    *(uint16_t *)tss = TASK_B;
+    vmwrite(EXCEPTION_BITMAP, 0xffffffff);
+    vmwrite(GUEST_INTERRUPTIBILITY_STATE, 8);
+    vmx_run(&v);
+    is(vmread(GUEST_INTERRUPTIBILITY_STATE), 0, "SDM 7.7.1: such an IRET ends blocking by NMI");
 
     /* Through the IDT: the event that was being delivered is the original one, EXT is set but for INT n. */
     start(t_int, 0);

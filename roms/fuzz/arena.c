@@ -362,8 +362,10 @@ uint64_t arena_digest(uint64_t h, bool details)
                   {"PML", (const uint64_t *)(areas_spare + 4032), 8}};
     for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         for (unsigned n = 0; n < tables[i].count; n++) {
-            bool log = i == 6 && report_tolerates('p');
-            h = mix(h, log ? tables[i].at[n] & ~0xffful : tables[i].at[n]);
+            uint64_t entry = tables[i].at[n];
+            if (i == 5 && n == 1 && !have(W_EPT, 1u << 22)) entry &= ~0xe00ul; /* #VE's qualification */
+            if (i == 6 && report_tolerates('p')) entry &= ~0xffful;
+            h = mix(h, entry);
             if (details && (i < 4 ? tables[i].at[n] & (EPT_A | EPT_D) : tables[i].at[n]))
                 print("  %s[%u] %lx\n", tables[i].name, n, tables[i].at[n]);
         }

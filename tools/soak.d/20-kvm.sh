@@ -72,6 +72,7 @@ scenario kvm-no-vpid 600 "KVM: vpid=0" kvm_parameter vpid N kvm_intel=vpid=0
 scenario kvm-no-eptad 600 "KVM: eptad=0" kvm_parameter eptad N kvm_intel=eptad=0
 scenario kvm-no-vnmi 600 "KVM: vnmi=0" kvm_parameter vnmi N kvm_intel=vnmi=0
 scenario kvm-no-timer 600 "KVM: preemption_timer=0" kvm_parameter preemption_timer N kvm_intel=preemption_timer=0
+scenario kvm-no-apicv 600 "KVM: enable_apicv=0" kvm_parameter enable_apicv N kvm_intel=enable_apicv=0
 scenario kvm-no-ple 600 "KVM: ple_gap=0" kvm_parameter ple_gap 0 kvm_intel=ple_gap=0
 scenario kvm-nothing 600 "KVM: vpid, eptad, vnmi, timer, ple off together" \
     kvm_parameter vpid N "kvm_intel=vpid=0 eptad=0 vnmi=0 preemption_timer=0 ple_gap=0"
