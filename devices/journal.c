@@ -19,6 +19,8 @@ bool journal_live(const struct journal *j)
 void journal_seen(struct journal *j)
 {
     u64 units = journal_units(j);
+    if (units > j->seen_units || (units == j->seen_units && j->at.idles > j->seen_idles))
+        j->seen_units = units, j->seen_idles = j->at.idles;
     if (units < j->horizon_units || (units == j->horizon_units && j->at.idles <= j->horizon_idles)) return;
     j->horizon_units = units, j->horizon_idles = j->at.idles;
 }
@@ -98,6 +100,12 @@ static const struct journal_event *due(const struct journal *j)
     return e;
 }
 
+static bool before_seen(const struct journal *j)
+{
+    u64 units = journal_units(j);
+    return units < j->seen_units || (units == j->seen_units && j->at.idles < j->seen_idles);
+}
+
 // An idle time begins: the next one. It ends with what was kept of it.
 static u64 idle(void *opaque, u64 ticks)
 {
@@ -116,7 +124,8 @@ static u64 idle(void *opaque, u64 ticks)
     j->in_idle = false;
     // what was brought between two runs, in the middle of a sleep; or all that is known of the run ends in
     // one
-    if (due(j) || (j->at.idles == j->horizon_idles && journal_units(j) == j->horizon_units))
+    if (due(j) || (j->at.idles == j->horizon_idles && journal_units(j) == j->horizon_units) ||
+        (j->again && !before_seen(j)))
         machine_ask_stop(j->m);
     return passed;
 }
@@ -142,6 +151,11 @@ enum machine_end journal_run(struct journal *j, u64 units)
             units = next->units > now ? next->units - now : 1;
         }
     }
+    j->again = before_seen(j);
+    if (j->again) { // and no further, since that is said of all of it
+        u64 left = j->seen_units - journal_units(j);
+        if (left < units) units = left ? left : 1;
+    }
     return machine_run(j->m, units);
 }
 
@@ -155,6 +169,7 @@ void journal_cut(struct journal *j)
 {
     j->events = j->at.event;
     j->horizon_units = j->horizon_idles = 0;
+    j->seen_units = j->seen_idles = 0;
     journal_seen(j);
 }
 

@@ -44,6 +44,8 @@ struct journal {
     struct journal_event *event;
     u64 events, room;
     u64 horizon_units, horizon_idles; // live from this instant on
+    u64 seen_units, seen_idles;       // the latest instant that this run has been at, by journal_seen
+    bool again;                       // what runs lies before that
     bool in_idle;
     bool keeps; // what comes is kept
     bool bad;   // what was to be replayed does not fit this run: an instant never came
@@ -57,7 +59,9 @@ struct journal {
 void journal_begin(struct journal *j, struct machine *m);
 void journal_free(struct journal *j); // the machine's hook is as it was before
 bool journal_live(const struct journal *j);
-// The horizon is no nearer than this instant.
+// What runs now has run before (the history is there to look at): what comes out of it has come out already.
+static inline bool journal_again(const struct journal *j) { return j->again; }
+// The horizon is no nearer than this instant, and what lies before it is journal_again's.
 void journal_seen(struct journal *j);
 // Events to replay, from the beginning, and the horizon, up to which nothing else came. False if they cannot
 // be of a run (order, kinds, sizes) or there is no memory; nothing has changed then.

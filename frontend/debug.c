@@ -68,6 +68,8 @@ static void detach(struct debug *g, struct monitor *c)
 {
     if (!c->attached) return;
     c->attached = c->waits = false;
+    for (unsigned i = 0; i < BREAKS_MAX; i++)
+        if (g->d.breaks.b[i].owner == c) g->d.breaks.b[i].owner = NULL;
     debugger_gone(&g->d);
 }
 

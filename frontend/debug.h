@@ -27,8 +27,6 @@ struct debug *debug_open(const struct debug_config *c, char *why, size_t n);
 bool debug_attend(struct debug *d, enum machine_end *end);
 // The run would end, for this reason. True: somebody is at a prompt, where it stands now.
 bool debug_holds(struct debug *d, const char *why);
-// The run lies in its past: what comes out of it has come out before.
-bool debug_past(const struct debug *d);
 void debug_close(struct debug *d, int status);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/engine/access.h"
 #include "vmx/exit_reason.h"
 
 struct vcpu *debugger_cpu(const struct debugger *d) { return d->m->cpu[d->cpu]; }
@@ -24,6 +25,24 @@ static void ask(void *opaque)
         machine_ask_stop(d->m);
 }
 
+// Of whatever somebody waits for.
+static void event(void *opaque, const struct trace_event *e)
+{
+    struct debugger *d = opaque;
+    if (1u << e->kind & STOPS_TRACE) stops_trace(&d->stops, e);
+    if (!(d->breaks.mask >> e->kind & 1) || d->found.searching || !d->running) return;
+    int n = breaks_met(&d->breaks, d->m->cpu[e->cpu], e);
+    if (n < 0) return;
+    if (d->stops.met.why == STOPPED_NOT || d->stops.met.why == STOPPED_ENTRY ||
+        d->stops.met.why == STOPPED_EXIT)
+        d->stops.met = (struct cpu_stop_met){.why = STOPPED_EVENT,
+                                             .cpu = e->cpu,
+                                             .n = (unsigned)n,
+                                             .reason = e->reason,
+                                             .retired = e->retired};
+    ask(d);
+}
+
 static void stops_set(struct debugger *d)
 {
     for (unsigned i = 0; i < d->m->cpus_n; i++) stops_changed(d->m->cpu[i]);
@@ -40,12 +59,13 @@ void debugger_listen(struct debugger *d)
         if (d->plan == PLAN_EXIT) t->exits[i] |= d->plan_exits[i];
         if (d->plan == PLAN_NEXT_1) t->exits[i] = UINT64_MAX;
     }
-    bool wants = t->entry || t->entry_failed || t->exits[0] || t->exits[1];
+    u32 wants = t->entry || t->entry_failed || t->exits[0] || t->exits[1] ? STOPS_TRACE : 0;
+    wants |= d->breaks.mask;
     // Whoever listens to all processors has one struct for them.
     struct trace *all = d->m->cpu[0]->trace ? d->m->cpu[0]->trace : &d->trace;
     all->mask = 0;
     for (unsigned i = 0; i < all->n; i++) {
-        if (all->sink[i].opaque == t) all->sink[i].mask = wants ? STOPS_TRACE : 0;
+        if (all->sink[i].opaque == d) all->sink[i].mask = wants ? wants | (u32)TRACE_AGAIN : 0;
         all->mask |= all->sink[i].mask;
     }
     if (all != &d->trace) return;
@@ -59,7 +79,10 @@ bool debugger_add_stop(struct debugger *d, u8 type, u8 on, u64 at, u64 size, boo
     for (unsigned i = 0; i < d->limits; i++)
         if (d->limit[i].at == at) stop.level = d->limit[i].level, stop.vmcs = d->limit[i].vmcs;
     for (unsigned i = 0; i < d->stops.n; i++)
-        if (d->type[i] == type && d->list[i].at == at && d->list[i].size == size) return true;
+        if (d->type[i] == type && d->list[i].at == at && d->list[i].size == size) {
+            d->list[i].on |= on;
+            return true;
+        }
     d->type[d->stops.n] = type;
     d->list[d->stops.n++] = stop;
     return true;
@@ -80,6 +103,22 @@ void debugger_remove_type(struct debugger *d, u8 type)
 {
     debugger_remove_stops(d, type, 0, 0);
     stops_set(d);
+}
+
+bool debugger_breaks_changed(struct debugger *d)
+{
+    bool good = true;
+    debugger_remove_stops(d, DEBUGGER_TYPE_BREAK, 0, 0);
+    for (unsigned i = 0; i < BREAKS_MAX; i++) {
+        const struct breakpoint *b = &d->breaks.b[i];
+        if (b->kind != BREAK_ADDRESS && b->kind != BREAK_PAGE) continue;
+        good =
+            debugger_add_stop(d, DEBUGGER_TYPE_BREAK, b->on, b->what, b->size, b->kind == BREAK_PAGE) && good;
+    }
+    breaks_derive(&d->breaks);
+    debugger_listen(d);
+    stops_set(d);
+    return good;
 }
 
 static const char *activity_name(const struct vcpu *v)
@@ -107,6 +146,7 @@ void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why
     snprintf(d->why, sizeof d->why, "%s", why);
     d->plan = PLAN_NONE;
     d->steps = 0;
+    d->broke = d->stops.met.why == STOPPED_EVENT ? (int)d->stops.met.n : -1;
     d->cpu = d->stopped_cpu = cpu;
     debugger_look(d);
 }
@@ -126,6 +166,28 @@ void debugger_go_on(struct debugger *d, unsigned cpu, bool step)
     stops_set(d);
     d->running = true;
     d->held = false;
+}
+
+// An instruction or access of a breakpoint: whether its condition holds; then it is that one which is met.
+static bool at_break(struct debugger *d)
+{
+    struct cpu_stop_met *m = &d->stops.met;
+    const struct cpu_stop *at = &d->list[m->n];
+    const struct vcpu *v = d->m->cpu[m->cpu];
+    struct trace_event e;
+    struct view w;
+    trace_begin(v, &e, TRACE_KINDS);
+    e.addr = m->why == STOPPED_ACCESS ? m->at : at->at;
+    e.write = m->write;
+    view_here(&w, d->m->cpu[m->cpu]);
+    if (m->why == STOPPED_ACCESS) view_physical_read(&w, m->at, (u8 *)&e.value, sizeof e.value);
+    int n = breaks_met_at(&d->breaks, v, at->on == STOP_ON_CODE ? BREAK_ADDRESS : BREAK_PAGE, at->at,
+                          at->size, &e);
+    if (n < 0) return false;
+    d->breaks.e = e;
+    m->why = STOPPED_EVENT;
+    m->n = (unsigned)n;
+    return true;
 }
 
 // Whether a VM entry or exit is what somebody waits for; if not, the machine goes on without a word.
@@ -149,6 +211,8 @@ static bool wanted(struct debugger *d)
             return false;
         }
         return ours && d->plan == PLAN_EXIT && d->plan_exits[basic / 64] >> basic % 64 & 1;
+    case STOPPED_CODE:
+    case STOPPED_ACCESS: return m->n >= d->stops.n || d->type[m->n] != DEBUGGER_TYPE_BREAK || at_break(d);
     default: return true;
     }
 }
@@ -157,6 +221,11 @@ static void explain(const struct debugger *d, char *to, size_t n)
 {
     const struct cpu_stop_met *m = &d->stops.met;
     *to = 0;
+    if (m->why == STOPPED_EVENT && m->n < BREAKS_MAX) {
+        size_t k = (size_t)snprintf(to, n, "breakpoint %u: ", m->n + 1);
+        breaks_describe(&d->breaks.e, to + k, n - k);
+        if (!to[k]) snprintf(to + k, n - k, "%s", d->breaks.b[m->n].text);
+    }
     if (m->why == STOPPED_EXIT)
         snprintf(to, n, "VM exit %u (%s)", m->reason & 0xFFFF, vmx_exit_reason_name(m->reason & 0xFFFF));
     if (m->why == STOPPED_ENTRY) snprintf(to, n, "VM entry");
@@ -171,6 +240,13 @@ void debugger_stopped(struct debugger *d)
     char why[sizeof d->why];
     if (!d->running || d->stops.met.why == STOPPED_NOT) return;
     if (!wanted(d)) {
+        const struct vcpu *v = d->m->cpu[d->stops.met.cpu];
+        if (d->stops.met.why == STOPPED_CODE) { // on, past it
+            d->stops.from.code = true;
+            d->stops.from.cpu = v->index;
+            d->stops.from.retired = cpu_retired(v);
+            d->stops.from.linear = rip_linear(v).at;
+        }
         d->stops.met.why = STOPPED_NOT;
         stops_set(d); // a step goes on
         return;
@@ -198,7 +274,8 @@ void debugger_make(struct debugger *d, struct machine *m)
     d->stops = (struct cpu_stops){.list = d->list, .stopped = ask, .opaque = d};
     d->running = true;
     struct trace *all = m->cpu[0]->trace ? m->cpu[0]->trace : &d->trace;
-    trace_add(all, &(struct trace_sink){stops_trace, &d->stops, 0});
+    trace_add(all, &(struct trace_sink){event, d, 0});
+    d->broke = -1;
     debugger_look(d);
 }
 
@@ -217,6 +294,8 @@ void debugger_attach(struct debugger *d)
 void debugger_gone(struct debugger *d)
 {
     if (!d->users || --d->users) return;
+    memset(&d->breaks, 0, sizeof d->breaks);
+    d->broke = -1;
     d->stops.n = d->limits = 0;
     d->entries = d->failures = false;
     d->exits[0] = d->exits[1] = 0;

@@ -6,12 +6,14 @@
 
 #include "cpu/system/stops.h"
 #include "devices/history.h"
+#include "frontend/breaks.h"
 #include "frontend/symbols.h"
 #include "frontend/view.h"
 
 #define DEBUGGER_STOPS_MAX  256
 #define DEBUGGER_LIMITS_MAX 64
 #define DEBUGGER_TYPE_OWN   5 // of a stop: a command's, not one of gdb's Z0-Z4
+#define DEBUGGER_TYPE_BREAK 6 // of one of the breakpoints below
 
 // What the machine runs to when it goes on, besides breakpoints.
 enum debugger_plan {
@@ -30,6 +32,9 @@ struct debugger_limit { // of code and access stops at this address
 
 struct debugger_found { // the latest stop before an instant, while the machine's past is run through for it
     bool searching, any;
+    bool events;       // VM entries and exits are looked for, not accesses and instructions
+    u64 met_n, at;     // events so far in the window; that of the latest one, from 1
+    u64 arriving;      // no search: the machine stops at this one
     u64 before, count; // the instant to search to; that of the stop
     struct cpu_stop_met met;
 };
@@ -68,6 +73,8 @@ struct debugger {
     u64 plan_exits[2];
     unsigned plan_cpu;
     u64 steps; // that are left, with the one under way
+    struct breaks breaks;
+    int broke; // which of them it stands at; -1: none
     struct debugger_found found;
     struct trace trace; // for processors that nobody else listens to
 };
@@ -98,6 +105,10 @@ bool debugger_add_stop(struct debugger *d, u8 type, u8 on, u64 at, u64 size, boo
 void debugger_remove_stops(struct debugger *d, u8 type, u64 at, u64 size); // size 0: all of this type
 void debugger_remove_type(struct debugger *d, u8 type);                    // while it runs, too
 
+// After breakpoints were set or taken away, while it runs, too. False: there are too many stops; not all are
+// set.
+bool debugger_breaks_changed(struct debugger *d);
+
 // ---- the past ----
 // Whoever has changed the machine by hand.
 void debugger_changed(struct debugger *d);
@@ -108,6 +119,11 @@ bool debugger_goto(struct debugger *d, u64 count);
 // beginning of it, or (no such instant can be reached) where it was.
 bool debugger_step_back(struct debugger *d);
 bool debugger_continue_back(struct debugger *d);
+// To the latest VM entry, or VM exit for one of these reasons (NULL: VM entries), before now: to where it is
+// stopped at.
+bool debugger_back_to_event(struct debugger *d, const u64 exits[2]);
+// To before the latest instruction that wrote one of these bytes of physical memory.
+bool debugger_back_to_write(struct debugger *d, paddr at, u64 size);
 
 // ---- between its files ----
 void debugger_listen(struct debugger *d);

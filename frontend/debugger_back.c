@@ -38,6 +38,20 @@ void debugger_found_stop(struct debugger *d)
     const struct cpu_stop_met *m = &d->stops.met;
     struct vcpu *v = d->m->cpu[m->cpu];
     u64 count = debugger_now(d);
+    if (f->events) {
+        bool event = m->why == STOPPED_ENTRY || m->why == STOPPED_EXIT;
+        if (event && count < f->before && (f->met_n++, true)) {
+            f->any = true;
+            f->at = f->met_n;
+            f->met = *m;
+        }
+        if (event && f->arriving && f->met_n == f->arriving) {
+            machine_ask_stop(d->m);
+            return;
+        }
+        d->stops.met.why = STOPPED_NOT;
+        return;
+    }
     bool access = m->why == STOPPED_ACCESS;
     if ((access || m->why == STOPPED_CODE) && count - access < f->before) {
         f->any = true;
@@ -127,6 +141,76 @@ static bool arrive(struct debugger *d)
     if (f->met.why == STOPPED_CODE && !debugger_run_past(d)) return false;
     d->stops.met = f->met;
     return true;
+}
+
+// From the beginning of a window on to the event of it that was found.
+static bool arrive_at_event(struct debugger *d, u64 from)
+{
+    struct debugger_found *f = &d->found;
+    if (!go(d, from, false)) return false;
+    f->met_n = 0;
+    f->arriving = f->at;
+    f->searching = true;
+    bool there = debugger_run_past(d);
+    f->searching = false;
+    f->arriving = 0;
+    return there;
+}
+
+bool debugger_back_to_event(struct debugger *d, const u64 exits[2])
+{
+    if (!d->keeps) return false;
+    struct cpu_stops *t = &d->stops;
+    u64 first = history_begins(&d->history), now = debugger_now(d), to = now, window = WINDOW;
+    unsigned stops = t->n;
+    bool there = false;
+    d->found = (struct debugger_found){.before = now, .events = true};
+    t->n = 0;
+    d->plan = exits ? PLAN_EXIT : PLAN_ENTRY;
+    if (exits) d->plan_exits[0] = exits[0], d->plan_exits[1] = exits[1];
+    bool entries = d->entries, failures = d->failures;
+    u64 always[2] = {d->exits[0], d->exits[1]};
+    d->entries = d->failures = false, d->exits[0] = d->exits[1] = 0;
+    debugger_listen(d);
+    t->entry_failed = false;
+    while (to > first) {
+        u64 from = to - first > window ? to - window : first;
+        d->found.met_n = 0;
+        if (!go(d, from, false) || !go(d, to, true)) break;
+        if (d->found.any) {
+            there = arrive_at_event(d, from);
+            break;
+        }
+        to = from;
+        window *= 8;
+    }
+    t->n = stops;
+    d->plan = PLAN_NONE;
+    d->entries = entries, d->failures = failures, d->exits[0] = always[0], d->exits[1] = always[1];
+    debugger_listen(d);
+    if (there)
+        t->met = d->found.met;
+    else
+        go(d, first, false);
+    return there;
+}
+
+bool debugger_back_to_write(struct debugger *d, paddr at, u64 size)
+{
+    if (!d->keeps) return false;
+    struct cpu_stop one = {.on = STOP_ON_WRITE,
+                           .physical = true,
+                           .at = at,
+                           .size = size,
+                           .vmcs = VMX_NO_POINTER},
+                    was = d->list[0];
+    unsigned n = d->stops.n;
+    u8 type = d->type[0];
+    d->list[0] = one, d->type[0] = DEBUGGER_TYPE_OWN, d->stops.n = 1;
+    bool there = debugger_continue_back(d);
+    d->list[0] = was, d->type[0] = type, d->stops.n = n;
+    all_changed(d);
+    return there;
 }
 
 bool debugger_continue_back(struct debugger *d)

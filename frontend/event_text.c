@@ -37,8 +37,8 @@ const char *event_vector_name(unsigned n)
 const char *event_kind_name(enum trace_kind k)
 {
     static const char *const name[TRACE_KINDS] = {
-        "vmentry",       "vmexit",   "vmentry-failed", "fault",  "interrupt", "io",  "msr",
-        "unimplemented", "shutdown", "vmx-refused",    "misuse", "stale",     "walk"};
+        "vmentry",  "vmexit",      "vmentry-failed", "fault", "interrupt", "io", "msr",    "unimplemented",
+        "shutdown", "vmx-refused", "misuse",         "stale", "walk",      "cr", "vmwrite"};
     return name[k];
 }
 

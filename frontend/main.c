@@ -65,11 +65,13 @@ static int complain(const char *why, int status)
 
 static void to_stdout(void *opaque, const u8 *bytes, u32 n)
 {
+    if (journal_again(&current->journal)) return; // a debugger has gone back: it was written then
     terminal_write(&current->terminal, bytes, n);
     if (current->terminal.quit || current->terminal.gone) machine_ask_stop(current->m);
 }
 static void to_file(void *opaque, const u8 *bytes, u32 n)
 {
+    if (journal_again(&current->journal)) return;
     fwrite(bytes, 1, n, opaque);
     fflush(opaque);
 }
@@ -488,6 +490,7 @@ int main(int argc, char **argv)
             return complain(why, STATUS_BAD_IMAGE);
     if (!log_open(&s->log, &s->o, s->m, &s->symbols, why, sizeof why)) return complain(why, STATUS_HOST);
     journal_begin(&s->journal, s->m);
+    s->log.trace.again = &s->journal.again;
     watch_begin(&s->watch, &s->journal);
     if (!open_traces(s, why, sizeof why)) return complain(why, STATUS_HOST);
     watch_listen(&s->watch, &s->log.trace);

@@ -19,11 +19,16 @@ bool word_is(const struct words *w, unsigned n, const char *text) { return strcm
 // ---- the table ----
 static const struct monitor_row *row(unsigned n)
 {
-    if (n < monitor_run_rows_n) return &monitor_run_rows[n];
-    n -= monitor_run_rows_n;
-    if (n < monitor_look_rows_n) return &monitor_look_rows[n];
-    n -= monitor_look_rows_n;
-    return n < monitor_vmx_rows_n ? &monitor_vmx_rows[n] : NULL;
+    const struct {
+        const struct monitor_row *rows;
+        unsigned n;
+    } tables[] = {{monitor_run_rows, monitor_run_rows_n},
+                  {monitor_break_rows, monitor_break_rows_n},
+                  {monitor_look_rows, monitor_look_rows_n},
+                  {monitor_vmx_rows, monitor_vmx_rows_n}};
+    for (unsigned i = 0; i < ARRAY_LEN(tables); n -= tables[i++].n)
+        if (n < tables[i].n) return &tables[i].rows[n];
+    return NULL;
 }
 
 // The command that the text names, or is the beginning of, if of no other; *several: it is of several.
@@ -386,6 +391,18 @@ static void answer(struct monitor *c, const char *line, bool event)
 }
 
 // ---- standing ----
+// What the breakpoint that was met says is to be done.
+static void run_commands(struct monitor *c)
+{
+    struct debugger *d = c->d;
+    char text[sizeof d->breaks.b[0].commands], *rest = text;
+    struct breakpoint *b = d->broke < 0 ? NULL : &d->breaks.b[d->broke];
+    if (!b || !b->kind || b->owner != c || !*b->commands) return;
+    snprintf(text, sizeof text, "%s", b->commands);
+    for (char *one; (one = strtok_r(rest, ";", &rest)) != NULL && c->told == d->stood && !d->running;)
+        monitor_command(c, one + strspn(one, " "));
+}
+
 void monitor_look(struct monitor *c)
 {
     struct debugger *d = c->d;
@@ -408,7 +425,9 @@ void monitor_look(struct monitor *c)
     json_hex(c, "rip", d->view.rip);
     json_flag(c, "guest", d->view.v->s.vmx.guest);
     json_number(c, "retired", debugger_now(d));
+    if (d->broke >= 0) json_number(c, "breakpoint", (u64)d->broke + 1);
     if (c->kind == MONITOR_JSON) answer(c, "stopped", true);
+    run_commands(c);
 }
 
 void monitor_make(struct monitor *c, struct debugger *d, enum monitor_kind kind,

@@ -39,7 +39,7 @@ void monitor_look(struct monitor *c);
 const char *monitor_complete(const char *beginning, unsigned n);
 
 // ---- for the commands ----
-enum { MONITOR_WORDS = 12 };
+enum { MONITOR_WORDS = 40 };
 struct words {
     unsigned n;
     char *at[MONITOR_WORDS];
@@ -48,8 +48,9 @@ struct monitor_row {
     const char *name, *arguments, *help, *example;
     void (*run)(struct monitor *c, const struct words *w);
 };
-extern const struct monitor_row monitor_run_rows[], monitor_look_rows[], monitor_vmx_rows[];
-extern const unsigned monitor_run_rows_n, monitor_look_rows_n, monitor_vmx_rows_n;
+extern const struct monitor_row monitor_run_rows[], monitor_break_rows[], monitor_look_rows[],
+    monitor_vmx_rows[];
+extern const unsigned monitor_run_rows_n, monitor_break_rows_n, monitor_look_rows_n, monitor_vmx_rows_n;
 
 const char *word(const struct words *w, unsigned n); // "" if there are not as many
 bool word_is(const struct words *w, unsigned n, const char *text);
@@ -79,6 +80,8 @@ void json_raw(struct monitor *c,
 bool argument_address(struct monitor *c, const struct words *w, unsigned n, const char *what, u64 *x);
 bool argument_number(struct monitor *c, const struct words *w, unsigned n, const char *what, u64 least,
                      u64 most, u64 *x);
+// An exit reason by number or name, as a bit of two words; "any", or no word: all.
+bool argument_reason(struct monitor *c, const struct words *w, unsigned n, u64 mask[2]);
 // The current VMCS's address, or that of word n.
 bool argument_vmcs(struct monitor *c, const struct words *w, unsigned n, u64 *vmcs);
 // "name+0x12" in angle brackets behind a space, of an address of the view; or nothing.

@@ -1,5 +1,6 @@
 // Commands that let the machine go on, say where it stops, and what is looked at.
 #define _GNU_SOURCE
+#include <stdio.h>
 #include <string.h>
 
 #include "devices/text.h"
@@ -83,7 +84,7 @@ static void context(struct monitor *c, const struct words *w)
 }
 
 // ---- runs to VM entries and exits ----
-static bool reason_word(struct monitor *c, const struct words *w, unsigned n, u64 mask[2])
+bool argument_reason(struct monitor *c, const struct words *w, unsigned n, u64 mask[2])
 {
     u64 x;
     mask[0] = mask[1] = 0;
@@ -133,7 +134,7 @@ static void until_exit(struct monitor *c, const struct words *w)
 {
     if (w->n < 2)
         fail(c, "until-exit: an exit reason expected, as CPUID, EPT_VIOLATION or 48\n");
-    else if (reason_word(c, w, 1, c->d->plan_exits))
+    else if (argument_reason(c, w, 1, c->d->plan_exits))
         arm(c, PLAN_EXIT, "the host's first instruction after such a VM exit");
 }
 
@@ -146,7 +147,7 @@ static void stop(struct monitor *c, const struct words *w)
     else if (word_is(w, 1, "failed-entry"))
         d->failures = true;
     else if (word_is(w, 1, "exit")) {
-        if (!reason_word(c, w, 2, mask)) return;
+        if (!argument_reason(c, w, 2, mask)) return;
         d->exits[0] |= mask[0], d->exits[1] |= mask[1];
     } else if (word_is(w, 1, "none")) {
         d->entries = d->failures = false;
@@ -256,6 +257,66 @@ static void go_to(struct monitor *c, const struct words *w)
     say(c, FLUSH);
 }
 
+// At the instant that was gone to.
+static void arrived(struct monitor *c, bool there, bool event)
+{
+    struct debugger *d = c->d;
+    char why[160] = "The beginning of the history.";
+    if (there) *why = 0;
+    if (there && event && d->stops.met.why == STOPPED_EXIT)
+        snprintf(why, sizeof why, "VM exit %u (%s)", d->stops.met.reason & 0xFFFF,
+                 vmx_exit_reason_name(d->stops.met.reason & 0xFFFF));
+    if (there && event && d->stops.met.why == STOPPED_ENTRY) snprintf(why, sizeof why, "VM entry");
+    unsigned cpu = there && event ? d->stops.met.cpu : d->m->turns.cpu;
+    d->stops.met.why = STOPPED_NOT;
+    debugger_stand(d, cpu, 5, why);
+    if (c->kind != MONITOR_GDB) return;
+    if (*why) say(c, "%s\n", why);
+    monitor_tell_context(c);
+    say(c, FLUSH);
+}
+
+static void back(struct monitor *c, const struct words *w)
+{
+    struct debugger *d = c->d;
+    u64 n = 1, exits[2], at;
+    if (!d->keeps) {
+        fail(c, "back: this machine keeps no history%s\n", d->history_limit ? "" : " (-history off)");
+        return;
+    }
+    if (d->running) debugger_interrupt(d);
+    if (word_is(w, 1, "exit")) {
+        if (argument_reason(c, w, 2, exits)) arrived(c, debugger_back_to_event(d, exits), true);
+    } else if (word_is(w, 1, "entry")) {
+        arrived(c, debugger_back_to_event(d, NULL), true);
+    } else if (word_is(w, 1, "write")) {
+        bool physical = word_is(w, 2, "physical");
+        u64 size = 8;
+        if (!argument_address(c, w, physical ? 3 : 2, "the address of what was written", &at)) return;
+        if (w->n > 3u + physical &&
+            !argument_number(c, w, 3u + physical, "a number of bytes", 1, PAGE_SIZE, &size))
+            return;
+        struct walk_result r = {.pa = at};
+        if (!physical) r = walk_peek(debugger_cpu(d)->phys, &d->view.mmu, laddr_of(at), ACC_READ, NULL);
+        if (r.status != WALK_OK)
+            fail(c, "back: %#llx is no address of memory now (walk %#llx says why)\n", (unsigned long long)at,
+                 (unsigned long long)at);
+        else
+            arrived(c, debugger_back_to_write(d, r.pa, size), false);
+    } else if (w->n > 1 && !text_number(w->at[1], &n))
+        fail(c,
+             "back: a number of instructions, entry, exit [REASON] or write [physical] ADDRESS [BYTES] "
+             "expected, not \"%s\"\n",
+             w->at[1]);
+    else {
+        u64 now = debugger_now(d), first = history_begins(&d->history);
+        bool there =
+            n == 1 ? debugger_step_back(d) : now >= n && now - n >= first && debugger_goto(d, now - n);
+        if (!there && n != 1) debugger_goto(d, first);
+        arrived(c, there, false);
+    }
+}
+
 static void cont(struct monitor *c, const struct words *w) { run_on(c, false, 0); }
 
 static void step(struct monitor *c, const struct words *w)
@@ -322,6 +383,9 @@ const struct monitor_row monitor_run_rows[] = {
     {"limit", "ADDRESS root|guest|vmcs VMCS|none", "a breakpoint or watchpoint at this address stops at one level only", "limit 0x1012a4 guest", limit},
     {"watch", "physical ADDRESS [BYTES [r|w|rw]]", "stop after accesses to physical memory by instructions; 8 bytes and writes if not told", "watch physical 0x1f2000 4096 w", watch},
     {"goto", "COUNT", "back, or on, to the instant with this count of instructions", "goto 1000000", go_to},
+    {"back", "[N|entry|exit [REASON]|write [physical] ADDRESS [BYTES]]",
+     "back by an instruction, or N; to the VM entry or VM exit before; to the instruction that wrote these bytes (8 if not told) last, before it did: by whatever address and at whatever level, "
+     "but not by page walks, VM exits and devices", "back exit", back},
     {"savevm", "FILE", "save the machine as it stands; -loadvm goes on from there", "savevm up.mvm", savevm},
     {"system_powerdown", "", "press the power button", "system_powerdown", powerdown},
 };

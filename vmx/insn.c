@@ -254,6 +254,12 @@ void op_vmwrite(struct vcpu *v, const struct insn *in)
         write_field(v, field, x);
     else
         vmcs_write(v->phys, v->index, vmcs, field, x);
+    if (trace_wants(v, TRACE_VMWRITE)) {
+        struct trace_event t;
+        trace_begin(v, &t, TRACE_VMWRITE);
+        t.addr = vmcs_field_rows[field].encoding, t.value = x, t.write = true;
+        trace_emit(v, &t);
+    }
     vmx_succeed(v);
 }
 

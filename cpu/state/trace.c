@@ -25,8 +25,9 @@ void trace_begin(const struct vcpu *v, struct trace_event *e, enum trace_kind k)
 
 void trace_emit(const struct vcpu *v, const struct trace_event *e)
 {
+    bool again = v->trace->again && *v->trace->again;
     for (unsigned i = 0; i < v->trace->n; i++) {
         const struct trace_sink *s = &v->trace->sink[i];
-        if (s->mask >> e->kind & 1) s->event(s->opaque, e);
+        if (s->mask >> e->kind & 1 && (!again || s->mask & TRACE_AGAIN)) s->event(s->opaque, e);
     }
 }

@@ -22,6 +22,8 @@ enum trace_kind {
     // A page walk, where the TLB misses: linear address in addr, physical in value, size: log2 of the page,
     // write, type: ACC_FETCH or 0, gpa with EPT; name: how it failed
     TRACE_WALK,
+    TRACE_CR,      // a control register was written by MOV, CLTS, LMSW: number in addr, value
+    TRACE_VMWRITE, // a field of the current VMCS was written: encoding in addr, value
     TRACE_KINDS
 };
 
@@ -56,13 +58,17 @@ struct trace_event {
 struct trace_sink {
     void (*event)(void *opaque, const struct trace_event *e);
     void *opaque;
-    u32 mask; // bits 1 << enum trace_kind
+    u32 mask; // bits 1 << enum trace_kind, and TRACE_AGAIN
 };
+#define TRACE_AGAIN     BIT(31) // of a sink that hears of what runs again, too (struct trace.again)
 #define TRACE_SINKS_MAX 8
 struct trace {
     struct trace_sink sink[TRACE_SINKS_MAX];
     unsigned n;
     u32 mask; // of all sinks
+    // NULL, or whether what runs has run before, its events with it: a debugger has gone back. Those who
+    // write them down have them already.
+    const bool *again;
 };
 
 static inline bool trace_wants(const struct vcpu *v, enum trace_kind k)

@@ -25,16 +25,17 @@ struct cpu_stop {
 };
 
 // clang-format off
-enum cpu_stop_why { STOPPED_NOT, STOPPED_CODE, STOPPED_ACCESS, STOPPED_STEP, STOPPED_ENTRY, STOPPED_EXIT, STOPPED_ENTRY_FAILED };
+enum cpu_stop_why { STOPPED_NOT, STOPPED_CODE, STOPPED_ACCESS, STOPPED_STEP, STOPPED_ENTRY, STOPPED_EXIT, STOPPED_ENTRY_FAILED, STOPPED_EVENT };
 // clang-format on
 struct cpu_stop_met {
     u8 why;       // enum cpu_stop_why
     bool write;   // STOPPED_ACCESS
     unsigned cpu; // whose
-    unsigned n;   // STOPPED_CODE, STOPPED_ACCESS: which of the list
-    u64 at;       // STOPPED_ACCESS: the first byte that both have in common (linear, or physical)
-    u32 reason;   // STOPPED_EXIT: of the VMCS, all 32 bits
-    u64 retired;  // instructions of this processor before the stop
+    unsigned
+        n;  // STOPPED_CODE, STOPPED_ACCESS: which of the list; STOPPED_EVENT (another listener's): its own
+    u64 at; // STOPPED_ACCESS: the first byte that both have in common (linear, or physical)
+    u32 reason;  // STOPPED_EXIT: of the VMCS, all 32 bits
+    u64 retired; // instructions of this processor before the stop
 };
 
 struct cpu_stops {

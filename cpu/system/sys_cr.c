@@ -1,5 +1,6 @@
 // Instructions that read and write control and debug registers, and that invalidate translations.
 #include "cpu/system/system.h"
+#include "cpu/state/trace.h"
 #include "cpu/system/cpuid.h"
 #include "cpu/system/debug.h"
 #include "cpu/state/cost.h"
@@ -23,6 +24,16 @@ void op_mov_from_cr(struct vcpu *v, const struct insn *in)
     REG64(v, in->m) = gpr_mask(v, x);
 }
 
+// The register has its new value.
+static void written(const struct vcpu *v, unsigned n, u64 value)
+{
+    struct trace_event t;
+    if (likely(!trace_wants(v, TRACE_CR))) return;
+    trace_begin(v, &t, TRACE_CR);
+    t.addr = n, t.value = value, t.write = true;
+    trace_emit(v, &t);
+}
+
 void op_mov_to_cr(struct vcpu *v, const struct insn *in)
 {
     u64 x = gpr_mask(v, REG64(v, in->m));
@@ -39,6 +50,7 @@ void op_mov_to_cr(struct vcpu *v, const struct insn *in)
         }
         break;
     }
+    written(v, in->r, x);
 }
 
 void op_lmsw(struct vcpu *v, const struct insn *in)
@@ -54,6 +66,7 @@ void op_lmsw(struct vcpu *v, const struct insn *in)
     // PE can be set and not cleared; the host's bits keep their value.
     u64 old = vmx_read_cr0(v), value = (old & ~(u64)(CR0_MP | CR0_EM | CR0_TS)) | (x & 0xF);
     cr0_write(v, (vmx_merge_cr0(v, value) & 0xF) | (v->s.cr0 & ~0xFull));
+    written(v, 0, value);
 }
 
 void op_smsw(struct vcpu *v, const struct insn *in)
@@ -70,6 +83,7 @@ void op_clts(struct vcpu *v, const struct insn *in)
     u64 value = vmx_merge_cr0(v, vmx_read_cr0(v) & ~(u64)CR0_TS);
     v->s.cr0 = (v->s.cr0 & ~(u64)CR0_TS) | (value & CR0_TS);
     cpu_mode_changed(v);
+    written(v, 0, value);
 }
 
 // ---- debug registers ----
