@@ -172,6 +172,15 @@ void container_close(struct container_in *c)
     *c = (struct container_in){0};
 }
 
+// Names are printed.
+static bool name_good(const char name[CONTAINER_NAME_MAX])
+{
+    size_t n = strnlen(name, CONTAINER_NAME_MAX);
+    for (size_t i = 0; i < n; i++)
+        if (name[i] < ' ' || name[i] > '~') return false;
+    return n < CONTAINER_NAME_MAX;
+}
+
 // The next section; false with a line if the file is damaged there or ends.
 static bool next(struct container_in *c, struct container_section *s, char *why, size_t n)
 {
@@ -180,7 +189,8 @@ static bool next(struct container_in *c, struct container_section *s, char *why,
     if (left < sizeof h)
         return fail(why, n, "%s: it is cut off after %llu bytes", c->path, (unsigned long long)c->size);
     memcpy(&h, c->data + c->at, sizeof h);
-    if (h.check != check_of(&h) || memchr(h.name, 0, sizeof h.name) == NULL || h.size > CONTAINER_PIECE)
+    if (h.check != check_of(&h) || !name_good(h.name) || h.size > CONTAINER_PIECE ||
+        (strcmp(h.name, "end") == 0 && h.size))
         return fail(why, n, "%s: it is damaged at byte %llu", c->path, (unsigned long long)c->at);
     if (h.packed > left - sizeof h)
         return fail(why, n, "%s: it is cut off after %llu bytes, within its section \"%s\"", c->path,

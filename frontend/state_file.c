@@ -28,6 +28,8 @@ static bool devices_fit(const struct machine *m, struct container_in *c, char *w
     u8 *there = container_take(c, "devices", DEVICES_VERSION, NAMES_MAX, &size, why, n);
     if (!there) return false;
     bool good = strcmp((const char *)there, here) == 0;
+    for (u64 i = 0; i < size; i++) // it may come from anywhere, and is printed
+        if (there[i] && (there[i] < ' ' || there[i] > '~')) there[i] = '?';
     if (!good)
         snprintf(why, n, "%s: the saved machine has added devices: %s; this one: %s (-device)", c->path,
                  size ? (const char *)there : "none", *here ? here : "none");

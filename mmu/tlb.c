@@ -91,14 +91,15 @@ void tlb_reset(struct tlb *t)
     tlb_select(t, &(struct mmu_ctx){.vpid = 0});
 }
 
-void tlb_loaded(struct tlb *t)
+// (next_way and next_context count on and are taken modulo.)
+bool tlb_possible(const struct tlb *t)
 {
-    t->live = 0;
-    for (unsigned i = 0; i < TLB_CONTEXTS; i++) t->live |= (u64)(t->context[i].serial != 0) << i;
-    if (t->current < TLB_CONTEXTS && t->current_global < TLB_CONTEXTS && t->current != t->current_global &&
-        t->live & BIT(t->current) && t->live & BIT(t->current_global))
-        return;
-    t->current = t->current_global = TLB_CONTEXTS; // none: the next tlb_select chooses
+    u64 live = 0;
+
+    if (t->current >= TLB_CONTEXTS || t->current_global >= TLB_CONTEXTS || t->current == t->current_global)
+        return false;
+    for (unsigned i = 0; i < TLB_CONTEXTS; i++) live |= (u64)(t->context[i].serial != 0) << i;
+    return live == t->live && live & BIT(t->current) && live & BIT(t->current_global);
 }
 
 void tlb_select(struct tlb *t, const struct mmu_ctx *c)

@@ -64,9 +64,8 @@ struct tlb {
 STATE_END
 
 void tlb_reset(struct tlb *t); // empty; the context in use is (vpid 0, pcid 0, no EPT)
-// After the struct was read from outside: what does not fit together is mended, so that nothing is read or
-// written beside it. A state that was written by this program stays as it is.
-void tlb_loaded(struct tlb *t);
+// Whether the struct, read from outside, can be one: nothing is read or written beside it then.
+bool tlb_possible(const struct tlb *t);
 // Chooses the serials of the context in use, allocating one (and killing the entries of the replaced one) if
 // new.
 void tlb_select(struct tlb *t, const struct mmu_ctx *c);

@@ -537,32 +537,27 @@ static void test_one_of_many_contexts(void **state)
     }
 }
 
-// What was read from outside is mended where it does not fit together, and left alone where it does.
-static void test_loaded(void **state)
+// What was read from outside fits together, or is refused.
+static void test_possible(void **state)
 {
     struct tlb *t = *state, before;
 
     tlb_reset(t);
+    assert_true(tlb_possible(t));
     for (u16 vpid = 1; vpid < 20; vpid++) use(t, vpid, vpid & 3, vpid & 4 ? VIEW_A : 0);
     tlb_invvpid(t, 7, false);
+    assert_true(tlb_possible(t));
     before = *t;
-    tlb_loaded(t);
-    assert_memory_equal(t, &before, sizeof(before));
-    for (unsigned how = 0; how < 4; how++) {
+    for (unsigned how = 0; how < 7; how++) {
         *t = before;
-        if (how == 0) t->current = 200;
+        if (how == 0) t->current = TLB_CONTEXTS;
         if (how == 1) t->current_global = 255;
         if (how == 2) t->current = t->current_global;
-        if (how == 3) t->context[t->current].serial = 0;
-        t->live = ~0ull;
-        tlb_loaded(t);
-        t->next_serial = 0; // the restart writes to the contexts in use
-        use(t, 3, 3, 0);
-        assert_in_range(t->current, 0, TLB_CONTEXTS - 1);
-        assert_in_range(t->current_global, 0, TLB_CONTEXTS - 1);
-        assert_int_not_equal(t->current, t->current_global);
-        for (unsigned i = 0; i < TLB_CONTEXTS; i++)
-            assert_int_equal(t->live >> i & 1, t->context[i].serial != 0);
+        if (how == 3) t->context[t->current].serial = 0, t->live &= ~BIT(t->current);
+        if (how == 4) t->context[t->current_global].serial = 0, t->live &= ~BIT(t->current_global);
+        if (how == 5) t->live |= t->live + 1;
+        if (how == 6) t->live &= t->live - 1;
+        assert_false(tlb_possible(t));
     }
 }
 
@@ -736,7 +731,7 @@ int main(void)
         T(test_global_alone),
         T(test_many_contexts),
         T(test_one_of_many_contexts),
-        T(test_loaded),
+        T(test_possible),
         T(test_serials_run_out),
         T(test_random),
     };

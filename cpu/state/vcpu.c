@@ -155,8 +155,6 @@ void cpu_loaded(struct vcpu *v)
 {
     struct engine *e = v->d.engine;
     v->d = (struct vcpu_derived){.engine = e, .units_end = v->s.units};
-    tlb_loaded(&v->s.itlb);
-    tlb_loaded(&v->s.dtlb);
     if (v->s.monitor_addr && phys_is_ram(v->phys, monitored(v))) phys_watch(v->phys, monitored(v));
     cpu_drop_derived(v);
     if (v->tlb_mode == TLB_STRICT) cpu_tlb_forget(v); // which pages they were made from is not known any more

@@ -54,19 +54,12 @@ static const char *segments_impossible(const struct vcpu *v, const struct vcpu_s
     return NULL;
 }
 
-// (next_way and next_context count on and are taken modulo.)
-static const char *tlb_impossible(const struct tlb *t)
-{
-    return t->current < TLB_CONTEXTS && t->current_global < TLB_CONTEXTS ? NULL : "a TLB's context";
-}
-
 const char *cpu_state_impossible(const struct vcpu *v, const struct vcpu_state *s)
 {
     const char *bad = flags_impossible(s);
     if (!bad) bad = control_impossible(v, s);
     if (!bad) bad = segments_impossible(v, s);
     if (!bad) bad = vmx_state_impossible(v, &s->vmx);
-    if (!bad) bad = tlb_impossible(&s->itlb);
-    if (!bad) bad = tlb_impossible(&s->dtlb);
+    if (!bad && !(tlb_possible(&s->itlb) && tlb_possible(&s->dtlb))) bad = "a TLB's contexts";
     return bad;
 }
