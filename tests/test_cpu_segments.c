@@ -536,12 +536,15 @@ static void long_iret(void **state)
 
 static void iret_to_a_16bit_stack_keeps_the_upper_half(void **state)
 {
+    bool lng = S.msr.efer & EFER_LMA; // to compatibility mode: what Linux has its espfix64 for
     tm_write64(t, GDT + SEL_DATA16, tm_descriptor(0, 0xFFFF, AR_P | AR_S | AR_WRITABLE | AR_DPL));
     // mov eax,esp; int 80h
     t->p.ram[0x7800] = 0x89, t->p.ram[0x7801] = 0xE0, t->p.ram[0x7802] = 0xCD, t->p.ram[0x7803] = 0x80;
-    push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 2, 0x5555F000, SEL_DATA16 | 3}, 5, 4);
-    assert_int_equal(TM_RUN(t, 0xCF), 0x80);
-    assert_int_equal(S.gpr[RAX], ((STACK - 20) & 0xFFFF0000) | 0xF000); // SDM IRET: only SP is loaded
+    kernel();
+    push_frame((u64[]){0x7800, SEL_UCODE32 | 3, 2, 0x5555F000, SEL_DATA16 | 3}, 5, lng ? 8 : 4);
+    const u8 iret[] = {0x48, 0xCF};
+    assert_int_equal(tm_run(t, iret + !lng, 1 + lng), 0x80);
+    assert_int_equal(S.gpr[RAX], ((STACK - 40) & 0xFFFF0000) | 0xF000); // SDM IRET: only SP is loaded
 }
 
 // Every load of a segment register in real mode changes selector and base and nothing else of the hidden
@@ -756,7 +759,7 @@ int main(void)
         P(call_gate_copies_parameters), P(call_gates_of_many_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
         L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
-        P(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
+        P(iret_to_a_16bit_stack_keeps_the_upper_half), L(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
         P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
         P(pop_and_push_of_segment_registers), P(selectors_to_and_fro), P(lss_loads_both_or_nothing),
     };

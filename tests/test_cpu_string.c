@@ -159,14 +159,14 @@ static void as_the_manual_says(void **state)
 
 // ---- the slice, and what is derived, do not show ----
 static struct vcpu_state *first; // as the first run left it
-static void same_however_cut(const struct vcpu_state *from, u64 slice, bool code_there)
+static void same_however_cut(const struct vcpu_state *from, u64 slice, bool code_there, bool swapped)
 {
     S = *from;
     tlb_reset(&S.itlb), tlb_reset(&S.dtlb);
     cpu_drop_derived(t->v);
     cpu_mode_changed(t->v);
     // Four pages of one set of the data TLB, the source's the one that goes next; the destination's is a
-    // fifth of it.
+    // fifth of it. (Swapped, for what is translated last takes the other's place.)
     static const u64 pages[] = {0x400, 0x601, 0x806, 0xA07};
     for (unsigned i = 0; i < 4; i++) {
         phys_write(&t->p, 0, DATA, (u8[]){0x8A, 0x03, 0xF4}, 3); // mov al,[rbx]; hlt
@@ -182,7 +182,8 @@ static void same_however_cut(const struct vcpu_state *from, u64 slice, bool code
         tlb_reset(&S.itlb);
         cpu_drop_fast(t->v);
     }
-    S.gpr[RSI] = 0x400100, S.gpr[RDI] = 0xC04100, S.gpr[RCX] = 0x200, S.gpr[RAX] = 0, S.gpr[RBX] = 0;
+    S.gpr[swapped ? RDI : RSI] = 0x400100, S.gpr[swapped ? RSI : RDI] = 0xC04100;
+    S.gpr[RCX] = 0x200, S.gpr[RAX] = 0, S.gpr[RBX] = 0;
     S.units = from->units, S.extra = from->extra;
     start();
     enum run_exit why;
@@ -204,12 +205,12 @@ static void however_it_is_cut(void **state)
 {
     struct vcpu_state from = S;
     static const enum op ops[] = {MOVS, CMPS, STOS, LODS, SCAS};
-    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(ops); i++) {
         memset(t->p.ram + 0x400000, 0, 0x1000);
         memset(t->p.ram + 0xC04000, 0, 0x1000);
-        code(ops[i], 0xF3, 1, false);
+        code(ops[i / 2], 0xF3, 1, false);
         for (u64 slice = 1; slice < 4000; slice = slice * 5 + 1)
-            for (unsigned there = 0; there < 2; there++) same_however_cut(&from, slice, there);
+            for (unsigned there = 0; there < 2; there++) same_however_cut(&from, slice, there, i & 1);
         free(first);
         first = NULL;
     }
