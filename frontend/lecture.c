@@ -6,18 +6,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { KINDS = 64, LEFT = 38 };
 
+// What the user wants of a program: its story with the timeline, or one of these.
+struct way {
+    bool story, raw, debug;
+};
+
 struct show {
-    bool colours, timeline;
+    bool colours, timeline, plain; // plain: the program's lines as they come
     unsigned long failed, points, exits, traps;
     bool guest[64]; // which processors are in VMX non-root operation
     struct {
@@ -49,6 +57,8 @@ static void help(void)
          "docs/lecture.md list them)\n"
          "  --story        the story alone, as the program prints it on its serial line\n"
          "  --raw          the same with the lines of -d vmx,fault,int among it, as they come\n"
+         "  --debug        stops at the beginning of each scene, in the monitor: cont goes on, help lists "
+         "the rest\n"
          "  -- OPTIONS     go to the machine as they are: -- -cpu max,-umip\n\n"
          "Exit status: 0 all that the program claims was seen, 1 something was not, 2 usage, 3 the machine "
          "ended\n"
@@ -126,7 +136,7 @@ static void left(struct show *s)
 static void put(struct show *s, const char *colour, const char *mark, const char *text)
 {
     left(s);
-    printf("%s%s%s%s%s\n", *mark || *text ? " " : "", s->colours ? colour : "", mark, text,
+    printf("%s%s%s%s%s\n", s->timeline && (*mark || *text) ? " " : "", s->colours ? colour : "", mark, text,
            s->colours ? "\033[0m" : "");
 }
 
@@ -158,11 +168,11 @@ static void show(struct show *s, FILE *from)
     ssize_t n;
     while ((n = getline(&line, &size, from)) > 0) {
         while (n && (line[n - 1] == '\n' || line[n - 1] == '\r')) line[--n] = 0;
-        if (!s->timeline) {
+        if (s->plain) {
             s->failed += !strncmp(line, "not ok ", 7);
             s->bailed |= !strncmp(line, "Bail out!", 9);
             puts(line);
-        } else if (!log_line(s, line)) {
+        } else if (!s->timeline || !log_line(s, line)) {
             story_line(s, line);
         }
     }
@@ -181,14 +191,53 @@ static int image_file(const struct lecture *l)
     return fd;
 }
 
-static _Noreturn void become_machine(const struct lecture *l, int image, bool log, const char *words,
-                                     char **options)
+// The monitor's own connection, by which the machine is told to stop at each scene: the user has another.
+struct socket_place {
+    char directory[40], path[64];
+};
+
+static bool make_place(struct socket_place *p)
 {
-    char kernel[64], processors[16], *argv[64];
+    snprintf(p->directory, sizeof p->directory, "/tmp/matryoshka-lecture-XXXXXX");
+    if (!mkdtemp(p->directory)) return false;
+    snprintf(p->path, sizeof p->path, "%s/monitor", p->directory);
+    return true;
+}
+
+static int stop_at_scenes(const struct socket_place *p, pid_t child)
+{
+    static const char commands[] = "watch physical lecture_scene 4 w\ncont\n";
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", p->path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    for (int tries = 0; fd >= 0 && tries < 500 && waitpid(child, NULL, WNOHANG | WNOWAIT) <= 0; tries++) {
+        if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
+            if (write(fd, commands, sizeof commands - 1) < 0) break;
+            return fd;
+        }
+        usleep(10000);
+    }
+    return fd;
+}
+
+struct start {
+    const struct lecture *l;
+    struct way way;
+    int image, serial; // serial: the writing end of the pipe
+    const char *words, *socket;
+    char **options;
+};
+
+static _Noreturn void become_machine(const struct start *t)
+{
+    char kernel[64], symbols[80], serial[64], monitor[80], processors[16], *argv[64];
     int n = 0, null = open("/dev/null", O_RDONLY);
-    snprintf(kernel, sizeof kernel, "/proc/self/fd/%d", image);
-    snprintf(processors, sizeof processors, "%u", l->processors);
-    if (null >= 0) dup2(null, 0);
+    snprintf(kernel, sizeof kernel, "/proc/self/fd/%d", t->image);
+    snprintf(symbols, sizeof symbols, "root:%s", kernel);
+    snprintf(serial, sizeof serial, t->way.debug ? "file:/proc/self/fd/%d" : "stdio", t->serial);
+    snprintf(monitor, sizeof monitor, "unix:%s", t->socket);
+    snprintf(processors, sizeof processors, "%u", t->l->processors);
+    if (null >= 0 && !t->way.debug) dup2(null, 0);
     const char *own[] = {"matryoshka",
                          "-m",
                          "64",
@@ -199,52 +248,73 @@ static _Noreturn void become_machine(const struct lecture *l, int image, bool lo
                          "none",
                          "-no-reboot",
                          "-serial",
-                         "stdio",
+                         serial,
                          "-device",
                          "isa-debug-exit,iobase=0xf4,iosize=4",
                          "-kernel",
                          kernel,
                          "-append",
-                         words};
+                         t->words};
+    const char *debug[] = {"-S", "-monitor", "stdio", "-monitor", monitor, "--symbols", symbols};
     for (unsigned i = 0; i < sizeof own / sizeof own[0]; i++) argv[n++] = (char *)own[i];
-    if (log) argv[n++] = "-d", argv[n++] = "vmx,fault,int";
-    while (*options && n < 63) argv[n++] = *options++;
+    for (unsigned i = 0; t->way.debug && i < sizeof debug / sizeof debug[0]; i++)
+        argv[n++] = (char *)debug[i];
+    if (!t->way.story && !t->way.debug) argv[n++] = "-d", argv[n++] = "vmx,fault,int";
+    for (char **o = t->options; *o && n < 63; o++) argv[n++] = *o;
     argv[n] = NULL;
     execv("/proc/self/exe", argv);
     fprintf(stderr, "matryoshka: cannot run itself: %s\n", strerror(errno));
     _exit(LECTURE_HOST);
 }
 
-static int run(const struct lecture *l, bool timeline, bool raw, const char *words, char **options)
+static int run(const struct lecture *l, struct way way, const char *words, char **options)
 {
-    struct show s = {.timeline = timeline, .colours = timeline && isatty(1)};
-    int ends[2], image = image_file(l), status = 0;
+    struct show s = {.plain = way.story || way.raw, .timeline = !way.story && !way.raw && !way.debug};
+    struct socket_place place = {0};
+    int ends[2], image = image_file(l), status = 0, told = -1;
+    s.colours = !s.plain && isatty(1);
     if (image < 0 || pipe(ends) != 0)
         return complain(LECTURE_HOST, "no room for the image: %s", strerror(errno));
+    if (way.debug && !make_place(&place))
+        return complain(LECTURE_HOST, "no directory in /tmp for the monitor: %s", strerror(errno));
+    struct start start = {l, way, image, ends[1], words, place.path, options};
     fflush(stdout);
     pid_t child = fork();
     if (child < 0) return complain(LECTURE_HOST, "cannot start the machine: %s", strerror(errno));
     if (child == 0) {
-        dup2(ends[1], 1);
-        if (timeline || raw) dup2(ends[1], 2);
         close(ends[0]);
-        close(ends[1]);
-        become_machine(l, image, timeline || raw, words, options);
+        if (!way.debug) {
+            dup2(ends[1], 1);
+            if (!way.story) dup2(ends[1], 2);
+            close(ends[1]);
+        }
+        become_machine(&start);
     }
     close(ends[1]);
     close(image);
+    if (way.debug) {
+        signal(SIGINT, SIG_IGN); // the monitor's
+        signal(SIGPIPE, SIG_IGN);
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        told = stop_at_scenes(&place, child);
+    }
     FILE *from = fdopen(ends[0], "r");
     if (from) show(&s, from);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    if (timeline) {
+    if (way.debug) {
+        close(told);
+        unlink(place.path);
+        rmdir(place.directory);
+    }
+    if (s.timeline)
         printf("\n%lu points, %lu failed; %lu faults outside guests, %lu VM exits\n", s.points, s.failed,
                s.traps, s.exits);
-    }
     if (from) fclose(from);
     if (fflush(stdout) != 0)
         return complain(LECTURE_HOST, "cannot write to standard output: %s", strerror(errno));
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == LECTURE_USAGE || code == LECTURE_HOST) return code; // it has said why
+    if (way.debug && !s.bailed && code == 0) return LECTURE_HELD;   // it was left in the middle
     if (s.bailed || (code != 1 && code != 3))
         return complain(LECTURE_ENDED, "the program did not come to its end%s", "");
     return s.failed || code == 3 ? LECTURE_FAILED : LECTURE_HELD;
@@ -253,16 +323,19 @@ static int run(const struct lecture *l, bool timeline, bool raw, const char *wor
 int lecture_main(int argc, char **argv)
 {
     const struct lecture *l = NULL;
-    bool timeline = true, raw = false;
+    struct way way = {0};
     char words[512] = "";
     int i = 1;
     for (; i < argc && strcmp(argv[i], "--"); i++) {
         char *end;
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h") || !strcmp(argv[i], "-help"))
             return help(), 0;
-        if (!strcmp(argv[i], "--story") || !strcmp(argv[i], "--raw")) {
-            timeline = false;
-            raw = argv[i][2] == 'r';
+        if (!strcmp(argv[i], "--story")) {
+            way.story = true;
+        } else if (!strcmp(argv[i], "--raw")) {
+            way.raw = true;
+        } else if (!strcmp(argv[i], "--debug")) {
+            way.debug = true;
         } else if (argv[i][0] == '-') {
             return complain(LECTURE_USAGE, "there is no option %s (--help tells more)", argv[i]);
         } else if (!l) {
@@ -284,5 +357,5 @@ int lecture_main(int argc, char **argv)
         return complain(LECTURE_HOST, "this matryoshka was built without the guest images%s", "");
     if (i < argc) i++; // "--"
     if (!l) return list(), 0;
-    return run(l, timeline, raw, words, argv + i);
+    return run(l, way, words, argv + i);
 }

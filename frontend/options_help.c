@@ -267,7 +267,8 @@ static void print_manual(FILE *out)
     fputs(".SH \"MATRYOSHKA LECTURE\"\n", out);
     roff(out, "Small guests that show why x86 needed VT-x: without a number they are listed, with one it is "
               "run, and its "
-              "story is told with what happened beside it; words after the number are the program's "
+              "story is told with what happened beside it, or with --debug stops at each scene in the "
+              "monitor; words after the number are the program's "
               "parameters. Exit "
               "status: 0 all that it claims was seen, 1 something was not, 2 usage, 3 the machine ended "
               "otherwise, 6 "

@@ -105,7 +105,8 @@ void vt_load(const struct vt_saved *s);
 /* ---- the story ---- */
 /* The first lines. */
 void lecture_begin(unsigned number, const char *title);
-/* A scene begins: its number goes to port 80h too, where a debugger can stop. */
+/* A scene begins. */
+extern volatile unsigned lecture_scene;
 void scene(const char *title);
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A figure of this run: "name = value", which tests and pictures read. */

@@ -1,7 +1,8 @@
 /* The story of a run: comments of TAP, so that the same output is a lecture and a test. */
 #include "lecture.h"
 
-static unsigned scenes;
+/* Which scene it is. A debugger that watches it stops at each (matryoshka lecture N --debug). */
+volatile unsigned lecture_scene;
 
 #define SAY(prefix, suffix) \
     __builtin_va_list ap; \
@@ -18,8 +19,9 @@ void lecture_begin(unsigned number, const char *title)
 
 void scene(const char *title)
 {
-    print("#\n# == Scene %u: %s\n", ++scenes, title);
-    outb(0x80, (uint8_t)scenes); /* the port of POST codes: nobody minds */
+    print("#\n# == Scene %u: %s\n", lecture_scene + 1, title);
+    console_drain();
+    lecture_scene++;
 }
 
 void say(const char *format, ...) { SAY("# ", print("\n")); }
