@@ -30,6 +30,12 @@ static void event(void *opaque, const struct trace_event *e)
 {
     struct debugger *d = opaque;
     if (1u << e->kind & STOPS_TRACE) stops_trace(&d->stops, e);
+    if (e->kind == TRACE_ENTRY) {
+        const struct vmcs_region *r = vmcs_region_at(d->m->cpu[e->cpu]->phys, e->vmcs);
+        d->entered.any = r != NULL;
+        d->entered.vmcs = e->vmcs, d->entered.retired = e->retired;
+        if (r) d->entered.f = r->f;
+    }
     if (!(d->breaks.mask >> e->kind & 1) || d->found.searching || !d->running) return;
     int n = breaks_met(&d->breaks, d->m->cpu[e->cpu], e);
     if (n < 0) return;
@@ -59,8 +65,11 @@ void debugger_listen(struct debugger *d)
         if (d->plan == PLAN_EXIT) t->exits[i] |= d->plan_exits[i];
         if (d->plan == PLAN_NEXT_1) t->exits[i] = UINT64_MAX;
     }
-    u32 wants = t->entry || t->entry_failed || t->exits[0] || t->exits[1] ? STOPS_TRACE : 0;
-    wants |= d->breaks.mask;
+    u32 wants = d->breaks.mask;
+    if (t->entry || d->keeps_entries) wants |= 1 << TRACE_ENTRY;
+    if (t->entry_failed) wants |= 1 << TRACE_ENTRY_FAILED;
+    if (t->exits[0] || t->exits[1]) wants |= 1 << TRACE_EXIT;
+    if (wants & 1 << TRACE_EXIT) wants |= 1 << TRACE_ENTRY; // who looks at exits may ask what changed since
     // Whoever listens to all processors has one struct for them.
     struct trace *all = d->m->cpu[0]->trace ? d->m->cpu[0]->trace : &d->trace;
     all->mask = 0;
@@ -295,6 +304,7 @@ void debugger_gone(struct debugger *d)
 {
     if (!d->users || --d->users) return;
     memset(&d->breaks, 0, sizeof d->breaks);
+    d->entered.any = d->keeps_entries = false;
     d->broke = -1;
     d->stops.n = d->limits = 0;
     d->entries = d->failures = false;

@@ -9,6 +9,7 @@
 #include "frontend/breaks.h"
 #include "frontend/symbols.h"
 #include "frontend/view.h"
+#include "vmx/vmcs.h"
 
 #define DEBUGGER_STOPS_MAX  256
 #define DEBUGGER_LIMITS_MAX 64
@@ -73,6 +74,12 @@ struct debugger {
     u64 plan_exits[2];
     unsigned plan_cpu;
     u64 steps; // that are left, with the one under way
+    struct {   // the VMCS as it was after the latest VM entry that was heard of
+        bool any;
+        u64 vmcs, retired;
+        struct vmcs_fields f;
+    } entered;
+    bool keeps_entries; // entries are listened to for it
     struct breaks breaks;
     int broke; // which of them it stands at; -1: none
     struct debugger_found found;

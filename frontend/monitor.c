@@ -22,10 +22,9 @@ static const struct monitor_row *row(unsigned n)
     const struct {
         const struct monitor_row *rows;
         unsigned n;
-    } tables[] = {{monitor_run_rows, monitor_run_rows_n},
-                  {monitor_break_rows, monitor_break_rows_n},
-                  {monitor_look_rows, monitor_look_rows_n},
-                  {monitor_vmx_rows, monitor_vmx_rows_n}};
+    } tables[] = {{monitor_run_rows, monitor_run_rows_n},   {monitor_break_rows, monitor_break_rows_n},
+                  {monitor_look_rows, monitor_look_rows_n}, {monitor_vmx_rows, monitor_vmx_rows_n},
+                  {monitor_map_rows, monitor_map_rows_n},   {monitor_table_rows, monitor_table_rows_n}};
     for (unsigned i = 0; i < ARRAY_LEN(tables); n -= tables[i++].n)
         if (n < tables[i].n) return &tables[i].rows[n];
     return NULL;

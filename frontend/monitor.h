@@ -49,8 +49,9 @@ struct monitor_row {
     void (*run)(struct monitor *c, const struct words *w);
 };
 extern const struct monitor_row monitor_run_rows[], monitor_break_rows[], monitor_look_rows[],
-    monitor_vmx_rows[];
-extern const unsigned monitor_run_rows_n, monitor_break_rows_n, monitor_look_rows_n, monitor_vmx_rows_n;
+    monitor_table_rows[], monitor_map_rows[], monitor_vmx_rows[];
+extern const unsigned monitor_run_rows_n, monitor_break_rows_n, monitor_look_rows_n, monitor_table_rows_n,
+    monitor_map_rows_n, monitor_vmx_rows_n;
 
 const char *word(const struct words *w, unsigned n); // "" if there are not as many
 bool word_is(const struct words *w, unsigned n, const char *text);

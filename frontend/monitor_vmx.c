@@ -85,11 +85,9 @@ static void in_words(const struct vmcs_field_row *f, u64 x, char *to, size_t n)
         add(to, n, x < 4 ? activities[x] : "reserved");
     else if (ends_in(f->name, "_ACCESS_RIGHTS"))
         rights_in_words(x, to, n);
-    else if (ends_in(f->name, "INTERRUPTION_INFORMATION_FIELD") ||
-             ends_in(f->name, "INTERRUPTION_INFORMATION") || ends_in(f->name, "VECTORING_INFORMATION") ||
-             ends_in(f->name, "VECTORING_INFORMATION_FIELD"))
+    else if (ends_in(f->name, "_EVENT_IDENTIFICATION"))
         event_in_words(x, to, n);
-    else if (strcmp(f->name, "EPT_POINTER") == 0 && x) {
+    else if (strcmp(f->name, "EPTP") == 0 && x) {
         snprintf(to, n, "tables at %#llx, %s, %u levels%s", (unsigned long long)(x & PAGE_MASK),
                  (x & 7) == 6 ? "WB"
                  : (x & 7)    ? "reserved type"
@@ -160,9 +158,71 @@ static void vmcs(struct monitor *c, const struct words *w)
     if (!shown) fail(c, "vmcs: no field's name has \"%s\"\n", pattern);
 }
 
+static void tell_difference(struct monitor *c, const struct vmcs_field_row *f, u64 before, u64 now)
+{
+    char was[1024], is[1024];
+    in_words(f, before, was, sizeof was);
+    in_words(f, now, is, sizeof is);
+    json_open(c, NULL, '{');
+    json_text(c, "field", f->name);
+    json_hex(c, "encoding", f->encoding);
+    json_hex(c, "before", before);
+    json_hex(c, "value", now);
+    json_close(c);
+    say(c, "  %04x %-44s %#llx -> %#llx\n", f->encoding, f->name, (unsigned long long)before,
+        (unsigned long long)now);
+    if (*was || *is) say(c, "       %s -> %s\n", *was ? was : "-", *is ? is : "-");
+}
+
+static void vmcs_diff(struct monitor *c, const struct words *w)
+{
+    struct debugger *d = c->d;
+    struct vcpu *v = debugger_cpu(d);
+    const struct vmcs_fields *before = &d->entered.f;
+    u64 at = v->s.vmx.vmcs_pointer, other = VMX_NO_POINTER;
+    struct view view;
+    const char *why;
+    unsigned shown = 0;
+    if (w->n > 1 && !argument_address(c, w, 1, "the physical address of a VMCS", &other)) return;
+    if (!view_root(&view, v, at, &why) || (w->n > 1 && !view_root(&view, v, other, &why))) {
+        fail(c, "vmcs diff: %s\n", why);
+        return;
+    }
+    if (w->n > 1)
+        before = &vmcs_region_at(v->phys, other)->f;
+    else if (!d->entered.any || d->entered.vmcs != at) {
+        d->keeps_entries = true;
+        debugger_listen(d);
+        fail(c, "vmcs diff: the VMCS is kept at VM entries from now on; there was none yet since (or give "
+                "the address of "
+                "another VMCS)\n");
+        return;
+    }
+    const struct vmcs_fields *now = &vmcs_region_at(v->phys, at)->f;
+    json_hex(c, "vmcs", at);
+    if (w->n > 1) {
+        json_hex(c, "other", other);
+        say(c, "VMCS %#llx -> %#llx\n", (unsigned long long)other, (unsigned long long)at);
+    } else {
+        json_number(c, "entered_at", d->entered.retired);
+        say(c, "VMCS %#llx since the VM entry at instruction %llu of the processor\n", (unsigned long long)at,
+            (unsigned long long)d->entered.retired);
+    }
+    json_open(c, "fields", '[');
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        u64 a = vmcs_field_get(before, (enum vmcs_field)i), b = vmcs_field_get(now, (enum vmcs_field)i);
+        if (a == b || !v->vmx->caps.exists[i]) continue;
+        tell_difference(c, &vmcs_field_rows[i], a, b);
+        shown++;
+    }
+    json_close(c);
+    if (!shown) say(c, "  no field differs\n");
+}
+
 // clang-format off
 const struct monitor_row monitor_vmx_rows[] = {
     {"check", "[VMCS]", "every rule of VM entry that the VMCS violates as it stands, with section and values", "check", check},
+    {"vmcs diff", "[VMCS]", "what has changed in the current VMCS since the latest VM entry, or what differs from another one", "vmcs diff $vmcs", vmcs_diff},
     {"vmcs", "[VMCS] [PART OF A NAME]", "the fields, with names, values and what they mean", "vmcs guest_rip", vmcs},
 };
 // clang-format on

@@ -352,6 +352,15 @@ bool msr_read(struct vcpu *v, u32 msr, u64 *value)
     return true;
 }
 
+bool msr_peek(struct vcpu *v, u32 msr, u64 *value, const char **name)
+{
+    const struct msr_row *r = find_row(v, msr);
+    if (!r) return false;
+    *name = r->name;
+    if (r->read == board_read || r->read == tsc_read) return false; // the board's clock moves on
+    return msr_read(v, msr, value);
+}
+
 bool msr_write(struct vcpu *v, u32 msr, u64 value)
 {
     const struct msr_row *r = find_row(v, msr);

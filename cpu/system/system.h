@@ -58,6 +58,9 @@ RAISES void xcr0_write(struct vcpu *v, u64 value);
 // (#GP by the caller).
 bool msr_read(struct vcpu *v, u32 msr, u64 *value);
 bool msr_write(struct vcpu *v, u32 msr, u64 value);
+// The same from outside: no consequence for anybody. False: that cannot be (*name is still its name), or
+// there is no such MSR (*name stays as it is).
+bool msr_peek(struct vcpu *v, u32 msr, u64 *value, const char **name);
 u64 cr4_valid_mask(const struct vcpu *v); // bits of CR4 that this processor has
 // the bits that IA32_EFER has; of NXE, IA32_MISC_ENABLE may take it away
 u64 efer_valid(const struct cpu_features *f, u64 misc_enable);
