@@ -346,8 +346,22 @@ static void tpr(void **state)
     pin(m, PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
     m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 0);
     EXITS(m, "\x90", EXIT_REASON_PREEMPTION_TIMER, 0);
-    m_write(m, VMCS_GUEST_ACTIVITY_STATE, 0);
+    // but when an NMI that is delivered has ended it
     pin(m, 0);
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    m_poke(m, M_CODE, I_VMRESUME, 3);
+    m->v->s.rip = M_CODE;
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_true(m->v->s.vmx.guest && m->v->s.activity == ACTIVITY_SHUTDOWN);
+    cpu_signal(m->v, CPU_SIGNAL_NMI, 0);
+    assert_int_equal(vcpu_run(m->v, 1000), RUN_HALTED);
+    assert_int_equal(m_read(m, VMCS_EXIT_REASON), EXIT_REASON_TPR_BELOW_THRESHOLD);
+    assert_int_equal(m_read(m, VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_ACTIVE);
+    assert_int_equal(m_read(m, VMCS_GUEST_RIP), M_STUBS + 16 * VEC_NMI);
+    m_write(m, VMCS_GUEST_RSP, M_STACK - 0x800);
+    m_write(m, VMCS_GUEST_INTERRUPTIBILITY_STATE, 0);
+    m_write(m, VMCS_GUEST_ACTIVITY_STATE, 0);
     set_vapic(m, 0x80, 0x40);
     EXITS(m, "\xC6\x04\x25\x80\x00\x0B\x00\x50", EXIT_REASON_HLT, 0); // a byte
     // a virtualized write of an instruction that exits otherwise is forgotten: XCHG is followed by nothing

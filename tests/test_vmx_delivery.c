@@ -534,6 +534,49 @@ static void interrupts_and_nmis(void **state)
     m_free(m);
 }
 
+// An unusable segment faults in every mode but 64-bit mode, until it is loaded (SDM 29.3.2.2).
+static void unusable_in_real_mode(void **state)
+{
+    // clang-format off
+    static const struct { enum vmcs_field rights; const char *code; unsigned n; u32 vector; } cases[] = {
+        {VMCS_GUEST_DS_ACCESS_RIGHTS, "\xA0\x00\x10", 3, VEC_GP},     // mov al, [1000h]
+        {VMCS_GUEST_DS_ACCESS_RIGHTS, "\xA2\x00\x10", 3, VEC_GP},     // mov [1000h], al
+        {VMCS_GUEST_ES_ACCESS_RIGHTS, "\xAA\x90\x90", 3, VEC_GP},     // stosb
+        {VMCS_GUEST_FS_ACCESS_RIGHTS, "\x64\x8A\x07", 3, VEC_GP},     // mov al, fs:[bx]
+        {VMCS_GUEST_GS_ACCESS_RIGHTS, "\x65\x8A\x07", 3, VEC_GP},     // mov al, gs:[bx]
+        {VMCS_GUEST_SS_ACCESS_RIGHTS, "\x50\x90\x90", 3, VEC_SS},     // push ax
+        {VMCS_GUEST_SS_ACCESS_RIGHTS, "\x8A\x46\x00", 3, VEC_SS},     // mov al, [bp]
+        {VMCS_GUEST_SS_ACCESS_RIGHTS, "\xCD\x21\x90", 3, VEC_SS},     // int 21h: its frame
+        {VMCS_GUEST_DS_ACCESS_RIGHTS, "\x8E\xD8\xA0\x00\x10", 5, 0}, // mov ds, ax; mov al, [1000h]
+        {VMCS_GUEST_DS_ACCESS_RIGHTS, "\x8C\xD8\x90", 3, 0},          // mov ax, ds: no access
+    };
+    // clang-format on
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct vmx_machine *m = guest();
+        m_unrestricted(m);
+        m_write(m, VMCS_GUEST_CR0, 0x30);
+        m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
+        m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
+        m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4);
+        m_write(m, VMCS_GUEST_CS_LIMIT, 0xFFFF);
+        m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B);
+        m_write(m, VMCS_GUEST_RIP, 0);
+        m_write(m, VMCS_GUEST_IDTR_BASE, M_GUEST_IDT);
+        m_write(m, cases[i].rights, m_read(m, cases[i].rights) | AR_UNUSABLE);
+        m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
+        m->v->s.gpr[RAX] = m->v->s.gpr[RBX] = m->v->s.gpr[RBP] = 0x100, m->v->s.gpr[RDI] = M_DATA & 0xFFFF;
+        s64 reason = m_enter(m, cases[i].code, cases[i].n);
+        if (!cases[i].vector) {
+            assert_int_equal(reason, EXIT_REASON_HLT);
+        } else {
+            assert_int_equal(reason, EXIT_REASON_EXCEPTION_NMI);
+            assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000300 | cases[i].vector);
+            assert_int_equal(m_read(m, VMCS_GUEST_RIP), 0);
+        }
+        m_free(m);
+    }
+}
+
 // Real-address mode has no error codes, not even that of #DF.
 static void real_mode_double_fault(void **state)
 {
@@ -737,8 +780,8 @@ int main(void)
         cmocka_unit_test(pending_debug_exceptions), cmocka_unit_test(breakpoints),
         cmocka_unit_test(monitor_trap_flag),        cmocka_unit_test(monitor_trap_flag_in_rep),
         cmocka_unit_test(interrupts_and_nmis),      cmocka_unit_test(real_mode_double_fault),
-        cmocka_unit_test(virtual_8086_guest),       cmocka_unit_test(general_detect_exits),
-        cmocka_unit_test(rf_of_ept_violations),
+        cmocka_unit_test(unusable_in_real_mode),    cmocka_unit_test(virtual_8086_guest),
+        cmocka_unit_test(general_detect_exits),     cmocka_unit_test(rf_of_ept_violations),
     };
     return cmocka_run_group_tests_name("events across world switches", tests, NULL, NULL);
 }

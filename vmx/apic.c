@@ -107,7 +107,7 @@ void vmx_apic_entered(struct vcpu *v, const struct vmx_entry *e)
         ppr_virtualization(v);
         vmx_evaluate_virtual_interrupts(v);
     } else if (e->proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES && below_threshold(v) &&
-               v->s.activity != ACTIVITY_SHUTDOWN && v->s.activity != ACTIVITY_WAIT_SIPI)
+               v->s.activity != ACTIVITY_WAIT_SIPI)
         vmx_trap(v, EXIT_REASON_TPR_BELOW_THRESHOLD, 0);
 }
 

@@ -26,7 +26,8 @@ bool vmx_boundary_trap(struct vcpu *v, struct event *exit)
     if (!x->guest) return false;
     if (x->bus_lock) return due(exit, EXIT_REASON_BUS_LOCK);
     if (x->apic_write_size) vmx_apic_write_emulation(v);
-    if (!x->trap) return false;
+    // one of VM entry into the shutdown state is kept until an NMI has ended that (SDM 29.7.7)
+    if (!x->trap || v->s.activity == ACTIVITY_SHUTDOWN) return false;
     due(exit, x->trap);
     exit->exit_qualification = x->trap_qualification;
     return true;

@@ -42,8 +42,8 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
             segment_fault(v, seg);
         return laddr_of(la);
     }
+    if (s->ar & AR_UNUSABLE) segment_fault(v, seg); // in real-address mode too, where VM entry makes them so
     if (mode_protected(mode)) {
-        if (s->ar & AR_UNUSABLE) segment_fault(v, seg);
         bool write = (acc & ACC_KIND) == ACC_WRITE;
         if (s->ar & AR_CODE) {
             if (write || !(s->ar & AR_READABLE)) segment_fault(v, seg);

@@ -1,5 +1,5 @@
 # The conformance corpus: TAP guests, one image per subject. An image NAME says in NAME.c what it is about (tap_begin, vmx_test_begin).
-set(conformance_on_4_processors processors)
+set(conformance_on_4_processors processors vmx-posting)
 foreach(test
         vmx-instructions
         vmx-exits
@@ -18,6 +18,8 @@ foreach(test
         vmx-spec-ctrl
         vmx-apicv
         vmx-apic-timer
+        vmx-posting
+        vmx-xsaves
         vmx-shadowing
         vmx-time
         vmx-msr-list

@@ -14,7 +14,7 @@
  * 15). It panics when an instruction is fetched from the page, and never ends a HLT by a virtual interrupt
  * (SDM 32.2.2): both come last.
  *
- * Missing: user interrupts, several processors. The timer is in vmx-apic-timer.c.
+ * Missing: user interrupts. The timer is in vmx-apic-timer.c, several processors in vmx-posting.c.
  */
 #include "vmx-common.h"
 #include "apic.h"
@@ -498,6 +498,38 @@ static void interrupts(void)
     is(get(0xa0), 0xa5, "  VPPR is VTPR, its low bits too");
 }
 
+/* SDM 32.1.4: a bit for each vector, in four fields. */
+static void eoi_exits(void)
+{
+    if (!scene(true, DELIVERY | ACCESSES)) {
+        skip(2, "no virtual-interrupt delivery");
+        return;
+    }
+    static const uint32_t fields[] = {EOI_EXIT0, EOI_EXIT1, EOI_EXIT2, EOI_EXIT3};
+    unsigned exits = 0, others = 0;
+    for (unsigned vector = 16; vector < 256; vector++)
+        for (unsigned inverted = 0; inverted < 2; inverted++) {
+            memset(vapic, 0, 4096);
+            put(0x100 + vector / 32 * 16, 1u << vector % 32);
+            vmwrite(GUEST_INTERRUPT_STATUS, vector << 8);
+            for (unsigned i = 0; i < 4; i++) {
+                uint64_t bit = vector / 64 == i ? 1ul << vector % 64 : 0;
+                vmwrite(fields[i], inverted ? ~bit : bit);
+            }
+            at(i_write_nop);
+            v.regs.gpr[RDI] = (uint64_t)page + 0xb0;
+            struct vmx_exit e = vmx_run(&v);
+            if (e.status != VMX_SUCCEED || get(0x100 + vector / 32 * 16)) continue;
+            if (inverted)
+                others += e.reason == EXIT_REASON_VMCALL;
+            else
+                exits += e.reason == EXIT_REASON_VIRTUALIZED_EOI && e.qualification == vector;
+        }
+    is(exits, 240, "SDM 32.1.4: the EOI of each vector exits by its bit");
+    is(others, 240, "  and by no other");
+    for (unsigned i = 0; i < 4; i++) vmwrite(fields[i], 0);
+}
+
 /* ---- posted interrupts (SDM 32.6) ---- */
 
 static unsigned host_interrupts;
@@ -643,6 +675,7 @@ int rom_main(void)
     tpr();
     msrs();
     interrupts();
+    eoi_exits();
     posted();
     ipis();
     fetch();

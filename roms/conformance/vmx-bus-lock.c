@@ -24,6 +24,7 @@ CODE(g_xchg, "xchg %rax, (%rdi)");
 CODE(g_cmpxchg, "lock cmpxchg %ecx, (%rdi)");
 CODE(g_plain, "incl (%rdi); mov %rax, (%rdi); mov (%rdi), %rax");
 CODE(g_fault, "lock incl (%rdi); ud2");
+CODE(g_unaligned, ".code32; mov (%esp), %eax; hlt; .code64");
 
 static void start(const void *code, uint64_t rdi, bool detect)
 {
@@ -77,13 +78,41 @@ static void bus_locks(void)
 static void timeouts(void)
 {
     if (!vmx_has_secondary(PROC2_INSTRUCTION_TIMEOUT)) {
-        skip(1, "no instruction timeout");
+        skip(5, "no instruction timeout");
         return;
     }
     start(g_plain, (uint64_t)page, false);
     vmx_set_proc2(PROC2_INSTRUCTION_TIMEOUT);
     vmwrite(INSTRUCTION_TIMEOUT_CONTROL, 0x100000);
     done(&v, "a guest that reaches its instruction boundaries does not time out");
+    if (!vmx_has_secondary(PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST)) {
+        skip(4, "no unrestricted guest");
+        return;
+    }
+    /* At level 3 with alignment checks, on a stack that is not aligned, and the handler of #AC is on it too:
+       the delivery of #AC is #AC, for ever. */
+    static uint64_t gdt[8], idt[18];
+    uint64_t at = (uint64_t)g_unaligned;
+    gdt[5] = 0x00cffb000000ffff, gdt[6] = 0x00cff3000000ffff;
+    idt[VECTOR_AC] = (at & 0xffff) | 0x28 << 16 | 0xee00ul << 32 | at >> 16 << 48;
+    guest_init_ept(&v, g_unaligned);
+    vmx_guest_protected_mode();
+    vmx_set_proc2(PROC2_UNRESTRICTED_GUEST | PROC2_INSTRUCTION_TIMEOUT);
+    vmwrite(INSTRUCTION_TIMEOUT_CONTROL, 1000);
+    vmwrite(EXCEPTION_BITMAP, 0);
+    vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_AM);
+    vmwrite(GUEST_CS_SELECTOR, 0x2b), vmwrite(GUEST_CS_ACCESS_RIGHTS, 0xc0fb);
+    vmwrite(GUEST_SS_SELECTOR, 0x33), vmwrite(GUEST_SS_ACCESS_RIGHTS, 0xc0f3);
+    vmwrite(GUEST_DS_ACCESS_RIGHTS, 0xc0f3);
+    vmwrite(GUEST_GDTR_BASE, (uint64_t)gdt), vmwrite(GUEST_GDTR_LIMIT, sizeof(gdt) - 1);
+    vmwrite(GUEST_IDTR_BASE, (uint64_t)idt), vmwrite(GUEST_IDTR_LIMIT, sizeof(idt) - 1);
+    uint64_t rsp = vmread(GUEST_RSP) - 1;
+    vmwrite(GUEST_RSP, rsp);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_AC);
+    struct vmx_exit e = exit_is(&v, EXIT_REASON_INSTRUCTION_TIMEOUT, "SDM 28.2: #AC for ever times out");
+    is(e.qualification & 1, 0, "SDM 30.2.1:  the guest can go on");
+    is(vmread(GUEST_RIP), at, "  it stands at the instruction");
+    is(vmread(GUEST_RSP), rsp, "  on its stack");
 }
 
 int rom_main(void)

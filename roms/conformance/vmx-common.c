@@ -84,6 +84,8 @@ struct vmx_exit exit_is(struct vmx_vcpu *v, uint32_t reason, const char *name)
     return e;
 }
 
+uint64_t guest_handler(unsigned vector) { return (uint64_t)guest_vectors + STUB_SIZE * vector + 1; }
+
 uint64_t *delivery_is(struct vmx_vcpu *v, unsigned vector, const char *name)
 {
     struct vmx_exit e = vmx_run(v);

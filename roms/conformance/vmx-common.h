@@ -25,6 +25,8 @@ void guest_real_mode(struct vmx_vcpu *v, const void *code, size_t size);
 struct vmx_exit exit_is(struct vmx_vcpu *v, uint32_t reason, const char *name);
 /* Runs and expects the vector to arrive in the guest's IDT. Returns the guest's RSP (the frame). */
 uint64_t *delivery_is(struct vmx_vcpu *v, unsigned vector, const char *name);
+/* The RIP of that exit, in a 64-bit guest. */
+uint64_t guest_handler(unsigned vector);
 /* Runs and expects the VMCALL with which every snippet ends. */
 void done(struct vmx_vcpu *v, const char *name);
 

@@ -21,6 +21,7 @@ CODE(i_write, "mov %eax, (%rdi)");
 CODE(i_rmw, "lock incl (%rdi)");
 CODE(i_call, "call *%rdi");
 CODE(i_ud2, "ud2");
+CODE(i_vmfunc_as_is, "vmfunc");
 CODE(i_vmfunc, "xor %eax, %eax; mov $1, %ecx; vmfunc; mov (%rdi), %ebx");
 CODE(i_read_twice, "mov (%rdi), %eax; vmcall; mov (%rdi), %ebx");
 
@@ -373,7 +374,7 @@ static void vpids(void)
 static void vm_functions(void)
 {
     if (!vmx_has_secondary(PROC2_ENABLE_VM_FUNCTIONS) || !(rdmsr(IA32_VMX_VMFUNC) & 1)) {
-        skip(4, "no EPTP switching");
+        skip(13, "no EPTP switching");
         return;
     }
     uint64_t *list = page_alloc(1), *other_page = page_alloc(1);
@@ -398,6 +399,37 @@ static void vm_functions(void)
     vmwrite(VM_FUNCTION_CONTROLS, 1);
     vmwrite(EPTP_LIST_ADDRESS, (uint64_t)list);
     exit_is(&v, EXIT_REASON_VMFUNC, "VMFUNC to a bad EPTP exits");
+    is(vmread(VM_EXIT_INSTRUCTION_LENGTH), 3, "  with its length");
+    static const struct {
+        const char *id;
+        uint64_t eax, ecx, functions, entry;
+        bool enabled, ud;
+    } t[] = {
+        {"VMFUNC-003: without enable VM functions: #UD", 0, 1, 1, 0, false, true},
+        {"VMFUNC-004: EAX of 64: #UD", 64, 1, 1, 0, true, true},
+        {"VMFUNC-004: EAX of FFFFFFFFH: #UD", 0xffffffff, 1, 1, 0, true, true},
+        {"VMFUNC-005: a function that is not enabled exits", 0, 1, 0, 0, true, false},
+        {"VMFUNC-005: function 63 exits", 63, 1, 1, 0, true, false},
+        {"VMFUNC-006: ECX of 512 exits", 0, 512, 1, 0, true, false},
+        {"VMFUNC-006: ECX of FFFFFFFFH exits", 0, 0xffffffff, 1, 0, true, false},
+        {"VMFUNC-008B: an EPTP of five levels from one of four exits", 0, 1, 1, 1 << 3, true, false},
+    };
+    for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+        start(i_vmfunc_as_is);
+        list[1] = ept_pointer(second) + t[i].entry;
+        v.regs.gpr[RAX] = t[i].eax, v.regs.gpr[RCX] = t[i].ecx;
+        if (t[i].enabled) vmx_set_proc2(PROC2_ENABLE_VM_FUNCTIONS);
+        vmwrite(VM_FUNCTION_CONTROLS, t[i].functions);
+        vmwrite(EPTP_LIST_ADDRESS, (uint64_t)list);
+        uint64_t before = vmread(EPTP);
+        struct vmx_exit e = vmx_run(&v);
+        bool good = t[i].ud ? e.reason == EXIT_REASON_EXCEPTION_OR_NMI &&
+                                  (vmread(EXITING_EVENT_IDENTIFICATION) & 0xff) == VECTOR_UD
+                            : e.reason == EXIT_REASON_VMFUNC && e.qualification == 0;
+        if (!ok(good && vmread(EPTP) == before && vmread(GUEST_RIP) == (uint64_t)i_vmfunc_as_is, "%s",
+                t[i].id))
+            tap_note("  reason %u, qualification %lx", e.reason, e.qualification);
+    }
 }
 
 CODE(i_rdmsr_star, "mov $0xc0000082, %ecx; rdmsr");

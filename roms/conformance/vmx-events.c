@@ -10,7 +10,8 @@
  * interrupt window in the HLT state (SDM 26.2: it wakes), and external interrupts while the guest's IF is 0
  * (lost).
  *
- * Missing: SIPI, INIT, debug exceptions by breakpoints. Virtual and posted interrupts are in vmx-apicv.c.
+ * Missing: debug exceptions by breakpoints. SIPI and INIT are in vmx-posting.c, virtual interrupts in
+ * vmx-apicv.c.
  */
 #include "vmx-common.h"
 #include "apic.h"

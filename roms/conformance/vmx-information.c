@@ -8,8 +8,7 @@
  *
  * Bochs 2.7 reports RDRAND and RDSEED of 16 bits as of 32.
  *
- * Missing: XSAVES and XRSTORS (a processor without supervisor state has no bit that could make them exit),
- * LOADIWKEY, 16- and 32-bit guests (vmx-modes.c).
+ * Missing: XSAVES and XRSTORS (vmx-xsaves.c), LOADIWKEY, 16- and 32-bit guests (vmx-modes.c).
  */
 #include "vmx-common.h"
 

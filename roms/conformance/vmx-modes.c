@@ -72,6 +72,10 @@ CODE(r_sldt, 16, "", "sldt %ax");
 CODE(r_str, 16, "", "str %ax");
 CODE(r_gp, 16, "mov $0xffff, %bx", "mov (%bx), %ax");
 CODE(r_int, 16, "", "int $0x21");
+CODE(r_load, 16, "", "movb 0x7000, %al");
+CODE(r_store, 16, "mov $0x7000, %di", "stosb");
+CODE(r_push, 16, "", "push %ax");
+CODE(r_reload, 16, "xor %ax, %ax; mov %ax, %ds", "movb 0x7000, %al");
 CODE(r_ud, 16, "", "ud2");
 CODE(r_divide, 16, "xor %cx, %cx", "div %cx");
 
@@ -114,9 +118,30 @@ static void real_mode_rights(void)
     segments_are(cs, ds, "  CS is still code");
 }
 
+/* SDM 29.3.2.2: outside 64-bit mode the use of a segment that VM entry made unusable faults. */
+static void unusable(void)
+{
+    real(r_load, r_load_end);
+    vmwrite(GUEST_DS_ACCESS_RIGHTS, AR_UNUSABLE);
+    exception_is(HARDWARE(VECTOR_GP), "SDM 29.3.2.2: real mode: a read by an unusable DS is #GP");
+    real(r_store, r_store_end);
+    vmwrite(GUEST_ES_ACCESS_RIGHTS, AR_UNUSABLE);
+    exception_is(HARDWARE(VECTOR_GP), "  a write by an unusable ES");
+    real(r_push, r_push_end);
+    vmwrite(GUEST_SS_ACCESS_RIGHTS, AR_UNUSABLE);
+    exception_is(HARDWARE(VECTOR_SS), "  PUSH with an unusable SS is #SS");
+    real(r_int, r_int_end);
+    vmwrite(GUEST_SS_ACCESS_RIGHTS, AR_UNUSABLE);
+    exception_is(HARDWARE(VECTOR_SS), "  and so is the frame of INT");
+    real(r_reload, r_reload_end);
+    vmwrite(GUEST_DS_ACCESS_RIGHTS, AR_UNUSABLE);
+    done(&v, "  MOV to DS makes it usable");
+}
+
 static void real_mode(void)
 {
     real_mode_rights();
+    unusable();
     real(r_cpuid, r_cpuid_end);
     REAL(r_cpuid, EXIT_REASON_CPUID, 0, "real mode: CPUID");
     vmx_skip_instruction();

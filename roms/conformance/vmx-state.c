@@ -32,6 +32,8 @@ static void start(const void *code)
 #define READ_MSR(number, at) \
     "mov $" #number ", %ecx; rdmsr; mov %eax, " #at "(%rdi); mov %edx, " #at " + 4(%rdi); "
 
+CODE(g_pat, "mov $0x277, %ecx; mov $0x00010007, %eax; mov $0x00040006, %edx; wrmsr");
+
 /* ---- what entry loads ---- */
 
 CODE(g_look,
@@ -182,8 +184,23 @@ static void exit_saves(void)
         else
             skip(1, "no save IA32_EFER");
         is(vmread(GUEST_DR7), 0x501, "  DR7");
+        uint64_t pat = rdmsr(IA32_PAT);
+        for (unsigned save = 0; save < 2; save++) {
+            if (!vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_SAVE_IA32_PAT) ||
+                !vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_LOAD_IA32_PAT)) {
+                skip(2, "no save IA32_PAT");
+                continue;
+            }
+            start(g_pat);
+            vmwrite(GUEST_IA32_PAT, 0x0101010101010101);
+            vmwrite(HOST_IA32_PAT, pat);
+            vmwrite(PRIMARY_VM_EXIT_CONTROLS,
+                    vmread(PRIMARY_VM_EXIT_CONTROLS) | EXIT_LOAD_IA32_PAT | (save ? EXIT_SAVE_IA32_PAT : 0));
+            done(&v, save ? "a guest that writes IA32_PAT, with save IA32_PAT" : "  and without");
+            is(vmread(GUEST_IA32_PAT), save ? 0x0004000600010007 : 0x0101010101010101, "  the field");
+        }
     } else {
-        skip(6, "no MSR bitmaps");
+        skip(10, "no MSR bitmaps");
     }
 
     start(g_sti);
