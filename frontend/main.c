@@ -18,6 +18,7 @@
 #include "frontend/options.h"
 #include "frontend/pid_file.h"
 #include "frontend/recording.h"
+#include "frontend/report.h"
 #include "frontend/signals.h"
 #include "frontend/state_file.h"
 #include "frontend/symbols.h"
@@ -34,6 +35,7 @@ struct session {
     struct symbols symbols;
     struct watch watch;
     struct trace_file trace[TRACE_FILES_MAX];
+    struct report report;
     struct log log;
     struct state_hash hash;
     struct journal journal;
@@ -274,6 +276,10 @@ static int run(struct session *s)
         if (s->o.record || s->o.replay) until = s->next_note < until ? s->next_note : until;
         if (s->o.replay && s->recording.end.retired < until) until = s->recording.end.retired;
         u64 slice = until - now < 2000000 ? until - now : 2000000;
+        if (s->o.report) {
+            u64 due = report_sample(&s->report, journal_units(&s->journal));
+            if (due < slice) slice = due;
+        }
         if (!slice && s->o.replay) slice = 1; // it was stopped in a sleep: to there
         end = journal_run(&s->journal, slice);
         if (s->debug && !debug_attend(s->debug, &end)) return STATUS_POWER_OFF;
@@ -428,15 +434,21 @@ static bool begin_replay(struct session *s, char *why, size_t n)
 
 static bool open_traces(struct session *s, char *why, size_t n)
 {
-    if (s->o.traces && s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
+    if ((s->o.traces || s->o.report) && s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
     for (unsigned i = 0; i < s->o.traces; i++)
         if (!trace_file_open(&s->trace[i], s->o.trace[i], &s->o.trace_filter, &s->watch, &s->symbols, why, n))
             return false;
-    return true;
+    return !s->o.report || report_open(&s->report, s->o.report, s->m, &s->watch, &s->symbols, why, n);
 }
 
-static int close_traces(struct session *s, int status)
+static int close_traces(struct session *s, int argc, char **argv, int status)
 {
+    if (s->o.report && !report_close(&s->report, retired(s), argc, argv)) {
+        char why[512];
+        snprintf(why, sizeof why, "the report %s is not whole: it could not be written to its end",
+                 s->o.report);
+        status = complain(why, STATUS_HOST);
+    }
     for (unsigned i = 0; i < s->o.traces; i++) {
         if (trace_file_close(&s->trace[i], &s->watch)) continue;
         char why[512];
@@ -537,7 +549,7 @@ int main(int argc, char **argv)
         state_hash_parts(&s->hash, s->m, put_part, stderr);
     }
     if (s->o.stats) log_statistics(stderr, s->m, host_seconds() - start);
-    status = close_traces(s, status);
+    status = close_traces(s, argc, argv, status);
     if (!log_close(&s->log)) {
         snprintf(why, sizeof why, "the log %s is not whole: it could not be written to its end",
                  s->o.log_file);

@@ -171,6 +171,11 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
         break;
     case O_TRACE: return options_trace(p, v);
     case O_TRACE_FILTER: return trace_filter_parse(&o->trace_filter, v, p->why, p->why_size);
+    case O_REPORT:
+        o->report = v;
+        if (strlen(v) < 6 || strcmp(v + strlen(v) - 5, ".html") != 0)
+            return options_fail(p, "--report %s: it becomes a page, and its name ends with .html", v);
+        break;
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);

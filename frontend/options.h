@@ -75,6 +75,7 @@ struct options {
     unsigned symbols_n;
     const char *trace[TRACE_FILES_MAX];
     unsigned traces;
+    const char *report;
     struct trace_filter trace_filter;
     u64 stop_after; // instructions; UINT64_MAX: no limit
     u64 hash_every; // instructions; 0: never
