@@ -110,7 +110,13 @@ int rom_main(void)
 
     scene("INIT-SIPI-SIPI: they are started");
     unsigned n = smp_start();
-    for (unsigned i = 0; i < n; i++) say("  processor %u has APIC ID %u", i, smp_apic_id(i));
+    /* CPUID 0BH says how many low bits of the ID are the thread, and how many thread and core. */
+    unsigned thread_bits = cpuid_if_present(0xb, 0).eax & 31, core_bits = core.eax & 31;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t id = smp_apic_id(i);
+        say("  processor %u has APIC ID %u: package %u, core %u, thread %u", i, id, id >> core_bits,
+            (id & ((1u << core_bits) - 1)) >> thread_bits, id & ((1u << thread_bits) - 1));
+    }
     figure(n, "processors that came");
     is(n, reported, "as many came as firmware reported");
     if (n < 2) {
