@@ -134,6 +134,7 @@ enum machine_end journal_run(struct journal *j, u64 units)
 {
     const struct journal_event *e;
     bool applied = false;
+    j->again = before_seen(j);
     while ((e = due(j))) {
         apply(j, e);
         j->at.event++;
@@ -151,7 +152,6 @@ enum machine_end journal_run(struct journal *j, u64 units)
             units = next->units > now ? next->units - now : 1;
         }
     }
-    j->again = before_seen(j);
     if (j->again) { // and no further, since that is said of all of it
         u64 left = j->seen_units - journal_units(j);
         if (left < units) units = left ? left : 1;

@@ -111,6 +111,8 @@ static bool take_input(struct session *s, int ms)
     terminal_poll(t, ms);
     if (t->quit) machine_ask_stop(s->m);
     if (!serial_input(s)) return false;
+    if (s->debug && !journal_live(&s->journal))
+        return false; // in its past nothing is taken: it waits for the present
     for (;;) {
         u32 room = uart_input_room(&s->m->uart[line]);
         unsigned n = terminal_take(t, buf, room < sizeof buf ? room : sizeof buf);

@@ -196,6 +196,42 @@ static void reached(void **state)
     }
 }
 
+// What runs again is told apart from what runs for the first time, to the instant, in the middle of a sleep
+// too: of each run it is said whether all of it, and no more, has been before.
+static void told_again(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 6; k++) {
+        struct world w;
+        u64 seen[SAMPLES];
+        world(&w, 1 + k % 2, true);
+        w.random += k;
+        assert_true(history_begin(&w.h, &w.j, HISTORY_DEFAULT));
+        w.h.every = 20000;
+        live(&w, seen);
+        run_to(&w, journal_retired(&w.j) + draw(&w, 3000)); // and on, to anywhere
+        assert_false(journal_again(&w.j));
+        u64 units = journal_units(&w.j), idles = w.j.at.idles, before = 0, behind = 0;
+        assert_true(history_goto(&w.h, (1 + draw(&w, SAMPLES)) * STEP, NULL));
+        while (behind < 20) {
+            u64 now = journal_units(&w.j);
+            bool earlier = now < units || (now == units && w.j.at.idles < idles);
+            journal_run(&w.j, 1 + draw(&w, 2000));
+            assert_int_equal(journal_again(&w.j), earlier);
+            now = journal_units(&w.j);
+            if (earlier) assert_true(now < units || (now == units && w.j.at.idles <= idles));
+            before += earlier, behind += !earlier;
+        }
+        assert_true(before > 0);
+        assert_true(history_goto(&w.h, 5 * STEP, NULL)); // from further on: that has run, too
+        assert_int_equal(hash(w.m), seen[4]);
+        history_changed(&w.h); // another run from here
+        journal_run(&w.j, 100);
+        assert_false(journal_again(&w.j));
+        end(&w);
+    }
+}
+
 // A change by hand in the past: what was later is forgotten, and the run is that of a machine with the
 // change.
 static void changed(void **state)
@@ -310,8 +346,8 @@ static void refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed), cmocka_unit_test(reached),
-                                       cmocka_unit_test(changed), cmocka_unit_test(over_resets),
-                                       cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed),    cmocka_unit_test(reached),
+                                       cmocka_unit_test(told_again),  cmocka_unit_test(changed),
+                                       cmocka_unit_test(over_resets), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
