@@ -28,12 +28,19 @@ static void tertiary(void)
             kase.f[PROC3] &=
                 ~(PROC3_ENABLE_HLAT | PROC3_EPT_PAGING_WRITE_CONTROL | PROC3_GUEST_PAGING_VERIFICATION);
         if (!in(PROC, PROC_USE_TPR_SHADOW)) kase.f[PROC3] &= ~PROC3_IPI_VIRTUALIZATION;
+        if (!in(PROC2, PROC2_VIRTUAL_INTERRUPT_DELIVERY) || in(PROC, PROC_RDTSC_EXITING))
+            kase.f[PROC3] &= ~PROC3_APIC_TIMER_VIRTUALIZATION;
     }
     kase.f[F_HLATP] = arena_physical() + A_PML4; /* the same tables */
     kase.f[F_PID_POINTER_TABLE_ADDRESS] = areas_spare + 1024;
     uint64_t prefix = below(3), last = below(3);
     if (step("HLAT_PREFIX_SIZE", " ", prefix)) kase.f[F_HLAT_PREFIX_SIZE] = prefix;
     if (step("LAST_PID_POINTER_INDEX", " ", last)) kase.f[F_LAST_PID_POINTER_INDEX] = last;
+    static const uint16_t vectors[] = {0x30, 0x30, 0x80, 0xff, 5, 0x100};
+    static const uint64_t deadlines[] = {0, 1, 1, ~0ul, 1ul << 62};
+    uint64_t vector = PICK(vectors), deadline = PICK(deadlines);
+    if (step("VIRTUAL_TIMER_VECTOR", " ", vector)) kase.f[F_VIRTUAL_TIMER_VECTOR] = vector;
+    if (step("GUEST_DEADLINE", " ", deadline)) kase.f[F_GUEST_DEADLINE] = deadline;
     static const uint64_t masks[] = {0, 1, 7, ~0ul};
     uint64_t mask = PICK(masks);
     if (step("IA32_SPEC_CTRL_MASK", " ", mask)) kase.f[F_IA32_SPEC_CTRL_MASK] = mask;
