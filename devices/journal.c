@@ -54,6 +54,7 @@ static void apply(struct journal *j, const struct journal_event *e)
         break;
     case JOURNAL_INPUT_OPEN: j->m->input_open = (u32)e->value; break;
     case JOURNAL_POWER: machine_power_button(j->m); break;
+    case JOURNAL_RESET: machine_request_end(j->m, MACHINE_RESET, 0, "the reset button"); break;
     default: break;
     }
 }
@@ -83,6 +84,14 @@ void journal_input_open(struct journal *j, u32 lines)
 void journal_power_button(struct journal *j)
 {
     struct journal_event e = {.kind = JOURNAL_POWER};
+    if (!journal_live(j)) return;
+    keep(j, e);
+    apply(j, &e);
+}
+
+void journal_reset_button(struct journal *j)
+{
+    struct journal_event e = {.kind = JOURNAL_RESET};
     if (!journal_live(j)) return;
     keep(j, e);
     apply(j, &e);

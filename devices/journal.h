@@ -1,6 +1,6 @@
 // What comes to a machine from outside, with the instant at which it came: enough to run the same run again.
-// A run is a function of its beginning and of this: bytes on serial lines, the power button, whether more
-// input may come, and how much of an idle time passed. Resets follow from the run itself.
+// A run is a function of its beginning and of this: bytes on serial lines, the power and the reset button,
+// whether more input may come, and how much of an idle time passed. Resets follow from the run itself.
 //
 // A journal stands between the frontend and machine_run: whoever has one runs the machine by journal_run and
 // brings input by journal_serial and the like, never past it. It is live from its horizon on, the latest
@@ -20,6 +20,7 @@ enum journal_kind {
     JOURNAL_INPUT_OPEN, // machine.input_open = value
     JOURNAL_POWER,      // the power button
     JOURNAL_IDLE,       // of this idle time no more than `value` ticks passed
+    JOURNAL_RESET,      // the reset button
     JOURNAL_KINDS,
 };
 // clang-format on
@@ -80,6 +81,7 @@ u64 journal_units(const struct journal *j);
 void journal_serial(struct journal *j, unsigned line, const u8 *bytes, u32 n);
 void journal_input_open(struct journal *j, u32 lines);
 void journal_power_button(struct journal *j);
+void journal_reset_button(struct journal *j); // the next run ends with MACHINE_RESET
 // What was kept and is later than now is no more: the run goes another way from here.
 void journal_cut(struct journal *j);
 

@@ -350,6 +350,16 @@ static void powerdown(struct monitor *c, const struct words *w)
         fail(c, "system_powerdown: the machine is in its past; go on to the present first\n");
 }
 
+static void reset(struct monitor *c, const struct words *w)
+{
+    if (!c->d->journal || !journal_live(c->d->journal)) {
+        fail(c, "system_reset: the machine is in its past; go on to the present first\n");
+        return;
+    }
+    journal_reset_button(c->d->journal);
+    if (!c->d->running) say(c, "The machine starts again when it goes on.\n");
+}
+
 static void savevm(struct monitor *c, const struct words *w)
 {
     char why[512];
@@ -387,6 +397,7 @@ const struct monitor_row monitor_run_rows[] = {
      "back by an instruction, or N; to the VM entry or VM exit before; to the instruction that wrote these bytes (8 if not told) last, before it did: by whatever address and at whatever level, "
      "but not by page walks, VM exits and devices", "back exit", back},
     {"savevm", "FILE", "save the machine as it stands; -loadvm goes on from there", "savevm up.mvm", savevm},
+    {"system_reset", "", "press the reset button (with -no-reboot: the end)", "system_reset", reset},
     {"system_powerdown", "", "press the power button", "system_powerdown", powerdown},
 };
 // clang-format on

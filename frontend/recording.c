@@ -259,11 +259,11 @@ char **recording_words(struct recording *r, int argc, char **argv, int *n)
     if (!words || !flagless) return NULL;
     int k = 0; // without the flags that take no value
     for (unsigned i = 0; i < r->words_n; i++)
-        if (!is_option(r->words[i], "stats state")) flagless[k++] = r->words[i];
+        if (!is_option(r->words[i], "stats state s S")) flagless[k++] = r->words[i];
     words[0] = argv[0];
     *n = 1 + copy_words(words + 1, flagless, k,
-                        serial ? "serial record savevm pidfile d D hash-every"
-                               : "record savevm pidfile d D hash-every");
+                        serial ? "serial record savevm pidfile d D hash-every gdb monitor history"
+                               : "record savevm pidfile d D hash-every gdb monitor history");
     *n += copy_words(words + *n, argv + 1, argc - 1, "replay");
     free(flagless);
     r->line = words;
