@@ -49,7 +49,7 @@ static struct setup {
 } how;
 
 #define EVENTUALLY(condition) \
-    for (unsigned wait_ = 0; wait_ < 200 && !(condition); wait_++) smp_delay(500)
+    for (unsigned wait_ = 0; wait_ < 2000 && !(condition); wait_++) smp_delay(50)
 
 static bool host_interrupt(struct trap_frame *f)
 {
@@ -133,7 +133,7 @@ static void start(const struct setup *s)
     outcome = (struct vmx_exit){.reason = 0xffffffff};
     smp_run(1, guest, 0);
     EVENTUALLY(host_ready);
-    smp_delay(300);
+    smp_delay(100);
 }
 
 /* An interrupt for the other processor: its vector, and a mode unless it is fixed. */
@@ -190,21 +190,21 @@ static void posted(void)
     EVENTUALLY(!(pid[4] & 1));
     is(pid[1] | pid[2], 0, "SDM 32.6: two posted for a guest with IF=0 are taken over");
     uint32_t then = beats[0];
-    smp_delay(300);
+    smp_delay(100);
     ok(beats[0] != then, "  it goes on");
     stop = 1;
     ok(ends() && outcome.reason == EXIT_REASON_VMCALL, "  to its end");
     is(after.status, 0x92, "  the higher one is requested");
     start(&(struct setup){.code = g_hlt, .posting = true});
     EVENTUALLY(beats[0]);
-    smp_delay(300);
+    smp_delay(100);
     post(PLAIN);
     arrives(PLAIN, "SDM 32.6: it ends a guest's HLT");
     is(after.activity, 0, "  the state is active");
     start(&(struct setup){.code = g_hlt, .posting = true, .activity = 1});
     post(PLAIN);
     EVENTUALLY(!(pid[4] & 1));
-    smp_delay(300);
+    smp_delay(100);
     ok(outcome.reason == 0xffffffff, "SDM 32.6: a guest entered into HLT with IF=0 goes on waiting");
     send(OTHER);
     ok(ends() && outcome.reason == EXIT_REASON_EXTERNAL_INTERRUPT, "SDM 28.2: any other interrupt exits");
@@ -214,7 +214,7 @@ static void posted(void)
     if (cpuid(1, 0).ecx & 1u << 3) {
         start(&(struct setup){.code = g_mwait, .posting = true});
         EVENTUALLY(beats[16]);
-        smp_delay(300);
+        smp_delay(100);
         post(PLAIN);
         ok(ends() && outcome.reason == EXIT_REASON_VMCALL, "SDM 32.6: it ends a guest's MWAIT, with IF=0");
         is(after.status, PLAIN, "  the interrupt is requested");
@@ -223,7 +223,7 @@ static void posted(void)
     host_took = 0;
     start(&(struct setup){.code = g_run, .posting = true, .in_root = true});
     post(PLAIN);
-    smp_delay(300);
+    smp_delay(100);
     is(pid[1], 1ul << (PLAIN - 64), "SDM 32.6: in root operation nothing is processed");
     host_go = 1;
     arrives(PLAIN, "  the notification is taken when the guest is entered");
@@ -248,7 +248,7 @@ static void signals(void)
         }
         start(&(struct setup){.code = g_run, .activity = states[i].activity});
         smp_send_sipi(1);
-        smp_delay(300);
+        smp_delay(100);
         ok(outcome.reason == 0xffffffff, "%s", states[i].sipi);
         smp_send_init(1);
         ok(ends() && outcome.reason == EXIT_REASON_INIT_SIGNAL, "%s", states[i].init);
@@ -261,18 +261,18 @@ static void signals(void)
     }
     start(&(struct setup){.code = g_run, .activity = 3});
     smp_send_init(1);
-    smp_delay(300);
+    smp_delay(100);
     ok(outcome.reason == 0xffffffff, "SDM 29.7.2: wait-for-SIPI blocks INIT");
     send(0x400); /* NMI */
-    smp_delay(300);
+    smp_delay(100);
     ok(outcome.reason == 0xffffffff, "  and NMI");
     send(OTHER);
-    smp_delay(300);
+    smp_delay(100);
     ok(outcome.reason == 0xffffffff, "  and external interrupts");
     unsigned before = smp_starts(1);
     smp_send_sipi(1);
     EVENTUALLY(outcome.reason != 0xffffffff);
-    smp_delay(300);
+    smp_delay(100);
     is(outcome.reason, EXIT_REASON_START_UP_IPI, "SDM 28.2: a SIPI exits from it");
     is(outcome.qualification, 8, "  with the vector in the qualification");
     is(after.activity, 3, "  wait-for-SIPI is saved");
