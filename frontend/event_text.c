@@ -78,6 +78,7 @@ void event_text(FILE *f, const struct trace_event *e, u64 ns, const struct symbo
             fprintf(f, " VMfailInvalid");
         else
             fprintf(f, " VM-instruction-error=%u", e->fail);
+        if (e->name) fprintf(f, " violated=%s", e->name);
         if (e->check && e->entry) {
             fputs("\n  ", f);
             vmx_check_describe(e->entry, e->check, put_line, f);

@@ -21,6 +21,7 @@
 #include "frontend/report.h"
 #include "frontend/signals.h"
 #include "frontend/state_file.h"
+#include "frontend/summary.h"
 #include "frontend/symbols.h"
 #include "frontend/terminal.h"
 #include "frontend/trace_file.h"
@@ -36,6 +37,7 @@ struct session {
     struct watch watch;
     struct trace_file trace[TRACE_FILES_MAX];
     struct report report;
+    struct last_events last;
     struct log log;
     struct state_hash hash;
     struct journal journal;
@@ -190,6 +192,20 @@ static void put_part(void *opaque, const char *name, u64 hash)
     fprintf(opaque, "state %s %016" PRIx64 "\n", name, hash);
 }
 
+static struct summary summary(const struct session *s)
+{
+    return (struct summary){s->m, &s->symbols, s->last.room ? &s->last : NULL, retired(s)};
+}
+
+// With --last-events, of an end that nobody wished for.
+static void tell_end(const struct session *s, int status)
+{
+    const int good = 1; // of a guest: isa-debug-exit with the value 0
+    struct summary what = summary(s);
+    bool bad = status == STATUS_LIMIT || status == STATUS_DEAD || s->signal || (status & 1 && status != good);
+    if (s->last.room && bad) summary_tell(stderr, &what);
+}
+
 // A kernel that faults on its way up does so again after every reset: the first one is told in full, the same
 // one again is counted.
 static void tell_shutdown(struct session *s)
@@ -202,7 +218,15 @@ static void tell_shutdown(struct session *s)
         s->shutdown.shown++;
         fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n",
                 cause, cpu_retired(v));
-        log_registers(stderr, s->m);
+        if (s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
+        struct summary what = summary(s);
+        if (s->last.room)
+            summary_tell(stderr, &what);
+        else {
+            log_registers(stderr, s->m);
+            summary_levels(stderr, &what, s->m->request.cpu);
+            summary_again(stderr, &what);
+        }
     }
     s->shutdown.pc = pc, s->shutdown.cause = cause;
     if (s->shutdown.n == 2)
@@ -295,7 +319,7 @@ static int run(struct session *s)
             fprintf(stderr, "matryoshka: %s halted and nothing can wake %s: %s\n",
                     m->cpus_n > 1 ? "all processors are" : "the processor is", m->cpus_n > 1 ? "them" : "it",
                     why);
-            log_registers(stderr, m);
+            if (!s->last.room) log_registers(stderr, m); // else tell_end has them
             return STATUS_DEAD;
         case MACHINE_SHUTDOWN:
             tell_shutdown(s);
@@ -436,10 +460,13 @@ static bool begin_replay(struct session *s, char *why, size_t n)
 
 static bool open_traces(struct session *s, char *why, size_t n)
 {
-    if ((s->o.traces || s->o.report) && s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
+    if ((s->o.traces || s->o.report || s->o.last_events) && s->o.kernel)
+        symbols_add_kernel(&s->symbols, s->o.kernel);
     for (unsigned i = 0; i < s->o.traces; i++)
         if (!trace_file_open(&s->trace[i], s->o.trace[i], &s->o.trace_filter, &s->watch, &s->symbols, why, n))
             return false;
+    if (s->o.last_events && !last_events_keep(&s->last, (unsigned)s->o.last_events, &s->watch))
+        return snprintf(why, n, "the host has no memory for --last-events"), false;
     return !s->o.report || report_open(&s->report, s->o.report, s->m, &s->watch, &s->symbols, why, n);
 }
 
@@ -458,6 +485,7 @@ static int close_traces(struct session *s, int argc, char **argv, int status)
                  s->o.trace[i]);
         status = complain(why, STATUS_HOST);
     }
+    last_events_free(&s->last);
     watch_free(&s->watch);
     return status;
 }
@@ -543,6 +571,7 @@ int main(int argc, char **argv)
         status = stand_still(s, status);
     debug_close(s->debug, status);
     terminal_close(&s->terminal);
+    tell_end(s, status);
     if (s->shutdown.n > s->shutdown.shown)
         fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
     if (s->o.hash_every || s->o.state) print_hash(s);

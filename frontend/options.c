@@ -176,6 +176,11 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
         if (strlen(v) < 6 || strcmp(v + strlen(v) - 5, ".html") != 0)
             return options_fail(p, "--report %s: it becomes a page, and its name ends with .html", v);
         break;
+    case O_LAST_EVENTS:
+        o->last_events = 20;
+        if (v && (!text_number(v, &o->last_events) || !o->last_events || o->last_events > 100000))
+            return options_fail(p, "--last-events=%s: 1 to 100000 are kept", v);
+        break;
     case O_STATS: o->stats = true; break;
     case O_STATE: o->state = true; break;
     case O_HASH_EVERY: return count(p, "--hash-every", v, &o->hash_every);

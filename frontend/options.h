@@ -76,6 +76,7 @@ struct options {
     const char *trace[TRACE_FILES_MAX];
     unsigned traces;
     const char *report;
+    u64 last_events; // to keep; 0: none
     struct trace_filter trace_filter;
     u64 stop_after; // instructions; UINT64_MAX: no limit
     u64 hash_every; // instructions; 0: never
