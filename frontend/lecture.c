@@ -22,6 +22,7 @@ enum { KINDS = 64, LEFT = 38 };
 // What the user wants of a program: its story with the timeline, or one of these.
 struct way {
     bool story, raw, debug;
+    const char *report; // file, or NULL
 };
 
 struct show {
@@ -59,6 +60,7 @@ static void help(void)
          "  --raw          the same with the lines of -d vmx,fault,int among it, as they come\n"
          "  --debug        stops at the beginning of each scene, in the monitor: cont goes on, help lists "
          "the rest\n"
+         "  --report FILE  the run as a page besides: levels over time, exits, handlers\n"
          "  -- OPTIONS     go to the machine as they are: -- -cpu max,-umip\n\n"
          "Exit status: 0 all that the program claims was seen, 1 something was not, 2 usage, 3 the machine "
          "ended\n"
@@ -260,6 +262,10 @@ static _Noreturn void become_machine(const struct start *t)
     for (unsigned i = 0; t->way.debug && i < sizeof debug / sizeof debug[0]; i++)
         argv[n++] = (char *)debug[i];
     if (!t->way.story && !t->way.debug) argv[n++] = "-d", argv[n++] = "vmx,fault,int";
+    if (t->way.report) {
+        const char *report[] = {"--report", t->way.report, "--symbols", symbols};
+        for (unsigned i = 0; i < sizeof report / sizeof report[0]; i++) argv[n++] = (char *)report[i];
+    }
     for (char **o = t->options; *o && n < 63; o++) argv[n++] = *o;
     argv[n] = NULL;
     execv("/proc/self/exe", argv);
@@ -334,6 +340,9 @@ int lecture_main(int argc, char **argv)
             way.story = true;
         } else if (!strcmp(argv[i], "--raw")) {
             way.raw = true;
+        } else if (!strcmp(argv[i], "--report")) {
+            if (i + 1 >= argc) return complain(LECTURE_USAGE, "--report wants a file%s", "");
+            way.report = argv[++i];
         } else if (!strcmp(argv[i], "--debug")) {
             way.debug = true;
         } else if (argv[i][0] == '-') {
