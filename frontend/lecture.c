@@ -138,6 +138,7 @@ static void left(struct show *s)
 static void put(struct show *s, const char *colour, const char *mark, const char *text)
 {
     left(s);
+    if (!s->timeline && s->colours) fputs("\r\033[K", stdout); // the monitor's prompt
     printf("%s%s%s%s%s\n", s->timeline && (*mark || *text) ? " " : "", s->colours ? colour : "", mark, text,
            s->colours ? "\033[0m" : "");
 }
@@ -206,20 +207,27 @@ static bool make_place(struct socket_place *p)
     return true;
 }
 
+static bool ended(pid_t child)
+{
+    siginfo_t i = {0};
+    return waitid(P_PID, (id_t)child, &i, WEXITED | WNOHANG | WNOWAIT) != 0 || i.si_pid == child;
+}
+
 static int stop_at_scenes(const struct socket_place *p, pid_t child)
 {
     static const char commands[] = "watch physical lecture_scene 4 w\ncont\n";
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     snprintf(a.sun_path, sizeof a.sun_path, "%s", p->path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    for (int tries = 0; fd >= 0 && tries < 500 && waitpid(child, NULL, WNOHANG | WNOWAIT) <= 0; tries++) {
+    for (int tries = 0; fd >= 0 && tries < 3000 && !ended(child); tries++) {
         if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0) {
             if (write(fd, commands, sizeof commands - 1) < 0) break;
             return fd;
         }
         usleep(10000);
     }
-    return fd;
+    if (fd >= 0) close(fd);
+    return -1;
 }
 
 struct start {
@@ -303,12 +311,16 @@ static int run(const struct lecture *l, struct way way, const char *words, char 
         signal(SIGPIPE, SIG_IGN);
         setvbuf(stdout, NULL, _IOLBF, 0);
         told = stop_at_scenes(&place, child);
+        if (told < 0 && !ended(child)) { // else it has said why
+            kill(child, SIGTERM);
+            complain(LECTURE_ENDED, "the machine's monitor does not answer%s", "");
+        }
     }
     FILE *from = fdopen(ends[0], "r");
     if (from) show(&s, from);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (way.debug) {
-        close(told);
+        if (told >= 0) close(told);
         unlink(place.path);
         rmdir(place.directory);
     }
