@@ -88,6 +88,9 @@ bool argument_vmcs(struct monitor *c, const struct words *w, unsigned n, u64 *vm
 // "name+0x12" in angle brackets behind a space, of an address of the view; or nothing.
 const char *symbol_behind(const struct monitor *c, u64 addr, char *to, size_t n);
 
+// JSON: an object begins, and goes out as one line: the answer to this line, or an event of this name.
+void monitor_answer_begin(struct monitor *c);
+void monitor_answer(struct monitor *c, const char *line, bool event);
 void monitor_tell_context(struct monitor *c); // what is looked at
 void monitor_help(struct monitor *c, const struct words *w);
 
