@@ -6,9 +6,7 @@
 #include "vmx/exit_reason.h"
 #include "vmx/fields.h"
 
-static const char *const gpr[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                  "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-// The general registers come first.
+enum { GENERAL = 16 }; // the general registers come first
 const char *const break_names[] = {"$rax",  "$rcx", "$rdx",   "$rbx",  "$rsp",    "$rbp",   "$rsi",
                                    "$rdi",  "$r8",  "$r9",    "$r10",  "$r11",    "$r12",   "$r13",
                                    "$r14",  "$r15", "rip",    "cr3",   "vmcs",    "reason", "qualification",
@@ -17,8 +15,8 @@ const char *const break_names[] = {"$rax",  "$rcx", "$rdx",   "$rbx",  "$rsp",  
 
 static u64 ask(const struct vcpu *v, const struct trace_event *e, unsigned left)
 {
-    if (left < ARRAY_LEN(gpr)) return v->s.gpr[left];
-    switch (left - ARRAY_LEN(gpr)) {
+    if (left < GENERAL) return v->s.gpr[left];
+    switch (left - GENERAL) {
     case 0: return e->rip;
     case 1: return e->cr3;
     case 2: return e->vmcs;
