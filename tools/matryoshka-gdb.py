@@ -38,10 +38,13 @@ def level():
 
 
 # ---- the level in the prompt ----
+plain = gdb.parameter("prompt")
+
+
 def prompt(_):
     mode = register("vmx_mode")
     if mode is None:
-        return None
+        return plain
     vmcs = register("vmcs_pointer")
     return f"(gdb L2 vmcs {vmcs:#x}) " if mode == 2 else "(gdb L1 root) " if mode == 1 else "(gdb L1) "
 
