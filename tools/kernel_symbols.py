@@ -6,6 +6,8 @@ usage: kernel_symbols.py KERNEL > System.map      (then: matryoshka --symbols gu
 
 KERNEL: a bzImage (gzip, xz, lz4 or zstd; the last two by their programs) of Linux 6.1, as Debian 12
 has it; an ELF file with a symbol table; or a System.map. tools/matryoshka-gdb.py reads them by this too.
+
+Exit status: 0; 1 no symbols can be read there; 2 usage.
 """
 import gzip, lzma, re, struct, subprocess, sys
 
@@ -154,9 +156,12 @@ def write_elf(symbols, path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    if sys.argv[1:] in (["--help"], ["-h"]):
         print(__doc__.strip())
-        sys.exit(sys.argv[1:] not in (["--help"], ["-h"]) and 2)
+        sys.exit(0)
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print("kernel_symbols.py: wants one kernel, and no options; see --help", file=sys.stderr)
+        sys.exit(2)
     try:
         for address, kind, name in read(sys.argv[1]):
             print(f"{address:016x} {kind} {name}")
