@@ -75,12 +75,11 @@ static void fail_by_exit(struct vcpu *v, struct vmcs_region *r, const struct vmx
     vmx_region_written(v);
     cpu_charge(v, VMX_ENTRY_UNITS);
 
-    u64 block_rip = v->s.rip; // the slice still counts from it
-    if (vmx_load_host(v, r)) {
-        v->d.npc = v->s.rip;
-        v->s.rip = block_rip;
-    } else
-        v->d.npc = insn_rip(v, v->d.in);
+    u64 block_rip = v->s.rip;          // the slice still counts from it
+    bool loaded = vmx_load_host(v, r); // if not, RIP may be the host's all the same
+    u64 host_rip = v->s.rip;
+    v->s.rip = block_rip;
+    v->d.npc = loaded ? host_rip : insn_rip(v, v->d.in);
 }
 
 // Blocking, activity and pending debug exceptions after the entry (SDM 29.7).
