@@ -153,7 +153,8 @@ void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why
     d->stood++;
     d->signal = signal;
     snprintf(d->why, sizeof d->why, "%s", why);
-    d->plan = PLAN_NONE;
+    // (gdb steps off a breakpoint before it continues: the plan is for what comes then.)
+    if (d->stops.met.why != STOPPED_STEP) d->plan = PLAN_NONE;
     d->steps = 0;
     d->broke = d->stops.met.why == STOPPED_EVENT ? (int)d->stops.met.n : -1;
     d->cpu = d->stopped_cpu = cpu;
