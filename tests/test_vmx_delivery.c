@@ -534,6 +534,21 @@ static void interrupts_and_nmis(void **state)
     m_free(m);
 }
 
+// In real-address mode, its code at offset 0 of CS.
+static struct vmx_machine *real_mode_guest(void)
+{
+    struct vmx_machine *m = guest();
+    m_unrestricted(m);
+    m_write(m, VMCS_GUEST_CR0, 0x30);
+    m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
+    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
+    m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4);
+    m_write(m, VMCS_GUEST_CS_LIMIT, 0xFFFF);
+    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B);
+    m_write(m, VMCS_GUEST_RIP, 0);
+    return m;
+}
+
 // An unusable segment faults in every mode but 64-bit mode, until it is loaded (SDM 29.3.2.2).
 static void unusable_in_real_mode(void **state)
 {
@@ -552,15 +567,7 @@ static void unusable_in_real_mode(void **state)
     };
     // clang-format on
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
-        struct vmx_machine *m = guest();
-        m_unrestricted(m);
-        m_write(m, VMCS_GUEST_CR0, 0x30);
-        m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
-        m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
-        m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4);
-        m_write(m, VMCS_GUEST_CS_LIMIT, 0xFFFF);
-        m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B);
-        m_write(m, VMCS_GUEST_RIP, 0);
+        struct vmx_machine *m = real_mode_guest();
         m_write(m, VMCS_GUEST_IDTR_BASE, M_GUEST_IDT);
         m_write(m, cases[i].rights, m_read(m, cases[i].rights) | AR_UNUSABLE);
         m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
@@ -580,15 +587,7 @@ static void unusable_in_real_mode(void **state)
 // Real-address mode has no error codes, not even that of #DF.
 static void real_mode_double_fault(void **state)
 {
-    struct vmx_machine *m = guest();
-    m_unrestricted(m);
-    m_write(m, VMCS_GUEST_CR0, 0x30);
-    m_write(m, VMCS_GUEST_CR4, CR4_VMXE);
-    m_write(m, VMCS_GUEST_CS_BASE, M_GUEST);
-    m_write(m, VMCS_GUEST_CS_SELECTOR, M_GUEST >> 4);
-    m_write(m, VMCS_GUEST_CS_LIMIT, 0xFFFF);
-    m_write(m, VMCS_GUEST_CS_ACCESS_RIGHTS, 0x9B);
-    m_write(m, VMCS_GUEST_RIP, 0);
+    struct vmx_machine *m = real_mode_guest();
     m_write(m, VMCS_GUEST_IDTR_BASE, 0);
     m_write(m, VMCS_GUEST_IDTR_LIMIT, 6 * 4 - 1); // no entry for #UD, none for #GP
     m_write(m, VMCS_EXCEPTION_BITMAP, 1u << VEC_DF);

@@ -7,24 +7,16 @@
 #include "vmx/apic.h"
 #include "vmx/intercept.h"
 
-static bool suppressed(const struct vcpu *v)
-{
-    return v->s.activity == ACTIVITY_SHUTDOWN || v->s.activity == ACTIVITY_WAIT_SIPI;
-}
-
 u64 vmx_guest_timer_at(const struct vcpu *v)
 {
     u64 deadline = v->s.vmx.guest_deadline, now = cpu_vtime(v), tsc = now + v->s.msr.tsc_offset;
-    if (!deadline || suppressed(v)) return UINT64_MAX;
+    bool suppressed = v->s.activity == ACTIVITY_SHUTDOWN || v->s.activity == ACTIVITY_WAIT_SIPI;
+    if (!deadline || suppressed) return UINT64_MAX;
     if (deadline <= tsc) return now;
     return deadline - tsc > UINT64_MAX - now ? UINT64_MAX : now + (deadline - tsc);
 }
 
-bool vmx_guest_timer_due(const struct vcpu *v)
-{
-    u64 deadline = v->s.vmx.guest_deadline;
-    return deadline && !suppressed(v) && cpu_vtime(v) + v->s.msr.tsc_offset >= deadline;
-}
+bool vmx_guest_timer_due(const struct vcpu *v) { return vmx_guest_timer_at(v) <= cpu_vtime(v); }
 
 static void put_shadow(struct vcpu *v, u64 x)
 {
