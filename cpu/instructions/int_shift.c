@@ -11,6 +11,18 @@ static inline u16 with_cf_of(u16 f, bool cf, bool of)
 enum { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAR = 7 }; // ModRM digits; 6 is SHL too
 // clang-format on
 
+// `a`, of w and no wider, rotated; written so that compilers see a rotation of the host.
+ALWAYS_INLINE u64 rotate_left(unsigned w, u64 a, unsigned count)
+{
+    unsigned c = count & (width_bits(w) - 1);
+    switch (w) {
+    case W8: return (u8)(a << c | a >> (8 - c));
+    case W16: return (u16)(a << c | a >> (16 - c));
+    case W32: return (u32)a << c | (u32)a >> (-c & 31);
+    default: return a << c | a >> (-c & 63);
+    }
+}
+
 // `a` shifted by `count`, which is masked to 5 or 6 bits and not 0. OF as the processor leaves it for counts
 // other than 1 is undefined: computed by the same formula. With a constant width of 32 or 64 bits what asks
 // for larger counts falls away.
@@ -22,15 +34,13 @@ ALWAYS_INLINE u64 shift(unsigned op, unsigned w, u64 a, unsigned count, u16 *fl)
     a &= m;
     switch (op) {
     case SHIFT_ROL: {
-        unsigned c = count % bits;
-        r = c ? ((a << c) | (a >> (bits - c))) & m : a;
+        r = rotate_left(w, a, count);
         cf = r & 1, top = r >> (bits - 1) & 1;
         *fl = with_cf_of(*fl, cf, top ^ cf);
         return r;
     }
     case SHIFT_ROR: {
-        unsigned c = count % bits;
-        r = c ? ((a >> c) | (a << (bits - c))) & m : a;
+        r = rotate_left(w, a, bits - count % bits);
         cf = r >> (bits - 1) & 1;
         *fl = with_cf_of(*fl, cf, cf ^ (r >> (bits - 2) & 1));
         return r;
