@@ -138,10 +138,13 @@ static const struct extended { // in the order of xcomponents[]
 #undef XCOMPONENT
 };
 
-static bool any_set(const u8 *b, unsigned n)
+static bool any_set(const u8 *b, unsigned n) // a multiple of 8
 {
-    u8 any = 0;
-    for (unsigned i = 0; i < n; i++) any |= b[i];
+    u64 any = 0, x;
+    for (unsigned i = 0; i < n; i += sizeof x) {
+        memcpy(&x, b + i, sizeof x);
+        any |= x;
+    }
     return any;
 }
 
