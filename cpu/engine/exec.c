@@ -27,7 +27,7 @@ void exec_guard(struct vcpu *v, const struct insn *in)
     if (r->exit_stage == STAGE_AFTER_PRIVILEGE) vmx_intercept(v, in);
 }
 
-bool exec_checked(struct vcpu *v, const struct insn *in)
+ALWAYS_INLINE bool run_checked(struct vcpu *v, const struct insn *in)
 {
     INVARIANT(!v->d.in);
     v->d.in = in;
@@ -43,9 +43,11 @@ bool exec_checked(struct vcpu *v, const struct insn *in)
     return false;
 }
 
+bool exec_checked(struct vcpu *v, const struct insn *in) { return run_checked(v, in); }
+
 void exec_slow(struct vcpu *v, const struct insn *in)
 {
-    if (likely(exec_checked(v, in))) TAIL in[1].exec(v, in + 1);
+    if (likely(run_checked(v, in))) TAIL in[1].exec(v, in + 1);
     if (in->term) TAIL exec_goto(v, in);
 }
 
