@@ -41,6 +41,7 @@ static bool same_fault(const struct place *p)
 {
     return memory_fault(p->theirs, p) && memory_fault(p->ours, p) && p->theirs->vector == p->ours->vector;
 }
+static bool their_memory_fault(const struct place *p) { return memory_fault(p->theirs, p); }
 static bool both_fault(const struct place *p)
 {
     return memory_fault(p->theirs, p) && memory_fault(p->ours, p);
@@ -65,6 +66,16 @@ static bool prefixed(const struct place *p, u8 prefix)
         if (p->code[i] == prefix) return true;
     }
     return false;
+}
+static bool vex_alignment(const struct place *p)
+{
+    unsigned i = 0;
+    while (i < p->n && memchr((const u8[]){0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x67}, p->code[i], 7)) i++;
+    return i < p->n && (p->code[i] & 0xFE) == 0xC4 && their_alignment(p);
+}
+static bool our_gp_alone(const struct place *p)
+{
+    return fault(p->ours, p) && p->ours->vector == 13 && !(fault(p->theirs, p) && p->theirs->vector == 13);
 }
 static bool repeated(const struct place *p) { return prefixed(p, 0xF2) || prefixed(p, 0xF3); }
 static bool repeated_with_67(const struct place *p)
@@ -106,6 +117,11 @@ static const struct excuse {
     {VENDOR_AMD, "movdqu", their_alignment, ALL, "#AC for unaligned 16 bytes; Intel has none"},
     {VENDOR_AMD, "lddqu", their_alignment, ALL, "#AC for unaligned 16 bytes; Intel has none"},
     {VENDOR_AMD, "pcmp?str*", their_alignment, ALL, "#AC for unaligned 16 bytes; Intel has none"},
+    {VENDOR_AMD, "v*", vex_alignment, ALL, "#AC for unaligned operands; Intel has none"},
+    {VENDOR_AMD, "vgather*", same_fault, D_XMM | D_YMM, "a fault leaves the mask as it was; Intel has spread its signs by then"},
+    {VENDOR_AMD, "vpgather*", same_fault, D_XMM | D_YMM, "a fault leaves the mask as it was; Intel has spread its signs by then"},
+    {VENDOR_AMD, "vcvtps2ph", their_memory_fault, ALL, "the operand's faults before the exceptions of the conversion; Intel the other way round"},
+    {VENDOR_AMD, "sha*", our_gp_alone, ALL, "takes unaligned operands (Zen 5); Intel has #GP"},
     {VENDOR_AMD, "maskmov*", any_alignment, ALL, "#AC by the mask; Intel wants a multiple of 8"},
     {VENDOR_AMD, "fst", their_fault_our_exception, ALL, "the operand's faults before unmasked exceptions; Intel the other way round"},
     {VENDOR_AMD, "fstp", their_fault_our_exception, ALL, "the operand's faults before unmasked exceptions; Intel the other way round"},
@@ -144,6 +160,10 @@ static const struct excuse by_host[] = {
     // the vendor is that of the host, whichever it is
     {VENDOR_OTHER, "rcp*", NULL, ALL, "an approximation"},
     {VENDOR_OTHER, "rsqrt*", NULL, ALL, "an approximation"},
+    {VENDOR_OTHER, "vrcp*", NULL, ALL, "an approximation"},
+    {VENDOR_OTHER, "vrsqrt*", NULL, ALL, "an approximation"},
+    {VENDOR_OTHER, "dpps", NULL, D_XMM, "which NaN is left of a sum of four is the processor's choice"},
+    {VENDOR_OTHER, "vdpps", NULL, D_XMM, "which NaN is left of a sum of four is the processor's choice"},
     {VENDOR_OTHER, "fsin*", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fcos", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fptan", NULL, ALL, "transcendental"},

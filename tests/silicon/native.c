@@ -36,17 +36,29 @@ static struct {
     u8 saved_fp[FRAME_SIZE];
 } run;
 
-enum { SEL_CODE16 = 0x07, SEL_DATA16 = 0x0F }; // of the LDT
+enum { SEL_CODE16 = 0x07, SEL_DATA16 = 0x0F, SEL_CODE32 = 0x17 }; // of the LDT
 
-static bool ldt_set(unsigned entry, unsigned base, unsigned limit, bool code)
+static bool ldt_set(unsigned selector, struct user_desc d)
 {
-    struct user_desc d = {
-        .entry_number = entry, .base_addr = base, .limit = limit, .contents = code ? 2 : 0, .useable = 1};
-    return syscall(SYS_modify_ldt, 1, &d, sizeof d) == 0;
+    d.entry_number = selector >> 3, d.useable = 1;
+    if (syscall(SYS_modify_ldt, 1, &d, sizeof d)) return false;
+    bool there; // under some hypervisors (PVM) the call succeeds, and no LDT is ever loaded
+    asm("lar %1, %%eax\n\tsetz %0" : "=q"(there) : "r"(selector) : "eax", "cc");
+    return there;
 }
-bool native_has_16bit(void)
+// 32-bit code too is in a segment of our own: a kernel that runs no 32-bit programs has none.
+bool native_has(unsigned bits)
 {
-    return ldt_set(0, CODE_BASE, CODE_SIZE - 1, true) && ldt_set(1, DATA_BASE, DATA_SIZE - 1, false);
+    enum { DATA, CODE = 2 }; // user_desc.contents
+    if (bits == 64) return true;
+    if (bits == 32)
+        return ldt_set(
+            SEL_CODE32,
+            (struct user_desc){.limit = 0xFFFFF, .limit_in_pages = 1, .seg_32bit = 1, .contents = CODE});
+    return ldt_set(SEL_CODE16,
+                   (struct user_desc){.base_addr = CODE_BASE, .limit = CODE_SIZE - 1, .contents = CODE}) &&
+           ldt_set(SEL_DATA16,
+                   (struct user_desc){.base_addr = DATA_BASE, .limit = DATA_SIZE - 1, .contents = DATA});
 }
 
 static bool all_zero(const void *p, size_t n)
@@ -111,8 +123,7 @@ __attribute__((used, visibility("hidden"))) void native_handler(int sig, siginfo
         for (unsigned i = 0; i < 16; i++) g[reg_of[i]] = (greg_t)run.in->gpr[i];
         g[REG_RIP] = (greg_t)run.in->rip;
         g[REG_EFL] = (greg_t)run.in->rflags;
-        // Linux's 32-bit code segment
-        if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | 0x23;
+        if (run.in->bits == 32) g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xFFFFll) | SEL_CODE32;
         legacy_put(fp, run.in);
         if (run.in->bits == 16)
             g[REG_CSGSFS] =
@@ -225,7 +236,7 @@ bool native_init(const char **why)
     return false;
 }
 void native_run(const u8 *code, unsigned n, const struct side_state *in, struct outcome *out) {}
-bool native_has_16bit(void) { return false; }
+bool native_has(unsigned bits) { return false; }
 bool native_has_ymm(void) { return false; }
 u8 *native_data(void) { return NULL; }
 void native_cpu(struct recording_cpu *cpu) { memset(cpu, 0, sizeof *cpu); }

@@ -94,7 +94,7 @@ u32 compare(const struct test *t, const struct outcome *host, const struct outco
 
 // ---- native.c ----
 bool native_init(const char **why); // false: not possible on this host
-bool native_has_16bit(void);        // whether the kernel gives 16-bit segments
+bool native_has(unsigned bits);     // whether the kernel lets us run code of so many bits
 bool native_has_ymm(void);          // whether the host has YMM registers
 extern const bool native_possible;
 struct recording_cpu;
