@@ -44,7 +44,16 @@ static void keep(struct journal *j, struct journal_event e)
     j->at.event = j->events;
 }
 
-static void apply(struct journal *j, const struct journal_event *e)
+// Of a debugger's. To a device it would not be without consequences.
+static bool put_memory(struct journal *j, const struct journal_event *e)
+{
+    struct phys *p = &j->m->phys;
+    if (!phys_host(p, e->at) || !phys_host(p, e->at + e->n - 1)) return false;
+    phys_write(p, e->line, e->at, &e->value, e->n);
+    return true;
+}
+
+static bool apply(struct journal *j, const struct journal_event *e)
 {
     u8 bytes[8];
     switch (e->kind) {
@@ -55,8 +64,11 @@ static void apply(struct journal *j, const struct journal_event *e)
     case JOURNAL_INPUT_OPEN: j->m->input_open = (u32)e->value; break;
     case JOURNAL_POWER: machine_power_button(j->m); break;
     case JOURNAL_RESET: machine_request_end(j->m, MACHINE_RESET, 0, "the reset button"); break;
+    case JOURNAL_MEMORY: return put_memory(j, e);
+    case JOURNAL_REGISTER: return j->put_register && j->put_register(j->register_opaque, e);
     default: break;
     }
+    return true;
 }
 
 // ---- live ----
@@ -97,6 +109,14 @@ void journal_reset_button(struct journal *j)
     apply(j, &e);
 }
 
+bool journal_by_hand(struct journal *j, struct journal_event e)
+{
+    if (!apply(j, &e)) return false;
+    journal_cut(j);
+    keep(j, e);
+    return true;
+}
+
 // ---- again ----
 
 // The next event, if its instant has come.
@@ -107,6 +127,12 @@ static const struct journal_event *due(const struct journal *j)
         e->units != journal_units(j))
         return NULL;
     return e;
+}
+
+static void again(struct journal *j, const struct journal_event *e)
+{
+    if (!apply(j, e)) j->bad = true;
+    j->at.event++;
 }
 
 static bool before_seen(const struct journal *j)
@@ -127,7 +153,7 @@ static u64 idle(void *opaque, u64 ticks)
         if (j->idle) passed = j->idle(j->idle_opaque, ticks);
         if (passed < ticks) keep(j, (struct journal_event){.kind = JOURNAL_IDLE, .value = passed});
     } else {
-        while ((e = due(j)) && e->kind != JOURNAL_IDLE) apply(j, e), j->at.event++;
+        while ((e = due(j)) && e->kind != JOURNAL_IDLE) again(j, e);
         if (e) passed = e->value < ticks ? e->value : ticks, j->at.event++;
     }
     j->in_idle = false;
@@ -145,8 +171,7 @@ enum machine_end journal_run(struct journal *j, u64 units)
     bool applied = false;
     j->again = before_seen(j);
     while ((e = due(j))) {
-        apply(j, e);
-        j->at.event++;
+        again(j, e);
         applied = true;
     }
     if (applied && journal_live(j)) return MACHINE_RUN; // all of it was run again: not an instruction further
@@ -182,6 +207,11 @@ void journal_cut(struct journal *j)
     journal_seen(j);
 }
 
+static bool by_hand(const struct journal_event *e)
+{
+    return e->kind == JOURNAL_MEMORY || e->kind == JOURNAL_REGISTER;
+}
+
 bool journal_load(struct journal *j, const struct journal_event *event, u64 n, u64 units, u64 idles)
 {
     struct journal_event last = {0};
@@ -191,7 +221,8 @@ bool journal_load(struct journal *j, const struct journal_event *event, u64 n, u
         bool flag = *(const u8 *)&e->in_idle <= 1;
         if (!order || !flag || e->kind >= JOURNAL_KINDS || (e->kind == JOURNAL_IDLE && !e->in_idle) ||
             (e->kind == JOURNAL_SERIAL && (e->line >= MACHINE_SERIAL || !e->n || e->n > 8)) ||
-            (e->kind == JOURNAL_INPUT_OPEN && e->value >> MACHINE_SERIAL))
+            (e->kind == JOURNAL_INPUT_OPEN && e->value >> MACHINE_SERIAL) ||
+            (by_hand(e) && (e->line >= j->m->cpus_n || !e->n || e->n > 8 || e->first > 8 || e->in_idle)))
             return false;
         last = *e;
     }

@@ -1,6 +1,7 @@
 // What comes to a machine from outside, with the instant at which it came: enough to run the same run again.
 // A run is a function of its beginning and of this: bytes on serial lines, the power and the reset button,
-// whether more input may come, and how much of an idle time passed. Resets follow from the run itself.
+// whether more input may come, how much of an idle time passed, and what a debugger writes by hand. Resets
+// follow from the run itself.
 //
 // A journal stands between the frontend and machine_run: whoever has one runs the machine by journal_run and
 // brings input by journal_serial and the like, never past it. It is live from its horizon on, the latest
@@ -21,6 +22,8 @@ enum journal_kind {
     JOURNAL_POWER,      // the power button
     JOURNAL_IDLE,       // of this idle time no more than `value` ticks passed
     JOURNAL_RESET,      // the reset button
+    JOURNAL_MEMORY,     // by hand: `n` bytes, in `value`, are put at physical address `at`; by processor `line`
+    JOURNAL_REGISTER,   // by hand: bytes `first` to `first + n` of register `at` of processor `line`
     JOURNAL_KINDS,
 };
 // clang-format on
@@ -28,10 +31,10 @@ enum journal_kind {
 STATE_BEGIN
 struct journal_event {
     u64 units, idles; // its instant
-    u64 value;
+    u64 value, at;
     u8 kind, line, n;
     bool in_idle; // it came within that idle time, not between two runs
-    u8 pad[4];
+    u8 first, pad[3];
 };
 struct journal_place {  // where a run is: what a checkpoint keeps besides the machine's state
     u64 units, retired; // used up before the last reset
@@ -54,6 +57,9 @@ struct journal {
     // the frontend's: how much of an idle time passes, while live; may bring input
     u64 (*idle)(void *opaque, u64 ticks);
     void *idle_opaque;
+    // the frontend's: JOURNAL_REGISTER. False: it cannot have that value.
+    bool (*put_register)(void *opaque, const struct journal_event *e);
+    void *register_opaque;
 };
 
 // The machine's idle hook becomes the journal's; the one that it had is asked while live.
@@ -82,6 +88,9 @@ void journal_serial(struct journal *j, unsigned line, const u8 *bytes, u32 n);
 void journal_input_open(struct journal *j, u32 lines);
 void journal_power_button(struct journal *j);
 void journal_reset_button(struct journal *j); // the next run ends with MACHINE_RESET
+// JOURNAL_MEMORY and JOURNAL_REGISTER, in the past too: the run goes another way from here, so that what was
+// kept of later is no more. False: it cannot be, and nothing has changed.
+bool journal_by_hand(struct journal *j, struct journal_event e);
 // What was kept and is later than now is no more: the run goes another way from here.
 void journal_cut(struct journal *j);
 

@@ -42,7 +42,7 @@ struct debugger_found { // the latest stop before an instant, while the machine'
 
 struct debugger {
     struct machine *m;
-    struct journal *journal;       // NULL: no history
+    struct journal *journal;       // NULL: no history, and nothing is written by hand
     const struct symbols *symbols; // NULL: none
     struct history history;
     u64 history_limit;                                                      // bytes; 0: none is kept
@@ -117,8 +117,11 @@ void debugger_remove_type(struct debugger *d, u8 type);                    // wh
 bool debugger_breaks_changed(struct debugger *d);
 
 // ---- the past ----
-// Whoever has changed the machine by hand.
-void debugger_changed(struct debugger *d);
+// By hand: memory that is looked at, by linear or physical address, whatever its rights; how many bytes from
+// the first on are there. And bytes of a register by its number among gdb's. The run goes another way from
+// here, which its journal has. False: it cannot be, and nothing has changed.
+size_t debugger_write(struct debugger *d, bool physical, u64 at, const u8 *from, size_t n);
+bool debugger_write_register(struct debugger *d, unsigned cpu, unsigned number, const u8 *from, unsigned n);
 u64 debugger_now(const struct debugger *d); // instructions retired by all processors
 // To an instant, which is looked at then. False: it cannot be.
 bool debugger_goto(struct debugger *d, u64 count);

@@ -1,5 +1,7 @@
 // Backwards: the machine's past is run through again, with the stops that are set, for the last one before
 // now.
+#include <string.h>
+
 #include "cpu/engine/access.h"
 #include "frontend/debugger.h"
 
@@ -8,9 +10,49 @@ u64 debugger_now(const struct debugger *d)
     return d->journal ? journal_retired(d->journal) : machine_retired(d->m);
 }
 
-void debugger_changed(struct debugger *d)
+// In pieces as an event holds them, each in one page.
+static size_t write_physical(struct debugger *d, paddr at, const u8 *from, size_t n)
 {
+    size_t done = 0, part;
+    for (; done < n; done += part) {
+        struct journal_event e = {.kind = JOURNAL_MEMORY, .line = (u8)d->cpu, .at = at + done};
+        part = 8 - (e.at & 7);
+        if (part > n - done) part = n - done;
+        e.n = (u8)part;
+        memcpy(&e.value, from + done, part);
+        if (!journal_by_hand(d->journal, e)) break;
+    }
+    return done;
+}
+
+size_t debugger_write(struct debugger *d, bool physical, u64 at, const u8 *from, size_t n)
+{
+    const struct view *w = &d->view;
+    size_t done = 0, part;
+    paddr pa;
+    if (physical)
+        done = write_physical(d, at, from, n);
+    else
+        for (; done < n; done += part) {
+            laddr la = laddr_of(w->efer & EFER_LMA ? at + done : (u32)(at + done));
+            part = view_place(w, la, n - done, &pa);
+            if (!part || write_physical(d, pa, from + done, part) < part) break;
+        }
+    if (done && d->keeps) history_changed(&d->history);
+    return done;
+}
+
+bool debugger_write_register(struct debugger *d, unsigned cpu, unsigned number, const u8 *from, unsigned n)
+{
+    for (unsigned done = 0, part; done < n; done += part) {
+        part = n - done < 8 ? n - done : 8;
+        struct journal_event e = {.kind = JOURNAL_REGISTER, .line = (u8)cpu, .at = number};
+        e.first = (u8)done, e.n = (u8)part;
+        memcpy(&e.value, from + done, part);
+        if (!journal_by_hand(d->journal, e)) return false;
+    }
     if (d->keeps) history_changed(&d->history);
+    return true;
 }
 
 bool debugger_run_past(struct debugger *d)

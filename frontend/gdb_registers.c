@@ -322,9 +322,8 @@ static bool put(struct vcpu *v, const struct gdb_register *g, u64 x)
     }
 }
 
-bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned n, const u8 *from)
+static bool write_whole(const struct gdb_register *g, struct vcpu *v, const u8 *from)
 {
-    const struct gdb_register *g = &r->row[n];
     struct vcpu_state *s = &v->s;
     u64 x = 0;
     if (g->kind == K_XMM || g->kind == K_YMMH) {
@@ -338,7 +337,8 @@ bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned 
     }
     memcpy(&x, from, g->bytes);
     if (g->kind == K_FIELD) {
-        if (s->vmx.vmcs_pointer == VMX_NO_POINTER) return false;
+        if (s->vmx.vmcs_pointer == VMX_NO_POINTER || !vmcs_region_at(v->phys, s->vmx.vmcs_pointer))
+            return false;
         vmcs_write(v->phys, v->index, s->vmx.vmcs_pointer, (enum vmcs_field)g->n, x);
         return true;
     }
@@ -356,4 +356,15 @@ bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned 
     cpu_mode_changed(v);
     cpu_attention(v);
     return true;
+}
+
+bool gdb_register_put(const struct gdb_registers *r, struct vcpu *v, const struct journal_event *e)
+{
+    u8 value[GDB_REGISTER_BYTES];
+    struct view w;
+    if (e->at >= r->n || e->first + e->n > r->row[e->at].bytes) return false;
+    view_here(&w, v);
+    if (!gdb_register_read(r, &w, (unsigned)e->at, value)) return false;
+    memcpy(value + e->first, &e->value, e->n);
+    return write_whole(&r->row[e->at], v, value);
 }

@@ -3,9 +3,11 @@
 #ifndef FRONTEND_GDB_REGISTERS_H
 #define FRONTEND_GDB_REGISTERS_H
 
+#include "devices/journal.h"
 #include "frontend/view.h"
 
 #define GDB_REGISTER_BYTES 16 // the longest
+#define GDB_REGISTER_RIP   16 // its number
 
 struct gdb_register {
     const char *name, *type, *feature, *group;
@@ -24,7 +26,8 @@ bool gdb_registers_make(struct gdb_registers *r, const struct vcpu *v);
 void gdb_registers_free(struct gdb_registers *r);
 // False: not known at this level, or there is no VMCS.
 bool gdb_register_read(const struct gdb_registers *r, const struct view *w, unsigned n, u8 *to);
-// Of the processor as it stands alone. False, and nothing has changed: it cannot have that value.
-bool gdb_register_write(const struct gdb_registers *r, struct vcpu *v, unsigned n, const u8 *from);
+// JOURNAL_REGISTER, of the processor as it stands. False, and nothing has changed: there is no such register,
+// or it cannot have that value.
+bool gdb_register_put(const struct gdb_registers *r, struct vcpu *v, const struct journal_event *e);
 
 #endif

@@ -178,11 +178,13 @@ static void go_from(struct gdb_server *s, const char *p, bool step, bool signal)
         error(s, E_SYNTAX);
         return;
     }
-    struct vcpu *v = s->d->m->cpu[s->d->stopped_cpu];
     if (gdb_number(&p, &at)) {
-        v->s.rip = mode_long64(v->d.mode) ? at : (u32)at;
+        bool good = debugger_write_register(s->d, s->d->stopped_cpu, GDB_REGISTER_RIP, (const u8 *)&at, 8);
         debugger_look(s->d);
-        debugger_changed(s->d);
+        if (!good) {
+            error(s, E_VALUE);
+            return;
+        }
     }
     go_on(s, s->d->stopped_cpu, step);
 }
@@ -225,7 +227,7 @@ static bool write_one(struct gdb_server *s, unsigned n, const char **p)
     }
     if (!gdb_bytes(p, value, bytes)) return false;
     if (gdb_register_read(&s->registers, &s->d->view, n, now) && memcmp(now, value, bytes) == 0) return true;
-    return s->d->view.level == LEVEL_HERE && gdb_register_write(&s->registers, debugger_cpu(s->d), n, value);
+    return s->d->view.level == LEVEL_HERE && debugger_write_register(s->d, s->d->cpu, n, value, bytes);
 }
 
 static void write_registers(struct gdb_server *s, const char *p) // G, P
@@ -237,7 +239,6 @@ static void write_registers(struct gdb_server *s, const char *p) // G, P
     else
         for (; good && n < s->registers.n; n++) good = write_one(s, (unsigned)n, &p);
     if (s->d->view.level == LEVEL_HERE) debugger_look(s->d);
-    debugger_changed(s->d);
     if (good)
         answer(s, "OK");
     else
@@ -279,10 +280,7 @@ static void write_memory(struct gdb_server *s, const char *p, const char *end) /
         error(s, E_SYNTAX);
         return;
     }
-    if (n) debugger_changed(s->d);
-    size_t put = s->physical ? view_physical_write(&s->d->view, at, buf, n)
-                             : view_write(&s->d->view, laddr_of(at), buf, n);
-    if (put < n)
+    if (debugger_write(s->d, s->physical, at, buf, n) < n)
         error(s, E_MEMORY);
     else
         answer(s, "OK");

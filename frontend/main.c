@@ -13,6 +13,7 @@
 #include "frontend/debug.h"
 #include "frontend/lecture.h"
 #include "frontend/lint.h"
+#include "frontend/gdb_registers.h"
 #include "frontend/load.h"
 #include "frontend/log.h"
 #include "frontend/options.h"
@@ -41,7 +42,8 @@ struct session {
     struct log log;
     struct state_hash hash;
     struct journal journal;
-    struct recording recording; // that is made, or replayed
+    struct recording recording;     // that is made, or replayed
+    struct gdb_registers registers; // by which a debugger's writes of them are kept; made when one comes
     u64 next_hash, next_drop, next_note;
     u64 owed; // idle time that the guest has had and the host not yet, in ticks: less than a millisecond
     struct {
@@ -266,10 +268,20 @@ static bool wanted_over(void *opaque)
     return signals_end || s->terminal.quit || s->terminal.gone;
 }
 
+// Of a debugger, now or in the run that is replayed.
+static bool put_register(void *opaque, const struct journal_event *e)
+{
+    struct session *s = opaque;
+    if (!s->registers.n && !gdb_registers_make(&s->registers, s->m->cpu[0])) return false;
+    return gdb_register_put(&s->registers, s->m->cpu[e->line], e);
+}
+
 // Of the run that is recorded or replayed: a hash at each of the same instants. False: it is another run.
 static bool note(struct session *s, char *why, size_t n)
 {
     u64 now = retired(s);
+    if (s->o.record && journal_live(&s->journal) && recording_forget(&s->recording, now))
+        s->next_note = now - now % RECORDING_HASH_EVERY + RECORDING_HASH_EVERY;
     if (now < s->next_note) return true;
     s->next_note = now - now % RECORDING_HASH_EVERY + RECORDING_HASH_EVERY;
     u64 hash = state_hash(&s->hash, s->m);
@@ -308,6 +320,8 @@ static int run(struct session *s)
         }
         if (!slice && s->o.replay) slice = 1; // it was stopped in a sleep: to there
         end = journal_run(&s->journal, slice);
+        // before anything is changed by hand, which a replay does when it goes on
+        if ((s->o.record || s->o.replay) && !note(s, why, sizeof why)) return complain(why, STATUS_DIVERGED);
         if (s->debug && !debug_attend(s->debug, &end)) return STATUS_POWER_OFF;
         switch (end) {
         case MACHINE_RUN:
@@ -340,7 +354,6 @@ static int run(struct session *s)
             print_hash(s);
             s->next_hash = now + s->o.hash_every;
         }
-        if ((s->o.record || s->o.replay) && !note(s, why, sizeof why)) return complain(why, STATUS_DIVERGED);
         if (limit_reached(s)) {
             if (!debug_holds(s->debug, "The run has come to --stop-after.")) return STATUS_LIMIT;
             s->o.stop_after = UINT64_MAX;
@@ -547,6 +560,8 @@ int main(int argc, char **argv)
     if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
     s->journal.idle = idle;
     s->journal.idle_opaque = s;
+    s->journal.put_register = put_register;
+    s->journal.register_opaque = s;
     signals_catch(s->m, &s->terminal);
     bool alone = options_monitor_stdio(&s->o) && isatty(0);
     if (serial_input(s) || alone) terminal_open(&s->terminal);
@@ -604,6 +619,7 @@ int main(int argc, char **argv)
     symbols_free(&s->symbols);
     state_hash_free(&s->hash);
     recording_free(&s->recording);
+    gdb_registers_free(&s->registers);
     journal_free(&s->journal);
     machine_free(s->m);
     free(s->m);

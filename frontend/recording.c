@@ -7,6 +7,7 @@
 #include "frontend/container.h"
 
 #define VERSION     1
+#define EVENTS      2 // their version
 #define WORDS_MOST  (1u << 20)
 #define EVENTS_MOST (1ull << 32)
 
@@ -77,6 +78,13 @@ void recording_note(struct recording *r, u64 retired, u64 hash)
     r->hash[r->hashes++] = (struct recording_hash){retired, hash};
 }
 
+bool recording_forget(struct recording *r, u64 retired)
+{
+    u64 before = r->hashes;
+    while (r->hashes && r->hash[r->hashes - 1].retired > retired) r->hashes--;
+    return r->hashes != before;
+}
+
 bool recording_write(struct recording *r, const struct journal *j, const struct load_files *files, int argc,
                      char **argv, bool embed, const char *path, char *why, size_t n)
 {
@@ -106,7 +114,7 @@ bool recording_write(struct recording *r, const struct journal *j, const struct 
             snprintf(name, sizeof name, "image %u", i);
             container_put(&c, name, VERSION, list[i]->data, list[i]->size);
         }
-        container_put(&c, "events", VERSION, j->event, j->events * sizeof *j->event);
+        container_put(&c, "events", EVENTS, j->event, j->events * sizeof *j->event);
         container_put(&c, "hashes", VERSION, r->hash, r->hashes * sizeof *r->hash);
         container_put(&c, "ending", VERSION, &r->end, sizeof r->end);
         good = container_finish(&c, why, n);
@@ -124,11 +132,11 @@ static bool odd(const struct container_in *c, const char *what, char *why, size_
 }
 
 // A section that is an array: *count elements.
-static void *take_array(struct container_in *c, const char *name, size_t each, u64 *count, char *why,
-                        size_t n)
+static void *take_array(struct container_in *c, const char *name, u32 version, size_t each, u64 *count,
+                        char *why, size_t n)
 {
     u64 size;
-    u8 *p = container_take(c, name, VERSION, EVENTS_MOST, &size, why, n);
+    u8 *p = container_take(c, name, version, EVENTS_MOST, &size, why, n);
     *count = size / each;
     if (!p || size % each == 0) return p;
     free(p);
@@ -170,8 +178,8 @@ static bool read_all(struct recording *r, struct container_in *c, char *why, siz
             return odd(c, "image", why, n);
     }
 
-    if (!(r->event = take_array(c, "events", sizeof *r->event, &r->events, why, n))) return false;
-    if (!(r->hash = take_array(c, "hashes", sizeof *r->hash, &r->hashes, why, n))) return false;
+    if (!(r->event = take_array(c, "events", EVENTS, sizeof *r->event, &r->events, why, n))) return false;
+    if (!(r->hash = take_array(c, "hashes", VERSION, sizeof *r->hash, &r->hashes, why, n))) return false;
 
     if (!(p = container_take(c, "ending", VERSION, sizeof r->end, &size, why, n))) return false;
     if (size == sizeof r->end) memcpy(&r->end, p, size);

@@ -43,6 +43,8 @@ struct recording {
 // ---- making one ----
 // At an instant of the run, whose state has this hash.
 void recording_note(struct recording *r, u64 retired, u64 hash);
+// The run goes on from here, and another way than before, if it has been further. True if it had.
+bool recording_forget(struct recording *r, u64 retired);
 // At the end. False with a line in `why` if the file could not be written.
 bool recording_write(struct recording *r, const struct journal *j, const struct load_files *files, int argc,
                      char **argv, bool embed, const char *path, char *why, size_t n);

@@ -130,9 +130,7 @@ static bool translate(const struct view *w, laddr la, paddr *pa)
     return r.status == WALK_OK;
 }
 
-// The bytes of a span in pieces that lie in one page each, from guest to `bytes` or the other way. A piece
-// that is not there ends it.
-static size_t physical(const struct view *w, paddr pa, u8 *bytes, size_t n, bool write)
+size_t view_physical_read(const struct view *w, paddr pa, u8 *to, size_t n)
 {
     size_t done = 0;
     while (done < n) {
@@ -140,43 +138,27 @@ static size_t physical(const struct view *w, paddr pa, u8 *bytes, size_t n, bool
         if (part > n - done) part = n - done;
         const u8 *h = phys_host(w->v->phys, pa + done);
         if (!h) break; // a device: an access would not be without consequences
-        if (write)
-            phys_write(w->v->phys, w->v->index, pa + done, bytes + done, part);
-        else
-            memcpy(bytes + done, h, part);
+        memcpy(to + done, h, part);
         done += part;
     }
     return done;
 }
 
-static size_t linear(const struct view *w, laddr la, u8 *bytes, size_t n, bool write)
+size_t view_place(const struct view *w, laddr la, size_t n, paddr *pa)
 {
-    size_t done = 0;
+    size_t part = PAGE_SIZE - (la.at & ~PAGE_MASK);
+    return !translate(w, la, pa) || !phys_host(w->v->phys, *pa) ? 0 : part < n ? part : n;
+}
+
+size_t view_read(const struct view *w, laddr la, u8 *to, size_t n)
+{
+    size_t done = 0, part;
+    paddr pa;
     while (done < n) {
         laddr at = laddr_of(w->efer & EFER_LMA ? la.at + done : (u32)(la.at + done));
-        size_t part = PAGE_SIZE - (at.at & ~PAGE_MASK), went;
-        paddr pa;
-        if (part > n - done) part = n - done;
-        if (!translate(w, at, &pa)) break;
-        done += went = physical(w, pa, bytes + done, part, write);
-        if (went < part) break;
+        if (!(part = view_place(w, at, n - done, &pa))) break;
+        view_physical_read(w, pa, to + done, part);
+        done += part;
     }
     return done;
-}
-
-size_t view_physical_read(const struct view *w, paddr pa, u8 *to, size_t n)
-{
-    return physical(w, pa, to, n, false);
-}
-
-size_t view_physical_write(const struct view *w, paddr pa, const u8 *from, size_t n)
-{
-    return physical(w, pa, (u8 *)(uintptr_t)from, n, true);
-}
-
-size_t view_read(const struct view *w, laddr la, u8 *to, size_t n) { return linear(w, la, to, n, false); }
-
-size_t view_write(const struct view *w, laddr la, const u8 *from, size_t n)
-{
-    return linear(w, la, (u8 *)(uintptr_t)from, n, true);
 }

@@ -30,11 +30,11 @@ bool view_root(struct view *w, struct vcpu *v, paddr vmcs, const char **why);
 bool view_guest(struct view *w, struct vcpu *v, paddr vmcs, const char **why);
 
 // Memory by linear address, as the supervisor has it and with no consequences; how many bytes from the first
-// on are there. Writes change what is there whatever its rights.
+// on are there. (Who writes: debugger_write.)
 size_t view_read(const struct view *w, laddr la, u8 *to, size_t n);
-size_t view_write(const struct view *w, laddr la, const u8 *from, size_t n);
 // By physical address.
 size_t view_physical_read(const struct view *w, paddr pa, u8 *to, size_t n);
-size_t view_physical_write(const struct view *w, paddr pa, const u8 *from, size_t n);
+// How many of n bytes from a linear address on lie in one page of memory, and where; 0: none is there.
+size_t view_place(const struct view *w, laddr la, size_t n, paddr *pa);
 
 #endif

@@ -54,6 +54,28 @@ static void bring(struct world *w)
     w->brought += n;
 }
 
+// As a debugger does, between two runs. (In a register's place: the low byte of R12.)
+static void write_by_hand(struct world *w)
+{
+    struct journal_event e = {
+        .kind = JOURNAL_MEMORY, .at = 0x6800 + draw(w, 64), .value = draw(w, ~0u), .n = 3};
+    assert_true(journal_by_hand(&w->j, e));
+    e = (struct journal_event){
+        .kind = JOURNAL_REGISTER, .line = 0, .at = 4711, .value = draw(w, 256), .n = 1};
+    assert_true(journal_by_hand(&w->j, e));
+    e.value = 256;
+    assert_false(journal_by_hand(&w->j, e)); // refused, and not kept
+    w->brought++;
+}
+
+static bool put_register(void *opaque, const struct journal_event *e)
+{
+    struct world *w = opaque;
+    if (e->at != 4711 || e->value > 255) return false;
+    w->m->cpu[e->line]->s.gpr[R12] = e->value;
+    return true;
+}
+
 static u64 wait(void *opaque, u64 ticks)
 {
     struct world *w = opaque;
@@ -84,6 +106,7 @@ static void world(struct world *w, unsigned cpus, bool waits)
     load_code(w->m);
     journal_begin(&w->j, w->m);
     w->j.keeps = true;
+    w->j.put_register = put_register, w->j.register_opaque = w;
 }
 
 static void end(struct world *w)
@@ -107,7 +130,9 @@ static void run_to(struct world *w, u64 retired)
     while ((at = journal_retired(&w->j)) < retired) {
         enum machine_end end = journal_run(&w->j, 1 + draw(w, retired - at));
         assert_true(end == MACHINE_RUN || end == MACHINE_STOPPED);
-        if (journal_live(&w->j) && draw(w, 8) == 0) bring(w);
+        bool more = journal_live(&w->j) && journal_retired(&w->j) < retired;
+        if (more && draw(w, 8) == 0) bring(w);
+        if (more && draw(w, 8) == 0) write_by_hand(w);
         if (w->h.first) history_look(&w->h);
     }
 }
@@ -124,6 +149,7 @@ static void live(struct world *w, u64 *seen)
         while ((at = journal_retired(&w->j)) < to) {
             journal_run(&w->j, 1 + draw(w, to - at));
             if (journal_retired(&w->j) < to && draw(w, 8) == 0) bring(w);
+            if (journal_retired(&w->j) < to && draw(w, 8) == 0) write_by_hand(w);
             if (w->h.first) history_look(&w->h);
         }
         seen[i] = hash(w->m);
@@ -320,6 +346,11 @@ static void refused(void **state)
         {.units = 10, .kind = JOURNAL_SERIAL, .n = 9},
         {.units = 10, .kind = JOURNAL_SERIAL, .n = 1, .line = MACHINE_SERIAL},
         {.units = 10, .kind = JOURNAL_KINDS},
+        {.units = 10, .kind = JOURNAL_MEMORY, .n = 9},
+        {.units = 10, .kind = JOURNAL_MEMORY, .n = 1, .line = 1},
+        {.units = 10, .kind = JOURNAL_REGISTER, .n = 0},
+        {.units = 10, .kind = JOURNAL_REGISTER, .n = 1, .first = 9},
+        {.units = 10, .idles = 1, .kind = JOURNAL_REGISTER, .n = 1, .in_idle = true},
         {.units = 10, .kind = JOURNAL_IDLE},
         {.units = 10, .kind = JOURNAL_INPUT_OPEN, .value = 4},
         {.units = 21, .kind = JOURNAL_POWER},
@@ -336,6 +367,17 @@ static void refused(void **state)
     assert_true(journal_load(&w.j, last, 1, 2, 0));
     for (unsigned i = 0; i < 9 && !journal_live(&w.j); i++) journal_run(&w.j, 1000);
     assert_true(journal_live(&w.j) && journal_units(&w.j) == 2 && w.m->input_open == 2);
+    // and memory by hand where none is, as a register that cannot be, is told
+    for (unsigned i = 0; i < 2; i++) {
+        const struct journal_event nowhere[] = {
+            {.units = 2, .kind = i ? JOURNAL_REGISTER : JOURNAL_MEMORY, .n = 2, .at = (2 << 20) - 1}};
+        struct world x;
+        world(&x, 1, false);
+        assert_true(journal_load(&x.j, nowhere, 1, 2, 0));
+        for (unsigned k = 0; k < 9 && !journal_live(&x.j); k++) journal_run(&x.j, 1000);
+        assert_true(x.j.bad);
+        end(&x);
+    }
     // one whose instant does not come is told
     struct journal_event late[] = {{.units = 30, .idles = 7, .kind = JOURNAL_POWER}};
     assert_true(journal_load(&w.j, late, 1, 40, 8));

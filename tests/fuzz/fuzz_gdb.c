@@ -28,6 +28,12 @@ static void repair(u8 *data, size_t size) // checksums that are to be
     }
 }
 
+static bool put_register(void *server, const struct journal_event *e)
+{
+    struct gdb_server *s = server;
+    return gdb_register_put(&s->registers, s->d->m->cpu[e->line], e);
+}
+
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
     static struct machine *m;
@@ -43,6 +49,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     m->cpu[0]->s.seg[SEG_CS].base = m->cpu[0]->s.seg[SEG_CS].sel = 0;
     cpu_mode_changed(m->cpu[0]);
     debugger_make(d, m);
+    struct journal j;
+    journal_begin(&j, m);
+    j.put_register = put_register, j.register_opaque = s;
+    d->journal = &j;
     MUST(gdb_server_make(s, d), "no server");
     s->put = put;
     gdb_server_attach(s);
@@ -66,6 +76,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     for (unsigned i = 0; i < 2; i++)
         MUST(!cpu_state_impossible(m->cpu[i], &m->cpu[i]->s), "a state that cannot be");
     gdb_server_free(s);
+    journal_free(&j);
     machine_free(m);
     free(m), free(s), free(d), free(bytes);
     return 0;
