@@ -5,50 +5,30 @@
 // x86-64 (fp_host_capable is false there).
 #include "cpu/engine/fp.h"
 
-#if FP_HOST_X86
-static inline u32 host_get(void)
-{
-    u32 x;
-    asm volatile("stmxcsr %0" : "=m"(x));
-    return x;
-}
-static inline void host_set(u32 x) { asm volatile("ldmxcsr %0" : : "m"(x)); }
-#else
-static inline u32 host_get(void) { return MXCSR_RESET; }
-static inline void host_set(u32 x) {}
-#endif
+#include "cpu/host/mxcsr.h"
 
 #define HOST_VALID (1ull << 32) // d.host_mxcsr_valid: this bit and the host's own value below it
 
-bool fp_host_capable(void)
-{
-#if FP_HOST_X86
-    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
-#else
-    return false;
-#endif
-}
+bool fp_host_capable(void) { return host_has_sse(); }
 
 static bool all_masked(const struct vcpu *v) { return (v->s.mxcsr & MXCSR_MASKS) == MXCSR_MASKS; }
 
 void fp_enter(struct vcpu *v)
 {
-    v->d.host_mxcsr_valid = HOST_VALID | host_get();
-    host_set(v->s.mxcsr | MXCSR_MASKS);
-#if FP_HOST_X86
-    asm volatile("fnclex"); // the short way of cpu/instructions/x87.c wants no exception flags left over
-#endif
+    v->d.host_mxcsr_valid = HOST_VALID | host_get_mxcsr();
+    host_set_mxcsr(v->s.mxcsr | MXCSR_MASKS);
+    host_clear_x87();
 }
 
 void fp_sync(struct vcpu *v)
 {
-    if (FP_HOST_X86 && v->d.host_mxcsr_valid && all_masked(v)) v->s.mxcsr = host_get() & MXCSR_VALID;
+    if (HOST_X86 && v->d.host_mxcsr_valid && all_masked(v)) v->s.mxcsr = host_get_mxcsr() & MXCSR_VALID;
 }
 
 void fp_leave(struct vcpu *v)
 {
     fp_sync(v);
-    if (v->d.host_mxcsr_valid) host_set((u32)v->d.host_mxcsr_valid);
+    if (v->d.host_mxcsr_valid) host_set_mxcsr((u32)v->d.host_mxcsr_valid);
     v->d.host_mxcsr_valid = 0;
 }
 
@@ -56,7 +36,7 @@ void fp_set_mxcsr(struct vcpu *v, u32 value)
 {
     bool was = all_masked(v);
     v->s.mxcsr = value;
-    if (v->d.host_mxcsr_valid) host_set(value | MXCSR_MASKS);
+    if (v->d.host_mxcsr_valid) host_set_mxcsr(value | MXCSR_MASKS);
     if (all_masked(v) != was) cpu_mode_changed(v);
 }
 
@@ -65,7 +45,7 @@ void fp_begin(struct vcpu *v)
     u32 x = (v->s.mxcsr | MXCSR_MASKS) & ~0x3Fu;
     // flush-to-zero needs a masked underflow (SDM Vol. 1, 10.2.3.3)
     if (!(v->s.mxcsr & MXCSR_UM)) x &= ~(u32)MXCSR_FTZ;
-    host_set(x);
+    host_set_mxcsr(x);
 }
 
 static bool tiny16(u16 x) { return !(x & 0x7C00) && (x & 0x3FF); }
@@ -98,7 +78,7 @@ static bool result_tiny(const void *result, enum fp_lanes lanes)
 void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes, const struct fp_operands *from)
 {
     enum { PRE = MXCSR_IE | MXCSR_DE | MXCSR_ZE };
-    u32 flags = host_get() & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
+    u32 flags = host_get_mxcsr() & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
     // Unmasked, underflow is signalled for a tiny result even if it is exact (SDM Vol. 1, 4.9.1.5).
     if (!(masks & MXCSR_UE) && result_tiny(result, lanes)) flags |= MXCSR_UE;
     u32 bad = flags & ~masks;

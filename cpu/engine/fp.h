@@ -10,12 +10,6 @@
 
 #include "cpu/state/mode.h"
 
-#if defined(__x86_64__)
-#define FP_HOST_X86 1
-#else
-#define FP_HOST_X86 0
-#endif
-
 #define MXCSR_RESET 0x1F80u
 #define MXCSR_MASKS 0x1F80u
 #define MXCSR_VALID 0xFFFFu // the MXCSR_MASK that FXSAVE reports

@@ -2,28 +2,6 @@
 // empty (EMMS).
 #include "cpu/instructions/sse.h"
 
-#if FP_HOST_X86
-#define MMX_CORE(core, insn) \
-    static inline void core(u64 *d, const void *s) \
-    { \
-        asm volatile("movq %0, %%mm0\n\tmovq %1, %%mm1\n\t" insn " %%mm1, %%mm0\n\tmovq %%mm0, %0\n\temms" \
-                     : "+m"(*d) \
-                     : S64 \
-                     : "mm0", "mm1"); \
-    }
-// Stubs as in cpu/instructions/sse.h, on mm0 and mm1.
-#define MMX_IMM_CALL(name, imm, d, s) \
-    asm volatile("movq (%0), %%mm0\n\tmovq (%1), %%mm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%2\n\t" \
-                 "lea 128(%%rsp), %%rsp\n\tmovq %%mm0, (%0)\n\temms" \
-                 : \
-                 : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
-                 : "mm0", "mm1", "memory", "cc")
-#else
-#define MMX_CORE(core, insn) \
-    static inline void core(u64 *d, const void *s) { panic("no host instruction for " #name); }
-#define MMX_IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
-#endif
-
 // One line an instruction: the function's name, and the host's for it.
 #define MMX_N(name, host, size) \
     MMX_CORE(name##_core, host) \
@@ -222,27 +200,6 @@ void op_emms(struct vcpu *v, const struct insn *in)
 }
 
 // ---- conversions between MMX and XMM registers ----
-#if FP_HOST_X86
-// clang-format off
-#define FROM_MMX_CORE(core, insn)                                                                                      \
-    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\tmovq %2, %%mm0\n\t" insn " %%mm0, %%xmm0\n\tmovups %%xmm0, %0\n\temms"\
-                            : D128 : A128, S64 : "xmm0", "mm0");)
-// clang-format on
-#define TO_MMX_CORE(core, insn) \
-    static inline u64 core(const void *s) \
-    { \
-        u64 d; \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %%mm0\n\tmovq %%mm0, %0\n\temms" \
-                     : "=m"(d) \
-                     : S128 \
-                     : "xmm0", "mm0"); \
-        return d; \
-    }
-#else
-#define FROM_MMX_CORE(core, insn) CORE(core, insn)
-#define TO_MMX_CORE(core, insn) \
-    static inline u64 core(const void *s) { panic("no host instruction for " insn); }
-#endif
 #define FROM_MMX(name, host) \
     FROM_MMX_CORE(name##_core, host) \
     void name(struct vcpu *v, const struct insn *in) \

@@ -1,10 +1,7 @@
 // How the bodies of MMX and SSE are written: a *core* works on operands in memory (the register file, a
-// temporary, or guest RAM itself) and is one asm statement around the same instruction on the host; wrappers
-// fetch and check operands. Operand order decides which NaN survives, so no C operator and no intrinsic
-// appears here.
-//
-// On hosts without SSE the cores do not exist; the features are not claimed there (fp_host_capable), so that
-// no row is reached.
+// temporary, or guest RAM itself) and is one asm statement around the same instruction on the host, made by
+// the macros of cpu/host/sse.h; wrappers fetch and check operands. Operand order decides which NaN survives,
+// so no C operator and no intrinsic appears here.
 #ifndef CPU_SSE_H
 #define CPU_SSE_H
 
@@ -12,11 +9,8 @@
 
 #include "cpu/engine/bodies.h"
 #include "cpu/engine/fp.h"
+#include "cpu/host/sse.h"
 #include "cpu/instructions/x87.h"
-
-struct x128 {
-    u64 q[2];
-};
 
 // A register is always written whole: a 16-byte load after two narrower stores would wait for them (no store
 // forwarding).
@@ -80,28 +74,6 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
 // *d becomes *a op *s; d and a are one register without VEX.
 typedef void sse_core(void *d, const void *a, const void *s);
 typedef void sse_core_imm(void *d, const void *a, const void *s, u8 imm);
-#if FP_HOST_X86
-#define CORE(core, insn, ...) \
-    ALWAYS_INLINE void core(void *d, const void *a, const void *s) { __VA_ARGS__ }
-#define D128 "=m"(*(struct x128 *)d)
-#define A128 "m"(*(const struct x128 *)a)
-#define S128 "m"(*(const struct x128 *)s)
-#define S64  "m"(*(const u64 *)s)
-#define S32  "m"(*(const u32 *)s)
-#define S16  "m"(*(const u16 *)s)
-#else
-#define CORE(core, insn, ...) \
-    static inline void core(void *d, const void *a, const void *s) { panic("no host instruction for " insn); }
-#endif
-// 128-bit source; the same instruction on xmm0 and xmm1.
-// clang-format off
-#define CORE_X(core, insn)                                                                                             \
-    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\tmovups %2, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0"\
-                                  : D128 : A128, S128 : "xmm0", "xmm1");)
-// Narrower sources, read by the instruction itself.
-#define CORE_M(core, insn, src)                                                                                        \
-    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tmovups %%xmm0, %0" : D128 : A128, src : "xmm0");)
-// clang-format on
 
 // ---- bodies from cores; a source of 16 bytes must be aligned ----
 ALWAYS_INLINE bool sse_plain(struct vcpu *v, const struct insn *in, struct how h, sse_core *core,
@@ -244,23 +216,6 @@ RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_
 
 // ---- instructions with an immediate: a table of 256 eight-byte stubs on xmm0 and xmm1, one an immediate
 // ----
-#if FP_HOST_X86
-#define IMM_TABLE(name, bytes) \
-    asm(".pushsection .text\n\t.balign 8\n" #name "_stubs:\n\t.set stub_imm, 0\n\t.rept 256\n\t.byte " bytes \
-        ", stub_imm, 0xC3\n\t.balign 8, 0xCC\n\t.set stub_imm, stub_imm + 1\n\t.endr\n\t.popsection"); \
-    extern const u8 name##_stubs[] __attribute__((visibility("hidden")));
-// The stub's call must not land in the red zone of a leaf function.
-#define IMM_CALL(name, imm, d, a, s) \
-    asm volatile("movups (%1), %%xmm0\n\tmovups (%2), %%xmm1\n\tlea -128(%%rsp), %%rsp\n\tcall *%3\n\t" \
-                 "lea 128(%%rsp), %%rsp\n\tmovups %%xmm0, (%0)" \
-                 : \
-                 : "r"(d), "r"(a), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
-                 : "xmm0", "xmm1", "memory", "cc")
-#else
-#define IMM_TABLE(name, bytes)
-#define IMM_CALL(name, imm, d, a, s) \
-    ((void)(d), (void)(a), (void)(s), panic("no host instruction for " #name))
-#endif
 // The checked bodies of those without exceptions: by an immediate; with XMM0 as a third operand. With VEX the
 // high half of the result goes by the immediate shifted right.
 #define SSE_BY_IMM(sse, bytes) \
@@ -284,23 +239,6 @@ RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_
         IMM_CALL(sse, in->imm, sse_reg(v, in->r), sse_reg(v, in->v), s.low); \
     }
 typedef void sse_core_mask(void *d, const void *a, const void *s, const void *mask);
-#if FP_HOST_X86
-#define MASK_CORE4(core, insn) \
-    ALWAYS_INLINE void core(void *d, const void *a, const void *s, const void *mask) \
-    { \
-        asm volatile("movups %1, %%xmm1\n\tmovups %2, %%xmm2\n\tmovups %3, %%xmm0\n\t" insn \
-                     " %%xmm0, %%xmm2, %%xmm1\n\tmovups %%xmm1, %0" \
-                     : D128 \
-                     : A128, S128, "m"(*(const struct x128 *)mask) \
-                     : "xmm0", "xmm1", "xmm2"); \
-    }
-#else
-#define MASK_CORE4(core, insn) \
-    static inline void core(void *d, const void *a, const void *s, const void *mask) \
-    { \
-        panic("no host instruction for " insn); \
-    }
-#endif
 #define SSE_BY_XMM0(sse) \
     MASK_CORE4(sse##_core, #sse) \
     void op_##sse(struct vcpu *v, const struct insn *in) \

@@ -2,30 +2,6 @@
 // those of SSE they work on 128 bits, and 256 are two times that.
 #include "cpu/instructions/sse.h"
 
-#if FP_HOST_X86
-// The destination is an operand too: *d by *a and *s, in the order that the instruction's name says.
-#define FMA_CORE_X(sse) \
-    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
-    { \
-        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tmovups %2, %%xmm2\n\t" #sse \
-                     " %%xmm2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : "+m"(*(struct x128 *)d) \
-                     : A128, S128 \
-                     : "xmm0", "xmm1", "xmm2"); \
-    }
-#define FMA_CORE_M(sse, src) \
-    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
-    { \
-        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" #sse \
-                     " %2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : "+m"(*(struct x128 *)d) \
-                     : A128, src \
-                     : "xmm0", "xmm1"); \
-    }
-#else
-#define FMA_CORE_X(sse)      CORE(sse##_core, #sse)
-#define FMA_CORE_M(sse, src) CORE(sse##_core, #sse)
-#endif
 #define FMA_PACKED(ps, pd, op) \
     FMA_CORE_X(ps) \
     FMA_CORE_X(pd) \

@@ -74,34 +74,6 @@ SSE_PLAIN_M(movddup, vmovddup, 8, S64, BODY_L, SHAPE_DUP)
 
 // ---- by an immediate ----
 // Compares: bits 7:3 of the immediate mean nothing without VEX.
-#if FP_HOST_X86
-// clang-format off
-#define CMP_CORE(core, insn, form, src)                                                                                \
-    ALWAYS_INLINE void core(void *d, const void *a, const void *s, u8 imm)                                                   \
-    {                                                                                                                  \
-        switch (imm & 7) {                                                                                             \
-            CMP_CASE(insn, form, src, 0) CMP_CASE(insn, form, src, 1) CMP_CASE(insn, form, src, 2)                     \
-            CMP_CASE(insn, form, src, 3) CMP_CASE(insn, form, src, 4) CMP_CASE(insn, form, src, 5)                     \
-            CMP_CASE(insn, form, src, 6) CMP_CASE(insn, form, src, 7)                                                  \
-        }                                                                                                              \
-    }
-// clang-format on
-#define CMP_CASE(sse, form, src, k) \
-    case k: \
-        asm volatile("movups %1, %%xmm0\n\t" form(sse, k) "movups %%xmm0, %0" \
-                     : D128 \
-                     : A128, src \
-                     : "xmm0", "xmm1"); \
-        break;
-#define CMP_PACKED(sse, k) "movups %2, %%xmm1\n\t" sse " $" #k ", %%xmm1, %%xmm0\n\t"
-#define CMP_SCALAR(sse, k) sse " $" #k ", %2, %%xmm0\n\t"
-#else
-#define CMP_CORE(core, insn, form, src) \
-    static inline void core(void *d, const void *a, const void *s, u8 imm) \
-    { \
-        panic("no host instruction for " insn); \
-    }
-#endif
 ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
                            unsigned size)
 {
@@ -263,21 +235,6 @@ DOT(dppd, vdppd, mulpd_core, haddpd_core, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC
 // ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO
 // give ----
 typedef u16 comi_core(const void *d, const void *s);
-#if FP_HOST_X86
-#define COMI_CORE(core, insn, src) \
-    ALWAYS_INLINE u16 core(const void *d, const void *s) \
-    { \
-        u16 ax; \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tlahf\n\tseto %%al" \
-                     : "=&a"(ax) \
-                     : "m"(*(const struct x128 *)d), src \
-                     : "xmm0", "cc"); \
-        return ax; \
-    }
-#else
-#define COMI_CORE(core, insn, src) \
-    static inline u16 core(const void *d, const void *s) { panic("no host instruction for " insn); }
-#endif
 ALWAYS_INLINE bool comi(struct vcpu *v, const struct insn *in, struct how h, comi_core *core, unsigned size)
 {
     struct x128 t;
@@ -337,21 +294,6 @@ BODY_Y(body_vcvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64, true)
 BODY_Y(body_vcvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64, true)
 
 typedef u64 to_int_core(const void *s, bool wide);
-#if FP_HOST_X86
-#define TO_INT_CORE(core, insn, src) \
-    ALWAYS_INLINE u64 core(const void *s, bool wide) \
-    { \
-        u64 x; \
-        if (wide) \
-            asm volatile(insn " %1, %q0" : "=r"(x) : src); \
-        else \
-            asm volatile(insn " %1, %k0" : "=r"(x) : src); \
-        return x; \
-    }
-#else
-#define TO_INT_CORE(core, insn, src) \
-    static inline u64 core(const void *s, bool wide) { panic("no host instruction for " insn); }
-#endif
 ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, to_int_core *core,
                           unsigned size)
 {

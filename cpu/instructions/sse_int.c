@@ -107,19 +107,6 @@ SSE_WIDEN(pmovzxdq, vpmovzxdq, 8, S64)
 
 // ---- shifts of a group by an immediate: the same as by a register that holds it ----
 typedef void shift_core(void *d, const void *a, u64 count);
-#if FP_HOST_X86
-#define SHIFT_CORE(core, insn) \
-    ALWAYS_INLINE void core(void *d, const void *a, u64 count) \
-    { \
-        asm volatile("movups %1, %%xmm0\n\tmovq %2, %%xmm1\n\t" insn " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : D128 \
-                     : A128, "r"(count) \
-                     : "xmm0", "xmm1"); \
-    }
-#else
-#define SHIFT_CORE(core, insn) \
-    static inline void core(void *d, const void *a, u64 count) { panic("no host instruction for " insn); }
-#endif
 ALWAYS_INLINE bool shift_imm(struct vcpu *v, const struct insn *in, struct how h, shift_core *core)
 {
     core(sse_reg(v, in->m), sse_reg(v, in->m), (u8)in->imm);
@@ -278,18 +265,6 @@ BODY_L(body_vpermilpd_imm, vex_pick, permilpd, 2)
 // PALIGNR: a constant for each shift that takes bytes of both operands; the others, which nobody uses, go the
 // slow way.
 IMM_TABLE(palignr, "0x66, 0x0F, 0x3A, 0x0F, 0xC1")
-#if FP_HOST_X86
-#define ALIGN_CASE(k) \
-    case k: \
-        asm volatile("movups %1, %%xmm0\n\tmovups %2, %%xmm1\n\tpalignr $" #k \
-                     ", %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : D128 \
-                     : A128, S128 \
-                     : "xmm0", "xmm1"); \
-        break;
-#else
-#define ALIGN_CASE(k)
-#endif
 ALWAYS_INLINE bool palignr(struct vcpu *v, const struct insn *in, struct how h)
 {
     struct x128 t;

@@ -206,18 +206,6 @@ void op_movnti(struct vcpu *v, const struct insn *in) { rm_store(v, in, int_widt
 
 // ---- sign masks: MOVMSKPS, MOVMSKPD, PMOVMSKB ----
 typedef u32 mask_core(const void *s);
-#if FP_HOST_X86
-#define MASK_CORE(core, insn) \
-    ALWAYS_INLINE u32 core(const void *s) \
-    { \
-        u32 x; \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %0" : "=r"(x) : S128 : "xmm0"); \
-        return x; \
-    }
-#else
-#define MASK_CORE(core, insn) \
-    static inline u32 core(const void *s) { panic("no host instruction for " insn); }
-#endif
 ALWAYS_INLINE bool sign_mask(struct vcpu *v, const struct insn *in, struct how h, mask_core *core)
 {
     REG64(v, in->r) = core(sse_reg(v, in->m));

@@ -10,55 +10,16 @@
 // Missing: FERR# (CR0.NE = 0: counted and named), hosts that are not x86-64.
 #include "cpu/instructions/x87.h"
 #include "cpu/engine/fp.h"
+#include "cpu/host/x87.h"
 #include "cpu/instructions/sse.h"
 
 // ---- the long way ----
-struct __attribute__((packed)) image { // of FRSTOR and FNSAVE, 32-bit protected-mode format
-    u16 fcw, pad0, fsw, pad1, ftw, pad2;
-    u32 fip;
-    u16 fcs, fop;
-    u32 fdp;
-    u16 fds, pad3;
-    struct __attribute__((packed)) {
-        u64 m;
-        u16 se;
-    } st[8];
-};
-_Static_assert(sizeof(struct image) == 108, "SDM Vol. 1, figure 8-9 and eight registers");
-
-#if FP_HOST_X86
-asm(".pushsection .text\n\t.balign 4\n\t.globl x87_reg_stubs, x87_mem_stubs\n\t.hidden x87_reg_stubs, "
-    "x87_mem_stubs\n"
-    "x87_reg_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0xC0\n\t.rept 64\n\t"
-    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 1\n\t.endr\n\t.set x87_op, x87_op + "
-    "1\n\t.endr\n"
-    "x87_mem_stubs:\n\t.set x87_op, 0xD8\n\t.rept 8\n\t.set x87_rm, 0x07\n\t.rept 8\n\t"
-    ".byte x87_op, x87_rm, 0xC3, 0xCC\n\t.set x87_rm, x87_rm + 8\n\t.endr\n\t.set x87_op, x87_op + "
-    "1\n\t.endr\n\t.popsection");
-
-// Returns the arithmetic flags afterwards, in the layout of vcpu_state.fl.
-static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl)
-{
-    u32 ax = fl;
-    asm volatile("frstor %[im]\n\taddb $0x7F, %%al\n\tsahf\n\tlea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\t"
-                 "lea 128(%%rsp), %%rsp\n\tlahf\n\tseto %%al\n\tfnsave (%[out])"
-                 : "+a"(ax)
-                 : [im] "m"(*im), [out] "r"(im), [stub] "r"(stub), "D"(mem)
-                 : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)");
-    return (u16)ax;
-}
-#else
-static u16 host_run(struct image *im, const u8 *stub, void *mem, u16 fl) { panic("no host x87"); }
-#define x87_reg_stub(op, modrm) NULL
-#define x87_mem_stub(op, digit) NULL
-#endif
-
-static void image_fill(struct image *im, const struct fpu_state *f)
+static void image_fill(struct x87_image *im, const struct fpu_state *f)
 {
     // Still pending here means CR0.NE = 0: the instruction runs as with IGNNE# asserted, and the host must
     // not see it.
     u16 pending = x87_pending(f);
-    *im = (struct image){
+    *im = (struct x87_image){
         .fcw = f->fcw, .fsw = pending ? f->fsw & ~(pending | FSW_ES | FSW_B) : f->fsw, .ftw = f->ftw};
     for (unsigned i = 0; i < 8; i++) {
         unsigned p = (x87_top(f) + i) & 7;
@@ -67,7 +28,7 @@ static void image_fill(struct image *im, const struct fpu_state *f)
     }
 }
 
-static void image_take(const struct image *im, struct fpu_state *f)
+static void image_take(const struct x87_image *im, struct fpu_state *f)
 {
     f->fsw = im->fsw | x87_pending(f);
     x87_update_es(f);
@@ -81,23 +42,23 @@ static void image_take(const struct image *im, struct fpu_state *f)
 
 void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
 {
-    struct image im;
+    struct x87_image im;
     image_fill(&im, f);
-    *flags = host_run(&im, x87_reg_stub(op, modrm), NULL, *flags);
+    *flags = host_x87_run(&im, x87_reg_stub(op, modrm), NULL, *flags);
     image_take(&im, f);
 }
 void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
 {
-    struct image im;
+    struct x87_image im;
     image_fill(&im, f);
-    host_run(&im, x87_mem_stub(op, digit), mem, 0);
+    host_x87_run(&im, x87_mem_stub(op, digit), mem, 0);
     image_take(&im, f);
 }
 bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
 {
-    struct image im;
+    struct x87_image im;
     image_fill(&im, f);
-    host_run(&im, x87_mem_stub(op, digit), mem, 0);
+    host_x87_run(&im, x87_mem_stub(op, digit), mem, 0);
     bool stores = !(im.fsw & ~im.fcw & 0x1F);
     image_take(&im, f);
     return stores;
@@ -106,18 +67,13 @@ bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
 // ---- the short way: with every exception masked and no register empty (or full) that must not be, only the
 // operands go over ---- The host's x87 is empty with TOP 0 and the default control word before and after each
 // of these.
-#if FP_HOST_X86
+#if HOST_X86
 enum { C0 = 0x100, C1 = 0x200, C2 = 0x400, C3 = 0x4000, SIGNALS = 0x3F, COMPARED = C0 | C2 | C3 };
 enum { MASKED = 0x3F };
 
-struct __attribute__((packed)) ext {
-    u64 m;
-    u16 se;
-};
-
-static inline struct ext *reg(struct fpu_state *f, unsigned i)
+static inline struct x87_ext *reg(struct fpu_state *f, unsigned i)
 {
-    return (struct ext *)&f->r[(x87_top(f) + i) & 7];
+    return (struct x87_ext *)&f->r[(x87_top(f) + i) & 7];
 }
 static inline bool full(const struct fpu_state *f, unsigned i)
 {
@@ -142,99 +98,6 @@ static inline void signals(struct fpu_state *f, u16 sw, u16 conditions)
     f->fsw = (u16)((f->fsw & ~conditions) | (sw & (SIGNALS | conditions)));
 }
 
-#define CALL_STUB    "lea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\tfnstsw %%ax\n\t"
-#define X87_CLOBBERS "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
-// Loading the control word and clearing the status are slow: only where they are not already as they should
-// be.
-static inline void enter(const struct fpu_state *f)
-{
-    if (unlikely(f->fcw != FCW_RESET)) asm volatile("fldcw %0" : : "m"(f->fcw));
-}
-static inline void leave(const struct fpu_state *f, u16 sw)
-{
-    static const u16 plain = FCW_RESET;
-    if (sw & SIGNALS) asm volatile("fnclex");
-    if (unlikely(f->fcw != FCW_RESET)) asm volatile("fldcw %0" : : "m"(plain));
-}
-
-// op on ST(0) = *a and ST(1) = *b; the result, in ST(0) or ST(1), to *to.
-static u16 run_binary(const struct fpu_state *f, const struct ext *a, const struct ext *b, struct ext *to,
-                      const u8 *stub, bool second)
-{
-    u16 sw;
-    enter(f);
-    if (second)
-        asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstp %%st(0)\n\tfstpt (%[to])"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
-                     : X87_CLOBBERS);
-    else
-        asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstpt (%[to])\n\tfstp %%st(0)"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
-                     : X87_CLOBBERS);
-    leave(f, sw);
-    return sw;
-}
-// op on ST(0) = *a in place, with a memory operand or none.
-static u16 run_unary(const struct fpu_state *f, struct ext *a, const u8 *stub, void *mem)
-{
-    u16 sw;
-    enter(f);
-    asm volatile("fldt (%[a])\n\t" CALL_STUB "fstpt (%[a])"
-                 : "=&a"(sw)
-                 : [a] "r"(a), [stub] "r"(stub), "D"(mem)
-                 : X87_CLOBBERS);
-    leave(f, sw);
-    return sw;
-}
-static u16 run_load(const struct fpu_state *f, struct ext *to, const u8 *stub, void *mem)
-{
-    u16 sw;
-    enter(f);
-    asm volatile(CALL_STUB "fstpt (%[to])"
-                 : "=&a"(sw)
-                 : [to] "r"(to), [stub] "r"(stub), "D"(mem)
-                 : X87_CLOBBERS);
-    leave(f, sw);
-    return sw;
-}
-// A store that pops or does not; a compare with memory likewise.
-static u16 run_store(const struct fpu_state *f, const struct ext *a, const u8 *stub, void *mem, bool pops)
-{
-    u16 sw;
-    enter(f);
-    if (pops)
-        asm volatile("fldt (%[a])\n\t" CALL_STUB
-                     : "=&a"(sw)
-                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
-                     : X87_CLOBBERS);
-    else
-        asm volatile("fldt (%[a])\n\t" CALL_STUB "fstp %%st(0)"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
-                     : X87_CLOBBERS);
-    leave(f, sw);
-    return sw;
-}
-// A compare of ST(0) = *a with ST(1) = *b that does not pop. *fl: the arithmetic flags in the layout of
-// vcpu_state.fl.
-static u16 run_compare(const struct fpu_state *f, const struct ext *a, const struct ext *b, const u8 *stub,
-                       u16 *fl)
-{
-    u32 ax, flags;
-    enter(f);
-    asm volatile(
-        "fldt (%[b])\n\tfldt (%[a])\n\tlea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\t"
-        "lahf\n\tseto %%al\n\tmovzwl %%ax, %[flags]\n\tfnstsw %%ax\n\tfstp %%st(0)\n\tfstp %%st(0)"
-        : "=&a"(ax), [flags] "=&r"(flags)
-        : [a] "r"(a), [b] "r"(b), [stub] "r"(stub)
-        : X87_CLOBBERS);
-    *fl = (u16)flags;
-    leave(f, (u16)ax);
-    return (u16)ax;
-}
-
 bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
 {
     unsigned digit = modrm >> 3 & 7, i = modrm & 7;
@@ -247,32 +110,32 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
     case 0xDE:
         if (!full(f, 0) || !full(f, i) || (compares && op != 0xD8)) return false;
         if (compares) {
-            signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xD8, 0xD1), &fl) & ~C1,
+            signals(f, host_x87_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xD8, 0xD1), &fl) & ~C1,
                     COMPARED | C1);
             if (digit == 3) pop(f);
             return true;
         }
         if (op == 0xD8)
             signals(f,
-                    run_binary(f, reg(f, 0), reg(f, i), reg(f, 0), x87_reg_stub(op, (u8)((modrm & 0xF8) | 1)),
-                               false),
+                    host_x87_binary(f, reg(f, 0), reg(f, i), reg(f, 0),
+                                    x87_reg_stub(op, (u8)((modrm & 0xF8) | 1)), false),
                     C1);
         else
             signals(f,
-                    run_binary(f, reg(f, 0), reg(f, i), reg(f, i),
-                               x87_reg_stub(0xDC, (u8)((modrm & 0xF8) | 1)), true),
+                    host_x87_binary(f, reg(f, 0), reg(f, i), reg(f, i),
+                                    x87_reg_stub(0xDC, (u8)((modrm & 0xF8) | 1)), true),
                     C1);
         if (op == 0xDE) pop(f);
         return true;
     case 0xD9:
         if (digit == 0) { // FLD ST(i)
             if (!full(f, i) || full(f, 7)) return false;
-            struct ext x = *reg(f, i);
+            struct x87_ext x = *reg(f, i);
             push(f);
             *reg(f, 0) = x;
         } else if (digit == 1) { // FXCH
             if (!full(f, 0) || !full(f, i)) return false;
-            struct ext x = *reg(f, i);
+            struct x87_ext x = *reg(f, i);
             *reg(f, i) = *reg(f, 0);
             *reg(f, 0) = x;
         } else if (modrm == 0xE0 || modrm == 0xE1) { // FCHS, FABS
@@ -281,10 +144,10 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
         } else if (modrm == 0xE8 || modrm == 0xEE) { // FLD1, FLDZ
             if (full(f, 7)) return false;
             push(f);
-            *reg(f, 0) = modrm == 0xE8 ? (struct ext){1ull << 63, 0x3FFF} : (struct ext){0, 0};
+            *reg(f, 0) = modrm == 0xE8 ? (struct x87_ext){1ull << 63, 0x3FFF} : (struct x87_ext){0, 0};
         } else if (modrm == 0xFA || modrm == 0xFC) { // FSQRT, FRNDINT
             if (!full(f, 0)) return false;
-            signals(f, run_unary(f, reg(f, 0), x87_reg_stub(op, modrm), NULL), C1);
+            signals(f, host_x87_unary(f, reg(f, 0), x87_reg_stub(op, modrm), NULL), C1);
             return true;
         } else {
             return false;
@@ -303,14 +166,16 @@ bool x87_short_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
         if (digit != 4 && digit != 5) return false;
         if (!full(f, i)) return false;
         // FUCOM, FUCOMP
-        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDD, 0xE1), &fl) & ~C1, COMPARED | C1);
+        signals(f, host_x87_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDD, 0xE1), &fl) & ~C1,
+                COMPARED | C1);
         if (digit == 5) pop(f);
         return true;
     case 0xDB:
     case 0xDF:
         // What becomes of C1 is the vendor's choice: the long way shows it.
         if ((digit != 5 && digit != 6) || !full(f, 0) || !full(f, i) || (f->fsw & C1)) return false;
-        signals(f, run_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDB, (u8)((modrm & 0xF8) | 1)), &fl),
+        signals(f,
+                host_x87_compare(f, reg(f, 0), reg(f, i), x87_reg_stub(0xDB, (u8)((modrm & 0xF8) | 1)), &fl),
                 0);
         *flags = fl & (0x200 | AX_ZF | AX_PF | AX_CF);
         if (op == 0xDF) pop(f);
@@ -326,17 +191,17 @@ bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
     if (!(op & 1)) { // D8, DA, DC, DE: arithmetic and compares
         if (!full(f, 0)) return false;
         if (digit == 2 || digit == 3) {
-            signals(f, run_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit == 3) & ~C1,
+            signals(f, host_x87_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit == 3) & ~C1,
                     COMPARED | C1);
             if (digit == 3) pop(f);
         } else {
-            signals(f, run_unary(f, reg(f, 0), x87_mem_stub(op, digit), mem), C1);
+            signals(f, host_x87_unary(f, reg(f, 0), x87_mem_stub(op, digit), mem), C1);
         }
         return true;
     }
     if (full(f, 7) || (op == 0xDF && digit == 4)) return false;
-    struct ext x;
-    u16 sw = run_load(f, &x, x87_mem_stub(op, digit), mem);
+    struct x87_ext x;
+    u16 sw = host_x87_load(f, &x, x87_mem_stub(op, digit), mem);
     push(f);
     *reg(f, 0) = x;
     signals(f, sw & ~C1, C1);
@@ -347,7 +212,7 @@ bool x87_short_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
 bool x87_short_store(struct fpu_state *f, u8 op, u8 digit, void *mem, u16 *sw)
 {
     if ((f->fcw & MASKED) != MASKED || !full(f, 0) || (op == 0xDF && digit == 6)) return false;
-    *sw = run_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit != 2);
+    *sw = host_x87_store(f, reg(f, 0), x87_mem_stub(op, digit), mem, digit != 2);
     return true;
 }
 void x87_short_stored(struct fpu_state *f, u8 digit, u16 sw)

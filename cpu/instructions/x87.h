@@ -60,16 +60,4 @@ void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
 // whether there is something to be stored
 bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem);
 
-#if defined(__x86_64__)
-// Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7
-// on (%rdi).
-extern const u8 x87_reg_stubs[] __attribute__((visibility("hidden")));
-extern const u8 x87_mem_stubs[] __attribute__((visibility("hidden")));
-static inline const u8 *x87_reg_stub(u8 op, u8 modrm)
-{
-    return x87_reg_stubs + 4 * ((op & 7) * 64 + (modrm & 63));
-}
-static inline const u8 *x87_mem_stub(u8 op, u8 digit) { return x87_mem_stubs + 4 * ((op & 7) * 8 + digit); }
-#endif
-
 #endif

@@ -14,12 +14,10 @@
 // Missing: leaf 0Ah beyond version 0 (no performance counters), leaf 18h, processor serial number, thermal
 // leaf 6 bits.
 #include <string.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include "cpu/system/cpuid.h"
 #include "cpu/engine/fp.h"
+#include "cpu/host/features.h"
 #include "cpu/state/mode.h"
 #include "cpu/state/xcomponent.h"
 
@@ -82,27 +80,18 @@ bool cpu_features_complete(const struct cpu_features *f, unsigned *derived, unsi
 
 bool cpuid_host(enum feature n)
 {
-#if defined(__x86_64__)
     const struct feature_row *r = &feature_rows[n];
-    u32 reg[4] = {0};
-    __get_cpuid_count(r->leaf, r->subleaf, &reg[0], &reg[1], &reg[2], &reg[3]);
+    u32 reg[4];
+    host_cpuid(r->leaf, r->subleaf, reg);
     return reg[r->reg] >> r->bit & 1;
-#else
-    return false;
-#endif
 }
 
 // The host's own YMM state, without which its VEX instructions are #UD.
 static bool host_has_avx(void)
 {
-#if defined(__x86_64__)
-    u32 a, b, c = 0, d;
-    if (!cpuid_host(FEATURE_AVX) || !__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;
-    asm volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-    return (a & 6) == 6;
-#else
-    return false;
-#endif
+    u32 reg[4];
+    host_cpuid(1, 0, reg);
+    return cpuid_host(FEATURE_AVX) && reg[2] >> 27 & 1 && (host_xcr0() & 6) == 6;
 }
 
 bool cpu_feature_possible(enum feature n)

@@ -1,0 +1,12 @@
+// What the host is. Its instructions are used in this folder and nowhere else (tests/host_seam): each of
+// these headers says what it gives, and what takes its place on a host that has not the instruction.
+#ifndef CPU_HOST_H
+#define CPU_HOST_H
+
+#if defined(__x86_64__) && !defined(HOST_NONE) // HOST_NONE: as if there were no such instructions, for a test
+#define HOST_X86 1
+#else
+#define HOST_X86 0
+#endif
+
+#endif
