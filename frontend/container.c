@@ -172,6 +172,20 @@ void container_close(struct container_in *c)
     *c = (struct container_in){0};
 }
 
+u8 *container_bytes(const char *path, enum container_kind kind, u64 *size, char *why, size_t n)
+{
+    struct container_in c;
+    if (!container_open(&c, path, kind, why, n)) return NULL;
+    u8 *bytes = malloc(c.size);
+    if (bytes)
+        memcpy(bytes, c.data, c.size);
+    else
+        fail(why, n, "no memory to read %s", path);
+    *size = c.size;
+    container_close(&c);
+    return bytes;
+}
+
 // Names are printed.
 static bool name_good(const char name[CONTAINER_NAME_MAX])
 {

@@ -52,6 +52,8 @@ bool container_open(struct container_in *c, const char *path, enum container_kin
 bool container_of_bytes(struct container_in *c, const u8 *data, u64 size, enum container_kind kind, char *why,
                         size_t n);
 void container_close(struct container_in *c);
+// The whole file, if it is one of this kind; free with free(). NULL: with a line in `why`.
+u8 *container_bytes(const char *path, enum container_kind kind, u64 *size, char *why, size_t n);
 // The pieces of this name, put together. NULL: there are none, they are of another version, longer than
 // `most` bytes in all, or damaged, or the file is not whole to its end (sections of other names are passed
 // over). Free with free(); it has a byte more than *size, which is 0.

@@ -435,7 +435,8 @@ static int end_recording(struct session *s, int argc, char **argv, int status)
             return complain(why, STATUS_HOST);
         return status;
     }
-    if (status == STATUS_DIVERGED || status == STATUS_LIMIT || s->signal || s->terminal.quit) return status;
+    bool short_of_it = status == STATUS_LIMIT && now < r->end.retired; // a --stop-after of now
+    if (status == STATUS_DIVERGED || short_of_it || s->signal || s->terminal.quit) return status;
     if (!recording_ends_so(r, now, hash, status, why, sizeof why)) return complain(why, STATUS_DIVERGED);
     fprintf(stderr,
             "matryoshka: -replay: the same run to its end, %" PRIu64 " instructions, hash %016" PRIx64 "\n",
@@ -526,6 +527,8 @@ int main(int argc, char **argv)
         snprintf(why, sizeof why, "cannot write to standard output: %s", strerror(errno));
         return complain(why, STATUS_HOST);
     }
+    if (replay && !recording_start_fits(&s->recording, s->o.loadvm, why, sizeof why))
+        return complain(why, STATUS_BAD_IMAGE);
     if (s->o.kernel && !s->files.kernel.data &&
         !load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
         return complain(why, STATUS_BAD_IMAGE);
@@ -551,8 +554,10 @@ int main(int argc, char **argv)
     watch_listen(&s->watch, &s->log.trace);
     if (s->o.loadvm) {
         machine_reset(s->m);
-        if (!state_file_load(&s->journal, s->o.loadvm, why, sizeof why))
-            return complain(why, STATUS_BAD_IMAGE);
+        bool loaded = s->o.record || replay ? recording_load_saved(&s->recording, &s->journal, s->o.loadvm,
+                                                                   s->o.embed, replay, why, sizeof why)
+                                            : state_file_load(&s->journal, s->o.loadvm, why, sizeof why);
+        if (!loaded) return complain(why, STATUS_BAD_IMAGE);
     } else if (!load(s, why, sizeof why))
         return complain(why, STATUS_BAD_IMAGE);
     if (replay && !begin_replay(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
@@ -575,7 +580,7 @@ int main(int argc, char **argv)
     s->next_hash =
         begun - begun % every + every; // a saved machine's hashes are at the counts of the whole run
     s->next_drop = begun + s->o.drop_every;
-    s->next_note = RECORDING_HASH_EVERY;
+    s->next_note = begun - begun % RECORDING_HASH_EVERY + RECORDING_HASH_EVERY;
 
     double start = host_seconds();
     status = run(s);

@@ -288,8 +288,6 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
         return options_fail(
             p, "-monitor stdio: the serial line is there already, and Ctrl-A c changes to a monitor on "
                "a terminal; give the line a file or none");
-    if (o->record && o->loadvm)
-        return options_fail(p, "-record begins where the machine starts: not with -loadvm");
     if (o->record && o->replay)
         return options_fail(p, "-record of a -replay would be the recording that it has (copy the file)");
     if (!o->kernel && !o->loadvm)

@@ -37,7 +37,7 @@ const struct option_row option_rows[] = {
 
     {"loadvm", O_LOADVM, GROUP_START, "FILE", "go on with a saved machine; the other options must make one like it (a kernel is only needed for resets)", false},
     {"savevm", O_SAVEVM, GROUP_END, "FILE", "save the machine when --stop-after, Ctrl-A x or a signal ends the run; -loadvm goes on from there", true},
-    {"record", O_RECORD, GROUP_END, "FILE[,images=embed]", "write what came from outside, and hashes of the state, so that -replay repeats the run; images=embed: with the kernel and initrds in it", false},
+    {"record", O_RECORD, GROUP_END, "FILE[,images=embed]", "write what came from outside, and hashes of the state, so that -replay repeats the run; images=embed: with the kernel, initrds and the saved machine of -loadvm in it", false},
     {"replay", O_REPLAY, GROUP_START, "FILE", "run a recording again, with its own options, to its end, and compare; what is given beside it watches (-d, --stats, --stop-after)", false},
 
     {"no-reboot", O_NO_REBOOT, GROUP_END, NULL, "end at a reset or a triple fault instead of starting again", false},

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontend/container.h"
+#include "frontend/state_file.h"
 
 #define VERSION     1
 #define EVENTS      2 // their version
@@ -21,11 +22,16 @@ static unsigned image_list(const struct load_files *files, const struct file *li
     return n;
 }
 
+static struct recording_image image_named(const u8 *data, u64 size, const char *path)
+{
+    struct recording_image x = {.size = size, .hash = state_hash_bytes(data, size)};
+    snprintf(x.path, sizeof x.path, "%s", path ? path : "");
+    return x;
+}
+
 static struct recording_image image_of(const struct file *f)
 {
-    struct recording_image x = {.size = f->size, .hash = state_hash_bytes(f->data, f->size)};
-    snprintf(x.path, sizeof x.path, "%s", f->path ? f->path : "");
-    return x;
+    return image_named(f->data, f->size, f->path);
 }
 
 bool recording_images(struct recording *r, struct load_files *files)
@@ -59,6 +65,40 @@ bool recording_images_fit(const struct recording *r, const struct load_files *fi
     }
     if (images == r->images) return true;
     snprintf(why, n, "-replay: %u images are loaded, and %u were recorded", images, r->images);
+    return false;
+}
+
+// ---- the saved machine that it starts from ----
+
+bool recording_load_saved(struct recording *r, struct journal *j, const char *path, bool embed, bool replay,
+                          char *why, size_t n)
+{
+    u64 size = r->start.size;
+    u8 *data = replay ? r->saved : NULL, *read = NULL;
+    if (!data && !(data = read = container_bytes(path, CONTAINER_STATE, &size, why, n))) return false;
+    struct recording_image here = image_named(data, size, path);
+    bool good = !replay || (here.size == r->start.size && here.hash == r->start.hash);
+    if (!good)
+        snprintf(
+            why, n,
+            "-replay: %s is not the saved machine that was recorded as %s (its contents differ); give that "
+            "one with -loadvm, or record with images=embed",
+            path, r->start.path);
+    good = good && state_file_load_bytes(j, data, size, path, why, n);
+    if (good && !replay) {
+        r->from_saved = true;
+        r->start = here;
+        if (embed) r->saved = read, read = NULL;
+    }
+    free(read);
+    return good;
+}
+
+bool recording_start_fits(const struct recording *r, const char *loadvm, char *why, size_t n)
+{
+    if (r->from_saved == (loadvm != NULL)) return true;
+    snprintf(why, n, "-replay: the recorded run %s from a saved machine (-loadvm), and this one %s",
+             r->from_saved ? "starts" : "does not start", loadvm ? "does" : "does not");
     return false;
 }
 
@@ -114,6 +154,8 @@ bool recording_write(struct recording *r, const struct journal *j, const struct 
             snprintf(name, sizeof name, "image %u", i);
             container_put(&c, name, VERSION, list[i]->data, list[i]->size);
         }
+        if (r->from_saved) container_put(&c, "start", VERSION, &r->start, sizeof r->start);
+        if (r->saved) container_put(&c, "saved", VERSION, r->saved, r->start.size);
         container_put(&c, "events", EVENTS, j->event, j->events * sizeof *j->event);
         container_put(&c, "hashes", VERSION, r->hash, r->hashes * sizeof *r->hash);
         container_put(&c, "ending", VERSION, &r->end, sizeof r->end);
@@ -155,6 +197,24 @@ static bool split_words(struct recording *r, const struct container_in *c, u64 s
     return true;
 }
 
+// The saved machine, if the run starts from one. What is not there is of no other version: main compares it
+// with the command line.
+static bool read_start(struct recording *r, struct container_in *c, char *why, size_t n)
+{
+    u64 size;
+    char none[512];
+    u8 *p = container_take(c, "start", VERSION, sizeof r->start, &size, none, sizeof none);
+    if (!p) return true;
+    r->from_saved = size == sizeof r->start;
+    if (r->from_saved) memcpy(&r->start, p, size);
+    free(p);
+    if (!r->from_saved) return odd(c, "start", why, n);
+    r->start.path[sizeof r->start.path - 1] = 0;
+    r->saved = container_take(c, "saved", VERSION, r->start.size, &size, none, sizeof none);
+    bool whole = size == r->start.size && r->saved && state_hash_bytes(r->saved, size) == r->start.hash;
+    return !r->saved || whole || odd(c, "saved machine", why, n);
+}
+
 static bool read_all(struct recording *r, struct container_in *c, char *why, size_t n)
 {
     u64 size;
@@ -177,6 +237,8 @@ static bool read_all(struct recording *r, struct container_in *c, char *why, siz
             (size != r->image[i].size || state_hash_bytes(r->embedded[i], size) != r->image[i].hash))
             return odd(c, "image", why, n);
     }
+
+    if (!read_start(r, c, why, n)) return false;
 
     if (!(r->event = take_array(c, "events", EVENTS, sizeof *r->event, &r->events, why, n))) return false;
     if (!(r->hash = take_array(c, "hashes", VERSION, sizeof *r->hash, &r->hashes, why, n))) return false;
@@ -215,6 +277,7 @@ void recording_free(struct recording *r)
     free(r->words);
     free(r->all_words);
     free(r->line);
+    free(r->saved);
     for (unsigned i = 0; i < ARRAY_LEN(r->embedded); i++) free(r->embedded[i]);
     *r = (struct recording){0};
 }

@@ -1,6 +1,7 @@
 // A run in a file (-record, -replay): how the machine was made, what came from outside and when
 // (devices/journal.h), hashes of its state on the way, and how it ended. The kernel and initial RAM disks are
-// named by their contents' hash, or are in it (images=embed).
+// named by their contents' hash, or are in it (images=embed); so is the saved machine that the run starts
+// from, if it does (-loadvm).
 #ifndef FRONTEND_RECORDING_H
 #define FRONTEND_RECORDING_H
 
@@ -34,11 +35,21 @@ struct recording {
     u64 events;
     struct recording_image image[LOAD_INITRDS + 1]; // the kernel first
     unsigned images;
+    bool from_saved; // the run starts from a saved machine, by this name:
+    struct recording_image start;
+    u8 *saved;                      // the file's bytes, or NULL
     u8 *embedded[LOAD_INITRDS + 1]; // their bytes, or NULL
     u8 *all_words;
     char **line;  // what recording_words made
     bool no_room; // the host had no memory for a hash more
 };
+
+// ---- where it starts ----
+// The saved machine at `path` is loaded, and noted as the start; with `embed` kept for recording_write. With
+// `replay` it must be the one of the recording, or comes from it. False with a line in `why`: nothing has
+// changed.
+bool recording_load_saved(struct recording *r, struct journal *j, const char *path, bool embed, bool replay,
+                          char *why, size_t n);
 
 // ---- making one ----
 // At an instant of the run, whose state has this hash.
@@ -61,6 +72,8 @@ bool recording_read_bytes(struct recording *r, const u8 *data, u64 size, char *w
 char **recording_words(struct recording *r, int argc, char **argv, int *n);
 // Images that it holds are put where they would be read; before load_open. False: no memory.
 bool recording_images(struct recording *r, struct load_files *files);
+// Whether it starts from a saved machine as the command line does.
+bool recording_start_fits(const struct recording *r, const char *loadvm, char *why, size_t n);
 // After the first load: whether the images are those of the recording.
 bool recording_images_fit(const struct recording *r, const struct load_files *files, char *why, size_t n);
 // False, with a line in `why`, where the run is another than the recorded one.

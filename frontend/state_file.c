@@ -94,8 +94,8 @@ bool state_file_load(struct journal *j, const char *path, char *why, size_t n)
     return good;
 }
 
-bool state_file_load_bytes(struct journal *j, const u8 *data, u64 size, char *why, size_t n)
+bool state_file_load_bytes(struct journal *j, const u8 *data, u64 size, const char *path, char *why, size_t n)
 {
-    struct container_in c = {.path = NULL};
+    struct container_in c = {.path = path};
     return container_of_bytes(&c, data, size, CONTAINER_STATE, why, n) && load(j, &c, why, n);
 }

@@ -11,6 +11,8 @@ bool state_file_save(struct journal *j, const char *path, char *why, size_t n);
 // does not fit or is not whole; nothing has changed then. Counts of instructions go on from the saved
 // machine's.
 bool state_file_load(struct journal *j, const char *path, char *why, size_t n);
-bool state_file_load_bytes(struct journal *j, const u8 *data, u64 size, char *why, size_t n);
+// The same of a file's bytes; `path` is what `why` calls them.
+bool state_file_load_bytes(struct journal *j, const u8 *data, u64 size, const char *path, char *why,
+                           size_t n);
 
 #endif

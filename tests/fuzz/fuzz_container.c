@@ -27,11 +27,14 @@ struct section {
 };
 static const char *const names[] = {"devices", "counts", "machine", "words",   "images", "events",
                                     "hashes",  "ending", "image 0", "image 1", "end",    "?"};
+static const char *const starts[] = {"start", "saved"};
 
 struct world {
     struct machine *m;
     struct journal j;
     struct state_bytes good;
+    u8 *saved; // a saved machine's file that can be
+    size_t saved_size;
     u8 *file;
     size_t size;
 };
@@ -57,13 +60,25 @@ static void put_section(struct world *w, struct section s, const void *content, 
     put(w, packed, size);
 }
 
+// The start of a recording that can be.
+static void put_start(struct world *w, struct section s)
+{
+    struct recording_image start = {.size = w->saved_size, .path = "saved"};
+    start.hash = state_hash_bytes(w->saved, w->saved_size);
+    if (strcmp(s.name, "start") == 0)
+        put_section(w, s, &start, sizeof start);
+    else
+        put_section(w, s, w->saved, w->saved_size);
+}
+
 static void make(struct world *w, struct input *in)
 {
     static u8 content[CONTENT];
     for (unsigned k = 0; k < 16 && more(in); k++) {
         struct section s = {.version = 1};
         unsigned how = take8(in);
-        snprintf(s.name, sizeof s.name, "%s", names[how % ARRAY_LEN(names)]);
+        bool start = how >= 0xE0 && how < 0xE8;
+        snprintf(s.name, sizeof s.name, "%s", start ? starts[how % 2] : names[how % ARRAY_LEN(names)]);
         if (how >= 0xF0) s.version = take8(in), s.index = take8(in), s.size = take_number(in);
         size_t n = take(in, 1), left = (size_t)(in->end - in->at);
         if (n >= 0xF0) n = (n & 15) * 256;
@@ -72,6 +87,8 @@ static void make(struct world *w, struct input *in)
         in->at += n < left ? n : left;
         if (strcmp(s.name, "machine") == 0 && n == 0)
             put_section(w, s, w->good.at, w->good.size);
+        else if (start && n == 0)
+            put_start(w, s);
         else
             put_section(w, s, content, n);
     }
@@ -87,13 +104,24 @@ static void begin(struct world *w)
     START(w->m, 0xE4, 0x61, 0xEB, 0xFC); // IN AL, 61H, for ever
     MUST(machine_state_save(w->m, &w->good, why, sizeof why), "%s", why);
     w->file = malloc(ROOM);
+    w->saved = malloc(ROOM);
+    struct head h = {"MATRYBOX", 1, CONTAINER_STATE};
+    const u64 counts[2] = {0, 0};
+    put(w, &h, sizeof h);
+    put_section(w, (struct section){.name = "devices", .version = 1}, "", 0);
+    put_section(w, (struct section){.name = "counts", .version = 1}, counts, sizeof counts);
+    put_section(w, (struct section){.name = "machine", .version = 1}, w->good.at, w->good.size);
+    put_section(w, (struct section){.name = "end"}, "", 0);
+    memcpy(w->saved, w->file, w->saved_size = w->size);
 }
 
-static void replay(struct world *w, const struct recording *r)
+static void replay(struct world *w, struct recording *r)
 {
     char why[256];
     MUST(machine_state_load(w->m, w->good.at, w->good.size, why, sizeof why), "%s", why);
     journal_begin(&w->j, w->m);
+    if (r->from_saved && r->saved && !recording_load_saved(r, &w->j, "start", false, true, why, sizeof why))
+        MUST(*why && !strchr(why, '\n'), "%s", why);
     if (journal_load(&w->j, r->event, r->events, r->end.units, r->end.idles))
         for (unsigned k = 0; k < 4; k++)
             if (journal_run(&w->j, 500) != MACHINE_RUN) break;
@@ -127,7 +155,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
         if (good) replay(&w, &r), recording_free(&r);
     } else {
         journal_begin(&w.j, w.m);
-        good = state_file_load_bytes(&w.j, exact, w.size, why, sizeof why);
+        good = state_file_load_bytes(&w.j, exact, w.size, NULL, why, sizeof why);
         journal_free(&w.j);
     }
     MUST(good || (*why && !strchr(why, '\n')), "refused without a reason, or with more than a line of it: %s",
