@@ -82,6 +82,15 @@ static void fail_by_exit(struct vcpu *v, struct vmcs_region *r, const struct vmx
     v->d.npc = loaded ? host_rip : insn_rip(v, v->d.in);
 }
 
+// Of NMIs, or of virtual NMIs.
+static void block_nmis(struct vcpu *v, const struct vmx_entry *e)
+{
+    if (e->pin & PIN_VIRTUAL_NMIS)
+        v->s.virtual_nmi_blocked = true;
+    else
+        v->s.blocking |= BLOCKING_BY_NMI;
+}
+
 // Blocking, activity and pending debug exceptions after the entry (SDM 29.7).
 static void load_nonregister_state(struct vcpu *v, const struct vmx_entry *e, bool vectored)
 {
@@ -89,15 +98,11 @@ static void load_nonregister_state(struct vcpu *v, const struct vmx_entry *e, bo
     struct vcpu_state *s = &v->s;
     u32 in = f->GUEST_INTERRUPTIBILITY_STATE, info = f->INJECTED_EVENT_IDENTIFICATION;
     unsigned type = event_type(info);
-    bool nmi = in & BLOCKING_BY_NMI;
 
     s->blocking = vectored ? 0 : in & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     s->shadow_one = s->blocking != 0;
     s->virtual_nmi_blocked = false;
-    if (e->pin & PIN_VIRTUAL_NMIS)
-        s->virtual_nmi_blocked = nmi;
-    else if (nmi)
-        s->blocking |= BLOCKING_BY_NMI;
+    if (in & BLOCKING_BY_NMI) block_nmis(v, e);
     s->activity = vectored ? ACTIVITY_ACTIVE : f->GUEST_ACTIVITY_STATE;
 
     u64 pending = f->GUEST_PENDING_DEBUG_EXCEPTIONS;
@@ -126,12 +131,7 @@ static void inject(struct vcpu *v, const struct vmx_entry *e, bool vectored)
         .insn_len = (u8)f->VM_ENTRY_INSTRUCTION_LENGTH,
         .injected = true,
     };
-    if (v->s.inject.type == EVT_NMI) {
-        if (e->pin & PIN_VIRTUAL_NMIS)
-            v->s.virtual_nmi_blocked = true;
-        else
-            v->s.blocking |= BLOCKING_BY_NMI;
-    }
+    if (v->s.inject.type == EVT_NMI) block_nmis(v, e);
 }
 
 static void start_timer(struct vcpu *v, const struct vmx_entry *e)

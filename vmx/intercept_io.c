@@ -63,13 +63,6 @@ void vmx_intercept_msr_list(struct vcpu *v, bool write, u32 msr, u64 data)
 void vmx_intercept_task_switch(struct vcpu *v, u16 selector, unsigned source)
 {
     if (!v->s.vmx.guest) return;
-    if (v->d.iret_unblocked) { // IRET has not got that far
-        v->d.iret_unblocked = false;
-        if (vmx_controls(v)->pin & PIN_VIRTUAL_NMIS)
-            v->s.virtual_nmi_blocked = true;
-        else
-            v->s.blocking |= BLOCKING_BY_NMI;
-    }
     // CALL, IRET and JMP report their length here; an IDT task gate reached by software reports it from the
     // vectoring.
     raise_vmexit(v, EXIT_REASON_TASK_SWITCH, selector | (u64)source << 30, 0, source < 3 ? WITH_INSN_LEN : 0);

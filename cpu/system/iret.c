@@ -14,7 +14,7 @@ static void set_flags(struct vcpu *v, u64 image, u64 may, unsigned w)
     v->d.rf_loaded = image & may & FL_RF;
 }
 
-// Blocking by NMI ends even if the instruction then faults (SDM 7.7.1, 27.3).
+// Blocking by NMI ends even if the instruction then faults or makes a VM exit (SDM 7.7.1, 28.3, 30.2.3).
 static void unblock_nmi(struct vcpu *v)
 {
     v->d.iret_unblocked = v->s.vmx.guest && vmx_iret_unblocks(v);
@@ -91,7 +91,7 @@ void op_iret(struct vcpu *v, const struct insn *in)
     unsigned cpl = v->d.cpl;
     if (v->s.rflags & FL_NT) {
         if (cpu_lma(v)) refuse(v);
-        unblock_nmi(v); // (a task switch that exits has not: vmx_intercept_task_switch)
+        unblock_nmi(v);
         task_return(v);
         finish(v);
         return;

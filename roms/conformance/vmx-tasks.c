@@ -154,6 +154,35 @@ static void switches(void)
     }
 }
 
+/* IRET ends blocking by NMI even if it comes to a VM exit. */
+static void nmis(void)
+{
+    static const struct {
+        const char *name;
+        const uint8_t *code;
+        uint32_t pin;
+        uint64_t blocked;
+    } rows[] = {
+        {"SDM 30.2.3: a task switch of IRET exits without blocking by NMI", t_iret, 0, 0},
+        {"SDM 30.2.3: and without virtual-NMI blocking", t_iret, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0},
+        {"SDM 28.3: with NMI exiting alone IRET leaves blocking by NMI", t_iret, PIN_NMI_EXITING, 8},
+        {"SDM 30.3.4: and so does a task switch of JMP", t_jmp, 0, 8},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (vmx_allowed(IA32_VMX_PINBASED_CTLS, rows[i].pin) != rows[i].pin) {
+            skip_one(rows[i].name, "no virtual NMIs");
+            continue;
+        }
+        start(rows[i].code, RFLAGS_NT);
+        vmx_set_pin(rows[i].pin);
+        vmwrite(GUEST_INTERRUPTIBILITY_STATE, 8);
+        struct vmx_exit e = vmx_run(&v);
+        bool right = e.status == VMX_SUCCEED && e.reason == EXIT_REASON_TASK_SWITCH;
+        if (!ok(right && vmread(GUEST_INTERRUPTIBILITY_STATE) == rows[i].blocked, "%s", rows[i].name))
+            tap_note("  reason %x, interruptibility %lx", e.reason, vmread(GUEST_INTERRUPTIBILITY_STATE));
+    }
+}
+
 /* What is wrong with gate or TSS is a fault, and there is no exit for the switch. */
 static void faults(void)
 {
@@ -236,6 +265,7 @@ int rom_main(void)
     tss = page_alloc(1);
     if (vmx_has_secondary(PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST)) {
         switches();
+        nmis();
         faults();
     } else {
         skip_one("task switches", "no unrestricted guest");
