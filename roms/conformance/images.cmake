@@ -1,5 +1,5 @@
 # The conformance corpus: TAP guests, one image per subject. An image NAME says in NAME.c what it is about (tap_begin, vmx_test_begin).
-set(conformance_on_2_processors vmx-posting)
+set(conformance_on_2_processors vmx-posting vmx-priority)
 set(conformance_on_4_processors processors)
 foreach(test
         vmx-instructions

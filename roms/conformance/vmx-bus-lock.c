@@ -7,7 +7,6 @@
  */
 #include "vmx-common.h"
 
-#define EXIT_REASON_BUS_LOCK            74
 #define EXIT_REASON_INSTRUCTION_TIMEOUT 75
 #define AFTER_BUS_LOCK                  (1u << 26)
 #define INSTRUCTION_TIMEOUT_CONTROL     0x4024

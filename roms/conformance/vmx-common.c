@@ -109,4 +109,12 @@ void entry_fails(struct vmx_vcpu *v, unsigned error, const char *name)
     }
 }
 
+void unblock_nmis(void)
+{
+    asm volatile(
+        "mov %%ss, %%eax; mov %%rsp, %%rcx; push %%rax; push %%rcx; pushfq; mov %%cs, %%eax; push %%rax;"
+        "lea 1f(%%rip), %%rax; push %%rax; iretq; 1:" ::
+            : "rax", "rcx", "memory");
+}
+
 uint8_t maxphyaddr(void) { return (uint8_t)cpuid(0x80000008, 0).eax; }

@@ -33,6 +33,9 @@ void done(struct vmx_vcpu *v, const char *name);
 /* Expects the entry to be refused: VMfailValid with this number. */
 void entry_fails(struct vmx_vcpu *v, unsigned error, const char *name);
 
+/* By an IRET: NMIs are blocked from the delivery of one, or an exit by one, to the next. */
+void unblock_nmis(void);
+
 uint8_t maxphyaddr(void);
 
 #endif

@@ -537,15 +537,6 @@ static bool host_nmi(struct trap_frame *f)
     return true;
 }
 
-/* NMIs are blocked from the delivery of one, or an exit by one, to the next IRET. */
-static void unblock_nmis(void)
-{
-    asm volatile(
-        "mov %%ss, %%eax; mov %%rsp, %%rcx; push %%rax; push %%rcx; pushfq; mov %%cs, %%eax; push %%rax;"
-        "lea 1f(%%rip), %%rax; push %%rax; iretq; 1:" ::
-            : "rax", "rcx", "memory");
-}
-
 static void nmis(void)
 {
     if (!vmx_allowed(IA32_VMX_PINBASED_CTLS, PIN_NMI_EXITING)) {

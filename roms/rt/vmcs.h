@@ -388,6 +388,7 @@
 #define EXIT_REASON_XRSTORS                             64
 #define EXIT_REASON_UMWAIT                              67
 #define EXIT_REASON_TPAUSE                              68
+#define EXIT_REASON_BUS_LOCK                            74
 
 /* VM-instruction errors. */
 #define VMX_ERROR_VMCALL_IN_ROOT                        1
