@@ -1,0 +1,217 @@
+// The formats of SSE, and the operations on them. Of two NaNs the first operand's is the result, made quiet.
+#include "cpu/float/number.h"
+
+struct shape {
+    unsigned fraction, exponent; // bits
+};
+static const struct shape shapes[] = {[FLOAT16] = {10, 5}, [FLOAT32] = {23, 8}, [FLOAT64] = {52, 11}};
+static int bias(struct shape s) { return (1 << (s.exponent - 1)) - 1; }
+static struct range range_of(struct shape s)
+{
+    return (struct range){s.fraction + 1, 1 - bias(s), bias(s), false};
+}
+
+static struct number take(enum float_format f, u64 a, bool daz)
+{
+    struct shape s = shapes[f];
+    u64 fraction = a & (BIT(s.fraction) - 1), most = BIT(s.exponent) - 1, exponent = a >> s.fraction & most;
+    struct number x = {.kind = FINITE, .negative = a >> (s.fraction + s.exponent) & 1};
+    x.m = (u128)fraction << (127 - s.fraction);
+    if (exponent == most) {
+        x.m |= (u128)1 << 127;
+        x.kind = !fraction ? INFINITE : x.m & QUIET_BIT ? QUIET : SIGNALING;
+        return x;
+    }
+    x.e = (int)exponent - bias(s);
+    if (exponent) {
+        x.m |= (u128)1 << 127;
+        return x;
+    }
+    if (!fraction || daz) {
+        x.kind = ZERO;
+        return x;
+    }
+    x.e++;
+    x.denormal = true;
+    return normalized(x);
+}
+
+static u64 put(enum float_format f, struct rounded x)
+{
+    struct shape s = shapes[f];
+    u64 most = BIT(s.exponent) - 1, fraction = x.m << 1 >> (64 - s.fraction), exponent = 0;
+    switch (x.kind) {
+    case ZERO: fraction = 0; break;
+    case FINITE: exponent = x.m >> 63 ? (u64)(x.e + bias(s)) & most : 0; break;
+    case INFINITE: exponent = most, fraction = 0; break;
+    default: exponent = most; break;
+    }
+    return (u64)x.negative << (s.fraction + s.exponent) | exponent << s.fraction | fraction;
+}
+static u64 nan_bits(enum float_format f, struct number x)
+{
+    return put(f, (struct rounded){.kind = QUIET, .negative = x.negative, .m = (u64)(x.m >> 64)});
+}
+static u64 invalid(struct float_env *e, enum float_format f)
+{
+    e->flags |= FLOAT_IE;
+    return nan_bits(f, default_nan());
+}
+static u64 finish(struct float_env *e, enum float_format f, struct number x)
+{
+    return put(f, number_round(e, x, range_of(shapes[f])));
+}
+static void denormal(struct float_env *e, struct number a)
+{
+    if (a.denormal) e->flags |= FLOAT_DE;
+}
+// A NaN among the operands, which is the result then.
+static bool nan_among(struct float_env *e, enum float_format f, struct number a, struct number b, u64 *result)
+{
+    if (!is_nan(a) && !is_nan(b)) return false;
+    if (a.kind == SIGNALING || b.kind == SIGNALING) e->flags |= FLOAT_IE;
+    *result = nan_bits(f, quiet(is_nan(a) ? a : b));
+    return true;
+}
+
+static u64 sum(struct float_env *e, enum float_format f, u64 a, u64 b, bool subtract)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, y, &r)) return r;
+    y.negative ^= subtract;
+    struct number z = number_add(x, y, e->rounding);
+    if (z.kind == INVALID) return invalid(e, f);
+    denormal(e, x), denormal(e, y);
+    return float_stops(e) ? 0 : finish(e, f, z);
+}
+u64 float_add(struct float_env *e, enum float_format f, u64 a, u64 b) { return sum(e, f, a, b, false); }
+u64 float_sub(struct float_env *e, enum float_format f, u64 a, u64 b) { return sum(e, f, a, b, true); }
+
+u64 float_mul(struct float_env *e, enum float_format f, u64 a, u64 b)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, y, &r)) return r;
+    struct number z = number_mul(x, y);
+    if (z.kind == INVALID) return invalid(e, f);
+    denormal(e, x), denormal(e, y);
+    return float_stops(e) ? 0 : finish(e, f, z);
+}
+
+u64 float_div(struct float_env *e, enum float_format f, u64 a, u64 b)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, y, &r)) return r;
+    struct number z = number_div(x, y);
+    if (z.kind == INVALID) return invalid(e, f);
+    if (y.kind == ZERO && x.kind == FINITE)
+        e->flags |= FLOAT_ZE;
+    else
+        denormal(e, x), denormal(e, y);
+    return float_stops(e) ? 0 : finish(e, f, z);
+}
+
+u64 float_sqrt(struct float_env *e, enum float_format f, u64 a)
+{
+    struct number x = take(f, a, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, x, &r)) return r;
+    struct number z = number_sqrt(x);
+    if (z.kind == INVALID) return invalid(e, f);
+    denormal(e, x);
+    return float_stops(e) ? 0 : finish(e, f, z);
+}
+
+u64 float_fma(struct float_env *e, enum float_format f, u64 a, u64 b, u64 c, bool minus, bool subtract)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz), z = take(f, c, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, y, &r)) {
+        if (z.kind == SIGNALING) e->flags |= FLOAT_IE;
+        return r;
+    }
+    if (nan_among(e, f, z, z, &r)) return r; // even of infinity times zero
+    struct number product = number_mul(x, y);
+    if (product.kind == INVALID) return invalid(e, f);
+    product.negative ^= minus;
+    z.negative ^= subtract;
+    struct number s = number_add(product, z, e->rounding);
+    if (s.kind == INVALID) return invalid(e, f);
+    denormal(e, x), denormal(e, y), denormal(e, z);
+    return float_stops(e) ? 0 : finish(e, f, s);
+}
+
+// The operand itself, but for a denormal one that counts as zero.
+static u64 operand(struct number x, enum float_format f, u64 a)
+{
+    if (x.kind != ZERO) return a;
+    return put(f, (struct rounded){.kind = ZERO, .negative = x.negative});
+}
+static u64 extreme(struct float_env *e, enum float_format f, u64 a, u64 b, int wanted)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
+    if (is_nan(x) || is_nan(y)) {
+        e->flags |= FLOAT_IE;
+        return operand(y, f, b);
+    }
+    denormal(e, x), denormal(e, y);
+    return number_compare(x, y) == wanted ? operand(x, f, a) : operand(y, f, b);
+}
+u64 float_min(struct float_env *e, enum float_format f, u64 a, u64 b) { return extreme(e, f, a, b, -1); }
+u64 float_max(struct float_env *e, enum float_format f, u64 a, u64 b) { return extreme(e, f, a, b, 1); }
+
+enum float_order float_compare(struct float_env *e, enum float_format f, u64 a, u64 b, bool signals)
+{
+    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
+    if (is_nan(x) || is_nan(y)) {
+        if (signals || x.kind == SIGNALING || y.kind == SIGNALING) e->flags |= FLOAT_IE;
+        return FLOAT_UNORDERED;
+    }
+    denormal(e, x), denormal(e, y);
+    return (enum float_order)(number_compare(x, y) + 1);
+}
+
+u64 float_integral(struct float_env *e, enum float_format f, u64 a, bool silent)
+{
+    struct number x = take(f, a, e->daz);
+    u64 r;
+    if (nan_among(e, f, x, x, &r)) return r;
+    bool inexact, up;
+    x = number_integral(x, e->rounding, &inexact, &up);
+    if (inexact && !silent) e->flags |= FLOAT_PE;
+    return finish(e, f, x);
+}
+
+u64 float_convert(struct float_env *e, enum float_format to, enum float_format from, u64 a)
+{
+    struct number x = take(from, a, e->daz && from != FLOAT16);
+    u64 r;
+    if (nan_among(e, to, x, x, &r)) return r;
+    if (from != FLOAT16) denormal(e, x);
+    if (float_stops(e)) return 0;
+    struct float_env half = *e;
+    half.ftz = false;
+    r = finish(to == FLOAT16 ? &half : e, to, x);
+    e->flags |= half.flags;
+    return r;
+}
+
+u64 float_from_int(struct float_env *e, enum float_format f, s64 x)
+{
+    return finish(e, f, number_from_int(x));
+}
+
+u64 float_to_int(struct float_env *e, enum float_format f, u64 a, unsigned bits)
+{
+    u64 r;
+    bool inexact, up;
+    if (!number_to_int(take(f, a, e->daz), e->rounding, bits, &r, &inexact, &up)) {
+        e->flags |= FLOAT_IE;
+        r = BIT(bits - 1);
+    } else if (inexact) {
+        e->flags |= FLOAT_PE;
+    }
+    return bits == 64 ? r : r & (BIT(bits) - 1);
+}

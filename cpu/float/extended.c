@@ -1,0 +1,350 @@
+// The format of x87's registers, and the operations on it. Of two NaNs the one with the larger significand is
+// the result, made quiet; a quiet one goes before a signaling one.
+#include "cpu/float/number.h"
+
+enum { BIAS = 16383, MOST = 0x7FFF };
+static const struct range whole = {64, 1 - BIAS, BIAS, true};
+static struct range at_precision(const struct float_env *e)
+{
+    struct range r = whole;
+    r.precision = e->precision;
+    return r;
+}
+
+static struct number take(struct f80 a)
+{
+    int exponent = a.se & MOST;
+    struct number x = {.kind = FINITE, .negative = a.se >> 15, .e = exponent - BIAS, .m = (u128)a.m << 64};
+    bool integer = a.m >> 63;
+    if (exponent && !integer) {
+        x.kind = INVALID; // unsupported: pseudo-NaN, pseudo-infinity, unnormal
+    } else if (exponent == MOST) {
+        x.kind = !(a.m << 1) ? INFINITE : x.m & QUIET_BIT ? QUIET : SIGNALING;
+    } else if (!a.m) {
+        x.kind = ZERO;
+    } else if (!exponent) {
+        x.denormal = true; // a pseudo-denormal too
+        x.e++;
+        x = normalized(x);
+    }
+    return x;
+}
+static struct f80 put(struct rounded x)
+{
+    u16 sign = (u16)(x.negative << 15);
+    switch (x.kind) {
+    case ZERO: return (struct f80){0, sign};
+    case FINITE: return (struct f80){x.m, (u16)(sign | (x.m >> 63 ? (unsigned)(x.e + BIAS) & MOST : 0))};
+    case INFINITE: return (struct f80){BIT(63), sign | MOST};
+    default: return (struct f80){x.m, sign | MOST};
+    }
+}
+static struct f80 put_nan(struct number x)
+{
+    return (struct f80){(u64)(x.m >> 64), (u16)(x.negative << 15 | MOST)};
+}
+static struct f80 invalid(struct float_env *e)
+{
+    e->flags |= FLOAT_IE;
+    return F80_INDEFINITE;
+}
+static void denormal(struct float_env *e, struct number a)
+{
+    if (a.denormal) e->flags |= FLOAT_DE;
+}
+
+// No number among the operands: *result says what comes of that.
+static bool none(struct float_env *e, struct number a, struct number b, struct f80 *result)
+{
+    if (a.kind == INVALID || b.kind == INVALID) {
+        *result = invalid(e);
+        return true;
+    }
+    if (!is_nan(a) && !is_nan(b)) return false;
+    if (a.kind == SIGNALING || b.kind == SIGNALING) e->flags |= FLOAT_IE;
+    bool first = is_nan(a);
+    if (is_nan(a) && is_nan(b)) {
+        if (a.kind != b.kind)
+            first = a.kind == QUIET;
+        else
+            first = a.m != b.m ? a.m > b.m : !a.negative; // of equal ones the positive
+    }
+    *result = put_nan(quiet(first ? a : b));
+    return true;
+}
+static struct f80 finish(struct float_env *e, struct number x, struct range r)
+{
+    return put(number_round(e, x, r));
+}
+
+enum operation { ADD, SUB, MUL, DIV };
+static struct f80 arithmetic(struct float_env *e, struct f80 a, struct f80 b, enum operation op)
+{
+    struct number x = take(a), y = take(b), z;
+    struct f80 r;
+    if (none(e, x, y, &r)) return r;
+    y.negative ^= op == SUB;
+    z = op == MUL ? number_mul(x, y) : op == DIV ? number_div(x, y) : number_add(x, y, e->rounding);
+    if (z.kind == INVALID) return invalid(e);
+    if (op == DIV && y.kind == ZERO && x.kind == FINITE)
+        e->flags |= FLOAT_ZE;
+    else
+        denormal(e, x), denormal(e, y);
+    return float_stops(e) ? a : finish(e, z, at_precision(e));
+}
+struct f80 f80_add(struct float_env *e, struct f80 a, struct f80 b) { return arithmetic(e, a, b, ADD); }
+struct f80 f80_sub(struct float_env *e, struct f80 a, struct f80 b) { return arithmetic(e, a, b, SUB); }
+struct f80 f80_mul(struct float_env *e, struct f80 a, struct f80 b) { return arithmetic(e, a, b, MUL); }
+struct f80 f80_div(struct float_env *e, struct f80 a, struct f80 b) { return arithmetic(e, a, b, DIV); }
+
+struct f80 f80_sqrt(struct float_env *e, struct f80 a)
+{
+    struct number x = take(a);
+    struct f80 r;
+    if (none(e, x, x, &r)) return r;
+    struct number z = number_sqrt(x);
+    if (z.kind == INVALID) return invalid(e);
+    denormal(e, x);
+    return float_stops(e) ? a : finish(e, z, at_precision(e));
+}
+
+enum float_order f80_compare(struct float_env *e, struct f80 a, struct f80 b, bool signals)
+{
+    struct number x = take(a), y = take(b);
+    if (x.kind == INVALID || y.kind == INVALID || x.kind == SIGNALING || y.kind == SIGNALING ||
+        (signals && (is_nan(x) || is_nan(y))))
+        e->flags |= FLOAT_IE;
+    if (x.kind == INVALID || y.kind == INVALID || is_nan(x) || is_nan(y)) return FLOAT_UNORDERED;
+    denormal(e, x), denormal(e, y);
+    return (enum float_order)(number_compare(x, y) + 1);
+}
+
+struct f80 f80_integral(struct float_env *e, struct f80 a)
+{
+    struct number x = take(a);
+    struct f80 r;
+    if (none(e, x, x, &r)) return r;
+    denormal(e, x);
+    if (float_stops(e)) return a;
+    bool inexact, up;
+    x = number_integral(x, e->rounding, &inexact, &up);
+    if (inexact) e->flags |= FLOAT_PE;
+    if (up) e->flags |= FLOAT_UP;
+    struct float_env exact = {.masks = FLOAT_ALL};
+    return finish(&exact, x, whole);
+}
+
+// By b's integral part, which takes every number out of range long before an int's is left.
+struct f80 f80_scale(struct float_env *e, struct f80 a, struct f80 b)
+{
+    enum { FAR = 0x20000 };
+    struct number x = take(a), y = take(b);
+    struct f80 r;
+    if (none(e, x, y, &r)) return r;
+    if (y.kind == INFINITE) {
+        if (y.negative ? x.kind == INFINITE : x.kind == ZERO) return invalid(e);
+        denormal(e, x);
+        if (float_stops(e)) return a;
+        return put((struct rounded){.kind = y.negative ? ZERO : INFINITE, .negative = x.negative});
+    }
+    denormal(e, x), denormal(e, y);
+    if (float_stops(e)) return a;
+    if (x.kind != FINITE) return put((struct rounded){.kind = x.kind, .negative = x.negative});
+    u64 n;
+    bool inexact, up;
+    if (!number_to_int(y, FLOAT_CHOP, 32, &n, &inexact, &up)) n = y.negative ? (u64)-FAR : FAR;
+    s64 by = (s64)n;
+    x.e += by > FAR ? FAR : by < -FAR ? -FAR : (int)by;
+    return finish(e, x, whole);
+}
+
+struct f80 f80_extract(struct float_env *e, struct f80 a, struct f80 *exponent)
+{
+    struct number x = take(a);
+    struct f80 r;
+    if (none(e, x, x, &r)) {
+        *exponent = r;
+        return r;
+    }
+    if (x.kind == ZERO) {
+        e->flags |= FLOAT_ZE;
+        *exponent = (struct f80){BIT(63), 0xFFFF};
+        return a;
+    }
+    if (x.kind == INFINITE) {
+        *exponent = (struct f80){BIT(63), MOST};
+        return a;
+    }
+    denormal(e, x);
+    if (float_stops(e)) return a;
+    *exponent = f80_from_int(x.e);
+    x.e = 0;
+    return put((struct rounded){.kind = FINITE, .negative = x.negative, .m = (u64)(x.m >> 64)});
+}
+
+// The significand of x - y * floor(x / y), with x.e at or above y.e; *quotient gets the low bits of the rest.
+static u128 remainder_of(u64 x, u64 y, unsigned steps, u64 *quotient)
+{
+    u128 rest = x;
+    u64 q = 0;
+    for (unsigned i = 0;; i++) {
+        q <<= 1;
+        if (rest >= y) rest -= y, q |= 1;
+        if (i == steps) break;
+        rest <<= 1;
+    }
+    *quotient = q;
+    return rest;
+}
+
+struct f80 f80_remainder(struct float_env *e, struct f80 a, struct f80 b, bool nearest, int *quotient)
+{
+    struct number x = take(a), y = take(b);
+    struct f80 r;
+    *quotient = 0;
+    if (none(e, x, y, &r)) return r;
+    if (x.kind == INFINITE || y.kind == ZERO) return invalid(e);
+    denormal(e, x), denormal(e, y);
+    if (float_stops(e)) return a;
+    if (x.kind == ZERO) return put((struct rounded){.kind = ZERO, .negative = x.negative});
+    int apart = x.e - y.e;
+    if (y.kind == INFINITE || apart < -1 || (apart < 0 && !nearest)) return finish(e, x, whole);
+    // 64 and more binary places apart it takes several times, each of 32 to 63 places (SDM, FPREM; which of
+    // them is left open: so many that what remains are multiples of 32)
+    bool partial = apart >= 64;
+    unsigned steps = partial ? 32 + (unsigned)apart % 32 : apart < 0 ? 0 : (unsigned)apart;
+    u64 q = 0, by = (u64)(y.m >> 64);
+    u128 rest;
+    if (apart < 0)
+        rest = (u64)(x.m >> 64);
+    else
+        rest = remainder_of((u64)(x.m >> 64), by, steps, &q);
+    // rest has the weight of x's places after `steps` of them
+    int weight = x.e - (int)steps;
+    if (nearest && !partial) {
+        // rest * 2 against the divisor, both at the same weight
+        u128 twice = apart < 0 ? rest : rest << 1;
+        if (twice > by || (twice == by && (q & 1))) {
+            u128 divisor = apart < 0 ? (u128)by << 1 : by;
+            rest = divisor - rest;
+            x.negative = !x.negative;
+            q++;
+        }
+    }
+    *quotient = partial ? -1 : (int)(q & 7);
+    if (!rest) return put((struct rounded){.kind = ZERO, .negative = a.se >> 15});
+    x.m = rest << 63;
+    x.e = weight + 1;
+    return finish(e, normalized(x), whole);
+}
+
+enum f80_class f80_classify(struct f80 a)
+{
+    static const enum f80_class of[] = {
+        [ZERO] = F80_ZERO, [FINITE] = F80_NORMAL, [INFINITE] = F80_INFINITY,
+        [QUIET] = F80_NAN, [SIGNALING] = F80_NAN, [INVALID] = F80_UNSUPPORTED};
+    struct number x = take(a);
+    return x.denormal ? F80_DENORMAL : of[x.kind];
+}
+
+// ---- other formats ----
+struct f80 f80_from(struct float_env *e, enum float_format f, u64 a)
+{
+    unsigned fraction = f == FLOAT32 ? 23 : 52, bits = f == FLOAT32 ? 32 : 64,
+             most = f == FLOAT32 ? 0xFF : 0x7FF;
+    struct number x = {.kind = FINITE, .negative = a >> (bits - 1) & 1};
+    unsigned exponent = (unsigned)(a >> fraction) & most;
+    x.m = (u128)(a & (BIT(fraction) - 1)) << (127 - fraction);
+    x.e = (int)exponent - (int)(most >> 1);
+    if (exponent == most) {
+        x.kind = !x.m ? INFINITE : QUIET;
+        x.m |= (u128)1 << 127;
+        if (x.kind == QUIET && !(x.m & QUIET_BIT)) e->flags |= FLOAT_IE;
+        return x.kind == QUIET ? put_nan(quiet(x))
+                               : put((struct rounded){.kind = INFINITE, .negative = x.negative});
+    }
+    if (exponent) {
+        x.m |= (u128)1 << 127;
+    } else if (!x.m) {
+        x.kind = ZERO;
+    } else {
+        e->flags |= FLOAT_DE;
+        x.e++;
+        x = normalized(x);
+    }
+    return put((struct rounded){x.kind, x.negative, x.e, (u64)(x.m >> 64)});
+}
+
+u64 f80_to(struct float_env *e, enum float_format f, struct f80 a)
+{
+    unsigned fraction = f == FLOAT32 ? 23 : 52, bits = f == FLOAT32 ? 32 : 64;
+    u64 most = f == FLOAT32 ? 0xFF : 0x7FF;
+    struct number x = take(a);
+    struct f80 n;
+    struct rounded r;
+    if (none(e, x, x, &n)) {
+        r = (struct rounded){.kind = QUIET, .negative = n.se >> 15, .m = n.m};
+    } else {
+        int bias = (int)(most >> 1);
+        struct float_env own = *e;
+        own.flags = 0;
+        r = number_round(&own, x, (struct range){fraction + 1, 1 - bias, bias, false});
+        // nothing is stored then, so nothing is said of its exactness
+        if (own.flags & ~(unsigned)e->masks & (FLOAT_OE | FLOAT_UE)) own.flags &= FLOAT_OE | FLOAT_UE;
+        e->flags |= own.flags;
+    }
+    u64 field = r.kind == ZERO     ? 0
+                : r.kind == FINITE ? (r.m >> 63 ? (u64)(r.e + (int)(most >> 1)) & most : 0)
+                                   : most;
+    u64 low = r.kind == FINITE || r.kind == QUIET ? r.m << 1 >> (64 - fraction) : 0;
+    return (u64)r.negative << (bits - 1) | field << fraction | low;
+}
+
+struct f80 f80_from_int(s64 x)
+{
+    struct number n = number_from_int(x);
+    return put((struct rounded){n.kind, n.negative, n.e, (u64)(n.m >> 64)});
+}
+
+u64 f80_to_int(struct float_env *e, struct f80 a, unsigned bits)
+{
+    u64 x;
+    bool inexact, up;
+    if (!number_to_int(take(a), e->rounding, bits, &x, &inexact, &up)) {
+        e->flags |= FLOAT_IE;
+        x = BIT(bits - 1);
+    } else {
+        if (inexact) e->flags |= FLOAT_PE;
+        if (up) e->flags |= FLOAT_UP;
+    }
+    return bits == 64 ? x : x & (BIT(bits) - 1);
+}
+
+// Eighteen digits, two a byte, the lower first; the last byte has the sign.
+struct f80 f80_from_bcd(const u8 bcd[10])
+{
+    u64 x = 0;
+    for (int i = 8; i >= 0; i--) x = x * 100 + (bcd[i] >> 4) * 10u + (bcd[i] & 15u);
+    struct f80 r = f80_from_int((s64)x);
+    r.se |= (u16)(bcd[9] & 0x80) << 8;
+    return r;
+}
+
+void f80_to_bcd(struct float_env *e, struct f80 a, u8 bcd[10])
+{
+    const u64 end = 1000000000000000000;
+    struct number n = take(a);
+    u64 x;
+    bool inexact, up, fits = number_to_int(n, e->rounding, 64, &x, &inexact, &up);
+    u64 magnitude = n.negative ? -x : x;
+    if (!fits || magnitude >= end) {
+        e->flags |= FLOAT_IE;
+        for (unsigned i = 0; i < 10; i++) bcd[i] = i < 7 ? 0 : i == 7 ? 0xC0 : 0xFF;
+        return;
+    }
+    if (inexact) e->flags |= FLOAT_PE;
+    if (up) e->flags |= FLOAT_UP;
+    for (unsigned i = 0; i < 9; i++, magnitude /= 100)
+        bcd[i] = (u8)(magnitude % 10 | magnitude / 10 % 10 << 4);
+    bcd[9] = n.negative ? 0x80 : 0;
+}
