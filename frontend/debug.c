@@ -135,6 +135,8 @@ struct debug *debug_open(const struct debug_config *c, char *why, size_t n)
     g->d.history_limit = o->history;
     g->d.give_up = &signals_end;
     g->d.save = state_file_save;
+    g->d.last = c->last;
+    if (o->last_events) debugger_keep(&g->d);
     if (o->held) {
         g->d.held = true;
         debugger_stand(&g->d, 0, 5, "");
@@ -262,16 +264,34 @@ static void wait(struct debug *g)
     poll(p, n, LOOK_AGAIN);
 }
 
+// The guest says that it has failed, and the machine ends: it is as if it stood still, for as long as that is
+// told.
+static void tell_failure(struct debug *g)
+{
+    char text[256];
+    u32 status = g->d.m->request.status & 0xFF;
+    if (!(status & 1) || status == 1) return; // isa-debug-exit: the value 0 is success
+    snprintf(text, sizeof text, "The guest reports a failure: status %u.", status);
+    debugger_trouble(&g->d, text);
+    for (unsigned i = 0; i < g->ports; i++)
+        if (g->port[i].monitor.attached) monitor_look(&g->port[i].monitor);
+    if (g->editor.monitor.attached) editor_attend(&g->editor);
+    g->d.running = true;
+}
+
 static void tell(struct debug *g, enum machine_end end)
 {
     char text[256];
     if (end == MACHINE_STOPPED) debugger_stopped(&g->d);
+    if (end == MACHINE_EXIT) tell_failure(g);
     if (end == MACHINE_SHUTDOWN) {
         snprintf(text, sizeof text, "The processor shut down: %s.", g->d.m->request.why);
         debugger_trouble(&g->d, text);
     }
     if (end == MACHINE_IDLE) debugger_trouble(&g->d, "All processors are halted, and nothing can wake them.");
 }
+
+bool debug_retrace(struct debug *g, struct retrace *r) { return g && debugger_retrace(&g->d, r); }
 
 bool debug_attend(struct debug *g, enum machine_end *end)
 {
@@ -297,6 +317,7 @@ bool debug_holds(struct debug *g, const char *why)
 {
     if (!g || !g->d.users || (g->d.users == 1 && g->gdb.server.attached)) return false;
     if (g->d.running) debugger_stand(&g->d, g->d.m->turns.cpu, 5, why);
+    g->d.badly = true;
     return true;
 }
 

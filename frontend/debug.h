@@ -5,6 +5,7 @@
 
 #include "devices/journal.h"
 #include "frontend/options.h"
+#include "frontend/retrace.h"
 #include "frontend/symbols.h"
 #include "frontend/terminal.h"
 
@@ -13,6 +14,7 @@ struct debug_config {
     const struct options *o;
     struct journal *journal;
     const struct symbols *symbols;
+    const struct last_events *last; // that somebody keeps; NULL
     struct terminal *terminal;
     bool (*restart)(
         void *opaque); // loads the images again after a reset in the machine's past (history.restart)
@@ -27,6 +29,9 @@ struct debug *debug_open(const struct debug_config *c, char *why, size_t n);
 bool debug_attend(struct debug *d, enum machine_end *end);
 // The run would end, for this reason. True: somebody is at a prompt, where it stands now.
 bool debug_holds(struct debug *d, const char *why);
+// What led to where the machine is, if its history is kept (somebody is there, or --last-events). False: not
+// known.
+bool debug_retrace(struct debug *d, struct retrace *r);
 void debug_close(struct debug *d, int status);
 
 #endif

@@ -149,7 +149,7 @@ void debugger_level_name(const struct debugger *d, unsigned cpu, char *to, size_
 // ---- going on, and stopping ----
 void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why)
 {
-    d->running = false;
+    d->running = d->badly = false;
     d->stood++;
     d->signal = signal;
     snprintf(d->why, sizeof d->why, "%s", why);
@@ -275,6 +275,7 @@ void debugger_trouble(struct debugger *d, const char *text)
     if (!d->users || !d->running) return;
     d->stops.met.why = STOPPED_NOT;
     debugger_stand(d, d->m->request.what == MACHINE_SHUTDOWN ? d->m->request.cpu : d->m->turns.cpu, 6, text);
+    d->badly = true;
 }
 
 // ---- life ----
@@ -289,16 +290,31 @@ void debugger_make(struct debugger *d, struct machine *m)
     debugger_look(d);
 }
 
+static void keep(struct debugger *d)
+{
+    if (d->keeps || !d->journal || !d->history_limit) return;
+    d->journal_kept = d->journal->keeps;
+    d->journal->keeps = true;
+    d->keeps = history_begin(&d->history, d->journal, d->history_limit);
+}
+
+bool debugger_keep(struct debugger *d)
+{
+    keep(d);
+    return d->keeps_always = d->keeps;
+}
+
+bool debugger_retrace(struct debugger *d, struct retrace *r)
+{
+    return d->keeps && retrace(r, &d->history, d->give_up);
+}
+
 void debugger_attach(struct debugger *d)
 {
     if (d->users++) return;
     d->stops.met.why = STOPPED_NOT;
     for (unsigned i = 0; i < d->m->cpus_n; i++) d->m->cpu[i]->stops = &d->stops;
-    if (d->journal && d->history_limit) {
-        d->journal_kept = d->journal->keeps;
-        d->journal->keeps = true;
-        d->keeps = history_begin(&d->history, d->journal, d->history_limit);
-    }
+    keep(d);
 }
 
 void debugger_gone(struct debugger *d)
@@ -320,7 +336,7 @@ void debugger_gone(struct debugger *d)
         stops_changed(v);
     }
     d->running = !d->held;
-    if (!d->keeps) return;
+    if (!d->keeps || d->keeps_always) return;
     history_forget(&d->history);
     d->keeps = false;
     d->journal->keeps = d->journal_kept;

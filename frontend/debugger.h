@@ -7,6 +7,7 @@
 #include "cpu/system/stops.h"
 #include "devices/history.h"
 #include "frontend/breaks.h"
+#include "frontend/retrace.h"
 #include "frontend/symbols.h"
 #include "frontend/view.h"
 #include "vmx/vmcs.h"
@@ -42,11 +43,13 @@ struct debugger_found { // the latest stop before an instant, while the machine'
 
 struct debugger {
     struct machine *m;
-    struct journal *journal;       // NULL: no history, and nothing is written by hand
-    const struct symbols *symbols; // NULL: none
+    struct journal *journal;        // NULL: no history, and nothing is written by hand
+    const struct symbols *symbols;  // NULL: none
+    const struct last_events *last; // that somebody keeps; NULL: nobody does
     struct history history;
     u64 history_limit;                                                      // bytes; 0: none is kept
     bool keeps;                                                             // it is
+    bool keeps_always;                                                      // though nobody is there
     bool journal_kept;                                                      // by somebody else, before
     const volatile sig_atomic_t *give_up;                                   // NULL: never
     bool (*save)(struct journal *j, const char *path, char *why, size_t n); // state_file_save
@@ -62,6 +65,7 @@ struct debugger {
     u64 stood;     // how often it has come to a stand
     u8 signal;     // why, as gdb has it
     char why[256]; // and in a line; empty: a step, or somebody asked
+    bool badly;    // where it should not: what led there is told too
 
     struct cpu_stops stops;
     struct cpu_stop list[DEBUGGER_STOPS_MAX];
@@ -92,6 +96,8 @@ void debugger_make(struct debugger *d, struct machine *m);
 // last one, nothing of it is left.
 void debugger_attach(struct debugger *d);
 void debugger_gone(struct debugger *d);
+// Its history is kept from now on, whoever comes and goes. False: it is not (-history off, no memory).
+bool debugger_keep(struct debugger *d);
 
 // Between slices. The machine stands still, on this processor.
 void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why);
@@ -117,6 +123,8 @@ void debugger_remove_type(struct debugger *d, u8 type);                    // wh
 bool debugger_breaks_changed(struct debugger *d);
 
 // ---- the past ----
+// What led to where it stands. False: not known, for there is no history.
+bool debugger_retrace(struct debugger *d, struct retrace *r);
 // By hand: memory that is looked at, by linear or physical address, whatever its rights; how many bytes from
 // the first on are there. And bytes of a register by its number among gdb's. The run goes another way from
 // here, which its journal has. False: it cannot be, and nothing has changed.

@@ -39,6 +39,7 @@ struct session {
     struct trace_file trace[TRACE_FILES_MAX];
     struct report report;
     struct last_events last;
+    struct retrace before; // what led to the end
     struct log log;
     struct state_hash hash;
     struct journal journal;
@@ -196,16 +197,16 @@ static void put_part(void *opaque, const char *name, u64 hash)
 
 static struct summary summary(const struct session *s)
 {
-    return (struct summary){s->m, &s->symbols, s->last.room ? &s->last : NULL, retired(s)};
+    return (struct summary){s->m, &s->symbols, s->last.room ? &s->last : NULL,
+                            s->before.again ? &s->before : NULL, retired(s)};
 }
 
-// With --last-events, of an end that nobody wished for.
-static void tell_end(const struct session *s, int status)
+// With --last-events an end that nobody wished for is told of.
+static bool told_end(const struct session *s, int status)
 {
     const int good = 1; // of a guest: isa-debug-exit with the value 0
-    struct summary what = summary(s);
     bool bad = status == STATUS_LIMIT || status == STATUS_DEAD || s->signal || (status & 1 && status != good);
-    if (s->last.room && bad) summary_tell(stderr, &what);
+    return s->last.room && bad;
 }
 
 // A kernel that faults on its way up does so again after every reset: the first one is told in full, the same
@@ -221,6 +222,7 @@ static void tell_shutdown(struct session *s)
         fprintf(stderr, "matryoshka: shutdown (%s) at instruction %" PRIu64 "; the state before the reset:\n",
                 cause, cpu_retired(v));
         if (s->o.kernel) symbols_add_kernel(&s->symbols, s->o.kernel);
+        if (s->last.room) debug_retrace(s->debug, &s->before);
         struct summary what = summary(s);
         if (s->last.room)
             summary_tell(stderr, &what);
@@ -570,8 +572,10 @@ int main(int argc, char **argv)
     signals_catch(s->m, &s->terminal);
     bool alone = options_monitor_stdio(&s->o) && isatty(0);
     if (serial_input(s) || alone) terminal_open(&s->terminal);
-    struct debug_config d = {&s->o, &s->journal, &s->symbols, &s->terminal, load_again, wanted_over, s};
-    if ((s->o.gdb || s->o.monitors || s->terminal.is_tty) && !(s->debug = debug_open(&d, why, sizeof why))) {
+    struct debug_config d = {&s->o,        &s->journal, &s->symbols, s->last.room ? &s->last : NULL,
+                             &s->terminal, load_again,  wanted_over, s};
+    bool debugged = s->o.gdb || s->o.monitors || s->terminal.is_tty || s->o.last_events;
+    if (debugged && !(s->debug = debug_open(&d, why, sizeof why))) {
         terminal_close(&s->terminal);
         return complain(why, STATUS_HOST);
     }
@@ -589,9 +593,12 @@ int main(int argc, char **argv)
     if (s->o.savevm) status = save(s, status);
     if (s->o.no_shutdown && ended && !s->terminal.quit && s->m->request.what != MACHINE_EXIT)
         status = stand_still(s, status);
+    bool tell = told_end(s, status);
+    if (tell) debug_retrace(s->debug, &s->before);
     debug_close(s->debug, status);
     terminal_close(&s->terminal);
-    tell_end(s, status);
+    struct summary what = summary(s);
+    if (tell) summary_tell(stderr, &what);
     if (s->shutdown.n > s->shutdown.shown)
         fprintf(stderr, "matryoshka: %" PRIu64 " shutdowns in all\n", s->shutdown.n);
     if (s->o.hash_every || s->o.state) print_hash(s);

@@ -21,9 +21,10 @@ static const struct monitor_row *row(unsigned n)
     const struct {
         const struct monitor_row *rows;
         unsigned n;
-    } tables[] = {{monitor_run_rows, monitor_run_rows_n},   {monitor_break_rows, monitor_break_rows_n},
-                  {monitor_look_rows, monitor_look_rows_n}, {monitor_vmx_rows, monitor_vmx_rows_n},
-                  {monitor_map_rows, monitor_map_rows_n},   {monitor_table_rows, monitor_table_rows_n}};
+    } tables[] = {{monitor_run_rows, monitor_run_rows_n},        {monitor_break_rows, monitor_break_rows_n},
+                  {monitor_look_rows, monitor_look_rows_n},      {monitor_vmx_rows, monitor_vmx_rows_n},
+                  {monitor_map_rows, monitor_map_rows_n},        {monitor_table_rows, monitor_table_rows_n},
+                  {monitor_summary_rows, monitor_summary_rows_n}};
     for (unsigned i = 0; i < ARRAY_LEN(tables); n -= tables[i++].n)
         if (n < tables[i].n) return &tables[i].rows[n];
     return NULL;
@@ -272,6 +273,7 @@ void monitor_look(struct monitor *c)
     json_hex(c, "rip", d->view.rip);
     json_flag(c, "guest", d->view.v->s.vmx.guest);
     json_number(c, "retired", debugger_now(d));
+    if (d->badly) monitor_tell_summary(c);
     if (d->broke >= 0) json_number(c, "breakpoint", (u64)d->broke + 1);
     if (c->kind == MONITOR_JSON) monitor_answer(c, "stopped", true);
     run_commands(c);

@@ -49,9 +49,9 @@ struct monitor_row {
     void (*run)(struct monitor *c, const struct words *w);
 };
 extern const struct monitor_row monitor_run_rows[], monitor_break_rows[], monitor_look_rows[],
-    monitor_table_rows[], monitor_map_rows[], monitor_vmx_rows[];
+    monitor_table_rows[], monitor_map_rows[], monitor_vmx_rows[], monitor_summary_rows[];
 extern const unsigned monitor_run_rows_n, monitor_break_rows_n, monitor_look_rows_n, monitor_table_rows_n,
-    monitor_map_rows_n, monitor_vmx_rows_n;
+    monitor_map_rows_n, monitor_vmx_rows_n, monitor_summary_rows_n;
 
 const char *word(const struct words *w, unsigned n); // "" if there are not as many
 bool word_is(const struct words *w, unsigned n, const char *text);
@@ -92,6 +92,7 @@ const char *symbol_behind(const struct monitor *c, u64 addr, char *to, size_t n)
 void monitor_answer_begin(struct monitor *c);
 void monitor_answer(struct monitor *c, const char *line, bool event);
 void monitor_tell_context(struct monitor *c); // what is looked at
+void monitor_tell_summary(struct monitor *c); // what led here
 void monitor_help(struct monitor *c, const struct words *w);
 
 #endif

@@ -63,7 +63,7 @@ const struct option_row option_rows[] = {
      "with .zst behind it, packed; time is virtual, so equal runs give equal files", true},
     {"trace-filter", O_TRACE_FILTER, GROUP_WATCH, "ITEM[,ITEM...]", "what --trace takes: kinds as -d has them, root or guest, cpu=N, reason=NAME of VM exits; default: all but walk", true},
     {"report", O_REPORT, GROUP_WATCH, "FILE.html", "the run as a page that needs no network: levels over time, exits by reason, a flame graph of handlers, failed entries with their rules, pages by EPT violation", true},
-    {"last-events", O_LAST_EVENTS, GROUP_WATCH, "[=N]", "when a run ends by a triple fault, --stop-after, the guest's own failure, a halt for ever or a signal: the last N events (default 20: VM entries and exits, "
+    {"last-events", O_LAST_EVENTS, GROUP_WATCH, "[=N]", "when a run ends by a triple fault, --stop-after, the guest's own failure, a halt for ever or a signal: the last N events and 32 branches (default 20 events: VM entries and exits, "
      "exceptions, interrupts), both levels with who called what ran, the registers, how to get there again", true},
     {"stats", O_STATS, GROUP_WATCH, NULL, "at the end, to standard error: instructions, rate, VM exits by reason, failed VM entries, what was not implemented", true},
     {"state", O_STATE, GROUP_WATCH, NULL, "at the end: registers, and a hash of each part of the machine's state", true},

@@ -1,53 +1,56 @@
 #include "frontend/summary.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "frontend/callers.h"
-#include "frontend/event_text.h"
 #include "frontend/log.h"
 
-// ---- the last events ----
-static void event(void *opaque, const struct trace_event *e, u64 ns)
+// ---- the last events and branches ----
+u64 summary_events(const struct summary *s)
 {
-    struct last_events *l = opaque;
-    struct last_event *x = &l->ring[l->n++ % l->room];
-    x->e = *e;
-    x->ns = ns;
-    x->e.entry = NULL; // what it points to does not stay
-    x->e.check = NULL;
-    if (e->kind == TRACE_ENTRY_FAILED) x->e.name = e->check ? e->check->id : NULL;
-    if (e->kind == TRACE_REFUSED) x->refused = *e->refused;
+    if (s->last) return s->last->n < s->last->room ? s->last->n : s->last->room;
+    return s->before ? s->before->events : 0;
 }
 
-bool last_events_keep(struct last_events *l, unsigned room, struct watch *w)
+void summary_event(FILE *f, const struct summary *s, u64 n)
 {
-    const u32 kinds = 1 << TRACE_ENTRY | 1 << TRACE_EXIT | 1 << TRACE_ENTRY_FAILED | 1 << TRACE_REFUSED |
-                      1 << TRACE_FAULT | 1 << TRACE_INTERRUPT | 1 << TRACE_SHUTDOWN | 1 << TRACE_MISUSE;
-    *l = (struct last_events){.ring = calloc(room, sizeof *l->ring), .room = room};
-    if (!l->ring) return false;
-    watch_add(w, &(struct watcher){event, l, kinds});
-    return true;
+    const struct last_events *l = s->last;
+    u64 first = l && l->n > l->room ? l->n : 0;
+    last_event_tell(f, l ? &l->ring[(first + n) % l->room] : &s->before->event[n], s->symbols);
 }
 
-void last_events_free(struct last_events *l)
+static void put_rip(FILE *f, const struct summary *s, bool guest, u64 vmcs, u64 rip)
 {
-    free(l->ring);
-    *l = (struct last_events){0};
+    char name[256];
+    struct symbols_of of = {guest ? SYMBOLS_GUEST : SYMBOLS_ROOT, vmcs};
+    bool named = symbols_text(s->symbols, of, rip, name, sizeof name);
+    fprintf(f, "%#" PRIx64 "%s%s", rip, named ? " " : "", named ? name : "");
 }
 
-static void last_events_tell(FILE *f, const struct last_events *l, const struct symbols *symbols)
+void summary_branch(FILE *f, const struct summary *s, u64 n)
 {
-    u64 n = l->n < l->room ? l->n : l->room;
-    if (!l->room) return;
-    fprintf(f, "The last %" PRIu64 " of %" PRIu64 " events:\n", n, l->n);
-    for (u64 i = l->n - n; i < l->n; i++) {
-        struct last_event x = l->ring[i % l->room];
-        x.e.refused = &x.refused;
-        fputs("  ", f);
-        event_text(f, &x.e, x.ns, symbols);
-    }
+    const struct retrace_branch *b = &s->before->branch[n];
+    char what[64];
+    retrace_branch_text(b, what, sizeof what);
+    fprintf(f, "CPU %u, %s: ", b->cpu, b->from_guest ? "guest" : "root");
+    put_rip(f, s, b->from_guest, b->vmcs, b->from);
+    fprintf(f, ", %s, to ", what);
+    put_rip(f, s, b->to_guest, b->vmcs, b->to);
+    fputc('\n', f);
+}
+
+static void tell_last(FILE *f, const struct summary *s)
+{
+    u64 n = summary_events(s);
+    if (s->last)
+        fprintf(f, "The last %" PRIu64 " of %" PRIu64 " events:\n", n, s->last->n);
+    else if (n)
+        fprintf(f, "The last %" PRIu64 " events:\n", n);
+    for (u64 i = 0; i < n; i++) fputs("  ", f), summary_event(f, s, i);
+    if (!s->before || !s->before->branches) return;
+    fprintf(f, "The last %" PRIu64 " branches:\n", s->before->branches);
+    for (u64 i = 0; i < s->before->branches; i++) fputs("  ", f), summary_branch(f, s, i);
 }
 
 // ---- levels ----
@@ -99,7 +102,7 @@ void summary_again(FILE *f, const struct summary *s)
 
 void summary_tell(FILE *f, const struct summary *s)
 {
-    if (s->last) last_events_tell(f, s->last, s->symbols);
+    tell_last(f, s);
     for (unsigned i = 0; i < s->m->cpus_n; i++) summary_levels(f, s, i);
     log_registers(f, s->m);
     summary_again(f, s);

@@ -134,6 +134,7 @@ void block_run_loop(struct vcpu *v, struct block *b, bool one)
     for (;;) {
         v->d.in = in;
         v->d.npc = next_rip(v, in);
+        if (unlikely(v->path != NULL)) v->path->begun(v->path->opaque, v, v->d.npc - in->len, in);
         insn_run(v, in, v->rows_run);
         if (in->term) {
             v->d.in = NULL;

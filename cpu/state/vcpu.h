@@ -214,6 +214,11 @@ struct cpu_features; // cpu/system/cpuid.h
 struct vmx_control;  // vmx/control.h: decoded controls of the current VMCS, derived
 struct trace;        // cpu/state/trace.h
 struct cpu_stops;    // cpu/system/stops.h
+// Who wants to see each instruction that begins, by its RIP. The loop engine alone tells (vcpu.loop_engine).
+struct cpu_path {
+    void (*begun)(void *opaque, const struct vcpu *v, u64 rip, const struct insn *in);
+    void *opaque;
+};
 
 #define UNIMPLEMENTED_MAX 64
 
@@ -277,6 +282,7 @@ struct vcpu {
     u8 tlb_mode;      // enum tlb_mode; cpu_set_tlb
     u64 stale_uses;   // TLB_LAZY: translations that were used though memory says otherwise, as far as seen
     u64 *rows_run;    // a bit for each row that the loop has begun to run; NULL: nobody asks
+    struct cpu_path *path; // NULL: nobody asks
     u64 fuzz_drop;    // drop all derived state about every so many units (0: never)
     // What a guest met that is not implemented, by name.
     struct { const char *name; u64 count; u64 detail; } unimplemented[UNIMPLEMENTED_MAX];

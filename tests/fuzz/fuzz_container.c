@@ -79,6 +79,7 @@ static void make(struct world *w, struct input *in)
         unsigned how = take8(in);
         bool start = how >= 0xE0 && how < 0xE8;
         snprintf(s.name, sizeof s.name, "%s", start ? starts[how % 2] : names[how % ARRAY_LEN(names)]);
+        if (strcmp(s.name, "events") == 0) s.version = 2;
         if (how >= 0xF0) s.version = take8(in), s.index = take8(in), s.size = take_number(in);
         size_t n = take(in, 1), left = (size_t)(in->end - in->at);
         if (n >= 0xF0) n = (n & 15) * 256;
