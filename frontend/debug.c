@@ -1,5 +1,6 @@
 #include "frontend/debug.h"
 
+#include <elf.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +120,20 @@ static bool open_port(struct debug *g, const char *spec, char *why, size_t n)
     return true;
 }
 
+// gdb takes it for the program that runs, and its processor for the one that runs it: of a 32-bit ELF file,
+// as multiboot's are, gdb 13 dies. What is no ELF file is of no use to it.
+static void name_program(const char *kernel, char *to, size_t n)
+{
+    u8 head[20] = {0};
+    char *path = kernel ? realpath(kernel, NULL) : NULL;
+    FILE *f = path ? fopen(path, "rb") : NULL;
+    bool read = f && fread(head, 1, sizeof head, f) == sizeof head;
+    if (read && memcmp(head, "\177ELF\2\1", 6) == 0 && head[18] == EM_X86_64 && strlen(path) < n)
+        snprintf(to, n, "%s", path);
+    if (f) fclose(f);
+    free(path);
+}
+
 struct debug *debug_open(const struct debug_config *c, char *why, size_t n)
 {
     struct debug *g = calloc(1, sizeof *g);
@@ -147,6 +162,7 @@ struct debug *debug_open(const struct debug_config *c, char *why, size_t n)
             goto failed;
         }
         g->gdb.there = true;
+        name_program(o->kernel, g->gdb.server.exec_file, sizeof g->gdb.server.exec_file);
         g->gdb.server.put = put_gdb, g->gdb.server.opaque = g;
         if (!line_open(&g->gdb.line, "-gdb", o->gdb, why, n)) goto failed;
         if (line_connected(&g->gdb.line))

@@ -350,7 +350,7 @@ static void query(struct gdb_server *s, const char *p)
         "<memory type=\"ram\" start=\"0xff00000000000000\" length=\"0x100000000000000\"/>\n"
         "</memory-map>\n";
     static const char features[] = "qXfer:features:read:target.xml:", map_[] = "qXfer:memory-map:read::",
-                      threads_[] = "qXfer:threads:read::";
+                      threads_[] = "qXfer:threads:read::", exec_[] = "qXfer:exec-file:read:";
     char name[96];
     unsigned cpu;
     begin(s);
@@ -359,8 +359,9 @@ static void query(struct gdb_server *s, const char *p)
         gdb_addf(
             &s->reply,
             "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:memory-map:read+;"
-            "vContSupported+;swbreak+;hwbreak+%s",
-            GDB_PACKET_MAX - 8, s->d->keeps ? ";ReverseStep+;ReverseContinue+" : "");
+            "vContSupported+;swbreak+;hwbreak+%s%s",
+            GDB_PACKET_MAX - 8, s->d->keeps ? ";ReverseStep+;ReverseContinue+" : "",
+            *s->exec_file ? ";qXfer:exec-file:read+" : "");
         send_reply(s);
     } else if (IS("QStartNoAckMode")) {
         answer(s, "OK");
@@ -371,6 +372,9 @@ static void query(struct gdb_server *s, const char *p)
         transfer(s, p + strlen(map_), map, sizeof map - 1);
     else if (IS(threads_))
         threads(s, p + strlen(threads_));
+    else if (IS(exec_) && *s->exec_file &&
+             strchr(p + strlen(exec_), ':')) // of whatever process: there is one
+        transfer(s, strchr(p + strlen(exec_), ':') + 1, s->exec_file, strlen(s->exec_file));
     else if (IS("qMemoryRegionInfo:"))
         memory_region(s, p + strlen("qMemoryRegionInfo:"));
     else if (IS("qfThreadInfo")) {
@@ -400,8 +404,16 @@ static void query(struct gdb_server *s, const char *p)
             error(s, E_SYNTAX);
             return;
         }
+        *s->refusal = 0;
         monitor_command(&s->monitor, text);
-        answer(s, "OK");
+        if (s->monitor.failed)
+            error(s, E_VALUE);
+        else
+            answer(s, "OK");
+    } else if (strcmp(p, "qMatryoshka.Refusal") ==
+               0) { // ours: gdb's Python does not see what a refused one said
+        gdb_add_hex(&s->reply, s->refusal, strlen(s->refusal));
+        send_reply(s);
     } else if (IS("qqemu.PhyMemMode"))
         answer(s, s->physical ? "1" : "0");
     else if (IS("Qqemu.PhyMemMode:")) {
@@ -520,7 +532,13 @@ void gdb_server_input(struct gdb_server *s, const u8 *bytes, size_t n)
 }
 
 // ---- life ----
-static void put_console(void *server, const char *text) { gdb_say(server, text); }
+static void put_console(void *server, const char *text)
+{
+    struct gdb_server *s = server;
+    gdb_say(s, text);
+    size_t n = strlen(s->refusal);
+    if (s->monitor.failed) snprintf(s->refusal + n, sizeof s->refusal - n, "%s", text);
+}
 
 bool gdb_server_make(struct gdb_server *s, struct debugger *d)
 {

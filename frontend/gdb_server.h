@@ -19,6 +19,8 @@ struct gdb_server {
     bool attached; // somebody is there
     bool waits;    // for a stop
     bool no_ack, physical, killed;
+    char exec_file[4096]; // the program's whole path; empty: there is none to tell
+    char refusal[1024];   // what the last command of the monitor that failed has said
 };
 
 // `s` is zeroed. False: no memory.

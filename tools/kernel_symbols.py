@@ -142,13 +142,16 @@ def write_elf(symbols, path):
         size = top[i + 1][0] - address if i + 1 < len(top) else 0
         table += struct.pack("<IBBHQQ", len(strings), 0x10 | (2 if function else 1), 0, part + 1, address, size)
         strings += name.encode("latin-1") + b"\0"
-    names = b"\0.text\0.data\0.symtab\0.strtab\0.shstrtab\0"
+    # (each of another name, or LLDB takes them for one)
+    names = b"\0.text\0.data\0.init.text\0.init.data\0.symtab\0.strtab\0.shstrtab\0"
+    called = lambda name: names.index(b"\0" + name + b"\0") + 1
     offset = 64
     sections = [bytes(64)]
-    for a, b, is_code in parts:  # no contents: they are in the machine's memory
-        sections.append(struct.pack("<IIQQQQIIQQ", 1 if is_code else 7, 8, 6 if is_code else 3, a, offset, b - a, 0, 0, 1, 0))
-    for name, kind, body, link, info, each in ((13, 2, table, len(parts) + 2, 1, 24), (21, 3, strings, 0, 0, 0), (29, 3, names, 0, 0, 0)):
-        sections.append(struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, offset, len(body), link, info, 8 if each else 1, each))
+    for i, (a, b, is_code) in enumerate(parts):  # no contents: they are in the machine's memory
+        name = called((b"" if i < 2 else b".init") + (b".text" if is_code else b".data"))
+        sections.append(struct.pack("<IIQQQQIIQQ", name, 8, 6 if is_code else 3, a, offset, b - a, 0, 0, 1, 0))
+    for name, kind, body, link, info, each in ((b".symtab", 2, table, len(parts) + 2, 1, 24), (b".strtab", 3, strings, 0, 0, 0), (b".shstrtab", 3, names, 0, 0, 0)):
+        sections.append(struct.pack("<IIQQQQIIQQ", called(name), kind, 0, 0, offset, len(body), link, info, 8 if each else 1, each))
         offset += len(body)
     with open(path, "wb") as f:
         f.write(struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, 0, 0, offset, 0, 64, 0, 0, 64, len(sections), len(sections) - 1))

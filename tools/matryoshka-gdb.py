@@ -37,6 +37,14 @@ def level():
     return None if mode is None else "guest" if mode == 2 else "root"
 
 
+def refusal():
+    """What the machine has said to a command that it has refused: gdb itself says that it did, and no more."""
+    try:
+        return bytes.fromhex(gdb.selected_inferior().connection.send_packet("qMatryoshka.Refusal").decode()).decode().rstrip().replace("monitor ", "mat ")
+    except (AttributeError, ValueError, gdb.error):  # a gdb before 12
+        return None
+
+
 # ---- the level in the prompt ----
 plain = gdb.parameter("prompt")
 
@@ -54,7 +62,7 @@ class Symbols:
     """A file. `offset` None: of a kernel, which the table of its interrupts' handlers is to tell."""
 
     def __init__(self, path, offset):
-        self.path, self.offset, self.table, self.first = path, offset, {}, None
+        self.given, self.path, self.offset, self.table, self.first = path, path, offset, {}, None
         found = kernel_symbols.read(path)
         for address, _, name in found:
             self.table.setdefault(name, address)
@@ -114,8 +122,11 @@ def follow():
 
 def text_of(s):
     """An address in it, which remove-symbol-file wants."""
-    begin = re.search(r"0x[0-9a-f]+ is \.text|(0x[0-9a-f]+) - 0x[0-9a-f]+ is \.text in " + re.escape(os.path.realpath(s.path)), run("info files"))
-    return int(begin[1], 16) if begin and begin[1] else min(s.table.values()) + s.offset
+    begin = re.search(r"(0x[0-9a-f]+) - 0x[0-9a-f]+ is \.text in " + re.escape(os.path.realpath(s.path)) + "$", run("info files"), re.M)
+    if begin:
+        return int(begin[1], 16)
+    places = s.table.values()  # of a kernel, whose sections have no contents: per-processor variables are no places
+    return min([a for a in places if a >> 63] or places) + s.offset
 
 
 def looked_at(stop=None):
@@ -181,8 +192,12 @@ What the machine must run for, it runs: mat step-entry goes there. Beyond the mo
             if name == words[0] and command:  # gdb does that itself
                 gdb.execute(" ".join([command, *words[1:]]), tty)
                 return
-        said = run("monitor " + text)
-        run(FLUSH)
+        try:
+            said = run("monitor " + text)
+        except gdb.error as e:
+            raise gdb.GdbError(refusal() or str(e))
+        finally:
+            run(FLUSH)
         gdb.write(re.sub(r"^gdb shows it after: .*\n", "", said, flags=re.M).replace("monitor ", "mat "))
         looked_at()
         if said.startswith("The next continue goes to"):
@@ -193,7 +208,7 @@ What the machine must run for, it runs: mat step-entry goes there. Beyond the mo
             for name in LEVELS:
                 for s in files[name]:
                     where = "where it is, is not known yet" if s.offset is None else f"offset {s.offset:#x}"
-                    gdb.write(f"{name}: {s.path}: {len(s.table)} symbols, {where}{', in use' if s in loaded else ''}\n")
+                    gdb.write(f"{name}: {s.given}: {len(s.table)} symbols, {where}{', in use' if s in loaded else ''}\n")
             return
         if len(words) not in (2, 3) or words[0] not in LEVELS:
             raise gdb.GdbError("mat symbols: root or guest, a file, and perhaps an offset expected")
@@ -203,10 +218,12 @@ What the machine must run for, it runs: mat step-entry goes there. Beyond the mo
             raise gdb.GdbError(f"mat symbols: {words[1]}: {e}")
         files[words[0]].append(s)
         if s.offset is None and level() != words[0]:  # there for a moment
-            run("monitor context " + words[0])
-            run(FLUSH)
-            if level() == words[0]:
+            try:
+                run("monitor context " + words[0])
+                run(FLUSH)
                 s.find_offset()
+            except gdb.error:
+                pass  # there is no VMCS to tell
             run("monitor context here")
             run(FLUSH)
         looked_at()
