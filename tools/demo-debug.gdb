@@ -1,28 +1,8 @@
 # What `tools/demo debug` shows, for gdb with tools/matryoshka-gdb.py: a hypervisor and its guest, looked at from both sides of a
-# VM exit, and backwards. $demo_guest: the guest's symbols; $demo_pause: 1, to wait for Enter before each scene.
+# VM exit, and backwards. With tools/demo_debug.py; $demo_guest: the guest's symbols.
 set pagination off
 set confirm off
 python
-import re, sys # (the namespace is shared with matryoshka-gdb.py)
-
-def demo_text(name):
-    return gdb.parse_and_eval(name).string()
-
-def demo_scene(words):
-    if int(gdb.parse_and_eval("$demo_pause")):
-        sys.stdout.write("\n[Enter] ")
-        sys.stdout.flush()
-        sys.stdin.readline()
-    print(f"\n== {words}", flush=True)
-
-def demo_do(command, show=True):
-    """As if it was typed. Returns what it printed."""
-    hook = getattr(gdb, "prompt_hook", None)
-    print(f"{hook(None) if hook else '(gdb) '}{command}", flush=True)
-    out = gdb.execute(command, to_string=True)
-    if show: print(out, end="", flush=True)
-    return out
-
 demo_scene("The machine stands at its first instruction. The hypervisor's symbols gdb has; the guest's are told, for its level.")
 demo_do(f"mat symbols guest {demo_text('$demo_guest')}")
 demo_scene("Run until the guest's main function. The breakpoint is the guest's: the same address in the hypervisor is no concern of it.")

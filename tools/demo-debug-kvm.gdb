@@ -1,0 +1,41 @@
+# What `tools/demo debug kvm` shows, for gdb with tools/matryoshka-gdb.py and tools/demo_debug.py: a Linux that KVM runs in a Debian,
+# looked at from both levels, and backwards. $demo_root, $demo_guest: the kernels of L1 and L2.
+set pagination off
+set confirm off
+python
+demo_scene("Debian's kernel (L1) stands at its first instruction. The names of both kernels are in their files; where they are put, they will tell.")
+demo_do(f"mat symbols root {demo_text('$demo_root')}")
+demo_do(f"mat symbols guest {demo_text('$demo_guest')}")
+demo_scene("Let L1 boot, load KVM and start a guest, until that guest's Linux (L2) meets its first page fault of a user's program.")
+demo_do("mat break vector 14 level guest if error & 4 == 4")
+demo_do("continue")
+demo_do("mat delete all")
+demo_do("mat symbols")
+demo_scene("Both have told by their handlers of interrupts where KASLR has put them. So break at a function of L2's kernel, in guests alone: uname().")
+demo_do("mat at guest __x64_sys_newuname")
+demo_do("continue")
+demo_do("delete")
+demo_do("backtrace 2")
+demo_do("x/s &linux_banner")
+demo_scene("The L1 behind it, where the next VM exit leads: another kernel, in KVM's module, by an ioctl of QEMU's.")
+demo_do("mat context root")
+demo_do("x/s &linux_banner")
+demo_do("info registers rip rsp cr3")
+demo_callers("who called it, by its stack:", 2)
+demo_do("mat context here")
+demo_scene("Where uname() is to write (RDI points to the user's registers; their RDI is the buffer): L2's tables, and EPT under each entry of them.")
+demo_buffer = int(gdb.parse_and_eval("((unsigned long *)$rdi)[14]"))
+demo_walk = demo_do(f"mat walk {demo_buffer:#x} write user")
+demo_scene("Step out of the guest: to KVM's first instruction after the next VM exit. Why it came there, in words:")
+demo_do("mat step-exit")
+demo_do("mat vmcs EXIT_REASON")
+demo_do("mat vmcs EXIT_QUALIFICATION")
+demo_scene("And back, to where the processor entered the guest before that: memory and registers are those of then.")
+demo_do("mat back entry")
+demo_scene("Who gave the user that page? The last write of its page-table entry, which the walk above has, was in L2's kernel, here:")
+demo_entry = re.search(r"^PTE +at guest-physical \S+ \(physical (0x[0-9a-f]+)\)", demo_walk, re.M)[1]
+demo_do(f"mat back write physical {demo_entry}")
+demo_do("backtrace 4")
+demo_do("x/i $rip")
+print("\nThe run can go on from here, and ends as if nobody had looked: `continue`. `mat help` lists what else there is; docs/debugging.md.")
+end
