@@ -194,6 +194,7 @@ void arena_reset(void)
     memset((void *)areas_virtual_apic, 0, 1024);
     memset((void *)areas_msr_store, 0, 128);
     memset((void *)areas_spare, 0, 64), memset((void *)(areas_spare + 4032), 0, 64);
+    memset(areas_posted(), 0, 64), memset(areas_pid_pointers(), 0, 64);
     for (unsigned i = 0; i < 4; i++) memset((void *)(areas_sppt + 4096 * i), 0, 64);
 }
 
@@ -304,7 +305,7 @@ void arena_changes(void)
     kase.f[F_EPTP_LIST_ADDRESS] = area_eptp_list;
     kase.f[F_VMREAD_BITMAP_ADDRESS] = kase.f[F_VMWRITE_BITMAP_ADDRESS] = area_a;
     kase.f[F_PML_ADDRESS] = kase.f[F_VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS] = areas_spare;
-    kase.f[F_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] = areas_spare + 2048;
+    kase.f[F_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] = (uint64_t)areas_posted();
     kase.f[F_SPPTP] = areas_sppt;
     guest_paging_changes();
     ept_changes();
@@ -318,6 +319,8 @@ void arena_changes(void)
     if (step("VTPR", "", tpr)) *(uint8_t *)(areas_virtual_apic + 0x80) = tpr;
 }
 
+uint64_t *areas_pid_pointers(void) { return (uint64_t *)(areas_spare + 1024); }
+uint64_t *areas_posted(void) { return (uint64_t *)(areas_spare + 2048); }
 uint64_t *arena_ept_entry(uint32_t offset) { return &ept_pt[offset >> 12]; }
 
 uint64_t arena_digest(uint64_t h, bool details)
@@ -359,7 +362,8 @@ uint64_t arena_digest(uint64_t h, bool details)
                   {"EPT PT", ept_pt, A_SIZE >> 12},
                   {"MSR store", (const uint64_t *)areas_msr_store, 6},
                   {"#VE", (const uint64_t *)areas_spare, 5},
-                  {"PML", (const uint64_t *)(areas_spare + 4032), 8}};
+                  {"PML", (const uint64_t *)(areas_spare + 4032), 8},
+                  {"posted", areas_posted(), 5}};
     for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         for (unsigned n = 0; n < tables[i].count; n++) {
             uint64_t entry = tables[i].at[n];
@@ -369,7 +373,7 @@ uint64_t arena_digest(uint64_t h, bool details)
             if (details && (i < 4 ? tables[i].at[n] & (EPT_A | EPT_D) : tables[i].at[n]))
                 print("  %s[%u] %lx\n", tables[i].name, n, tables[i].at[n]);
         }
-    for (unsigned at = 0x80; at < 0x200; at += 16) {
+    for (unsigned at = 0x80; at < 0x280; at += 16) {
         uint32_t v = *(uint32_t *)(areas_virtual_apic + at);
         h = mix(h, v);
         if (details && v) print("  virtual APIC+%x %x\n", at, v);

@@ -51,6 +51,8 @@ void make_case(uint64_t seed, uint64_t number)
     extras_choose();
     random_begin(seed, number, 6);
     events_choose();
+    random_begin(seed, number, 11);
+    posting_choose();
     random_begin(seed, number, 7);
     program_make();
     random_begin(seed, number, 8);

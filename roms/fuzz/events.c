@@ -33,7 +33,7 @@ void events_choose(void)
         if (type == 2) kase.f[F_GUEST_INTERRUPTIBILITY_STATE] = 0;
     }
     bool pending = odds(12);
-    if (pending && step("interrupt ", "pending", 0)) kase.interrupt = true;
+    if (pending && step("interrupt ", "pending", 0)) kase.interrupts[0] = INTERRUPT;
 
     static const uint64_t numbers[] = {0, 1, 2, 3, 0x10, 0x80000000, 0xffffffff, ~0ul, 0x123456789abcdef0,
                                        4, 8};

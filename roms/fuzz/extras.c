@@ -1,6 +1,6 @@
 /* What stands behind the newer controls: tertiary and secondary exit controls, a VMCS that is linked,
    sub-page permissions, the page-modification log, virtualization exceptions, APIC virtualization, TSC
-   scaling. */
+   scaling, posted interrupts. */
 #include "fuzz.h"
 
 #define PROC  F_PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS
@@ -32,7 +32,7 @@ static void tertiary(void)
             kase.f[PROC3] &= ~PROC3_APIC_TIMER_VIRTUALIZATION;
     }
     kase.f[F_HLATP] = arena_physical() + A_PML4; /* the same tables */
-    kase.f[F_PID_POINTER_TABLE_ADDRESS] = areas_spare + 1024;
+    kase.f[F_PID_POINTER_TABLE_ADDRESS] = (uint64_t)areas_pid_pointers();
     uint64_t prefix = below(3), last = below(3);
     if (step("HLAT_PREFIX_SIZE", " ", prefix)) kase.f[F_HLAT_PREFIX_SIZE] = prefix;
     if (step("LAST_PID_POINTER_INDEX", " ", last)) kase.f[F_LAST_PID_POINTER_INDEX] = last;
@@ -107,4 +107,46 @@ void extras_choose(void)
     static const uint64_t multipliers[] = {1ul << 48, 1ul << 48, 1ul << 47, 3ul << 47, 1, ~0ul, 0};
     uint64_t multiplier = PICK(multipliers);
     if (step("TSC_MULTIPLIER", " ", multiplier)) kase.f[F_TSC_MULTIPLIER] = multiplier;
+}
+
+/* Posted interrupts: the control with all that it wants, a descriptor, and the notification, which waits in
+   the local APIC when the guest is entered. */
+void posting_choose(void)
+{
+    static const uint16_t notifications[] = {NOTIFY, NOTIFY, NOTIFY, NOTIFY, NOTIFY_LOW, INTERRUPT, 5};
+    static const uint8_t requests[] = {0x30, 0x41, 0x50, 0x51, 0x80, 0xff, 0x21, 0x10, 0x92, 5};
+    uint64_t *pid = areas_posted();
+    bool wanted = odds(6), sent = !odds(4), halted = odds(4), open = odds(2), pointed = odds(2);
+    unsigned count = below(4), spoil = below(24);
+    uint64_t notification = PICK(notifications) | (spoil == 4   ? 1 << 8
+                                                   : spoil == 5 ? 1 << 15
+                                                                : 0),
+             on = odds(6) ? below(4) : 1, activity = 1;
+    uint8_t vectors[3] = {PICK(requests), PICK(requests), PICK(requests)};
+    if (!wanted || !have(W_PIN, PIN_PROCESS_POSTED_INTERRUPTS) ||
+        !have(W_PROC2, PROC2_VIRTUAL_INTERRUPT_DELIVERY))
+        return;
+    if (step("PIN ", "posted interrupts", spoil)) {
+        kase.f[F_PIN_BASED_VM_EXECUTION_CONTROLS] |= PIN_PROCESS_POSTED_INTERRUPTS;
+        if (spoil != 0) kase.f[F_PIN_BASED_VM_EXECUTION_CONTROLS] |= PIN_EXTERNAL_INTERRUPT_EXITING;
+        if (spoil != 1)
+            kase.f[PROC] |= PROC_USE_TPR_SHADOW, kase.f[PROC2] |= PROC2_VIRTUAL_INTERRUPT_DELIVERY;
+        if (spoil != 2) kase.f[F_PRIMARY_VM_EXIT_CONTROLS] |= EXIT_ACKNOWLEDGE_INTERRUPT_ON_EXIT;
+        if (spoil == 3) kase.f[F_POSTED_INTERRUPT_DESCRIPTOR_ADDRESS] += 32;
+        kase.f[F_POSTED_INTERRUPT_NOTIFICATION_VECTOR] = NOTIFY;
+    }
+    if (step("POSTED_INTERRUPT_NOTIFICATION_VECTOR", " ", notification))
+        kase.f[F_POSTED_INTERRUPT_NOTIFICATION_VECTOR] = notification;
+    pid[4] = (notification & 0xff) << 16;
+    for (unsigned i = 0; i < count; i++)
+        if (step("PIR", "^", vectors[i])) pid[vectors[i] / 64] ^= 1ul << vectors[i] % 64;
+    if (step("ON and SN", " ", on)) pid[4] |= on;
+    if (pointed && step("PID pointer 0 ", "valid", 0)) areas_pid_pointers()[0] = (uint64_t)pid | 1;
+    if (sent && (notification & 0xff) >= 16 && step("notification ", "pending", notification & 0xff))
+        kase.interrupts[1] = notification & 0xff;
+    if (halted && step("GUEST_ACTIVITY_STATE", " ", activity)) kase.f[F_GUEST_ACTIVITY_STATE] = activity;
+    if (open && step("GUEST_RFLAGS", " |", RFLAGS_IF)) {
+        kase.f[F_GUEST_RFLAGS] |= RFLAGS_IF;
+        kase.f[F_GUEST_INTERRUPTIBILITY_STATE] = 0;
+    }
 }

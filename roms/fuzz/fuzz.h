@@ -14,6 +14,9 @@
 #define STEPS_MAX  192
 #define ENTRIES    6 /* of a case at most: after an exit it is often entered again */
 #define BREAKPOINT 4
+#define INTERRUPT  0x51 /* vectors of external interrupts that a case may have */
+#define NOTIFY     0x62
+#define NOTIFY_LOW 0x31
 
 /* What the processors offer, by words: those of the capability MSRs and of CPUID. */
 enum word {
@@ -95,7 +98,8 @@ struct guest_case {
     uint64_t number;
     enum mode mode;
     bool ept;
-    bool interrupt;    /* an external interrupt is pending at the first entry */
+    uint8_t interrupts[2]; /* vectors of what is pending at the first entry, or 0; the second is the
+                              notification of posted interrupts, if it has its own */
     bool time, chance; /* the program reads what differs from machine to machine: RAX and RDX, or RCX, are not
                           looked at */
     uint64_t f[FIELD_COUNT];
@@ -135,6 +139,8 @@ extern uint64_t areas_msr_store, areas_virtual_apic, areas_ept;
    page; a VMCS to be linked */
 extern uint64_t areas_spare, areas_sppt, areas_shadow;
 uint64_t *arena_ept_entry(uint32_t offset);
+uint64_t *areas_posted(void);       /* the posted-interrupt descriptor, eight words */
+uint64_t *areas_pid_pointers(void); /* the PID-pointer table, two entries are used */
 
 /* guests.c, controls.c, events.c, mutate.c, program.c: the parts of a case */
 void guest_state(void);
@@ -148,6 +154,7 @@ bool mutation_live(enum field *field, uint64_t *old); /* of the current VMCS; fa
 void program_make(void);
 /* extras.c: what the newer controls point to; after controls_agree */
 void extras_choose(void);
+void posting_choose(void);
 
 /* cases.c: a whole case, and how it goes on after an exit */
 void offer_own(uint32_t own[WORDS], bool debugctl);

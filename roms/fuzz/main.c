@@ -114,6 +114,18 @@ static void put_back_processor(void)
     write_dr6(kase.dr6);
 }
 
+/* The host takes those that are left; those that the guest has taken, or an exit has acknowledged, end here.
+ */
+static void take_interrupts(void)
+{
+    static const uint8_t vectors[] = {NOTIFY, INTERRUPT, NOTIFY_LOW};
+    write_cr8(0);
+    asm volatile("sti; nop; nop; cli");
+    for (unsigned i = 0; i < sizeof(vectors); i++) /* from the highest, which is the one that an EOI ends */
+        if (apic_bit(APIC_ISR, vectors[i])) apic_eoi();
+    asm volatile("sti; nop; nop; cli"); /* what they held back */
+}
+
 /* True if it ended in an exit. */
 static bool run_case(const char *label, bool details, bool quiet)
 {
@@ -124,7 +136,8 @@ static bool run_case(const char *label, bool details, bool quiet)
     vcpu.launched = false;
     for (unsigned i = 0; i < FIELD_COUNT; i++) vmwrite_status(field_rows[i].encoding, kase.f[i]);
     put_back_processor();
-    if (kase.interrupt) apic_self_ipi(0x51);
+    for (unsigned i = 0; i < 2; i++)
+        if (kase.interrupts[i]) apic_self_ipi(kase.interrupts[i]);
     vcpu.regs = kase.regs;
     invept(2, 0), invvpid(2, 0, 0);
     bool entered = false;
@@ -141,8 +154,7 @@ static bool run_case(const char *label, bool details, bool quiet)
         if (!entered || !go_on(&e)) break;
     }
     if (report_tolerates('n')) unblock_virtual_nmi();
-    asm volatile("sti; nop; cli");
-    if (kase.interrupt) apic_eoi(); /* the guest may have taken it */
+    take_interrupts();
     return entered;
 }
 
@@ -179,7 +191,9 @@ int rom_main(void)
     arena_init();
     areas_shadow = vmx_new_region();
     apic_enable();
-    trap_on(0x51, interrupt);
+    trap_on(INTERRUPT, interrupt);
+    trap_on(NOTIFY, interrupt);
+    trap_on(NOTIFY_LOW, interrupt);
     trap_on(APIC_SPURIOUS_VECTOR, spurious);
     offer_read();
     report_tolerate(cmdline_text("tolerate"));

@@ -26,25 +26,35 @@ static struct {
     struct vcpu *v;
     struct phys phys;
     struct cpu_features features;
-    bool interrupt, loop;
+    u64 requested[4]; // vectors of interrupts that wait
+    bool loop;
     struct machine_counts counts;
 } m;
 
 static u64 port_read(void *o, unsigned cpu, u16 port, unsigned size) { return UINT64_MAX; }
 static void port_write(void *o, unsigned cpu, u16 port, unsigned size, u64 value) {}
+static int highest(void)
+{
+    for (unsigned i = 4; i--;)
+        if (m.requested[i]) return (int)(64 * i) + 63 - __builtin_clzll(m.requested[i]);
+    return -1;
+}
 static int intr_ack(void *o, unsigned cpu)
 {
-    if (!m.interrupt) return -1;
-    m.interrupt = false;
-    cpu_signal(m.v, CPU_SIGNAL_INTR_OFF, 0);
-    return 0x51;
+    int vector = highest();
+    if (vector >= 0) m.requested[vector / 64] &= ~(1ull << vector % 64);
+    if (highest() < 0) cpu_signal(m.v, CPU_SIGNAL_INTR_OFF, 0);
+    return vector;
 }
 static u8 tpr_get(void *o, unsigned cpu) { return 0; }
 static void tpr_set(void *o, unsigned cpu, u8 tpr) {}
 static bool board_msr_read(void *o, unsigned cpu, u32 msr, u64 *value) { return false; }
 static bool board_msr_write(void *o, unsigned cpu, u32 msr, u64 value) { return false; }
-static void eoi(void *o, unsigned cpu) {}
-static void ipi(void *o, unsigned cpu, u32 destination, u8 vector) {}
+static void eoi(void *o, unsigned cpu) { m.counts.notifications++; } // no guest has a local APIC to write to
+static void ipi(void *o, unsigned cpu, u32 destination, u8 vector)
+{
+    if (destination == 0) machine_interrupt(vector);
+}
 static void shutdown(void *o, unsigned cpu, const char *why) { m.counts.aborts++; }
 static const struct cpu_board_ops board = {.port_read = port_read,
                                            .port_write = port_write,
@@ -156,7 +166,7 @@ static void power_up(void)
 void machine_new_case(void)
 {
     struct vcpu_state *s = &m.v->s;
-    m.interrupt = false;
+    memset(m.requested, 0, sizeof m.requested);
     tables_and_code();
     power_up();
     phys_write64(&m.phys, 0, 0x8000, AT_VMXON), phys_write64(&m.phys, 0, 0x8008, AT_VMCS);
@@ -213,10 +223,10 @@ uint64_t machine_control_register(unsigned n)
     return n == 0 ? s->cr0 : n == 3 ? s->cr3 : s->cr4;
 }
 
-void machine_interrupt(bool pending)
+void machine_interrupt(uint8_t vector)
 {
-    m.interrupt = pending;
-    cpu_signal(m.v, pending ? CPU_SIGNAL_INTR_ON : CPU_SIGNAL_INTR_OFF, 0);
+    m.requested[vector / 64] |= 1ull << vector % 64;
+    cpu_signal(m.v, CPU_SIGNAL_INTR_ON, 0);
 }
 
 void machine_invept(void) { cpu_tlb_forget(m.v); }

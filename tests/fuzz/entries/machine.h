@@ -21,13 +21,13 @@ uint64_t machine_rdmsr(uint32_t msr);
 void machine_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 void machine_registers(const uint64_t cr2_dr[6]); // CR2, DR0-DR3, DR6
 uint64_t machine_control_register(unsigned n);
-void machine_interrupt(bool pending);
+void machine_interrupt(uint8_t vector); // of an external interrupt that waits from now on
 void machine_invept(void);
 // VMLAUNCH or VMRESUME, to the exit. 0; 1 VMfailInvalid; 2 VMfailValid; 3: it ended otherwise (VMX abort, a
 // guest that nothing ends), and the next case begins anew.
 int machine_enter(bool launched, uint64_t gpr[16]);
 struct machine_counts {
-    uint64_t entries, failures, aborts, endless;
+    uint64_t entries, failures, aborts, endless, notifications; // of posted interrupts, processed
 };
 struct machine_counts machine_counts(void);
 
