@@ -321,6 +321,21 @@ static void xss_bitmap(void **state)
             // xrstors [rdi], xsaves [rdi]
             s64 reason = m_enter(m, restore ? "\x0F\xC7\x1F" : "\x0F\xC7\x2F", 3);
             assert_int_equal(reason == (restore ? EXIT_REASON_XRSTORS : EXIT_REASON_XSAVES), cases[i].exits);
+            if (cases[i].exits) { // the operand is told of as VMCLEAR's is (SDM 30.2.1, 30.2.5)
+                assert_int_equal(m_read(m, VMCS_EXIT_QUALIFICATION), 0);
+                assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_INFORMATION), RDI_DS);
+                assert_int_equal(m_read(m, VMCS_VM_EXIT_INSTRUCTION_LENGTH), 3);
+                // CR4.OSXSAVE comes first.
+                prepare(m, PROC_HLT_EXITING, PROC2_ENABLE_XSAVES_XRSTORS);
+                m_write(m, VMCS_XSS_EXITING_BITMAP, cases[i].bitmap);
+                m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
+                m_write(m, VMCS_GUEST_CR4, CR4_PAE | CR4_VMXE);
+                m->v->s.gpr[RAX] = (u32)cases[i].mask, m->v->s.gpr[RDX] = cases[i].mask >> 32;
+                m->v->s.msr.xss = cases[i].xss;
+                assert_int_equal(m_enter(m, restore ? "\x0F\xC7\x1F" : "\x0F\xC7\x2F", 3),
+                                 EXIT_REASON_EXCEPTION_NMI);
+                assert_int_equal(m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION), 0x80000306);
+            }
             m->v->s.msr.xss = 0;
         }
     }

@@ -26,7 +26,11 @@ foreach(test
         vmx-msr-list
         vmx-bus-lock
         vmx-tlb
-        vmx-controls)
+        vmx-controls
+        vmx-nonroot
+        vmx-nonroot-modes
+        vmx-nmi
+        vmx-debug)
     rom_image(test-${test} conformance/${test}.c conformance/vmx-common.c)
 endforeach()
 foreach(test

@@ -256,7 +256,7 @@ static void registers(void)
 static void priority(void)
 {
     if (!scene(true, ACCESSES)) {
-        skip(5, "no virtualization of APIC accesses");
+        skip(8, "no virtualization of APIC accesses");
         return;
     }
     uint64_t *leaf = ept_entry(v.ept, (uint64_t)page, 1);
@@ -280,6 +280,13 @@ static void priority(void)
     v.regs.gpr[RDI] = 100ul << 39;
     struct vmx_exit e = exit_is(&v, EXIT_REASON_APIC_ACCESS, "SDM 32.4.6.1: a paging structure in the page");
     is(e.qualification >> 12 & 15, 15, "  exits as a guest-physical access");
+    vmwrite(EXCEPTION_BITMAP, 0);
+    at(i_ud);
+    v.regs.gpr[RDI] = (100ul << 39) + 0x800;
+    e = exit_is(&v, EXIT_REASON_APIC_ACCESS, "SDM 32.4.6.1: the same for the frame of an exception");
+    is(e.qualification >> 12 & 15, 10, "  exits as a guest-physical access during event delivery");
+    is(vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~(1ul << 12),
+       EVENT_VALID | EVENT_HARDWARE_EXCEPTION | VECTOR_UD, "  with the event");
     top[100] = 0;
 }
 

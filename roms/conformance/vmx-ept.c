@@ -192,6 +192,18 @@ static void walks(void)
     rmw_violation(pml4 + 8192 + 8 * (GPA >> 21), GPA, W | EPT_R << 3 | WALK,
                   "setting the dirty flag of a PDE");
 
+    /* With four levels an address of more than 48 bits has no entries at all (SDM 31.3.2). */
+    if (maxphyaddr() > 48) {
+        start_with_tables(i_read);
+        guest_tables[512 + 1] = 1ul << 48 | PTE_P | PTE_W | PTE_PS;
+        v.regs.gpr[RDI] = 0x40000123;
+        violation(1ul << 48 | 0x123, 0x40000123, R | FINAL,
+                  "a guest-physical address of 49 bits has no rights");
+        guest_tables[512 + 1] = 0;
+    } else {
+        skip(1, "no guest-physical addresses of 49 bits");
+    }
+
     /* Guest faults come before the EPT's say on the final page. */
     start_with_tables(i_write);
     vmwrite(EXCEPTION_BITMAP, 1u << 14);

@@ -170,14 +170,15 @@ static void memory(void)
 
 /* The instruction with each of the sixteen registers; what the assembler makes of % with 0 to 15 is their
  * 64-bit names. */
-#define REGISTERS(id, pre, post) \
-    asm(".pushsection .text; " \
-        ".irp r, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15; " #id \
-        "_\\r: " pre "%\\r" post "; " #id "_\\r\\()e: vmcall; .endr; .popsection; " \
-        ".pushsection .rodata; .balign 8; .globl " #id "_t; " #id "_t: " \
-        ".irp r, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15; " \
-        ".quad " #id "_\\r, " #id "_\\r\\()e; .endr; .popsection"); \
+#define NAMES64 "rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15"
+#define NAMES16 "ax, cx, dx, bx, sp, bp, si, di, r8w, r9w, r10w, r11w, r12w, r13w, r14w, r15w"
+#define REGISTERS_BY(id, names, pre, post) \
+    asm(".pushsection .text; .irp r, " names "; " #id "_\\r: " pre "%\\r" post "; " #id \
+        "_\\r\\()e: vmcall; .endr; .popsection; " \
+        ".pushsection .rodata; .balign 8; .globl " #id "_t; " #id "_t: .irp r, " names "; .quad " #id \
+        "_\\r, " #id "_\\r\\()e; .endr; .popsection"); \
     extern const uint64_t id##_t[16][2]
+#define REGISTERS(id, pre, post) REGISTERS_BY(id, NAMES64, pre, post)
 
 REGISTERS(r_vmread_to, "vmread %rcx, ", "");
 REGISTERS(r_vmread_by, "vmread ", ", %r10");
@@ -186,6 +187,10 @@ REGISTERS(r_vmwrite_by, "vmwrite %r13, ", "");
 REGISTERS(r_invept, "invept (%rdi), ", "");
 REGISTERS(r_sldt, "sldt ", "");
 REGISTERS(r_str, "str ", "");
+REGISTERS_BY(r_lldt, NAMES16, "lldt ", "");
+REGISTERS_BY(r_ltr, NAMES16, "ltr ", "");
+REGISTERS(r_invvpid, "invvpid (%rdi), ", "");
+REGISTERS(r_invpcid, "invpcid (%rdi), ", "");
 REGISTERS(r_rdrand, "rdrand ", "");
 REGISTERS(r_rdseed, "rdseed ", "");
 REGISTERS(r_to_cr3, "mov ", ", %cr3");
@@ -194,6 +199,17 @@ REGISTERS(r_to_cr8, "mov ", ", %cr8");
 REGISTERS(r_from_cr8, "mov %cr8, ", "");
 REGISTERS(r_to_dr3, "mov ", ", %db3");
 REGISTERS(r_from_dr6, "mov %db6, ", "");
+
+/* MOV to and from each debug register; 4 and 5 have no names to the assembler. */
+#define NUMBERED(id, byte) \
+    asm(".pushsection .text; .irp n, 0, 1, 2, 3, 4, 5, 6, 7; " #id "_\\n: .byte 0x0f, " byte \
+        ", 0xc1 + 8 * \\n; " #id \
+        "_\\n\\()e: vmcall; .endr; .popsection; .pushsection .rodata; .balign 8; .globl " #id "_t; " #id \
+        "_t: .irp n, 0, 1, 2, 3, 4, 5, 6, 7; .quad " #id "_\\n, " #id "_\\n\\()e; .endr; .popsection"); \
+    extern const uint64_t id##_t[8][2]
+
+NUMBERED(d_to, "0x23");
+NUMBERED(d_from, "0x21");
 
 /* Where the register stands in the information or the qualification; all sixteen are one point. */
 static void registers_of(const char *name, const uint64_t (*code)[2], bool (*prepare)(const void *),
@@ -247,6 +263,8 @@ static bool with_cr3_load(const void *code) { return with_proc(code, PROC_CR3_LO
 static bool with_cr3_store(const void *code) { return with_proc(code, PROC_CR3_STORE_EXITING); }
 static bool with_cr8_load(const void *code) { return with_proc(code, PROC_CR8_LOAD_EXITING); }
 static bool with_cr8_store(const void *code) { return with_proc(code, PROC_CR8_STORE_EXITING); }
+static bool with_vpids(const void *code) { return start(code, VPIDS); }
+static bool with_pcids(const void *code) { return start(code, PCIDS); }
 static bool with_mov_dr(const void *code) { return with_proc(code, PROC_MOV_DR_EXITING); }
 
 static void registers(void)
@@ -265,6 +283,14 @@ static void registers(void)
                  REGISTER | 3u << 28);
     registers_of("STR", r_str_t, with_tables, EXIT_REASON_LDTR_TR_ACCESS, false, 3, REGISTER | 1u << 28,
                  REGISTER | 3u << 28);
+    registers_of("LLDT", r_lldt_t, with_tables, EXIT_REASON_LDTR_TR_ACCESS, false, 3, REGISTER | 2u << 28,
+                 REGISTER | 3u << 28);
+    registers_of("LTR", r_ltr_t, with_tables, EXIT_REASON_LDTR_TR_ACCESS, false, 3, REGISTER | 3u << 28,
+                 REGISTER | 3u << 28);
+    registers_of("INVVPID by a register", r_invvpid_t, with_vpids, EXIT_REASON_INVVPID, false, 28, BASE(RDI),
+                 WITH_BASE | REGISTER);
+    registers_of("INVPCID by a register", r_invpcid_t, with_pcids, EXIT_REASON_INVPCID, false, 28, BASE(RDI),
+                 WITH_BASE | REGISTER);
     registers_of("RDRAND of 64 bits", r_rdrand_t, with_rdrand, EXIT_REASON_RDRAND, false, 3, 2u << 11,
                  3u << 11);
     registers_of("RDSEED of 64 bits", r_rdseed_t, with_rdseed, EXIT_REASON_RDSEED, false, 3, 2u << 11,
@@ -279,6 +305,19 @@ static void registers(void)
                  1u << 4 | 8, 0xff);
     registers_of("MOV to DR3", r_to_dr3_t, with_mov_dr, EXIT_REASON_MOV_DR, true, 8, 3, 0xff);
     registers_of("MOV from DR6", r_from_dr6_t, with_mov_dr, EXIT_REASON_MOV_DR, true, 8, 1u << 4 | 6, 0xff);
+    unsigned wrong = 0;
+    for (unsigned n = 0; n < 16; n++) {
+        const uint64_t *at = n < 8 ? d_to_t[n] : d_from_t[n - 8];
+        with_mov_dr((const void *)at[0]);
+        struct vmx_exit e = vmx_run(&v);
+        bool good = e.reason == EXIT_REASON_MOV_DR && vmread(GUEST_RIP) == at[0] &&
+                    (e.qualification & 0xf17) == (RCX << 8 | (n < 8 ? 0 : 1u << 4) | (n & 7));
+        if (!good)
+            tap_note("  %s %u: reason %u, qualification %lx", n < 8 ? "to" : "from", n & 7, e.reason,
+                     e.qualification);
+        wrong += !good;
+    }
+    is(wrong, 0, "MOV DR: each of the 8 debug registers, to and from RCX");
 }
 
 asm(".pushsection .text; s_rdrand16: rdrand %r8w; s_rdrand16e: vmcall; s_rdrand32: rdrand %ebx; s_rdrand32e: "

@@ -313,8 +313,19 @@ USER(u_sgdt, "sgdt (%rsp)");
 USER(u_str, "str %eax");
 USER(u_xsetbv, "xsetbv");
 USER(u_monitor, "monitor");
+USER(u_mwait, "mwait");
+USER(u_invpcid, "invpcid (%rsp), %rax");
+USER(u_lidt, "lidt (%rsp)");
+USER(u_lldt, "lldt %ax");
+USER(u_ltr, "ltr %ax");
+USER(u_sidt, "sidt (%rsp)");
+USER(u_sldt, "sldt %eax");
+USER(u_rdseed, "rdseed %eax");
+USER(u_rdtscp, "rdtscp");
+USER(u_vmcall, "vmcall");
 USER(u_rdrand, "rdrand %eax");
 USER(u_int, "int $0x21");
+USER(u_pauses, "mov $20000, %ecx; 1: pause; dec %ecx; jnz 1b");
 
 static void user(const uint8_t *code)
 {
@@ -374,13 +385,34 @@ static void user_mode(void)
          CR4_UMIP, 0},
         {"XSETBV: #GP before the exit", u_xsetbv, 0, 0, 0, VECTOR_GP, CR4_OSXSAVE, 0},
         {"MONITOR: #UD before the exit", u_monitor, PROC_MONITOR_EXITING, 0, 0, VECTOR_UD, 0, 0},
+        {"MWAIT: #UD before the exit", u_mwait, PROC_MWAIT_EXITING, 0, 0, VECTOR_UD, 0, 0},
+        {"INVPCID not enabled: #UD, not #GP", u_invpcid, PROC_INVLPG_EXITING, 0, 0, VECTOR_UD, 0, 0},
+        {"INVPCID: #GP before the exit", u_invpcid, PROC_INVLPG_EXITING, PROC2_ENABLE_INVPCID, 0, VECTOR_GP,
+         0, 0},
+        {"LIDT: #GP before the exit", u_lidt, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP, 0, 0},
+        {"LLDT: #GP before the exit", u_lldt, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP, 0, 0},
+        {"LTR: #GP before the exit", u_ltr, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP, 0, 0},
+        {"SIDT with UMIP: #GP before the exit", u_sidt, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP,
+         CR4_UMIP, 0},
+        {"SLDT with UMIP: #GP before the exit", u_sldt, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP,
+         CR4_UMIP, 0},
+        {"STR with UMIP: #GP before the exit", u_str, 0, PROC2_DESCRIPTOR_TABLE_EXITING, 0, VECTOR_GP,
+         CR4_UMIP, 0},
+        {"SMSW with UMIP: #GP", u_smsw, 0, 0, 0, VECTOR_GP, CR4_UMIP, 0},
+        {"RDSEED exits", u_rdseed, 0, PROC2_RDSEED_EXITING, EXIT_REASON_RDSEED, 0, 0, 0},
+        {"RDTSCP exits", u_rdtscp, PROC_RDTSC_EXITING, PROC2_ENABLE_RDTSCP, EXIT_REASON_RDTSCP, 0, 0, 0},
+        {"RDTSCP with CR4.TSD: #GP before the exit", u_rdtscp, PROC_RDTSC_EXITING, PROC2_ENABLE_RDTSCP, 0,
+         VECTOR_GP, CR4_TSD, 0},
+        {"VMCALL exits", u_vmcall, 0, 0, EXIT_REASON_VMCALL, 0, 0, 0},
         {"RDRAND exits", u_rdrand, 0, PROC2_RDRAND_EXITING, EXIT_REASON_RDRAND, 0, 0, 0},
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         user(rows[i].code);
         uint64_t possible = rdmsr(IA32_VMX_CR4_FIXED1);
         if ((rows[i].cr4 & ~possible) || (rows[i].proc2 && !vmx_has_secondary(rows[i].proc2)) ||
-            (rows[i].proc2 == PROC2_RDRAND_EXITING && !(cpuid(1, 0).ecx & 1u << 30))) {
+            (rows[i].proc2 == PROC2_RDRAND_EXITING && !(cpuid(1, 0).ecx & 1u << 30)) ||
+            (rows[i].proc2 == PROC2_RDSEED_EXITING && !(cpuid_if_present(7, 0).ebx & 1u << 18)) ||
+            (rows[i].code == u_mwait && !(cpuid(1, 0).ecx & 1u << 3))) {
             skip_one(rows[i].name, "not offered by this processor");
             continue;
         }
@@ -423,7 +455,7 @@ extern const uint8_t pause_loop[], pause_loop_at[], pause_rarely[];
 static void pause_loops(void)
 {
     if (!vmx_has_secondary(PROC2_PAUSE_LOOP_EXITING)) {
-        skip(4, "no PAUSE-loop exiting");
+        skip(5, "no PAUSE-loop exiting");
         return;
     }
     guest_init(&v, pause_loop);
@@ -438,6 +470,11 @@ static void pause_loops(void)
     vmwrite(PLE_GAP, 500);
     vmwrite(PLE_WINDOW, 5000);
     done(&v, "PAUSEs farther apart than the gap do not");
+    user(u_pauses);
+    vmx_set_proc2(PROC2_PAUSE_LOOP_EXITING);
+    vmwrite(PLE_GAP, 500);
+    vmwrite(PLE_WINDOW, 5000);
+    done(&v, "SDM 28.1.3: nor does a tight loop of PAUSEs at CPL 3");
 }
 
 int rom_main(void)
