@@ -24,7 +24,8 @@ static unsigned pick(unsigned n) { return (unsigned)(rnd() >> 32) % n; }
 static unsigned long rounds = 60000; // random cases of each operation
 static bool all_modes;               // special operands in every mode, not in one each
 static unsigned long compared, wrong;
-static void differ(const char *name, unsigned mode, const char *what, u64 a, u64 b, u64 c, u64 host, u64 ours)
+static inline void differ(const char *name, unsigned mode, const char *what, u64 a, u64 b, u64 c, u64 host,
+                          u64 ours)
 {
     static const char *told;
     static unsigned times;
@@ -41,7 +42,7 @@ struct widths {
     unsigned fraction, exponent;
 };
 static const struct widths widths[] = {{10, 5}, {23, 8}, {52, 11}};
-static u64 random_fraction(unsigned bits)
+static inline u64 random_fraction(unsigned bits)
 {
     u64 x = rnd() & (BIT(bits) - 1);
     switch (pick(5)) {
@@ -54,7 +55,7 @@ static u64 random_fraction(unsigned bits)
 }
 enum { SPECIALS_MAX = 256 };
 // `near`: an operand whose exponent this one's is near to.
-static u64 random_operand(unsigned f, u64 near)
+static inline u64 random_operand(unsigned f, u64 near)
 {
     const struct widths w = widths[f];
     u64 most = BIT(w.exponent) - 1, exponent;

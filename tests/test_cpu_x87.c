@@ -8,6 +8,7 @@
 
 #include "cpu/engine/fp.h"
 #include "cpu/engine/insn.h"
+#include "cpu/host/host.h"
 #include "cpu/instructions/x87.h"
 
 enum { ROUNDS = 3000 };
@@ -62,7 +63,7 @@ static void compare(const char *what, unsigned op, unsigned modrm, const struct 
 
 static void registers(void **state)
 {
-    if (!fp_host_capable()) skip();
+    if (!fp_host_capable() || !HOST_FP) skip();
     unsigned taken[8] = {0};
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];
@@ -86,7 +87,7 @@ static void registers(void **state)
 
 static void memory(void **state)
 {
-    if (!fp_host_capable()) skip();
+    if (!fp_host_capable() || !HOST_FP) skip();
     unsigned loads = 0, stores = 0;
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];

@@ -151,7 +151,7 @@ static unsigned remainder_of(struct float_env *e, struct f80 *st0, struct f80 b,
 {
     int q;
     *st0 = f80_remainder(e, *st0, b, nearest, &q);
-    if (q < 0) return 0x400;
+    if (q < 0) return q == F80_PARTIAL ? 0x400 : 0;
     if (q & 1) e->flags |= FLOAT_UP; // C1 is a bit of the quotient
     return (q & 4 ? 0x100 : 0) | (q & 2 ? 0x4000 : 0);
 }

@@ -1,8 +1,4 @@
 // The host's MXCSR on loan to the guest, and SIMD floating-point exceptions with a mask clear.
-//
-// Missing: with overflow or underflow unmasked, PE should say whether the result is inexact with an unbounded
-// exponent; it says what the masked response says (counted). Portable arithmetic for hosts that are not
-// x86-64 (fp_host_capable is false there).
 #include "cpu/engine/fp.h"
 
 #include "cpu/host/mxcsr.h"
@@ -15,20 +11,20 @@ static bool all_masked(const struct vcpu *v) { return (v->s.mxcsr & MXCSR_MASKS)
 
 void fp_enter(struct vcpu *v)
 {
-    v->d.host_mxcsr_valid = HOST_VALID | host_get_mxcsr();
-    host_set_mxcsr(v->s.mxcsr | MXCSR_MASKS);
+    v->d.host_mxcsr_valid = HOST_VALID | host_get_mxcsr(v);
+    host_set_mxcsr(v, v->s.mxcsr | MXCSR_MASKS);
     host_clear_x87();
 }
 
 void fp_sync(struct vcpu *v)
 {
-    if (HOST_X86 && v->d.host_mxcsr_valid && all_masked(v)) v->s.mxcsr = host_get_mxcsr() & MXCSR_VALID;
+    if (v->d.host_mxcsr_valid && all_masked(v)) v->s.mxcsr = host_get_mxcsr(v) & MXCSR_VALID;
 }
 
 void fp_leave(struct vcpu *v)
 {
     fp_sync(v);
-    if (v->d.host_mxcsr_valid) host_set_mxcsr((u32)v->d.host_mxcsr_valid);
+    if (v->d.host_mxcsr_valid) host_set_mxcsr(v, (u32)v->d.host_mxcsr_valid);
     v->d.host_mxcsr_valid = 0;
 }
 
@@ -36,7 +32,7 @@ void fp_set_mxcsr(struct vcpu *v, u32 value)
 {
     bool was = all_masked(v);
     v->s.mxcsr = value;
-    if (v->d.host_mxcsr_valid) host_set_mxcsr(value | MXCSR_MASKS);
+    if (v->d.host_mxcsr_valid) host_set_mxcsr(v, value | MXCSR_MASKS);
     if (all_masked(v) != was) cpu_mode_changed(v);
 }
 
@@ -45,7 +41,7 @@ void fp_begin(struct vcpu *v)
     u32 x = (v->s.mxcsr | MXCSR_MASKS) & ~0x3Fu;
     // flush-to-zero needs a masked underflow (SDM Vol. 1, 10.2.3.3)
     if (!(v->s.mxcsr & MXCSR_UM)) x &= ~(u32)MXCSR_FTZ;
-    host_set_mxcsr(x);
+    host_set_mxcsr(v, x);
 }
 
 static bool tiny16(u16 x) { return !(x & 0x7C00) && (x & 0x3FF); }
@@ -78,7 +74,7 @@ static bool result_tiny(const void *result, enum fp_lanes lanes)
 void fp_end(struct vcpu *v, const void *result, enum fp_lanes lanes, const struct fp_operands *from)
 {
     enum { PRE = MXCSR_IE | MXCSR_DE | MXCSR_ZE };
-    u32 flags = host_get_mxcsr() & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
+    u32 flags = host_get_mxcsr(v) & 0x3F, masks = v->s.mxcsr >> 7 & 0x3F;
     // Unmasked, underflow is signalled for a tiny result even if it is exact (SDM Vol. 1, 4.9.1.5).
     if (!(masks & MXCSR_UE) && result_tiny(result, lanes)) flags |= MXCSR_UE;
     u32 bad = flags & ~masks;

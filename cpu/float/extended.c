@@ -50,7 +50,7 @@ static struct f80 invalid(struct float_env *e)
 }
 static void denormal(struct float_env *e, struct number a)
 {
-    if (a.denormal) e->flags |= FLOAT_DE;
+    if (a.denormal || e->denormal) e->flags |= FLOAT_DE;
 }
 
 // No number among the operands: *result says what comes of that.
@@ -201,11 +201,12 @@ struct f80 f80_remainder(struct float_env *e, struct f80 a, struct f80 b, bool n
 {
     struct number x = take(a), y = take(b);
     struct f80 r;
-    *quotient = 0;
+    *quotient = F80_NO_QUOTIENT;
     if (none(e, x, y, &r)) return r;
     if (x.kind == INFINITE || y.kind == ZERO) return invalid(e);
     denormal(e, x), denormal(e, y);
     if (float_stops(e)) return a;
+    *quotient = 0;
     if (x.kind == ZERO) return put((struct rounded){.kind = ZERO, .negative = x.negative});
     int apart = x.e - y.e;
     if (y.kind == INFINITE || apart < -1 || (apart < 0 && !nearest)) return finish(e, x, whole);
@@ -231,7 +232,7 @@ struct f80 f80_remainder(struct float_env *e, struct f80 a, struct f80 b, bool n
             q++;
         }
     }
-    *quotient = partial ? -1 : (int)(q & 7);
+    *quotient = partial ? F80_PARTIAL : (int)(q & 7);
     if (!rest) return put((struct rounded){.kind = ZERO, .negative = a.se >> 15});
     x.m = rest << 63;
     x.e = weight + 1;
@@ -248,31 +249,33 @@ enum f80_class f80_classify(struct f80 a)
 }
 
 // ---- other formats ----
-struct f80 f80_from(struct float_env *e, enum float_format f, u64 a)
+struct f80 f80_widen(enum float_format f, u64 a, bool *denormal)
 {
-    unsigned fraction = f == FLOAT32 ? 23 : 52, bits = f == FLOAT32 ? 32 : 64,
-             most = f == FLOAT32 ? 0xFF : 0x7FF;
-    struct number x = {.kind = FINITE, .negative = a >> (bits - 1) & 1};
-    unsigned exponent = (unsigned)(a >> fraction) & most;
+    unsigned fraction = f == FLOAT32 ? 23 : 52, bits = f == FLOAT32 ? 32 : 64;
+    unsigned most = f == FLOAT32 ? 0xFF : 0x7FF, exponent = (unsigned)(a >> fraction) & most;
+    struct number x = {
+        .kind = FINITE, .negative = a >> (bits - 1) & 1, .e = (int)exponent - (int)(most >> 1)};
     x.m = (u128)(a & (BIT(fraction) - 1)) << (127 - fraction);
-    x.e = (int)exponent - (int)(most >> 1);
-    if (exponent == most) {
-        x.kind = !x.m ? INFINITE : QUIET;
-        x.m |= (u128)1 << 127;
-        if (x.kind == QUIET && !(x.m & QUIET_BIT)) e->flags |= FLOAT_IE;
-        return x.kind == QUIET ? put_nan(quiet(x))
-                               : put((struct rounded){.kind = INFINITE, .negative = x.negative});
-    }
+    *denormal = false;
     if (exponent) {
         x.m |= (u128)1 << 127;
+        if (exponent == most) return put_nan(x); // an infinity too
     } else if (!x.m) {
         x.kind = ZERO;
     } else {
-        e->flags |= FLOAT_DE;
+        *denormal = true;
         x.e++;
         x = normalized(x);
     }
     return put((struct rounded){x.kind, x.negative, x.e, (u64)(x.m >> 64)});
+}
+struct f80 f80_from(struct float_env *e, enum float_format f, u64 a)
+{
+    bool was_denormal;
+    struct f80 r = f80_widen(f, a, &was_denormal), nan;
+    if (was_denormal) e->flags |= FLOAT_DE;
+    struct number x = take(r);
+    return none(e, x, x, &nan) ? nan : r;
 }
 
 u64 f80_to(struct float_env *e, enum float_format f, struct f80 a)

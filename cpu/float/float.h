@@ -25,6 +25,7 @@ struct float_env {
     enum float_rounding rounding;
     u8 masks;      // exceptions that are masked, at their flags' places
     u8 precision;  // of x87's sums, products, quotients and roots: 24, 53 or 64 bits
+    bool denormal; // of x87: an operand was denormal in the format that it came from (f80_widen)
     bool daz, ftz; // of SSE: denormal operands are zeros; tiny results are, if underflow is masked
     u16 flags;     // out: what was found is added
 };
@@ -75,15 +76,19 @@ enum float_order f80_compare(struct float_env *e, struct f80 a, struct f80 b, bo
 struct f80 f80_integral(struct float_env *e, struct f80 a);                      // FRNDINT
 struct f80 f80_scale(struct float_env *e, struct f80 a, struct f80 b);           // FSCALE: ST(0), ST(1)
 struct f80 f80_extract(struct float_env *e, struct f80 a, struct f80 *exponent); // FXTRACT: the significand
-// FPREM, FPREM1 (`nearest`): of ST(0) by ST(1). *quotient: its low bits, or -1: the reduction is not
-// complete.
+// FPREM, FPREM1 (`nearest`): of ST(0) by ST(1). *quotient: its low three bits, or that the reduction is not
+// complete, or that there is none (a NaN, no number).
+enum { F80_PARTIAL = -1, F80_NO_QUOTIENT = -2 };
 struct f80 f80_remainder(struct float_env *e, struct f80 a, struct f80 b, bool nearest, int *quotient);
 struct f80 f80_from(struct float_env *e, enum float_format f, u64 a); // FLD: DE keeps none back
-u64 f80_to(struct float_env *e, enum float_format f, struct f80 a);   // FST
-struct f80 f80_from_int(s64 x);                                       // FILD
-u64 f80_to_int(struct float_env *e, struct f80 a, unsigned bits);     // FIST: 16, 32, 64 bits
-struct f80 f80_from_bcd(const u8 bcd[10]);                            // FBLD
-void f80_to_bcd(struct float_env *e, struct f80 a, u8 bcd[10]);       // FBSTP
+// As it is, without an exception: a NaN stays signaling, what was denormal is normal. For an operand in
+// memory: f80_add and the others take *denormal in the environment.
+struct f80 f80_widen(enum float_format f, u64 a, bool *denormal);
+u64 f80_to(struct float_env *e, enum float_format f, struct f80 a); // FST
+struct f80 f80_from_int(s64 x);                                     // FILD
+u64 f80_to_int(struct float_env *e, struct f80 a, unsigned bits);   // FIST: 16, 32, 64 bits
+struct f80 f80_from_bcd(const u8 bcd[10]);                          // FBLD
+void f80_to_bcd(struct float_env *e, struct f80 a, u8 bcd[10]);     // FBSTP
 enum f80_class { F80_UNSUPPORTED, F80_NAN, F80_NORMAL, F80_INFINITY, F80_ZERO, F80_EMPTY, F80_DENORMAL };
 enum f80_class
 f80_classify(struct f80 a); // FXAM's, in C2, C3 and C0's order: C3 is bit 2, C2 bit 1, C0 bit 0

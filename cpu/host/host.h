@@ -8,5 +8,11 @@
 #else
 #define HOST_X86 0
 #endif
+// Whether its floating point is used: if not, that of cpu/float is (-DPORTABLE_FP=ON).
+#if HOST_X86 && !defined(PORTABLE_FP)
+#define HOST_FP 1
+#else
+#define HOST_FP 0
+#endif
 
 #endif

@@ -21,7 +21,7 @@ struct string_result {
 #if HOST_X86
 // ---- cores: *d becomes *a op *s ----
 #define CORE(core, insn, ...) \
-    ALWAYS_INLINE void core(void *d, const void *a, const void *s) { __VA_ARGS__ }
+    ALWAYS_INLINE void core(struct vcpu *v, void *d, const void *a, const void *s) { __VA_ARGS__ }
 #define D128 "=m"(*(struct x128 *)d)
 #define A128 "m"(*(const struct x128 *)a)
 #define S128 "m"(*(const struct x128 *)s)
@@ -62,71 +62,6 @@ struct string_result {
                      : D128 \
                      : A128, S128, "m"(*(const struct x128 *)mask) \
                      : "xmm0", "xmm1", "xmm2"); \
-    }
-
-// ---- compares by a predicate, and into EFLAGS as LAHF and SETO leave them ----
-// clang-format off
-#define CMP_CORE(core, insn, form, src)                                                                                \
-    ALWAYS_INLINE void core(void *d, const void *a, const void *s, u8 imm)                                                   \
-    {                                                                                                                  \
-        switch (imm & 7) {                                                                                             \
-            CMP_CASE(insn, form, src, 0) CMP_CASE(insn, form, src, 1) CMP_CASE(insn, form, src, 2)                     \
-            CMP_CASE(insn, form, src, 3) CMP_CASE(insn, form, src, 4) CMP_CASE(insn, form, src, 5)                     \
-            CMP_CASE(insn, form, src, 6) CMP_CASE(insn, form, src, 7)                                                  \
-        }                                                                                                              \
-    }
-// clang-format on
-#define CMP_CASE(sse, form, src, k) \
-    case k: \
-        asm volatile("movups %1, %%xmm0\n\t" form(sse, k) "movups %%xmm0, %0" \
-                     : D128 \
-                     : A128, src \
-                     : "xmm0", "xmm1"); \
-        break;
-#define CMP_PACKED(sse, k) "movups %2, %%xmm1\n\t" sse " $" #k ", %%xmm1, %%xmm0\n\t"
-#define CMP_SCALAR(sse, k) sse " $" #k ", %2, %%xmm0\n\t"
-#define COMI_CORE(core, insn, src) \
-    ALWAYS_INLINE u16 core(const void *d, const void *s) \
-    { \
-        u16 ax; \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %2, %%xmm0\n\tlahf\n\tseto %%al" \
-                     : "=&a"(ax) \
-                     : "m"(*(const struct x128 *)d), src \
-                     : "xmm0", "cc"); \
-        return ax; \
-    }
-
-// ---- to an integer ----
-#define TO_INT_CORE(core, insn, src) \
-    ALWAYS_INLINE u64 core(const void *s, bool wide) \
-    { \
-        u64 x; \
-        if (wide) \
-            asm volatile(insn " %1, %q0" : "=r"(x) : src); \
-        else \
-            asm volatile(insn " %1, %k0" : "=r"(x) : src); \
-        return x; \
-    }
-
-// ---- FMA ----
-// The destination is an operand too: *d by *a and *s, in the order that the instruction's name says.
-#define FMA_CORE_X(sse) \
-    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
-    { \
-        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\tmovups %2, %%xmm2\n\t" #sse \
-                     " %%xmm2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : "+m"(*(struct x128 *)d) \
-                     : A128, S128 \
-                     : "xmm0", "xmm1", "xmm2"); \
-    }
-#define FMA_CORE_M(sse, src) \
-    ALWAYS_INLINE void sse##_core(void *d, const void *a, const void *s) \
-    { \
-        asm volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" #sse \
-                     " %2, %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" \
-                     : "+m"(*(struct x128 *)d) \
-                     : A128, src \
-                     : "xmm0", "xmm1"); \
     }
 
 // ---- shifts by a count; PALIGNR by a constant; sign masks ----
@@ -170,21 +105,6 @@ struct string_result {
                  : \
                  : "r"(d), "r"(s), "r"(name##_stubs + 8 * ((imm)&0xFF)) \
                  : "mm0", "mm1", "memory", "cc")
-// clang-format off
-#define FROM_MMX_CORE(core, insn)                                                                                      \
-    CORE(core, insn, asm volatile("movups %1, %%xmm0\n\tmovq %2, %%mm0\n\t" insn " %%mm0, %%xmm0\n\tmovups %%xmm0, %0\n\temms"\
-                            : D128 : A128, S64 : "xmm0", "mm0");)
-// clang-format on
-#define TO_MMX_CORE(core, insn) \
-    static inline u64 core(const void *s) \
-    { \
-        u64 d; \
-        asm volatile("movups %1, %%xmm0\n\t" insn " %%xmm0, %%mm0\n\tmovq %%mm0, %0\n\temms" \
-                     : "=m"(d) \
-                     : S128 \
-                     : "xmm0", "mm0"); \
-        return d; \
-    }
 
 // ---- the string comparisons: stubs that take the lengths in EAX and EDX ----
 static inline struct string_result string_run(const u8 *stubs, u8 imm, const void *d, const void *s, u64 la,
@@ -205,7 +125,10 @@ static inline struct string_result string_run(const u8 *stubs, u8 imm, const voi
 
 #else
 #define CORE(core, insn, ...) \
-    static inline void core(void *d, const void *a, const void *s) { panic("no host instruction for " insn); }
+    static inline void core(struct vcpu *v, void *d, const void *a, const void *s) \
+    { \
+        panic("no host instruction for " insn); \
+    }
 #define CORE_X(core, insn)      CORE(core, insn)
 #define CORE_M(core, insn, src) CORE(core, insn)
 #define IMM_TABLE(name, bytes)
@@ -216,17 +139,6 @@ static inline struct string_result string_run(const u8 *stubs, u8 imm, const voi
     { \
         panic("no host instruction for " insn); \
     }
-#define CMP_CORE(core, insn, form, src) \
-    static inline void core(void *d, const void *a, const void *s, u8 imm) \
-    { \
-        panic("no host instruction for " insn); \
-    }
-#define COMI_CORE(core, insn, src) \
-    static inline u16 core(const void *d, const void *s) { panic("no host instruction for " insn); }
-#define TO_INT_CORE(core, insn, src) \
-    static inline u64 core(const void *s, bool wide) { panic("no host instruction for " insn); }
-#define FMA_CORE_X(sse)      CORE(sse##_core, #sse)
-#define FMA_CORE_M(sse, src) CORE(sse##_core, #sse)
 #define SHIFT_CORE(core, insn) \
     static inline void core(void *d, const void *a, u64 count) { panic("no host instruction for " insn); }
 #define ALIGN_CASE(k)
@@ -235,9 +147,6 @@ static inline struct string_result string_run(const u8 *stubs, u8 imm, const voi
 #define MMX_CORE(core, insn) \
     static inline void core(u64 *d, const void *s) { panic("no host instruction for " insn); }
 #define MMX_IMM_CALL(name, imm, d, s) ((void)(d), (void)(s), panic("no host instruction for " #name))
-#define FROM_MMX_CORE(core, insn)     CORE(core, insn)
-#define TO_MMX_CORE(core, insn) \
-    static inline u64 core(const void *s) { panic("no host instruction for " insn); }
 #define string_run(stubs, imm, d, s, la, ld) \
     ((void)(d), (void)(s), (void)(la), (void)(ld), panic("no host instruction for string comparison"), \
      (struct string_result){0})

@@ -212,7 +212,7 @@ void op_emms(struct vcpu *v, const struct insn *in)
         u64 from = *(const u64 *)s; \
         if (rows[in->row].unit & UNIT_MMX) mmx_enter(v); /* stays even if #XM follows */ \
         if (unmasked) fp_begin(v); \
-        name##_core(&d, &d, &from); \
+        name##_core(v, &d, &d, &from); \
         if (unmasked) fp_end(v, NULL, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d; \
     }
@@ -228,7 +228,7 @@ FROM_MMX(op_cvtpi2pd, "cvtpi2pd")
         bool unmasked = v->d.mode & MODE_FPUNMASK; \
         mmx_enter(v); /* stays even if #XM follows */ \
         if (unmasked) fp_begin(v); \
-        u64 d = name##_core(&s); \
+        u64 d = name##_core(v, &s); \
         if (unmasked) fp_end(v, NULL, FP_NONE, NULL); \
         mmx_write(v, in->r, d); \
     }

@@ -9,7 +9,7 @@
 
 #include "cpu/engine/bodies.h"
 #include "cpu/engine/fp.h"
-#include "cpu/host/sse.h"
+#include "cpu/host/sse_fp.h"
 #include "cpu/instructions/x87.h"
 
 // A register is always written whole: a 16-byte load after two narrower stores would wait for them (no store
@@ -72,7 +72,7 @@ static inline void mmx_write(struct vcpu *v, unsigned n, u64 x)
 
 // ---- cores ----
 // *d becomes *a op *s; d and a are one register without VEX.
-typedef void sse_core(void *d, const void *a, const void *s);
+typedef void sse_core(struct vcpu *v, void *d, const void *a, const void *s);
 typedef void sse_core_imm(void *d, const void *a, const void *s, u8 imm);
 
 // ---- bodies from cores; a source of 16 bytes must be aligned ----
@@ -82,7 +82,7 @@ ALWAYS_INLINE bool sse_plain(struct vcpu *v, const struct insn *in, struct how h
     struct x128 t;
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
-    core(sse_reg(v, in->r), sse_reg(v, in->r), s);
+    core(v, sse_reg(v, in->r), sse_reg(v, in->r), s);
     return true;
 }
 // With MODE_FPUNMASK decoding chooses no form at speed.
@@ -93,11 +93,11 @@ ALWAYS_INLINE bool sse_fp(struct vcpu *v, const struct insn *in, struct how h, s
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
     if (h.fast || !(v->d.mode & MODE_FPUNMASK)) {
-        core(sse_reg(v, in->r), sse_reg(v, in->r), s);
+        core(v, sse_reg(v, in->r), sse_reg(v, in->r), s);
         return true;
     }
     fp_begin(v);
-    core(&d, sse_reg(v, in->r), s);
+    core(v, &d, sse_reg(v, in->r), s);
     fp_end(v, &d, lanes, &(struct fp_operands){.a = {sse_reg(v, in->r)}, .s = {s}});
     *sse_reg(v, in->r) = d;
     return true;
@@ -147,10 +147,10 @@ ALWAYS_INLINE bool vex_plain(struct vcpu *v, const struct insn *in, struct how h
     struct vex_source s = vex_operand(v, in, h, t, k, false);
     if (vex_missed(h, s)) return false;
     if (VEX_256(h))
-        core(ymm_high(v, in->r), ymm_high(v, in->v), s.high);
+        core(v, ymm_high(v, in->r), ymm_high(v, in->v), s.high);
     else
         sse_put(ymm_high(v, in->r), 0, 0);
-    core(sse_reg(v, in->r), sse_reg(v, in->v), s.low);
+    core(v, sse_reg(v, in->r), sse_reg(v, in->v), s.low);
     return true;
 }
 ALWAYS_INLINE bool vex_fp(struct vcpu *v, const struct insn *in, struct how h, sse_core *core,
@@ -161,8 +161,8 @@ ALWAYS_INLINE bool vex_fp(struct vcpu *v, const struct insn *in, struct how h, s
     struct vex_source s = vex_operand(v, in, h, t, k, false);
     if (VEX_256(h)) d[1] = *ymm_high(v, in->r);
     fp_begin(v);
-    if (VEX_256(h)) core(&d[1], ymm_high(v, in->v), s.high);
-    core(&d[0], sse_reg(v, in->v), s.low);
+    if (VEX_256(h)) core(v, &d[1], ymm_high(v, in->v), s.high);
+    core(v, &d[0], sse_reg(v, in->v), s.low);
     struct fp_operands from = {{sse_reg(v, in->v)}, {s.low}, {sse_reg(v, in->r)}};
     if (VEX_256(h)) from.a[1] = ymm_high(v, in->v), from.s[1] = s.high, from.d[1] = ymm_high(v, in->r);
     fp_end(v, d, VEX_256(h) ? fp_lanes_256(lanes) : lanes, &from);
@@ -180,8 +180,8 @@ RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_
     struct vex_source s = vex_operand(v, in, h, t, SHAPE_X, false);
     bool unmasked = v->d.mode & MODE_FPUNMASK;
     if (unmasked) fp_begin(v);
-    core(&d, &d, s.low);
-    if (VEX_256(h)) core(&high, &high, s.high);
+    core(v, &d, &d, s.low);
+    if (VEX_256(h)) core(v, &high, &high, s.high);
     d.q[1] |= high.q[0];
     if (unmasked) fp_end(v, &d, lanes, &(struct fp_operands){.s = {s.low, VEX_256(h) ? s.high : NULL}});
     *sse_reg(v, in->r) = d;
@@ -197,18 +197,22 @@ RAISES ALWAYS_INLINE void vex_narrow(struct vcpu *v, const struct insn *in, sse_
     CORE_M(sse##_core, #sse, src) \
     BODY_X(body_##sse, sse_plain, sse##_core, size) \
     body(body_##vex, vex_plain, sse##_core, shape(size))
-#define SSE_WIDEN(sse, vex, size, src)  SSE_PLAIN_M(sse, vex, size, src, BODY_L, SHAPE_WIDEN)
+#define SSE_WIDEN(sse, vex, size, src) SSE_PLAIN_M(sse, vex, size, src, BODY_L, SHAPE_WIDEN)
+#define SSE_FP_EXACT(sse, vex, size, src) \
+    FP_CORE_M(sse##_core, #sse, src) \
+    BODY_X(body_##sse, sse_plain, sse##_core, size) \
+    BODY_L(body_##vex, vex_plain, sse##_core, SHAPE_WIDEN(size))
 #define SSE_SCALAR(sse, vex, size, src) SSE_PLAIN_M(sse, vex, size, src, BODY_LIG, SHAPE_SCALAR)
 #define SSE_FP(sse, vex, lanes) \
-    CORE_X(sse##_core, #sse) \
+    FP_CORE_X(sse##_core, #sse) \
     BODY_X(body_##sse, sse_fp, sse##_core, 16, lanes) \
     BODY_L(body_##vex, vex_fp, sse##_core, SHAPE_X, lanes)
 #define SSE_FP_NARROW(sse, vex, lanes) \
-    CORE_X(sse##_core, #sse) \
+    FP_CORE_X(sse##_core, #sse) \
     BODY_X(body_##sse, sse_fp, sse##_core, 16, lanes) \
     void op_##vex(struct vcpu *v, const struct insn *in) { vex_narrow(v, in, sse##_core, lanes); }
 #define SSE_FP_M(sse, vex, size, src, lanes, body, shape) \
-    CORE_M(sse##_core, #sse, src) \
+    FP_CORE_M(sse##_core, #sse, src) \
     BODY_X(body_##sse, sse_fp, sse##_core, size, lanes) \
     body(body_##vex, vex_fp, sse##_core, shape(size), lanes)
 #define SSE_FP_SCALAR(sse, vex, size, src, lanes) SSE_FP_M(sse, vex, size, src, lanes, BODY_LIG, SHAPE_SCALAR)

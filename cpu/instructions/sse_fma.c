@@ -34,18 +34,18 @@ FMA(vfnmadd231ps, vfnmadd231pd, vfnmadd231ss, vfnmadd231sd, FP_231 | FP_SUB)
 FMA(vfnmsub231ps, vfnmsub231pd, vfnmsub231ss, vfnmsub231sd, FP_231)
 
 // ---- half precision ----
-CORE_M(vcvtph2ps_core, "vcvtph2ps", S64)
+FP_CORE_M(vcvtph2ps_core, "vcvtph2ps", S64)
 BODY_L(body_vcvtph2ps, vex_fp, vcvtph2ps_core, SHAPE_WIDEN(8), FP_NONE)
 
-IMM_TABLE(vcvtps2ph, "0xC4, 0xE3, 0x79, 0x1D, 0xC8")
+FP_IMM_TABLE(vcvtps2ph, "0xC4, 0xE3, 0x79, 0x1D, 0xC8")
 void op_vcvtps2ph(struct vcpu *v, const struct insn *in)
 {
     struct x128 d = {{0}}, high = {{0}};
     bool wide = in->osz == W64, unmasked = v->d.mode & MODE_FPUNMASK;
     unsigned size = wide ? 16 : 8;
     if (unmasked) fp_begin(v);
-    IMM_CALL(vcvtps2ph, in->imm, &d, &d, sse_reg(v, in->r));
-    if (wide) IMM_CALL(vcvtps2ph, in->imm, &high, &high, ymm_high(v, in->r));
+    FP_IMM_CALL(v, vcvtps2ph, in->imm, &d, &d, sse_reg(v, in->r));
+    if (wide) FP_IMM_CALL(v, vcvtps2ph, in->imm, &high, &high, ymm_high(v, in->r));
     d.q[1] |= high.q[0];
     if (unmasked)
         fp_end(v, &d, FP_PH | FP_NARROW,

@@ -51,7 +51,7 @@ SSE_FP_NARROW(cvtpd2dq, vcvtpd2dq, FP_NONE)
 SSE_FP_NARROW(cvttpd2dq, vcvttpd2dq, FP_NONE)
 
 // No exceptions, so no difference between the masks.
-SSE_WIDEN(cvtdq2pd, vcvtdq2pd, 8, S64)
+SSE_FP_EXACT(cvtdq2pd, vcvtdq2pd, 8, S64)
 SSE_PLAIN(rcpps, vrcpps)
 SSE_PLAIN(rsqrtps, vrsqrtps)
 SSE_SCALAR(rcpss, vrcpss, 4, S32)
@@ -74,18 +74,19 @@ SSE_PLAIN_M(movddup, vmovddup, 8, S64, BODY_L, SHAPE_DUP)
 
 // ---- by an immediate ----
 // Compares: bits 7:3 of the immediate mean nothing without VEX.
-ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
+typedef void fp_core_imm(struct vcpu *v, void *d, const void *a, const void *s, u8 imm);
+ALWAYS_INLINE bool cmp_imm(struct vcpu *v, const struct insn *in, struct how h, fp_core_imm *core,
                            unsigned size)
 {
     struct x128 t, d;
     const void *s = sse_operand(v, in, h, &t, size, size == 16);
     if (sse_missed(h, s)) return false;
     if (h.fast || !(v->d.mode & MODE_FPUNMASK)) {
-        core(sse_reg(v, in->r), sse_reg(v, in->r), s, (u8)in->imm);
+        core(v, sse_reg(v, in->r), sse_reg(v, in->r), s, (u8)in->imm);
         return true;
     }
     fp_begin(v);
-    core(&d, sse_reg(v, in->r), s, (u8)in->imm);
+    core(v, &d, sse_reg(v, in->r), s, (u8)in->imm);
     fp_end(v, &d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d;
     return true;
@@ -100,16 +101,16 @@ BODY_X(body_cmpss, cmp_imm, cmpss, 4)
 BODY_X(body_cmpsd, cmp_imm, cmpsd, 8)
 // With VEX five bits count. The first eight predicates are those of SSE; the others are the host's VEX form,
 // and go the slow way.
-ALWAYS_INLINE void vex_cmp_half(void *d, const void *a, const void *s, u8 imm, sse_core_imm *core,
-                                sse_core_imm *more)
+ALWAYS_INLINE void vex_cmp_half(struct vcpu *v, void *d, const void *a, const void *s, u8 imm,
+                                fp_core_imm *core, fp_core_imm *more)
 {
     if (imm & 0x18)
-        more(d, a, s, imm);
+        more(v, d, a, s, imm);
     else
-        core(d, a, s, imm);
+        core(v, d, a, s, imm);
 }
-ALWAYS_INLINE bool vex_cmp(struct vcpu *v, const struct insn *in, struct how h, sse_core_imm *core,
-                           sse_core_imm *more, struct vex_shape k)
+ALWAYS_INLINE bool vex_cmp(struct vcpu *v, const struct insn *in, struct how h, fp_core_imm *core,
+                           fp_core_imm *more, struct vex_shape k)
 {
     struct x128 t[2], d[2] = {{{0}}};
     u8 imm = (u8)in->imm & 31;
@@ -118,24 +119,27 @@ ALWAYS_INLINE bool vex_cmp(struct vcpu *v, const struct insn *in, struct how h, 
     if (vex_missed(h, s)) return false;
     if (h.fast) {
         if (VEX_256(h))
-            core(ymm_high(v, in->r), ymm_high(v, in->v), s.high, imm);
+            core(v, ymm_high(v, in->r), ymm_high(v, in->v), s.high, imm);
         else
             sse_put(ymm_high(v, in->r), 0, 0);
-        core(sse_reg(v, in->r), sse_reg(v, in->v), s.low, imm);
+        core(v, sse_reg(v, in->r), sse_reg(v, in->v), s.low, imm);
         return true;
     }
     bool unmasked = v->d.mode & MODE_FPUNMASK;
     if (unmasked) fp_begin(v);
-    if (VEX_256(h)) vex_cmp_half(&d[1], ymm_high(v, in->v), s.high, imm, core, more);
-    vex_cmp_half(&d[0], sse_reg(v, in->v), s.low, imm, core, more);
+    if (VEX_256(h)) vex_cmp_half(v, &d[1], ymm_high(v, in->v), s.high, imm, core, more);
+    vex_cmp_half(v, &d[0], sse_reg(v, in->v), s.low, imm, core, more);
     if (unmasked) fp_end(v, d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d[0];
     *ymm_high(v, in->r) = d[1];
     return true;
 }
 #define VEX_CMP(sse, vex, body, shape, bytes) \
-    IMM_TABLE(vex, bytes) \
-    static void vex##_more(void *d, const void *a, const void *s, u8 imm) { IMM_CALL(vex, imm, d, a, s); } \
+    FP_IMM_TABLE(vex, bytes) \
+    static void vex##_more(struct vcpu *v, void *d, const void *a, const void *s, u8 imm) \
+    { \
+        FP_IMM_CALL(v, vex, imm, d, a, s); \
+    } \
     body(body_##vex, vex_cmp, sse, vex##_more, shape)
 VEX_CMP(cmpps, vcmpps, BODY_L, SHAPE_X, "0xC5, 0xF8, 0xC2, 0xC1")
 VEX_CMP(cmppd, vcmppd, BODY_L, SHAPE_X, "0xC5, 0xF9, 0xC2, 0xC1")
@@ -143,14 +147,14 @@ VEX_CMP(cmpss, vcmpss, BODY_LIG, SHAPE_SCALAR(4), "0xC5, 0xFA, 0xC2, 0xC1")
 VEX_CMP(cmpsd, vcmpsd, BODY_LIG, SHAPE_SCALAR(8), "0xC5, 0xFB, 0xC2, 0xC1")
 
 #define ROUND(sse, vex, size, shape, bytes) \
-    IMM_TABLE(sse, bytes) \
+    FP_IMM_TABLE(sse, bytes) \
     void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
         struct x128 t, d; \
         const void *s = sse_source(v, in, &t, size); \
         bool unmasked = v->d.mode & MODE_FPUNMASK; \
         if (unmasked) fp_begin(v); \
-        IMM_CALL(sse, in->imm, &d, sse_reg(v, in->r), s); \
+        FP_IMM_CALL(v, sse, in->imm, &d, sse_reg(v, in->r), s); \
         if (unmasked) fp_end(v, &d, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d; \
     } \
@@ -161,8 +165,8 @@ VEX_CMP(cmpsd, vcmpsd, BODY_LIG, SHAPE_SCALAR(8), "0xC5, 0xFB, 0xC2, 0xC1")
         struct vex_source s = vex_operand(v, in, h, t, shape, false); \
         bool unmasked = v->d.mode & MODE_FPUNMASK; \
         if (unmasked) fp_begin(v); \
-        if (VEX_256(h)) IMM_CALL(sse, in->imm, &d[1], ymm_high(v, in->v), s.high); \
-        IMM_CALL(sse, in->imm, &d[0], sse_reg(v, in->v), s.low); \
+        if (VEX_256(h)) FP_IMM_CALL(v, sse, in->imm, &d[1], ymm_high(v, in->v), s.high); \
+        FP_IMM_CALL(v, sse, in->imm, &d[0], sse_reg(v, in->v), s.low); \
         if (unmasked) fp_end(v, d, FP_NONE, NULL); \
         *sse_reg(v, in->r) = d[0]; \
         *ymm_high(v, in->r) = d[1]; \
@@ -193,27 +197,27 @@ RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *f
         memcpy(&other[i], from->s[i], sizeof other[i]);
         dot_lanes(&one[i], imm >> 4, size);
         dot_lanes(&other[i], imm >> 4, size);
-        mul(&step[i], &one[i], &other[i]);
+        mul(v, &step[i], &one[i], &other[i]);
     }
     fp_end(v, step, lanes | FP_MUL, &of);
     for (unsigned n = 16 / size; n > 1; n /= 2) {
         fp_begin(v);
         for (unsigned i = 0; i < halves; i++) {
             one[i] = other[i] = step[i];
-            hadd(&step[i], &one[i], &other[i]);
+            hadd(v, &step[i], &one[i], &other[i]);
         }
         fp_end(v, step, lanes | FP_PAIRS, &of);
     }
     fp_begin(v);
 }
 #define DOT(sse, vex, mul, hadd, lanes, size, bytes) \
-    IMM_TABLE(sse, bytes) \
+    FP_IMM_TABLE(sse, bytes) \
     void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
         struct x128 t, d; \
         struct fp_operands from = {.a = {sse_reg(v, in->r)}, .s = {sse_source(v, in, &t, 16)}}; \
         if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
-        IMM_CALL(sse, in->imm, &d, from.a[0], from.s[0]); \
+        FP_IMM_CALL(v, sse, in->imm, &d, from.a[0], from.s[0]); \
         *sse_reg(v, in->r) = d; \
     } \
     void op_##vex(struct vcpu *v, const struct insn *in) \
@@ -224,8 +228,8 @@ RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *f
         struct fp_operands from = {.a = {sse_reg(v, in->v)}, .s = {s.low}}; \
         if (VEX_256(h)) from.a[1] = ymm_high(v, in->v), from.s[1] = s.high; \
         if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
-        IMM_CALL(sse, in->imm, &d[0], from.a[0], from.s[0]); \
-        if (VEX_256(h)) IMM_CALL(sse, in->imm, &d[1], from.a[1], from.s[1]); \
+        FP_IMM_CALL(v, sse, in->imm, &d[0], from.a[0], from.s[0]); \
+        if (VEX_256(h)) FP_IMM_CALL(v, sse, in->imm, &d[1], from.a[1], from.s[1]); \
         *sse_reg(v, in->r) = d[0]; \
         *ymm_high(v, in->r) = d[1]; \
     }
@@ -234,7 +238,7 @@ DOT(dppd, vdppd, mulpd_core, haddpd_core, FP_PD, 8, "0x66, 0x0F, 0x3A, 0x41, 0xC
 
 // ---- compares into EFLAGS: ZF, PF, CF; the others are cleared. v->s.fl has the layout that LAHF and SETO
 // give ----
-typedef u16 comi_core(const void *d, const void *s);
+typedef u16 comi_core(struct vcpu *v, const void *d, const void *s);
 ALWAYS_INLINE bool comi(struct vcpu *v, const struct insn *in, struct how h, comi_core *core, unsigned size)
 {
     struct x128 t;
@@ -242,7 +246,7 @@ ALWAYS_INLINE bool comi(struct vcpu *v, const struct insn *in, struct how h, com
     if (sse_missed(h, s)) return false;
     bool unmasked = !h.fast && (v->d.mode & MODE_FPUNMASK);
     if (unmasked) fp_begin(v);
-    u16 fl = core(sse_reg(v, in->r), s);
+    u16 fl = core(v, sse_reg(v, in->r), s);
     if (unmasked) fp_end(v, NULL, FP_NONE, NULL);
     v->s.fl = fl;
     return true;
@@ -270,30 +274,30 @@ ALWAYS_INLINE bool from_int(struct vcpu *v, const struct insn *in, struct how h,
                                            : fast_read(v, fast_ea(v, in, h.form), W_BYTES(h.w));
         if (sse_missed(h, s)) return false;
         if (vex) sse_put(ymm_high(v, in->r), 0, 0);
-        core(sse_reg(v, in->r), a, s);
+        core(v, sse_reg(v, in->r), a, s);
         return true;
     }
     struct x128 d;
     u64 s = rm_load(v, in, h.w);
     bool unmasked = v->d.mode & MODE_FPUNMASK;
     if (unmasked) fp_begin(v);
-    core(&d, a, &s);
+    core(v, &d, a, &s);
     if (unmasked) fp_end(v, &d, FP_NONE, NULL);
     *sse_reg(v, in->r) = d;
     if (vex) sse_put(ymm_high(v, in->r), 0, 0);
     return true;
 }
-CORE_M(cvtsi2ss_32, "cvtsi2ssl", S32)
-CORE_M(cvtsi2ss_64, "cvtsi2ssq", S64)
-CORE_M(cvtsi2sd_32, "cvtsi2sdl", S32)
-CORE_M(cvtsi2sd_64, "cvtsi2sdq", S64)
+FP_CORE_M(cvtsi2ss_32, "cvtsi2ssl", S32)
+FP_CORE_M(cvtsi2ss_64, "cvtsi2ssq", S64)
+FP_CORE_M(cvtsi2sd_32, "cvtsi2sdl", S32)
+FP_CORE_M(cvtsi2sd_64, "cvtsi2sdq", S64)
 // CVTSI2SS, CVTSI2SD, VCVTSI2SS, VCVTSI2SD
 BODY_Y(body_cvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64, false)
 BODY_Y(body_cvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64, false)
 BODY_Y(body_vcvtsi2ss, from_int, cvtsi2ss_32, cvtsi2ss_64, true)
 BODY_Y(body_vcvtsi2sd, from_int, cvtsi2sd_32, cvtsi2sd_64, true)
 
-typedef u64 to_int_core(const void *s, bool wide);
+typedef u64 to_int_core(struct vcpu *v, const void *s, bool wide);
 ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, to_int_core *core,
                           unsigned size)
 {
@@ -302,7 +306,7 @@ ALWAYS_INLINE bool to_int(struct vcpu *v, const struct insn *in, struct how h, t
     if (sse_missed(h, s)) return false;
     bool unmasked = !h.fast && (v->d.mode & MODE_FPUNMASK);
     if (unmasked) fp_begin(v);
-    u64 x = core(s, h.w == W64);
+    u64 x = core(v, s, h.w == W64);
     if (unmasked) fp_end(v, NULL, FP_NONE, NULL);
     REG64(v, in->r) = h.w == W64 ? x : (u32)x;
     return true;

@@ -7,7 +7,8 @@
 //
 // FIP and FDP are those of the last instruction that was not a control instruction; FOP is stored for
 // unmasked exceptions only (SDM Vol. 1, 8.1.9.1). Transcendental results are those of the host's vendor.
-// Missing: FERR# (CR0.NE = 0: counted and named), hosts that are not x86-64.
+// Where the host's floating point is not used (HOST_FP) there is one way, cpu/instructions/portable_x87.c;
+// the transcendental instructions run on the host even then.
 #include "cpu/instructions/x87.h"
 #include "cpu/engine/fp.h"
 #include "cpu/host/x87.h"
@@ -42,11 +43,13 @@ static void image_take(const struct x87_image *im, struct fpu_state *f)
 
 void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
 {
+    if (!HOST_FP && portable_x87_reg(f, op, modrm, flags)) return;
     struct x87_image im;
     image_fill(&im, f);
     *flags = host_x87_run(&im, x87_reg_stub(op, modrm), NULL, *flags);
     image_take(&im, f);
 }
+#if HOST_FP
 void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
 {
     struct x87_image im;
@@ -63,11 +66,18 @@ bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
     image_take(&im, f);
     return stores;
 }
+#else
+void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem) { portable_x87_load(f, op, digit, mem); }
+bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
+{
+    return portable_x87_store(f, op, digit, mem);
+}
+#endif
 
 // ---- the short way: with every exception masked and no register empty (or full) that must not be, only the
 // operands go over ---- The host's x87 is empty with TOP 0 and the default control word before and after each
 // of these.
-#if HOST_X86
+#if HOST_FP
 enum { C0 = 0x100, C1 = 0x200, C2 = 0x400, C3 = 0x4000, SIGNALS = 0x3F, COMPARED = C0 | C2 | C3 };
 enum { MASKED = 0x3F };
 
