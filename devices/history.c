@@ -10,11 +10,19 @@
 #include <string.h>
 
 #include "devices/machine_state.h"
+#include "vmx/control.h"
 
 struct page_version {
     struct page_version *older;
     struct history_checkpoint *of;
     u8 *bytes; // NULL: zeros
+};
+
+// What statistics count, which is no state of the machine: at a checkpoint it is what it was there.
+struct counted {
+    u64 entries, entry_failures, exits[EXIT_REASON_COUNT], stale_uses;
+    unsigned unimplemented_n;
+    u64 unimplemented[UNIMPLEMENTED_MAX];
 };
 
 struct history_checkpoint {
@@ -26,6 +34,7 @@ struct history_checkpoint {
     u64 pages_n;
     u8 *state; // the parts, one behind the other
     u64 state_size;
+    struct counted *counted; // of each processor
 };
 
 // ---- memory ----
@@ -43,10 +52,23 @@ static void give(struct history *h, void *at, u64 n)
     free(at);
 }
 
+static void *take_piece(struct history *h, struct pool *p)
+{
+    void *at = pool_take(p);
+    if (at) h->used += p->size;
+    return at;
+}
+
+static void give_piece(struct history *h, struct pool *p, void *at)
+{
+    if (at) h->used -= p->size;
+    pool_give(p, at);
+}
+
 static void free_version(struct history *h, struct page_version *v)
 {
-    give(h, v->bytes, PAGE_SIZE);
-    give(h, v, sizeof *v);
+    give_piece(h, &h->copies, v->bytes);
+    give_piece(h, &h->versions, v);
 }
 
 // ---- taking one ----
@@ -64,11 +86,12 @@ static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
     bool zero = phys_page_is_zero(host);
     if (last ? (zero ? !last->bytes : last->bytes && memcmp(last->bytes, host, PAGE_SIZE) == 0) : zero)
         return true;
-    struct page_version *v = take(h, sizeof *v);
+    struct page_version *v = take_piece(h, &h->versions);
     if (!v) return false;
-    *v = (struct page_version){.older = h->page[n], .of = c, .bytes = zero ? NULL : take(h, PAGE_SIZE)};
+    *v =
+        (struct page_version){.older = h->page[n], .of = c, .bytes = zero ? NULL : take_piece(h, &h->copies)};
     if (!zero && !v->bytes) {
-        give(h, v, sizeof *v);
+        give_piece(h, &h->versions, v);
         return false;
     }
     if (!zero) memcpy(v->bytes, host, PAGE_SIZE);
@@ -77,8 +100,37 @@ static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
     return true;
 }
 
+static bool copy_counts(struct history *h, struct history_checkpoint *c)
+{
+    c->counted = take(h, h->m->cpus_n * sizeof *c->counted);
+    for (unsigned i = 0; c->counted && i < h->m->cpus_n; i++) {
+        const struct vcpu *v = h->m->cpu[i];
+        struct counted *n = &c->counted[i];
+        *n = (struct counted){.stale_uses = v->stale_uses, .unimplemented_n = v->unimplemented_n};
+        for (unsigned k = 0; k < v->unimplemented_n; k++) n->unimplemented[k] = v->unimplemented[k].count;
+        if (!v->vmx) continue;
+        n->entries = v->vmx->entries, n->entry_failures = v->vmx->entry_failures;
+        memcpy(n->exits, v->vmx->exits, sizeof n->exits);
+    }
+    return c->counted != NULL;
+}
+
+static void put_counts_back(struct history *h, const struct history_checkpoint *c)
+{
+    for (unsigned i = 0; i < h->m->cpus_n; i++) {
+        struct vcpu *v = h->m->cpu[i];
+        const struct counted *n = &c->counted[i];
+        v->stale_uses = n->stale_uses, v->unimplemented_n = n->unimplemented_n;
+        for (unsigned k = 0; k < v->unimplemented_n; k++) v->unimplemented[k].count = n->unimplemented[k];
+        if (!v->vmx) continue;
+        v->vmx->entries = n->entries, v->vmx->entry_failures = n->entry_failures;
+        memcpy(v->vmx->exits, n->exits, sizeof n->exits);
+    }
+}
+
 static void free_checkpoint(struct history *h, struct history_checkpoint *c)
 {
+    if (c->counted) give(h, c->counted, h->m->cpus_n * sizeof *c->counted);
     give(h, c->pages, c->pages_n * sizeof *c->pages);
     give(h, c->state, c->state_size);
     give(h, c, sizeof *c);
@@ -139,7 +191,7 @@ static bool append(struct history *h, u64 *changed)
                                      .place = h->journal->at};
     for (u64 i = 0; i < words(h); i++) n += (u64)__builtin_popcountll(changed[i]);
     c->pages = take(h, n * sizeof *c->pages);
-    bool good = c->pages && copy_parts(h, c);
+    bool good = c->pages && copy_parts(h, c) && copy_counts(h, c);
     for (u64 i = 0; i < words(h) && good; i++)
         for (u64 left = changed[i]; left && good; left &= left - 1) {
             u64 page = i * 64 + (unsigned)__builtin_ctzll(left);
@@ -256,11 +308,13 @@ bool history_begin(struct history *h, struct journal *j, u64 limit)
                           .journal = j,
                           .limit = limit,
                           .every = HISTORY_EVERY,
+                          .versions = {.size = sizeof(struct page_version)},
+                          .copies = {.size = PAGE_SIZE},
                           .restart = restart,
                           .restart_opaque = opaque};
     h->page = calloc(h->m->phys.pages, sizeof *h->page);
-    u64 *changed = h->page ? written(h) : NULL;
-    if (changed) memset(changed, 0xFF, words(h) * sizeof *changed);
+    u64 *changed = h->page ? written(h) : NULL, *ever = machine_written(h->m, PHYS_DIRTY_EVER);
+    if (changed) memcpy(changed, ever, words(h) * sizeof *changed);
     if (changed && append(h, changed)) return true;
     history_forget(h);
     return false;
@@ -273,12 +327,8 @@ void history_forget(struct history *h)
         h->first = c->later;
         free_checkpoint(h, c);
     }
-    for (u64 n = 0; h->page && n < h->m->phys.pages; n++)
-        while (h->page[n]) {
-            struct page_version *v = h->page[n];
-            h->page[n] = v->older;
-            free_version(h, v);
-        }
+    pool_forget(&h->versions);
+    pool_forget(&h->copies);
     free(h->page);
     *h = (struct history){0};
 }
@@ -313,6 +363,7 @@ static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
         memcpy(part[i].data, at, part[i].size);
         at += part[i].size;
     }
+    put_counts_back(h, c);
     h->m->request = (struct machine_request){.what = MACHINE_RUN};
     h->journal->at = c->place;
     machine_loaded(h->m);

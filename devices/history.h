@@ -8,6 +8,7 @@
 #define DEVICES_HISTORY_H
 
 #include "devices/journal.h"
+#include "devices/pool.h"
 
 #define HISTORY_DEFAULT (1ull << 30) // bytes
 #define HISTORY_EVERY   30000000ull  // instructions between two checkpoints
@@ -28,6 +29,7 @@ struct history {
     // in the order of their instants
     struct history_checkpoint *first, *last, *base; // RAM is that of `base`, but for pages written since
     struct page_version **page;                     // a page's contents, newest checkpoint first
+    struct pool versions, copies;                   // where those and the pages' copies are
 };
 
 // Takes the first checkpoint, now. False: the host has no memory.

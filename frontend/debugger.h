@@ -34,10 +34,11 @@ struct debugger_limit { // of code and access stops at this address
 
 struct debugger_found { // the latest stop before an instant, while the machine's past is run through for it
     bool searching, any;
-    bool events;       // VM entries and exits are looked for, not accesses and instructions
-    u64 met_n, at;     // events so far in the window; that of the latest one, from 1
-    u64 arriving;      // no search: the machine stops at this one
-    u64 before, count; // the instant to search to; that of the stop
+    bool events;        // VM entries and exits are looked for, not accesses and instructions
+    u64 met_n, at;      // events so far in the window; that of the latest one, from 1
+    u64 arriving;       // no search: the machine stops at this one
+    u64 before, count;  // the instant to search to; that of the stop
+    const char *writer; // who wrote, where it was no instruction; NULL: an instruction
     struct cpu_stop_met met;
 };
 
@@ -140,7 +141,8 @@ bool debugger_continue_back(struct debugger *d);
 // To the latest VM entry, or VM exit for one of these reasons (NULL: VM entries), before now: to where it is
 // stopped at.
 bool debugger_back_to_event(struct debugger *d, const u64 exits[2]);
-// To before the latest instruction that wrote one of these bytes of physical memory.
+// To before one of these bytes of physical memory was written last, in one page of RAM: by an instruction, or
+// by whom d->found.writer names.
 bool debugger_back_to_write(struct debugger *d, paddr at, u64 size);
 
 // ---- between its files ----

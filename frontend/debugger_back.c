@@ -2,6 +2,8 @@
 // now.
 #include <string.h>
 
+#include <string.h>
+
 #include "cpu/engine/access.h"
 #include "frontend/debugger.h"
 
@@ -237,22 +239,79 @@ bool debugger_back_to_event(struct debugger *d, const u64 exits[2])
     return there;
 }
 
+// ---- who wrote ----
+// Subscribes to the memory, as a processor does: whatever writes there comes by, and says who it is.
+struct writes {
+    struct debugger *d;
+    struct phys_subscriber subscriber;
+    paddr at;
+    u64 size;
+    u8 bytes[PAGE_SIZE]; // as they were,
+    bool stale;          // before a write that was not looked at since
+    u64 units;           // the instant to search to
+};
+
+static void written(void *opaque, paddr a, u64 size)
+{
+    struct writes *w = opaque;
+    struct debugger *d = w->d;
+    const u8 *now = phys_host(&d->m->phys, w->at);
+    const struct vcpu *v = d->m->cpu[d->m->turns.cpu];
+    if (a >= w->at + w->size || w->at >= a + size || !d->found.searching) return;
+    // Of all of a VMCS's region it is told that something in it has just changed; else, what is about to.
+    bool region = size == PAGE_SIZE && a == v->s.vmx.vmcs_pointer;
+    bool changed = !region || (!w->stale && memcmp(w->bytes, now, w->size) != 0);
+    w->stale = !region;
+    memcpy(w->bytes, now, w->size);
+    if (!changed || journal_units(d->journal) >= w->units) return;
+    d->found.any = true;
+    d->found.count = debugger_now(d);
+    d->found.writer = d->m->phys.writer;
+    if (!d->found.writer && !v->d.in) d->found.writer = "the delivery of an event";
+}
+
+static void guarded(void *opaque, paddr page) {}
+
+static u64 keeps(void *opaque, paddr page, bool *watched)
+{
+    const struct writes *w = opaque;
+    *watched |= page >> PAGE_SHIFT == w->at >> PAGE_SHIFT;
+    return 0;
+}
+
 bool debugger_back_to_write(struct debugger *d, paddr at, u64 size)
 {
-    if (!d->keeps) return false;
-    struct cpu_stop one = {.on = STOP_ON_WRITE,
-                           .physical = true,
-                           .at = at,
-                           .size = size,
-                           .vmcs = VMX_NO_POINTER},
-                    was = d->list[0];
+    struct phys *p = &d->m->phys;
+    if (!d->keeps || !phys_host(p, at)) return false;
+    if (size > PAGE_SIZE - (at & ~PAGE_MASK)) size = PAGE_SIZE - (at & ~PAGE_MASK);
+    struct writes w = {.d = d, .subscriber = {&w, written, guarded, keeps, NULL}, .at = at, .size = size};
+    u64 first = history_begins(&d->history), now = debugger_now(d), to = now, window = WINDOW;
     unsigned n = d->stops.n;
-    u8 type = d->type[0];
-    d->list[0] = one, d->type[0] = DEBUGGER_TYPE_OWN, d->stops.n = 1;
-    bool there = debugger_continue_back(d);
-    d->list[0] = was, d->type[0] = type, d->stops.n = n;
+    w.units = journal_units(d->journal);
+    d->found = (struct debugger_found){.before = now};
+    d->stops.n = 0;
+    phys_subscribe(p, &w.subscriber);
+    while (true) {
+        u64 from = to - first > window ? to - window : first;
+        if (!go(d, from, false)) break;
+        memcpy(w.bytes, phys_host(p, at), size);
+        w.stale = false;
+        phys_watch(p, at);
+        if (!go(d, to, true)) break;
+        d->found.searching = true; // what lies between the first boundary with this count and where it stood
+        for (unsigned i = 0; to == now && i < 1000 && journal_units(d->journal) < w.units; i++)
+            journal_run(d->journal, w.units - journal_units(d->journal));
+        d->found.searching = false;
+        if (d->found.any || from == first) break;
+        to = from;
+        window *= 8;
+    }
+    phys_unsubscribe(p, &w.subscriber);
+    phys_release(p, at);
+    d->stops.n = n;
     all_changed(d);
-    return there;
+    if (go(d, d->found.any ? d->found.count : first, false)) return d->found.any;
+    return false;
 }
 
 bool debugger_continue_back(struct debugger *d)

@@ -258,7 +258,7 @@ static void go_to(struct monitor *c, const struct words *w)
 }
 
 // At the instant that was gone to.
-static void arrived(struct monitor *c, bool there, bool event)
+static void arrived(struct monitor *c, bool there, bool event, const char *writer)
 {
     struct debugger *d = c->d;
     char why[160] = "The beginning of the history.";
@@ -267,6 +267,7 @@ static void arrived(struct monitor *c, bool there, bool event)
         snprintf(why, sizeof why, "VM exit %u (%s)", d->stops.met.reason & 0xFFFF,
                  vmx_exit_reason_name(d->stops.met.reason & 0xFFFF));
     if (there && event && d->stops.met.why == STOPPED_ENTRY) snprintf(why, sizeof why, "VM entry");
+    if (there && writer) snprintf(why, sizeof why, "Before %s writes it.", writer);
     unsigned cpu = there && event ? d->stops.met.cpu : d->m->turns.cpu;
     d->stops.met.why = STOPPED_NOT;
     debugger_stand(d, cpu, 5, why);
@@ -286,9 +287,9 @@ static void back(struct monitor *c, const struct words *w)
     }
     if (d->running) debugger_interrupt(d);
     if (word_is(w, 1, "exit")) {
-        if (argument_reason(c, w, 2, exits)) arrived(c, debugger_back_to_event(d, exits), true);
+        if (argument_reason(c, w, 2, exits)) arrived(c, debugger_back_to_event(d, exits), true, NULL);
     } else if (word_is(w, 1, "entry")) {
-        arrived(c, debugger_back_to_event(d, NULL), true);
+        arrived(c, debugger_back_to_event(d, NULL), true, NULL);
     } else if (word_is(w, 1, "write")) {
         bool physical = word_is(w, 2, "physical");
         u64 size = 8;
@@ -301,8 +302,10 @@ static void back(struct monitor *c, const struct words *w)
         if (r.status != WALK_OK)
             fail(c, "back: %#llx is no address of memory now (walk %#llx says why)\n", (unsigned long long)at,
                  (unsigned long long)at);
-        else
-            arrived(c, debugger_back_to_write(d, r.pa, size), false);
+        else {
+            bool there = debugger_back_to_write(d, r.pa, size);
+            arrived(c, there, false, d->found.writer);
+        }
     } else if (w->n > 1 && !text_number(w->at[1], &n))
         fail(c,
              "back: a number of instructions, entry, exit [REASON] or write [physical] ADDRESS [BYTES] "
@@ -313,7 +316,7 @@ static void back(struct monitor *c, const struct words *w)
         bool there =
             n == 1 ? debugger_step_back(d) : now >= n && now - n >= first && debugger_goto(d, now - n);
         if (!there && n != 1) debugger_goto(d, first);
-        arrived(c, there, false);
+        arrived(c, there, false, NULL);
     }
 }
 
@@ -394,8 +397,8 @@ const struct monitor_row monitor_run_rows[] = {
     {"watch", "physical ADDRESS [BYTES [r|w|rw]]", "stop after accesses to physical memory by instructions; 8 bytes and writes if not told", "watch physical 0x1f2000 4096 w", watch},
     {"goto", "COUNT", "back, or on, to the instant with this count of instructions", "goto 1000000", go_to},
     {"back", "[N|entry|exit [REASON]|write [physical] ADDRESS [BYTES]]",
-     "back by an instruction, or N; to the VM entry or VM exit before; to the instruction that wrote these bytes (8 if not told) last, before it did: by whatever address and at whatever level, "
-     "but not by page walks, VM exits and devices", "back exit", back},
+     "back by an instruction, or N; to the VM entry or VM exit before; to before these bytes (8 if not told) were written last: by an instruction, at whatever "
+     "address and level, a page walk (accessed and dirty flags), a VM exit, a device: it says which", "back exit", back},
     {"savevm", "FILE", "save the machine as it stands; -loadvm goes on from there", "savevm up.mvm", savevm},
     {"system_reset", "", "press the reset button (with -no-reboot: the end)", "system_reset", reset},
     {"system_powerdown", "", "press the power button", "system_powerdown", powerdown},

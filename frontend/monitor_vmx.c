@@ -174,6 +174,17 @@ static void tell_difference(struct monitor *c, const struct vmcs_field_row *f, u
     if (*was || *is) say(c, "       %s -> %s\n", *was ? was : "-", *is ? is : "-");
 }
 
+// The VMCS as it was behind the latest VM entry: found in the past, or, without one, as it was listened to.
+static bool entered(struct debugger *d, u64 vmcs)
+{
+    struct retrace_entry r;
+    if (!d->keeps) return d->entered.any && d->entered.vmcs == vmcs;
+    if (!retrace_entry(&r, vmcs, &d->history, d->give_up) || !r.any) return false;
+    d->entered.any = true, d->entered.vmcs = vmcs, d->entered.retired = r.retired;
+    d->entered.f = r.f;
+    return true;
+}
+
 static void vmcs_diff(struct monitor *c, const struct words *w)
 {
     struct debugger *d = c->d;
@@ -190,7 +201,14 @@ static void vmcs_diff(struct monitor *c, const struct words *w)
     }
     if (w->n > 1)
         before = &vmcs_region_at(v->phys, other)->f;
-    else if (!d->entered.any || d->entered.vmcs != at) {
+    else if (!entered(d, at)) {
+        if (d->keeps) {
+            fail(
+                c,
+                "vmcs diff: there was no VM entry by this VMCS since the history begins (or give the address "
+                "of another VMCS)\n");
+            return;
+        }
         d->keeps_entries = true;
         debugger_listen(d);
         fail(c, "vmcs diff: the VMCS is kept at VM entries from now on; there was none yet since (or give "

@@ -24,6 +24,12 @@ struct place {
 };
 struct again {
     struct retrace r; // rings, of which *n have been
+    struct machine *m;
+    bool steps; // instructions are told, not only events
+    struct {    // what is asked for in its place: an entry by this VMCS
+        paddr vmcs;
+        struct retrace_entry *found;
+    } entry;
     struct place place[MACHINE_CPUS_MAX];
     struct trace trace;
     struct cpu_path path;
@@ -33,6 +39,12 @@ static void heard(void *opaque, const struct trace_event *e)
 {
     struct again *a = opaque;
     struct place *p = &a->place[e->cpu];
+    const struct vmcs_region *region = NULL;
+    if (a->entry.found) {
+        if (e->kind == TRACE_ENTRY && e->vmcs == a->entry.vmcs) region = vmcs_region_at(&a->m->phys, e->vmcs);
+        if (region) *a->entry.found = (struct retrace_entry){true, e->retired, region->f};
+        return;
+    }
     last_event_copy(&a->r.event[a->r.events++ % RETRACE_EVENTS], e, EVENT_NO_TIME);
     if (!(1u << e->kind & (1u << TRACE_ENTRY | 1u << TRACE_EXIT | 1u << TRACE_FAULT | 1u << TRACE_INTERRUPT)))
         return;
@@ -76,6 +88,7 @@ static void begun(void *opaque, const struct vcpu *v, u64 rip, const struct insn
 // Whether what was looked for is there.
 static bool enough(const struct again *a)
 {
+    if (a->entry.found) return a->entry.found->any;
     return a->r.branches >= RETRACE_BRANCHES && a->r.events >= RETRACE_EVENTS;
 }
 
@@ -86,6 +99,7 @@ static bool run_window(struct again *a, struct history *h, u64 from, u64 count, 
     struct machine *m = h->m;
     bool ended = m->request.what != MACHINE_RUN;
     memset(&a->r, 0, sizeof a->r);
+    if (a->entry.found) a->entry.found->any = false;
     memset(a->place, 0, sizeof a->place);
     for (unsigned i = 0; i < m->cpus_n; i++) {
         a->place[i].event = TRACE_KINDS;
@@ -94,8 +108,9 @@ static bool run_window(struct again *a, struct history *h, u64 from, u64 count, 
     }
     if (!history_goto(h, from, give_up)) return false;
     for (unsigned i = 0; i < m->cpus_n; i++) {
-        m->cpu[i]->loop_engine = true;
-        m->cpu[i]->path = &a->path, m->cpu[i]->trace = &a->trace;
+        m->cpu[i]->loop_engine |= a->steps;
+        m->cpu[i]->path = a->steps ? &a->path : NULL;
+        m->cpu[i]->trace = &a->trace;
     }
     if (count > journal_retired(h->journal) && !history_goto(h, count, give_up)) return false;
     for (unsigned tries = 0; tries < 1000 && m->request.what == MACHINE_RUN; tries++) {
@@ -118,26 +133,51 @@ static void close_all_but(int fd)
         if (i != fd) close(i); // what the guest writes in its past was written then
 }
 
-static void child(struct again *a, struct history *h, int fd, const volatile sig_atomic_t *give_up)
+static void child(struct again *a, struct history *h, int fd, const void *answer, size_t size,
+                  const volatile sig_atomic_t *give_up)
 {
     u64 count = journal_retired(h->journal), units = journal_units(h->journal), first = history_begins(h);
+    u64 last = a->steps ? WINDOW_LAST : UINT64_MAX / 16;
     bool good = false;
     close_all_but(fd);
     journal_seen(h->journal);
     a->path = (struct cpu_path){begun, a};
-    trace_add(&a->trace, &(struct trace_sink){heard, a, LAST_EVENTS_KINDS});
-    for (u64 window = WINDOW_FIRST; window <= WINDOW_LAST; window *= 16) {
+    trace_add(&a->trace, &(struct trace_sink){heard, a, a->steps ? LAST_EVENTS_KINDS : 1u << TRACE_ENTRY});
+    for (u64 window = WINDOW_FIRST; window <= last; window *= 16) {
         u64 from = count - first > window ? count - window : first;
         good = run_window(a, h, from, count, units, give_up);
         if (!good || enough(a) || from == first) break;
     }
-    const char *at = (const char *)&a->r;
-    for (size_t left = good ? sizeof a->r : 0; left;) {
+    const char *at = answer;
+    for (size_t left = good ? size : 0; left;) {
         ssize_t n = write(fd, at, left);
         if (n <= 0) break;
         at += n, left -= (size_t)n;
     }
     _exit(0);
+}
+
+// Has a child find it: what it leaves in `answer` is here then.
+static bool ask(struct again *a, struct history *h, void *answer, size_t size,
+                const volatile sig_atomic_t *give_up)
+{
+    int p[2];
+    size_t got = 0;
+    if (!h->first || pipe(p) != 0) return false;
+    a->m = h->m;
+    pid_t pid = fork();
+    if (pid == 0) child(a, h, p[1], answer, size, give_up);
+    close(p[1]);
+    while (pid > 0 && got < size) {
+        ssize_t n = read(p[0], (u8 *)answer + got, size - got);
+        if (n < 0) continue; // a signal
+        if (n == 0) break;
+        got += (size_t)n;
+    }
+    close(p[0]);
+    if (pid > 0)
+        while (waitpid(pid, NULL, 0) < 0) continue;
+    return got == size;
 }
 
 // A ring becomes a list, oldest first.
@@ -152,34 +192,25 @@ static void straighten(void *ring, u64 *n, u64 room, size_t each)
 
 bool retrace(struct retrace *r, struct history *h, const volatile sig_atomic_t *give_up)
 {
-    int p[2];
-    size_t got = 0;
     struct again *a = calloc(1, sizeof *a);
-    *r = (struct retrace){0};
-    if (!a || !h->first || pipe(p) != 0) {
-        free(a);
-        return false;
-    }
-    pid_t pid = fork();
-    if (pid == 0) child(a, h, p[1], give_up);
-    close(p[1]);
-    while (pid > 0 && got < sizeof *r) {
-        ssize_t n = read(p[0], (u8 *)r + got, sizeof *r - got);
-        if (n < 0) continue; // a signal
-        if (n == 0) break;
-        got += (size_t)n;
-    }
-    close(p[0]);
-    if (pid > 0)
-        while (waitpid(pid, NULL, 0) < 0) continue;
+    if (a) a->steps = true;
+    bool good = a && ask(a, h, &a->r, sizeof a->r, give_up);
+    *r = good ? a->r : (struct retrace){0};
     free(a);
-    if (got != sizeof *r) {
-        *r = (struct retrace){0};
-        return false;
-    }
     straighten(r->event, &r->events, RETRACE_EVENTS, sizeof r->event[0]);
     straighten(r->branch, &r->branches, RETRACE_BRANCHES, sizeof r->branch[0]);
-    return true;
+    return good;
+}
+
+bool retrace_entry(struct retrace_entry *r, paddr vmcs, struct history *h,
+                   const volatile sig_atomic_t *give_up)
+{
+    struct again *a = calloc(1, sizeof *a);
+    *r = (struct retrace_entry){0};
+    if (a) a->entry.vmcs = vmcs, a->entry.found = r;
+    bool good = a && ask(a, h, r, sizeof *r, give_up);
+    free(a);
+    return good;
 }
 
 void retrace_branch_text(const struct retrace_branch *b, char *to, size_t n)

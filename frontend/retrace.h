@@ -6,6 +6,7 @@
 
 #include "devices/history.h"
 #include "frontend/last_events.h"
+#include "vmx/vmcs.h"
 
 #define RETRACE_EVENTS   20
 #define RETRACE_BRANCHES 32
@@ -28,8 +29,17 @@ struct retrace { // both oldest first
     bool again;           // there is a past: what is missing has not happened in it, or not lately
 };
 
+struct retrace_entry { // a VM entry, and the VMCS as it was behind it
+    bool any;
+    u64 retired; // of its processor
+    struct vmcs_fields f;
+};
+
 // False: the past could not be run again; nothing is known then. `give_up`: as history_goto's.
 bool retrace(struct retrace *r, struct history *h, const volatile sig_atomic_t *give_up);
+// The latest VM entry by this VMCS; any is false if there was none since the history began.
+bool retrace_entry(struct retrace_entry *r, paddr vmcs, struct history *h,
+                   const volatile sig_atomic_t *give_up);
 // "call", "#UD", "interrupt 32", "VM exit CPUID", "VM entry"
 void retrace_branch_text(const struct retrace_branch *b, char *to, size_t n);
 

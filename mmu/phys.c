@@ -55,7 +55,9 @@ bool phys_init(struct phys *p, u64 ram_size, const char **why)
     p->dirty = calloc((p->pages + 63) / 64, sizeof(*p->dirty));
     p->watch = calloc((p->pages + 63) / 64, sizeof(*p->watch));
     p->code = calloc(p->pages, sizeof(*p->code));
-    if (!p->dirty || !p->watch || !p->code || !phys_open(p, 0, p->low_size, host_page) ||
+    p->dirty_for[PHYS_DIRTY_EVER] = calloc((p->pages + 63) / 64, sizeof(*p->dirty));
+    if (!p->dirty || !p->dirty_for[PHYS_DIRTY_EVER] || !p->watch || !p->code ||
+        !phys_open(p, 0, p->low_size, host_page) ||
         !phys_open(p, PHYS_HOLE_END, ram_size - p->low_size, host_page)) {
         *why = "the host does not give the memory for RAM";
         phys_free(p);

@@ -31,8 +31,9 @@ struct phys_subscriber {
     struct phys_subscriber *next; // phys_subscribe's
 };
 
-// Who keeps something of each page, and wants to know which ones to look at again.
-enum phys_dirty_user { PHYS_DIRTY_HASH, PHYS_DIRTY_HISTORY, PHYS_DIRTY_USERS };
+// Who keeps something of each page, and wants to know which ones to look at again. EVER is nobody's: what was
+// written since the machine was made; all other RAM is zeros, and to read it would take memory of the host.
+enum phys_dirty_user { PHYS_DIRTY_HASH, PHYS_DIRTY_HISTORY, PHYS_DIRTY_EVER, PHYS_DIRTY_USERS };
 
 struct phys {
     u8 *ram;      // host address of physical address 0; holes are PROT_NONE
@@ -47,6 +48,8 @@ struct phys {
     // bitmap, a bit a page: a walk read an entry there, and nobody has written to it since; NULL: nobody asks
     u64 *tables;
     bool table_flags; // what is written now are flags that a walk sets
+    const char
+        *writer; // who writes now ("VM exit"), where it is no instruction's own store: for who asks who wrote
     const struct phys_ops *ops;
     void *ops_opaque;
     struct phys_subscriber *subscribers;

@@ -94,7 +94,7 @@ static void trace_exit(const struct vcpu *v, const struct vmcs_fields *f, const 
     trace_emit(v, &t);
 }
 
-void vmx_exit(struct vcpu *v, const struct event *e)
+static void leave(struct vcpu *v, const struct event *e)
 {
     vmx_controls(v); // decoded
     struct vmcs_region *r = v->vmx->region;
@@ -115,4 +115,11 @@ void vmx_exit(struct vcpu *v, const struct event *e)
     if (!vmx_load_host(v, r)) return;
     if (by_nmi) v->s.blocking |= BLOCKING_BY_NMI;
     v->vmx->region = NULL; // the entry controls have changed
+}
+
+void vmx_exit(struct vcpu *v, const struct event *e)
+{
+    v->phys->writer = "a VM exit";
+    leave(v, e);
+    v->phys->writer = NULL;
 }

@@ -12,6 +12,7 @@ enum { NOTIFY_ON = 1, NOTIFY_SN = 2, NOTIFY_NV_SHIFT = 16, NOTIFY_NDST_SHIFT = 3
 static void process(struct vcpu *v)
 {
     paddr pid = vmx_controls(v)->posted_descriptor;
+    v->phys->writer = "posted-interrupt processing";
     phys_write8(v->phys, v->index, pid + PID_ON, phys_read8(v->phys, v->index, pid + PID_ON) & 0xFE);
     if (v->board->eoi) v->board->eoi(v->board_opaque, v->index);
     for (unsigned word = 0; word < 8; word++) {
@@ -20,6 +21,7 @@ static void process(struct vcpu *v)
         phys_write32(v->phys, v->index, pid + 4 * word, 0);
         vmx_virtual_request(v, word, vectors);
     }
+    v->phys->writer = NULL;
     vmx_evaluate_virtual_interrupts(v);
     cpu_end_mwait(v); // HLT goes on
 }
