@@ -257,6 +257,8 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
     mark_dead_flags(b);
     for (unsigned i = 0; i < n; i++)
         if (b->in[i].nf) decode_bind(&b->in[i], mode);
+    exec_fn *both = n > 1 ? fused_exec(&b->in[n - 2]) : NULL;
+    if (both) b->in[n - 2].exec = both;
     if (!b->in[n - 1].term) {
         struct insn *on = &b->in[n];
         memset(on, 0, sizeof *on);

@@ -11,6 +11,9 @@ void decode_bind(struct insn *in, u32 mode); // chooses in->exec
 // the form that emitted code calls, or NULL: exec_checked alone
 call_fn *decode_callable(const struct insn *in, u32 mode);
 
+// What runs `in` together with the Jcc behind it, both decoded and bound; NULL: nothing does.
+exec_fn *fused_exec(const struct insn *in);
+
 exec_fn exec_fallthrough; // the pseudo-instruction that ends a block without a branch
 exec_fn op_ud, op_nm, op_gp0;
 

@@ -1,21 +1,12 @@
 // Near branches: Jcc, JMP, CALL, RET, LOOP, JCXZ. At speed there are forms for 64-bit operands, which 64-bit
 // code has, and for 32-bit ones, which flat 32-bit code with a 32-bit stack has (decode chooses no others). A
 // link never leads over the 4 GiB border.
-#include "cpu/instructions/alu.h"
+#include "cpu/instructions/int_branch.h"
 #include "cpu/engine/bodies.h"
 #include "cpu/engine/exec.h"
 #include "cpu/state/mode.h"
 
-// ---- the bodies: whether it is taken, where it leads to, and what it does to the stack ----
-enum near { NEAR_JCC, NEAR_JMP, NEAR_CALL, NEAR_RET, NEAR_JMP_INDIRECT, NEAR_CALL_INDIRECT };
-
-// An address in the width of code and stack.
-ALWAYS_INLINE u64 cut(u64 x, unsigned w) { return w == W64 ? x : w == W32 ? (u32)x : (u16)x; }
-ALWAYS_INLINE u64 relative_target(const struct vcpu *v, const struct insn *in, unsigned w)
-{
-    return cut(v->s.rip + (u64)(s64)in->disp, w);
-}
-
+// ---- whether it is taken, and where it leads to ----
 ALWAYS_INLINE bool near_target(struct vcpu *v, const struct insn *in, struct how h, enum near k, u64 *to)
 {
     switch (k) {
@@ -25,17 +16,6 @@ ALWAYS_INLINE bool near_target(struct vcpu *v, const struct insn *in, struct how
     default: *to = relative_target(v, in, h.w); return true;
     }
 }
-// After the target was found good. Checked, a fault of the push leaves RIP at the CALL.
-ALWAYS_INLINE bool near_stack(struct vcpu *v, const struct insn *in, struct how h, enum near k)
-{
-    switch (k) {
-    case NEAR_CALL:
-    case NEAR_CALL_INDIRECT: return push_at(v, h, h.fast ? v->s.rip + in->off + in->len : next_rip(v, in));
-    case NEAR_RET: drop_at(v, h, W_BYTES(h.w) + (in->imm & 0xFFFF)); return true;
-    default: return true;
-    }
-}
-
 // ---- the forms ----
 // A condition is in the opcode's low bits.
 ALWAYS_INLINE void near_checked(struct vcpu *v, const struct insn *in, enum near k, unsigned w)
@@ -75,20 +55,6 @@ ALWAYS_INLINE bool near_call(struct vcpu *v, const struct insn *in, struct how h
     { \
         return near_call(v, in, (struct how){.w = W, .form = FORM, .fast = true}, k); \
     }
-// Tail-threaded through a link, made by exec_branch. There is none to a target that is not good.
-#define THROUGH_LINK(linkage, fn, k, W, slot) \
-    linkage void fn(struct vcpu *v, const struct insn *in) \
-    { \
-        const struct how h = {.w = W, .fast = true}; \
-        if (unlikely(!link_good(v, in, slot))) TAIL exec_branch(v, in); \
-        struct block *b = insn_end(in)->b[slot]; \
-        s64 left = v->d.budget - b->n_check; \
-        if (unlikely(left < 0) || !near_stack(v, in, h, k)) TAIL exec_branch(v, in); \
-        INVARIANT(b->mode == v->d.mode); \
-        v->s.rip = slot ? v->s.rip + (u64)(s64)in->disp : v->s.rip + in->off + in->len; \
-        v->d.budget = left; \
-        TAIL b->in[0].exec(v, b->in); \
-    }
 // Tail-threaded through the jump cache, which knows good targets only.
 #define THROUGH_CACHE(fn, k, W, FORM) \
     static void fn(struct vcpu *v, const struct insn *in) \
@@ -112,12 +78,10 @@ CHECKED(jcc_checked, NEAR_JCC)
 CALLABLE(jcc_call_32, NEAR_JCC, W32, FORM_REG)
 CALLABLE(jcc_call_64, NEAR_JCC, W64, FORM_REG)
 #define JCC(name, cc) \
-    THROUGH_LINK(ALWAYS_INLINE, name##_0, NEAR_JCC, W64, 0) \
-    THROUGH_LINK(ALWAYS_INLINE, name##_1, NEAR_JCC, W64, 1) \
     static void name##_r(struct vcpu *v, const struct insn *in) \
     { \
-        if (likely(cond(v->s.fl, cc))) TAIL name##_1(v, in); /* loops go round more often than they end */ \
-        TAIL name##_0(v, in); \
+        if (likely(cond(v->s.fl, cc))) TAIL jcc_taken(v, in); /* loops go round more often than they end */ \
+        TAIL jcc_falls(v, in); \
     } \
     const struct body name = {.checked = {jcc_checked, jcc_checked, jcc_checked, jcc_checked}, \
                               .fast = {{{NULL}, {NULL}, {name##_r}, {name##_r}}}, \
