@@ -1,8 +1,8 @@
 // Who called what runs: the functions on a stack, by symbols alone.
 //
 // No frame pointers or tables are asked of the program. A caller is looked for upwards on the stack: the
-// first word that is behind a CALL of the very function that runs; else, near by, one behind an indirect
-// CALL. What jumps to a function instead of calling it is not seen, and cuts the stack there.
+// first word that is behind a CALL of the very function that runs, or of one that ends in a jump to it (which
+// is told, too, though its frame is gone); else, near by, one behind an indirect CALL.
 #ifndef FRONTEND_CALLERS_H
 #define FRONTEND_CALLERS_H
 
