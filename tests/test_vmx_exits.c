@@ -342,6 +342,32 @@ static void xss_bitmap(void **state)
     m_free(m);
 }
 
+// Instructions of features that are absent are #UD in a guest, and make no exit of their own.
+static void absent_instructions(void **state)
+{
+    // clang-format off
+    static const struct { const char *name, *code; unsigned n; } c[] = {
+        {"GETSEC", "\x0F\x37", 2}, {"RSM", "\x0F\xAA", 2}, {"ENCLS", "\x0F\x01\xCF", 3}, {"ENCLV", "\x0F\x01\xC0", 3},
+        {"PCONFIG", "\x0F\x01\xC5", 3}, {"PBNDKB", "\x0F\x01\xC7", 3}, {"LOADIWKEY", "\xF3\x0F\x38\xDC\xC1", 5},
+        {"ENQCMD", "\xF2\x0F\x38\xF8\x07", 5}, {"ENQCMDS", "\xF3\x0F\x38\xF8\x07", 5}, {"URDMSR", "\xF2\x0F\x38\xF8\xC1", 5},
+        {"UWRMSR", "\xF3\x0F\x38\xF8\xC1", 5}, {"SEAMCALL", "\x66\x0F\x01\xCF", 4}, {"TDCALL", "\x66\x0F\x01\xCC", 4},
+        {"SENDUIPI", "\xF3\x0F\xC7\xF0", 4}, {"ERETS", "\xF2\x0F\x01\xCA", 4}, {"ERETU", "\xF3\x0F\x01\xCA", 4},
+        {"XBEGIN", "\xC7\xF8\x00\x00\x00\x00", 6},
+    };
+    // clang-format on
+    struct vmx_machine *m = m_vmx_new();
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        prepare(m, PROC_HLT_EXITING, 0);
+        m_write(m, VMCS_EXCEPTION_BITMAP, UINT32_MAX);
+        s64 reason = m_enter(m, c[i].code, c[i].n);
+        if (reason != EXIT_REASON_EXCEPTION_NMI ||
+            m_read(m, VMCS_EXITING_EVENT_IDENTIFICATION) != 0x80000306 ||
+            m_read(m, VMCS_GUEST_RIP) != M_GUEST)
+            fail_msg("%s: reason %lld", c[i].name, (long long)reason);
+    }
+    m_free(m);
+}
+
 static void vmfunc(void **state)
 {
     struct vmx_machine *m = m_vmx_new();
@@ -380,8 +406,13 @@ static void vmfunc(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table),       cmocka_unit_test(hidden),  cmocka_unit_test(control_registers),
-        cmocka_unit_test(virtual_tpr), cmocka_unit_test(bitmaps), cmocka_unit_test(xss_bitmap),
+        cmocka_unit_test(table),
+        cmocka_unit_test(hidden),
+        cmocka_unit_test(control_registers),
+        cmocka_unit_test(virtual_tpr),
+        cmocka_unit_test(bitmaps),
+        cmocka_unit_test(xss_bitmap),
+        cmocka_unit_test(absent_instructions),
         cmocka_unit_test(vmfunc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

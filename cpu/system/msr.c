@@ -280,6 +280,7 @@ static const struct msr_row msr_rows[] = {
     {0x3B, 0x3B, "IA32_TSC_ADJUST", FEATURE_TSC_ADJUST, ~0ull, 0, FIELD(tsc_adjust), 0, NULL, tsc_adjust_write},
     {0x48, 0x48, "IA32_SPEC_CTRL", FEATURE_SPEC_CTRL, ~0ull, 0, FIELD(spec_ctrl), 0, NULL, spec_ctrl_write},
     {0x49, 0x49, "IA32_PRED_CMD", FEATURE_SPEC_CTRL, 1, 0, NONE, 0, refuse_read, NULL},       // IBPB: nothing to flush
+    {0x79, 0x79, "IA32_BIOS_UPDT_TRIG", 0, ~0ull, 0, NONE, 0, refuse_read, NULL}, // no update is for this processor
     {0x8B, 0x8B, "IA32_BIOS_SIGN_ID", 0, ~0ull, 0, FIELD(bios_sign_id), 0, NULL, NULL},
     {0xCE, 0xCE, "MSR_PLATFORM_INFO", 0, 0, 0, NONE, (CPU_TSC_HZ / 100000000) << 8, NULL, refuse}, // non-turbo ratio
     {0xE1, 0xE1, "IA32_UMWAIT_CONTROL", FEATURE_WAITPKG, 0xFFFFFFFD, 0, FIELD(umwait_control), 0, NULL, NULL},

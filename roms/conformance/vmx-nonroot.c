@@ -371,6 +371,7 @@ CODE(n_rdpid, 64, "", ".byte 0xf3, 0x0f, 0xc7, 0xf8");
 CODE(n_rdtscp, 64, "", "rdtscp");
 CODE(n_umonitor, 64, "", ".byte 0xf3, 0x0f, 0xae, 0xf7");
 CODE(n_umwait, 64, "", ".byte 0xf2, 0x0f, 0xae, 0xf6");
+CODE(n_update, 64, "mov $0x79, %ecx; mov %edi, %eax; xor %edx, %edx", "wrmsr");
 CODE(n_wbnoinvd, 64, "", ".byte 0xf3, 0x0f, 0x09");
 CODE(n_mwait, 64, "mov %rdi, %rax; xor %ecx, %ecx; xor %edx, %edx; monitor; xor %eax, %eax; mov $1, %ecx",
      "mwait");
@@ -419,6 +420,15 @@ static void enabled(void)
         is(e.qualification, 1, "  with qualification 1");
     } else {
         skip(2, "no WBNOINVD");
+    }
+    if (vmx_allowed(IA32_VMX_PROCBASED_CTLS, PROC_USE_MSR_BITMAPS)) {
+        static uint8_t no_exits[4096] __attribute__((aligned(4096)));
+        start(n_update);
+        vmx_set_proc(PROC_USE_MSR_BITMAPS);
+        vmwrite(ADDRESS_OF_MSR_BITMAPS, (uint64_t)no_exits);
+        done(&v, "SDM 28.3: WRMSR to IA32_BIOS_UPDT_TRIG that does not exit completes, and loads nothing");
+    } else {
+        skip(1, "no MSR bitmaps");
     }
     if ((cpuid(1, 0).ecx & 1u << 3) && (cpuid(5, 0).ecx & 2)) {
         start(n_mwait);
