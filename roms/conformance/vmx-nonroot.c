@@ -14,6 +14,7 @@
 
 #define HARDWARE(v) (EVENT_VALID | EVENT_HARDWARE_EXCEPTION | (v))
 #define GP          (HARDWARE(VECTOR_GP) | EVENT_ERROR_CODE)
+#define EDGE        0x6100000000ul
 #define NOWHERE     0x5000000000ul /* a linear address that is not mapped */
 
 static struct vmx_vcpu v;
@@ -319,6 +320,16 @@ static void order(void)
     const uint64_t out = 0x3f8u << 16 | 1u << 4, in = out | 1u << 3;
     start(n_lock_cpuid);
     fault_is(HARDWARE(VECTOR_UD), n_lock_cpuid_at, "SDM 28.1.1: LOCK CPUID is #UD before it exits");
+    uint8_t *edge = page_alloc(1); /* LOCK and half an opcode, and no page behind them */
+    edge[0xffe] = 0xf0, edge[0xfff] = 0x0f;
+    paging_map(EDGE, (uint64_t)edge, PTE_P | PTE_W);
+    start((const void *)(EDGE + 0xffe));
+    struct vmx_exit f =
+        exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI,
+                "SDM table 7-2: a fault on fetching an instruction comes before those of decoding it");
+    ok(vmread(EXITING_EVENT_IDENTIFICATION) == (HARDWARE(VECTOR_PF) | EVENT_ERROR_CODE) &&
+           f.qualification == EDGE + 0x1000 && vmread(GUEST_RIP) == EDGE + 0xffe,
+       "  a page fault at the next page");
     start(n_lmsw_nowhere);
     v.regs.gpr[RDI] = NOWHERE;
     vmwrite(CR0_GUEST_HOST_MASK, 0xe), vmwrite(CR0_READ_SHADOW, 0xe);
