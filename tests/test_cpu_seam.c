@@ -1,6 +1,8 @@
 // What emitted code will stand on: a body in three forms, checked, callable and tail-threaded. A function in
 // C plays the emitted code: it takes a block's place and calls the callable form of each instruction, and the
 // checked one where that cannot go on.
+#include <sys/mman.h>
+
 #include "cpu_machine.h"
 
 #include "cpu/engine/exec.h"
@@ -54,9 +56,82 @@ static void emitted(struct vcpu *v, const struct insn *in)
     in->exec(v, in);
 }
 
+// ---- the same as machine code: the host's instructions, written by hand ----
+#if defined(__x86_64__)
+struct emitter {
+    u8 *at, *end;
+};
+static unsigned emitters_run;
+static void emit_bytes(struct emitter *e, const void *bytes, size_t n)
+{
+    assert_true((size_t)(e->end - e->at) >= n);
+    memcpy(e->at, bytes, n);
+    e->at += n;
+}
+#define EMIT(e, ...) emit_bytes(e, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
+// rdi: the processor, which RBX keeps; rsi: the instruction; rax: whom to call.
+static void emit_arguments(struct emitter *e, const void *in, const void *whom)
+{
+    EMIT(e, 0x48, 0x89, 0xDF, 0x48, 0xBE); // mov rdi,rbx; mov rsi,in
+    emit_bytes(e, &in, 8);
+    EMIT(e, 0x48, 0xB8); // mov rax,whom
+    emit_bytes(e, &whom, 8);
+}
+
+// An emitter, for the ADD of the program with 32-bit registers: no call at all.
+static bool emit_add(struct emitter *e, const struct insn *in)
+{
+    u32 to = in->m, from = in->r, flags = offsetof(struct vcpu, s.fl);
+    if (in->osz != W32 || in->mem) return false;
+    EMIT(e, 0x8B, 0x8B); // mov ecx,[rbx+to]
+    emit_bytes(e, &to, 4);
+    EMIT(e, 0x03, 0x8B); // add ecx,[rbx+from]
+    emit_bytes(e, &from, 4);
+    EMIT(e, 0x9F, 0x0F, 0x90, 0xC0, 0x48, 0x89, 0x8B); // lahf; seto al; mov [rbx+to],rcx
+    emit_bytes(e, &to, 4);
+    EMIT(e, 0x66, 0x89, 0x83); // mov [rbx+flags],ax
+    emit_bytes(e, &flags, 4);
+    emitters_run++;
+    return true;
+}
+
+// The row's body as a translator would have it: with an emitter for one of them.
+static struct body body_of(const struct insn *in)
+{
+    struct body body = *rows[in->row].body;
+    if (!strcmp(rows[in->row].name, "add")) body.emit = emit_add;
+    return body;
+}
+
+static exec_fn *assemble(const struct block *b, u8 *room, size_t size)
+{
+    struct emitter e = {room, room + size};
+    EMIT(&e, 0x53, 0x48, 0x89, 0xFB); // push rbx; mov rbx,rdi
+    for (const struct insn *in = b->in; in != b->in + b->n && !in->term; in++) {
+        struct body body = body_of(in);
+        call_fn *call = decode_callable(in, b->mode);
+        if (body.emit && body.emit(&e, in)) continue;
+        u8 *went_on = NULL;
+        if (call) {
+            emit_arguments(&e, in, (const void *)(uintptr_t)call);
+            EMIT(&e, 0xFF, 0xD0, 0x84, 0xC0, 0x75, 0); // call rax; test al,al; jnz
+            went_on = e.at;
+        }
+        emit_arguments(&e, in, (const void *)(uintptr_t)exec_checked);
+        EMIT(&e, 0xFF, 0xD0, 0x84, 0xC0, 0x75, 2, 0x5B, 0xC3); // call rax; test al,al; jnz over; pop rbx; ret
+        if (went_on) went_on[-1] = (u8)(e.at - went_on);
+    }
+    // what ends the block goes on by itself
+    const struct insn *last = b->in[b->n - 1].term ? &b->in[b->n - 1] : &b->in[b->n];
+    emit_arguments(&e, last, (const void *)(uintptr_t)last->exec);
+    EMIT(&e, 0x5B, 0xFF, 0xE0); // pop rbx; jmp rax
+    return (exec_fn *)(uintptr_t)room;
+}
+#endif
+
 enum engine_kind { THREADED, LOOP, EMITTED };
 
-static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
+static struct tm *program_new(enum engine_kind kind, u64 at, const u8 *code, size_t n)
 {
     struct tm *t = tm_new(TM_LONG);
     // The last page of the lower half of the canonical addresses is CODE's.
@@ -77,6 +152,12 @@ static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
     tm_write(t, CODE + (at & ~PAGE_MASK), code, n);
     s->rip = at;
     s->activity = ACTIVITY_ACTIVE;
+    return t;
+}
+
+static struct tm *run(enum engine_kind kind, u64 at, const u8 *code, size_t n)
+{
+    struct tm *t = program_new(kind, at, code, n);
     struct block *b = block_find(t->v); // in all three, as it fills the instruction TLB
     if (kind == EMITTED && !loop_only) b->in[0].exec = emitted;
     assert_int_equal(vcpu_run(t->v, 1000000), RUN_HALTED);
@@ -135,6 +216,36 @@ static void block_of_callable_forms(void **state)
         assert_memory_equal(t[k]->p.ram, t[THREADED]->p.ram, 16 << 20);
     }
     for (unsigned k = 0; k < 3; k++) tm_free(t[k]);
+}
+
+// Machine code in the place of the block: it calls the callable forms, falls back to the checked one, has one
+// row's own code, and is left by the fault in its middle. (The program's block ends in no branch: HLT is of
+// the next.)
+static void block_as_machine_code(void **state)
+{
+#if defined(__x86_64__)
+    enum { ROOM = 0x4000 };
+    if (loop_only || !fp_host_capable()) skip();
+    u8 *room = mmap(NULL, ROOM, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) skip(); // a host that lets nobody write code
+    emitters_run = 0;
+    struct tm *t[2];
+    for (unsigned k = 0; k < 2; k++) {
+        t[k] = program_new(k ? THREADED : LOOP, CODE, program, sizeof program);
+        struct block *b = block_find(t[k]->v);
+        assert_in_range(b->n, FAULT_INDEX + 1, FAULT_INDEX + 2);
+        if (k) b->in[0].exec = assemble(b, room, ROOM);
+        assert_int_equal(vcpu_run(t[k]->v, 1000000), RUN_HALTED);
+        assert_int_equal(t[k]->v->s.rip, HANDLER + 16 * 14 + 1);
+    }
+    assert_int_equal(emitters_run, 1);
+    assert_memory_equal(&t[1]->v->s, &t[0]->v->s, sizeof t[0]->v->s);
+    assert_memory_equal(t[1]->p.ram, t[0]->p.ram, 16 << 20);
+    for (unsigned k = 0; k < 2; k++) tm_free(t[k]);
+    munmap(room, ROOM);
+#else
+    skip();
+#endif
 }
 
 // CALL, RET, JMP and Jcc, relative and indirect, over and over.
@@ -258,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(block_of_callable_forms),
+        cmocka_unit_test(block_as_machine_code),
         cmocka_unit_test(blocks_that_branch),
         cmocka_unit_test(branch_out_of_canonical_space),
         cmocka_unit_test(every_fast_body_is_callable),

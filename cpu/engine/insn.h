@@ -91,7 +91,7 @@ enum {
     UNIT_AVX = 16,      // #UD by OSXSAVE=0 or XCR0, #NM by TS
 };
 
-struct emitter; // cpu/jit/, which does not exist yet
+struct emitter; // of a translator, which does not exist yet; tests/test_cpu_seam.c has one by hand
 
 // What executes a row: one body in three forms.
 struct body {
