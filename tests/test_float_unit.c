@@ -40,6 +40,34 @@ static void random_state(struct fpu_state *f)
     }
 }
 
+// The transcendental ones: within a unit in the last place, where they are defined.
+static bool transcendental(u8 op, u8 modrm)
+{
+    return op == 0xD9 &&
+           (modrm == 0xFB || modrm >= 0xFE || modrm == 0xF9 || (modrm >= 0xF0 && modrm <= 0xF3));
+}
+static bool near(const struct fpu_state *host, const struct fpu_state *ours, unsigned p)
+{
+    u64 a = host->r[p].m, b = ours->r[p].m;
+    int e = host->r[p].se - ours->r[p].se;
+    if (!e) return a - b + 1 <= 2;
+    return e == 1 ? a == BIT(63) && b == UINT64_MAX : e == -1 && b == BIT(63) && a == UINT64_MAX;
+}
+static bool defined(u8 modrm, const struct fpu_state *f)
+{
+    unsigned e = f->r[x87_top(f)].se & 0x7FFF;
+    return (modrm != 0xF0 && modrm != 0xF9) || e < 0x3FFD;
+}
+static void forgive(const struct fpu_state *from, const struct fpu_state *host, struct fpu_state *ours)
+{
+    for (unsigned p = 0; p < 8; p++)
+        if (near(host, ours, p)) ours->r[p].m = host->r[p].m, ours->r[p].se = host->r[p].se;
+    // C1 is of the rounding, if not of a stack fault; PE and UE may be there for what is exact
+    u16 open = 0x30 | (host->fsw & ~from->fsw & FSW_SF ? 0 : 0x200);
+    ours->fsw = (u16)((ours->fsw & ~open) | (host->fsw & open));
+    x87_update_es(ours);
+}
+
 static void check(const char *what, unsigned op, unsigned modrm, const struct fpu_state *from,
                   const struct fpu_state *host, const struct fpu_state *ours)
 {
@@ -60,7 +88,7 @@ static void check(const char *what, unsigned op, unsigned modrm, const struct fp
 static void instructions(void **state)
 {
     if (!fp_host_capable() || !HOST_FP) skip();
-    unsigned seen = 0, not_there = 0;
+    unsigned seen = 0;
     for (unsigned i = 0; i < rows_n; i++) {
         const struct row *r = &rows[i];
         exec_fn *body = r->body->checked[W32];
@@ -74,11 +102,11 @@ static void instructions(void **state)
             host = ours = from;
             if (body == op_x87_reg) {
                 u8 modrm = r->modrm & MODRM_EXACT ? (u8)r->modrm : (u8)(0xC0 | digit << 3 | pick(8));
-                if (!portable_x87_reg(&ours, op, modrm, &our_fl)) {
-                    not_there++;
-                    break;
-                }
+                if (transcendental(op, modrm) && (!defined(modrm, &from) || !__builtin_cpu_is("amd")))
+                    continue;
+                portable_x87_reg(&ours, op, modrm, &our_fl);
                 x87_long_reg(&host, op, modrm, &host_fl);
+                if (transcendental(op, modrm)) forgive(&from, &host, &ours);
                 check(r->name, op, modrm, &from, &host, &ours);
                 bool compares = digit == 5 || digit == 6;
                 if ((op == 0xDB || op == 0xDF) && compares && host_fl != our_fl)
@@ -108,7 +136,6 @@ static void instructions(void **state)
         }
     }
     assert_int_equal(wrong, 0);
-    assert_int_equal(not_there, 8); // the transcendental ones
     assert_true(seen > 90);
 }
 

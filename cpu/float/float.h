@@ -80,7 +80,16 @@ struct f80 f80_extract(struct float_env *e, struct f80 a, struct f80 *exponent);
 // complete, or that there is none (a NaN, no number).
 enum { F80_PARTIAL = -1, F80_NO_QUOTIENT = -2 };
 struct f80 f80_remainder(struct float_env *e, struct f80 a, struct f80 b, bool nearest, int *quotient);
-struct f80 f80_from(struct float_env *e, enum float_format f, u64 a); // FLD: DE keeps none back
+// Transcendental, to the last bit but one (cpu/float/transcendental.c). b is ST(1), a ST(0). *out_of_range:
+// of the magnitude 2^63 and above, where C2 is set and nothing done.
+struct f80 f80_sin(struct float_env *e, struct f80 a, bool *out_of_range);
+struct f80 f80_cos(struct float_env *e, struct f80 a, bool *out_of_range);
+struct f80 f80_tan(struct float_env *e, struct f80 a, bool *out_of_range);
+struct f80 f80_atan(struct float_env *e, struct f80 b, struct f80 a);    // FPATAN
+struct f80 f80_exp2m1(struct float_env *e, struct f80 a);                // F2XM1
+struct f80 f80_ylog2(struct float_env *e, struct f80 b, struct f80 a);   // FYL2X
+struct f80 f80_ylog2p1(struct float_env *e, struct f80 b, struct f80 a); // FYL2XP1
+struct f80 f80_from(struct float_env *e, enum float_format f, u64 a);    // FLD: DE keeps none back
 // As it is, without an exception: a NaN stays signaling, what was denormal is normal. For an operand in
 // memory: f80_add and the others take *denormal in the environment.
 struct f80 f80_widen(enum float_format f, u64 a, bool *denormal);

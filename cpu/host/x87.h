@@ -27,7 +27,7 @@ struct __attribute__((packed)) x87_ext {
     u16 se;
 };
 
-#if HOST_X86
+#if HOST_FP
 // Four bytes a stub, an instruction and a return: register forms D8 C0 to DF FF, memory forms D8 /0 to DF /7
 // on (%rdi).
 extern const u8 x87_reg_stubs[] __attribute__((visibility("hidden")));
@@ -58,7 +58,6 @@ static u16 host_x87_run(struct x87_image *im, const u8 *stub, void *mem, u16 fl)
     return (u16)ax;
 }
 
-#if HOST_FP
 // ---- with operands alone ----
 #define CALL_STUB    "lea -128(%%rsp), %%rsp\n\tcall *%[stub]\n\tlea 128(%%rsp), %%rsp\n\tfnstsw %%ax\n\t"
 #define X87_CLOBBERS "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"
@@ -153,11 +152,6 @@ static u16 host_x87_compare(const struct fpu_state *f, const struct x87_ext *a, 
     host_x87_leave(f, (u16)ax);
     return (u16)ax;
 }
-#endif
-#else
-static u16 host_x87_run(struct x87_image *im, const u8 *stub, void *mem, u16 fl) { panic("no host x87"); }
-#define x87_reg_stub(op, modrm) NULL
-#define x87_mem_stub(op, digit) NULL
 #endif
 
 #endif

@@ -273,30 +273,79 @@ static void extract(struct fpu_state *f)
     set(f, 0, exponent);
     push(f, significand);
 }
+// Of ST(1) and ST(0), to ST(1), which is ST(0) then.
+static void pair(struct fpu_state *f, struct f80 (*op)(struct float_env *e, struct f80 b, struct f80 a))
+{
+    struct float_env e = env_of(f);
+    struct f80 r = F80_INDEFINITE;
+    if (empty(f, 0) || empty(f, 1)) {
+        if (!stack_fault(f, false)) return;
+    } else {
+        r = op(&e, st(f, 1), st(f, 0));
+        if (!done(f, &e)) return;
+    }
+    set(f, 1, r);
+    pop(f, 1);
+}
+// FSIN, FCOS; with `pushes` FPTAN (1 is pushed) and FSINCOS (the cosine is).
+typedef struct f80 angle(struct float_env *e, struct f80 a, bool *out_of_range);
+static struct f80 unit(struct float_env *e, struct f80 a, bool *out_of_range)
+{
+    return e->flags & FLOAT_IE || f80_classify(a) == F80_NAN ? f80_sin(e, a, out_of_range)
+                                                             : (struct f80){BIT(63), 0x3FFF};
+}
+static void of_angle(struct fpu_state *f, angle *op, angle *pushes)
+{
+    struct float_env e = env_of(f), other = e;
+    struct f80 r = F80_INDEFINITE, second = F80_INDEFINITE;
+    bool missing = empty(f, 0), overflow = !missing && pushes && !empty(f, 7), out_of_range = false;
+    f->fsw &= (u16)~C2;
+    if (missing || overflow) {
+        if (!stack_fault(f, overflow)) return;
+    } else {
+        struct f80 a = st(f, 0);
+        r = op(&e, a, &out_of_range);
+        other.flags = e.flags & FLOAT_IE;
+        if (pushes && !out_of_range) second = pushes(&other, a, &out_of_range);
+        e.flags |= other.flags & FLOAT_ALL;
+        if (!done(f, &e)) return;
+        if (out_of_range) {
+            f->fsw |= C2;
+            return;
+        }
+    }
+    set(f, 0, r);
+    if (pushes) push(f, second);
+}
 static struct f80 absolute(struct float_env *e, struct f80 a) { return (struct f80){a.m, a.se & 0x7FFF}; }
 static struct f80 negated(struct float_env *e, struct f80 a) { return (struct f80){a.m, a.se ^ 0x8000}; }
 
-static bool group_d9(struct fpu_state *f, u8 modrm)
+static void group_d9(struct fpu_state *f, u8 modrm)
 {
     switch (modrm) {
-    case 0xD0: return true; // FNOP
-    case 0xE0: alone(f, negated); return true;
-    case 0xE1: alone(f, absolute); return true;
-    case 0xE4: into_status(f, zero, false, empty(f, 0), true, 0); return true;
-    case 0xE5: examine(f); return true;
-    case 0xF4: extract(f); return true;
-    case 0xF5: reduce(f, true); return true;
-    case 0xF6: turn(f, -1), f->fsw &= (u16)~C1; return true;
-    case 0xF7: turn(f, 1), f->fsw &= (u16)~C1; return true;
-    case 0xF8: reduce(f, false); return true;
-    case 0xFA: alone(f, f80_sqrt); return true;
-    case 0xFC: alone(f, f80_integral); return true;
-    case 0xFD: scale(f); return true;
-    default: break;
+    case 0xD0: return; // FNOP
+    case 0xE0: alone(f, negated); return;
+    case 0xE1: alone(f, absolute); return;
+    case 0xE4: into_status(f, zero, false, empty(f, 0), true, 0); return;
+    case 0xE5: examine(f); return;
+    case 0xF0: alone(f, f80_exp2m1); return;
+    case 0xF1: pair(f, f80_ylog2); return;
+    case 0xF2: of_angle(f, f80_tan, unit); return;
+    case 0xF3: pair(f, f80_atan); return;
+    case 0xF4: extract(f); return;
+    case 0xF5: reduce(f, true); return;
+    case 0xF6: turn(f, -1), f->fsw &= (u16)~C1; return;
+    case 0xF7: turn(f, 1), f->fsw &= (u16)~C1; return;
+    case 0xF8: reduce(f, false); return;
+    case 0xF9: pair(f, f80_ylog2p1); return;
+    case 0xFA: alone(f, f80_sqrt); return;
+    case 0xFB: of_angle(f, f80_sin, f80_cos); return;
+    case 0xFC: alone(f, f80_integral); return;
+    case 0xFD: scale(f); return;
+    case 0xFE: of_angle(f, f80_sin, NULL); return;
+    case 0xFF: of_angle(f, f80_cos, NULL); return;
+    default: constant(f, modrm - 0xE8u); return; // E8 to EE
     }
-    if (modrm < 0xE8 || modrm > 0xEE) return false; // the transcendental ones
-    constant(f, modrm - 0xE8u);
-    return true;
 }
 static void group_da_db(struct fpu_state *f, u8 op, unsigned digit, unsigned i, u16 *flags)
 {
@@ -327,8 +376,7 @@ static void group_dd_df(struct fpu_state *f, u8 op, unsigned digit, unsigned i, 
     }
 }
 
-// False: not here.
-bool portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
+void portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
 {
     unsigned digit = modrm >> 3 & 7, i = modrm & 7;
     bool missing = empty(f, 0) || empty(f, i);
@@ -340,8 +388,8 @@ bool portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
             exchange(f, i);
         else if (digit == 3)
             copy_unchecked(f, i);
-        else if (!group_d9(f, modrm))
-            return false;
+        else
+            group_d9(f, modrm);
         break;
     case 0xDA:
     case 0xDB: group_da_db(f, op, digit, i, flags); break;
@@ -354,7 +402,6 @@ bool portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
             arithmetic(f, digit, st(f, i), false, missing, op == 0xD8 ? 0 : i, op == 0xDE);
     }
     x87_update_es(f);
-    return true;
 }
 
 // ---- with memory ----

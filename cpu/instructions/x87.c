@@ -7,13 +7,13 @@
 //
 // FIP and FDP are those of the last instruction that was not a control instruction; FOP is stored for
 // unmasked exceptions only (SDM Vol. 1, 8.1.9.1). Transcendental results are those of the host's vendor.
-// Where the host's floating point is not used (HOST_FP) there is one way, cpu/instructions/portable_x87.c;
-// the transcendental instructions run on the host even then.
+// Where the host's floating point is not used (HOST_FP) there is one way, cpu/instructions/portable_x87.c.
 #include "cpu/instructions/x87.h"
 #include "cpu/engine/fp.h"
 #include "cpu/host/x87.h"
 #include "cpu/instructions/sse.h"
 
+#if HOST_FP
 // ---- the long way ----
 static void image_fill(struct x87_image *im, const struct fpu_state *f)
 {
@@ -43,13 +43,11 @@ static void image_take(const struct x87_image *im, struct fpu_state *f)
 
 void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags)
 {
-    if (!HOST_FP && portable_x87_reg(f, op, modrm, flags)) return;
     struct x87_image im;
     image_fill(&im, f);
     *flags = host_x87_run(&im, x87_reg_stub(op, modrm), NULL, *flags);
     image_take(&im, f);
 }
-#if HOST_FP
 void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem)
 {
     struct x87_image im;
@@ -67,6 +65,7 @@ bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
     return stores;
 }
 #else
+void x87_long_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags) { portable_x87_reg(f, op, modrm, flags); }
 void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem) { portable_x87_load(f, op, digit, mem); }
 bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem)
 {

@@ -60,8 +60,7 @@ void x87_long_load(struct fpu_state *f, u8 op, u8 digit, void *mem);
 // whether there is something to be stored
 bool x87_long_store(struct fpu_state *f, u8 op, u8 digit, void *mem);
 // The same by cpu/float (cpu/instructions/portable_x87.c), where the host's floating point is not used.
-// False: one of the transcendental instructions, which are not there.
-bool portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
+void portable_x87_reg(struct fpu_state *f, u8 op, u8 modrm, u16 *flags);
 void portable_x87_load(struct fpu_state *f, u8 op, u8 digit, const void *mem);
 bool portable_x87_store(struct fpu_state *f, u8 op, u8 digit, void *mem);
 
