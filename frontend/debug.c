@@ -351,6 +351,7 @@ void debug_close(struct debug *g, int status)
         line_close(&g->port[i].line);
     }
     detach(g, &g->editor.monitor);
+    debugger_forget(&g->d);
     editor_free(&g->editor);
     free(g);
 }

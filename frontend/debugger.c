@@ -336,7 +336,13 @@ void debugger_gone(struct debugger *d)
         stops_changed(v);
     }
     d->running = !d->held;
-    if (!d->keeps || d->keeps_always) return;
+    if (!d->keeps_always) debugger_forget(d);
+}
+
+void debugger_forget(struct debugger *d)
+{
+    d->keeps_always = false;
+    if (!d->keeps) return;
     history_forget(&d->history);
     d->keeps = false;
     d->journal->keeps = d->journal_kept;

@@ -99,6 +99,7 @@ void debugger_attach(struct debugger *d);
 void debugger_gone(struct debugger *d);
 // Its history is kept from now on, whoever comes and goes. False: it is not (-history off, no memory).
 bool debugger_keep(struct debugger *d);
+void debugger_forget(struct debugger *d); // no longer
 
 // Between slices. The machine stands still, on this processor.
 void debugger_stand(struct debugger *d, unsigned cpu, u8 signal, const char *why);

@@ -24,7 +24,7 @@ static unsigned image_list(const struct load_files *files, const struct file *li
 
 static struct recording_image image_named(const u8 *data, u64 size, const char *path)
 {
-    struct recording_image x = {.size = size, .hash = state_hash_bytes(data, size)};
+    struct recording_image x = {.size = size, .hash = state_hash_bytes(size ? data : (const u8 *)"", size)};
     snprintf(x.path, sizeof x.path, "%s", path ? path : "");
     return x;
 }
