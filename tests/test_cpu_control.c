@@ -435,6 +435,11 @@ static void misc_enable_bits_take_effect(void **state)
     cpuid_query(t->v, 0x80000001, 0, out);
     assert_true(out[3] & 1u << 20);
     assert_int_equal(wrmsr(0xC0000080, S.msr.efer | EFER_NXE), NOTHING);
+    // NXE that is set stays when the feature is taken away, and such a state can be saved and loaded
+    assert_int_equal(wrmsr(0x1A0, BIT(34)), NOTHING);
+    assert_true(S.msr.efer & EFER_NXE);
+    assert_null(cpu_state_impossible(t->v, &S));
+    assert_int_equal(wrmsr(0x1A0, 0), NOTHING);
     t->f.bits[FEATURE_NX / 64] &= ~(1ull << FEATURE_NX % 64);
     assert_int_equal(wrmsr(0x1A0, BIT(34)), VEC_GP);
     cpu_features_max(&t->f);

@@ -30,7 +30,7 @@ static const char *control_impossible(const struct vcpu *v, const struct vcpu_st
     bool pe = s->cr0 & CR0_PE, pg = s->cr0 & CR0_PG, lma = s->msr.efer & EFER_LMA;
     if (s->cr0 & ~0xE005003Full || (pg && !pe) || (s->cr0 & CR0_NW && !(s->cr0 & CR0_CD))) return "CR0";
     if (s->cr4 & ~cr4_valid_mask(v)) return "CR4";
-    if (s->msr.efer & ~efer_valid(v->features, s->msr.misc_enable)) return "IA32_EFER";
+    if (s->msr.efer & ~efer_valid(v->features, 0)) return "IA32_EFER"; // NXE may be older than XD Bit Disable
     if (lma != (pg && s->msr.efer & EFER_LME) || (lma && !(s->cr4 & CR4_PAE)))
         return "IA-32e mode without what it needs";
     if (s->rflags & FL_VM && (!pe || lma))
