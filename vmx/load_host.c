@@ -1,6 +1,7 @@
 // VM exit: loading host state (SDM 30.5), also after a VM-entry failure; VMX aborts.
 #include "cpu/system/system.h"
 #include "cpu/state/trace.h"
+#include "mmu/mtype.h"
 #include "vmx/world.h"
 
 void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char *why)
@@ -49,6 +50,18 @@ static void load_segments(struct vcpu *v, const struct vmcs_fields *f, bool host
     s[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
 }
 
+// VM entry has checked this, but since then the region may have been written as memory. What no processor can
+// be set to ends in a VMX abort (SDM 30.7, indicator 3).
+static bool host_corrupt(const struct vcpu *v, const struct vmcs_fields *f, bool host64)
+{
+    const struct vmx_caps *c = &v->vmx->caps;
+    u32 ctl = f->PRIMARY_VM_EXIT_CONTROLS;
+    return (f->HOST_CR0 & c->cr0_fixed0) != c->cr0_fixed0 || f->HOST_CR0 & ~c->cr0_fixed1 ||
+           (f->HOST_CR4 & c->cr4_fixed0) != c->cr4_fixed0 || f->HOST_CR4 & ~c->cr4_fixed1 ||
+           (ctl & EXIT_LOAD_IA32_EFER && f->HOST_IA32_EFER & ~efer_valid(v->features, 0)) ||
+           (ctl & EXIT_LOAD_IA32_PAT && !mtype_pat_valid(f->HOST_IA32_PAT)) || (!host64 && f->HOST_RIP >> 32);
+}
+
 bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
 {
     const struct vmcs_fields *f = &r->f;
@@ -60,6 +73,10 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
 
     if ((s->msr.efer & EFER_LMA) && !host64) {
         vmx_abort(v, r, VMX_ABORT_HOST_MODE, "VMX abort 6: VM exit from IA-32e mode to a 32-bit host");
+        return false;
+    }
+    if (unlikely(host_corrupt(v, f, host64))) {
+        vmx_abort(v, r, VMX_ABORT_VMCS_CORRUPT, "VMX abort 3: the host state in the VMCS is corrupt");
         return false;
     }
     s->vmx.guest = false;
