@@ -1,8 +1,9 @@
 /*
  * What must drop translations, and which ones must never be mixed (SDM 5.10, 31.4): page faults, INVLPG and
- * MOV CR3 with paging-structure caches, PCIDs, global pages, CR4; VPIDs, EP4TA tags, EPT violations, INVEPT
- * by EP4TA. What only may be kept is no point but a note, "kept" or "dropped": hypervisors that rely on
- * either have a bug. (paging.c has INVLPG, INVPCID and CR4.PGE; vmx-ept.c INVVPID and entries without VPIDs.)
+ * MOV CR3 with paging-structure caches, PCIDs, global pages, CR4, CR0.PG (in a guest, too, where it may
+ * change it: unrestricted guest); VPIDs, EP4TA tags, EPT violations, INVEPT by EP4TA. What only may be kept
+ * is no point but a note, "kept" or "dropped": hypervisors that rely on either have a bug. (paging.c has
+ * INVLPG, INVPCID and CR4.PGE; vmx-ept.c INVVPID and entries without VPIDs.)
  *
  * Bochs 2.7 passes all points.
  */
@@ -15,6 +16,21 @@ CODE(i_cr3, "mov (%rdi), %eax; vmcall; mov %rsi, %cr3; mov (%rdi), %ebx");
 CODE(i_cr3_unlike, "mov (%rdi), %eax; mov %rsi, %cr3; mov (%rdi), %ebx; mov %rdx, %cr3; mov (%rdi), %ecx");
 CODE(i_invlpg, "mov (%rdi), %eax; vmcall; invlpg (%rdi); mov (%rdi), %ebx");
 PROBE(store, "movl $7, (%rdi)");
+
+/* CR0.PG off and on again: from 64-bit mode by way of a 32-bit code segment. The upper halves of registers do
+   not survive. */
+#define PG_OFF "mov %cr0, %ecx; btr $31, %ecx; mov %ecx, %cr0; jmp 1f; 1:"
+#define PG_ON  "mov %cr0, %ecx; bts $31, %ecx; mov %ecx, %cr0; jmp 1f; 1:"
+PROBE(paging_off_and_on, "push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15;"
+                         "push $0x18; lea 2f(%rip), %rax; push %rax; lretq;" /* SEL_CODE32 */
+                         ".code32; 2: " PG_OFF PG_ON "ljmp $8, $3f; .code64; 3: mov %esp, %esp;"
+                         "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx");
+/* 32-bit guests: ESI is where the PTE of EDI is, EDX what comes there. */
+#define CODE32(name, code) CODE(name, ".code32; " code "; .code64")
+CODE32(i_pg_flush, "mov (%edi), %eax; mov %edx, (%esi);" PG_OFF PG_ON "mov (%edi), %ebx");
+CODE32(i_pg_apart, "mov (%edi), %eax;" PG_OFF "mov (%edi), %ebx;" PG_ON "mov (%edi), %ebp");
+CODE32(i_pg_ept, "mov (%edi), %eax; vmcall;" PG_OFF PG_ON "mov (%edi), %ebx");
+CODE32(i_pg_entry, "mov (%edi), %eax; vmcall; mov (%edi), %ebx");
 
 #define PAGE 0xd000000000ul /* linear, with a PML4 entry of its own */
 static uint64_t *page1, *page2;
@@ -100,6 +116,15 @@ static void root(void)
         write_cr4(cr4);
     } else
         skip(1, "no SMEP");
+
+    write_cr4(cr4 | CR4_PGE);
+    for (unsigned i = 0; i < 2; i++) {
+        used(i ? PTE_G : 0);
+        to_page2(i ? PTE_G : 0);
+        ((void (*)(void))paging_off_and_on)();
+        is(read_at(PAGE), 2, "SDM 5.10.4.1: CR0.PG from 1 to 0 drops %s", i ? "global ones" : "translations");
+    }
+    write_cr4(cr4);
 }
 
 /* Roots of page tables like the present one but for PAGE, which leads to `page`. */
@@ -377,6 +402,67 @@ static void guest_physical(void)
     }
 }
 
+/* A guest with 32-bit paging, one to one but for the playground: its linear address leads to page1. */
+static void paged_32(const void *code, bool vpid, uint32_t flags)
+{
+    static uint32_t *directory; /* and a page table behind it */
+    if (!directory) directory = page_alloc(2);
+    uint32_t *table = directory + 1024, large = (uint32_t)(GPA >> 22), small = GPA >> 12 & 1023;
+    for (uint32_t i = 0; i < 16; i++) directory[i] = i << 22 | PTE_P | PTE_W | PTE_PS;
+    directory[large] = (uint32_t)(uint64_t)table | PTE_P | PTE_W;
+    for (uint32_t i = 0; i < 1024; i++) table[i] = large << 22 | i << 12 | PTE_P | PTE_W;
+    table[small] = (uint32_t)(uint64_t)page1 | PTE_P | PTE_W | flags;
+    page1[0] = 1, page2[0] = 2, *playground = 3;
+    start(code);
+    invept(cap >> 26 & 1 ? 2 : 1, vmread(EPTP));
+    if (vpid) {
+        vmx_set_proc2(PROC2_ENABLE_VPID), vmwrite(VPID, 11);
+        invvpid(2, 0, 0);
+    }
+    vmx_set_proc2(PROC2_UNRESTRICTED_GUEST);
+    vmx_guest_protected_mode();
+    vmwrite(GUEST_CR0, vmread(GUEST_CR0) | CR0_PG);
+    vmwrite(GUEST_CR3, (uint64_t)directory);
+    vmwrite(GUEST_CR4, vmread(GUEST_CR4) | CR4_PSE | CR4_PGE);
+    v.regs.gpr[RSI] = (uint64_t)&table[small];
+    v.regs.gpr[RDX] = (uint32_t)(uint64_t)page2 | PTE_P | PTE_W | flags;
+}
+
+static void guest_paging(void)
+{
+    bool vpid = vmx_has_secondary(PROC2_ENABLE_VPID) && cap >> 32 & 1;
+    for (unsigned i = 0; i < 2; i++) {
+        const char *with = i ? ", with VPID" : "";
+        if (!vmx_has_secondary(PROC2_UNRESTRICTED_GUEST) || (i && !vpid)) {
+            skip(3, "no unrestricted guest, or no VPIDs");
+            continue;
+        }
+        for (unsigned global = 0; global < 2; global++) {
+            paged_32(i_pg_flush, i, global ? PTE_G : 0);
+            vmx_run(&v);
+            ok(v.regs.gpr[RAX] == 1 && v.regs.gpr[RBX] == 2,
+               "SDM 31.4.3.1: CR0.PG from 1 to 0 in a guest drops %s%s",
+               global ? "global ones" : "translations", with);
+        }
+        paged_32(i_pg_apart, i, PTE_G);
+        vmx_run(&v);
+        ok(v.regs.gpr[RAX] == 1 && v.regs.gpr[RBX] == 3 && v.regs.gpr[RBP] == 1,
+           "SDM 28.6: while CR0.PG is 0 a linear address is the guest-physical one%s", with);
+    }
+    if (!vmx_has_secondary(PROC2_UNRESTRICTED_GUEST) || !vpid) return;
+    paged_32(i_pg_entry, true, 0);
+    vmx_run(&v);
+    vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~(uint64_t)CR0_PG);
+    next();
+    tap_note("another CR0.PG by VM entry without INVVPID: %s", seen(v.regs.gpr[RBX]));
+    paged_32(i_pg_ept, true, 0);
+    vmx_run(&v);
+    *ept_entry(v.ept, (uint64_t)page1, 1) = (uint64_t)page2 | EPT_TYPE_WB | EPT_RWX;
+    next();
+    tap_note("a changed EPT entry, and CR0.PG off and on in place of INVEPT: %s", seen(v.regs.gpr[RBX]));
+    invept(cap >> 26 & 1 ? 2 : 1, vmread(EPTP));
+}
+
 int rom_main(void)
 {
     if (!vmx_test_begin("translations: what drops them")) return 0;
@@ -391,5 +477,6 @@ int rom_main(void)
         guest_physical();
     else
         skip(9, "no EPT");
+    guest_paging();
     return tap_end();
 }
