@@ -6,7 +6,10 @@
  * Not here, because off and on are whole tests of their own: APIC virtualization, posted interrupts and IPI
  * virtualization (vmx-apicv.c), PAUSE loops (vmx-modes.c), shadowing (vmx-shadowing.c), MBEC, SPP, HLAT,
  * paging-write control and verification (vmx-mbec.c, vmx-spp.c, vmx-hlat.c), VPIDs (vmx-tlb.c), bus locks and
- * instruction timeouts (vmx-bus-lock.c), host address-space size (vmx-host32.c), SPEC_CTRL (vmx-spec-ctrl.c).
+ * instruction timeouts (vmx-bus-lock.c), host address-space size (vmx-host32.c), SPEC_CTRL and with it the
+ * secondary exit controls (vmx-spec-ctrl.c), NMI exiting and virtual NMIs (vmx-nmi.c), the tertiary controls
+ * and APIC-timer virtualization (vmx-apic-timer.c), MSR-list instructions (vmx-msr-list.c), EPTP switching
+ * (vmx-ept.c), load PKRS of entry and exit (vmx-state.c).
  * Entry to SMM and the dual-monitor treatment have no on outside SMM (vmx-entry-controls.c).
  *
  * Bochs 2.7 passes all of it.

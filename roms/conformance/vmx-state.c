@@ -6,7 +6,7 @@
  * Bochs 2.7 fails one point: it saves a real-mode guest's CS as a data segment although nothing has loaded
  * it.
  *
- * Missing: CET, PKRS, performance counters, 32-bit hosts.
+ * Missing: CET, performance counters, 32-bit hosts.
  */
 #include "vmx-common.h"
 
@@ -32,6 +32,8 @@ static void start(const void *code)
 #define READ_MSR(number, at) \
     "mov $" #number ", %ecx; rdmsr; mov %eax, " #at "(%rdi); mov %edx, " #at " + 4(%rdi); "
 
+#define IA32_PKRS 0x6e1
+CODE(g_pkrs, READ_MSR(0x6e1, 0) "mov $0x44444444, %eax; xor %edx, %edx; wrmsr");
 CODE(g_pat, "mov $0x277, %ecx; mov $0x00010007, %eax; mov $0x00040006, %edx; wrmsr");
 
 /* ---- what entry loads ---- */
@@ -225,6 +227,33 @@ static void exit_saves(void)
     write_dr0(0);
 }
 
+/* Load PKRS, of entry and of exit, off and on. The exit always saves it (28.3.1). */
+static void pkrs(void)
+{
+    if (!vmx_allowed(IA32_VMX_ENTRY_CTLS, ENTRY_LOAD_PKRS) ||
+        !vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_LOAD_PKRS) ||
+        !vmx_allowed(IA32_VMX_PROCBASED_CTLS, PROC_USE_MSR_BITMAPS)) {
+        skip(16, "no load PKRS");
+        return;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        bool entry = i & 1, exit = i & 2;
+        start(g_pkrs);
+        wrmsr(IA32_PKRS, 0x11111110);
+        vmwrite(GUEST_IA32_PKRS, 0x22222220);
+        vmwrite(HOST_IA32_PKRS, 0x33333330);
+        if (entry) vmwrite(VM_ENTRY_CONTROLS, vmread(VM_ENTRY_CONTROLS) | ENTRY_LOAD_PKRS);
+        if (exit) vmwrite(PRIMARY_VM_EXIT_CONTROLS, vmread(PRIMARY_VM_EXIT_CONTROLS) | EXIT_LOAD_PKRS);
+        done(&v, entry  ? exit ? "load PKRS at entry and exit" : "load PKRS at entry"
+                 : exit ? "load PKRS at exit"
+                        : "no load PKRS");
+        is(seen[0], entry ? 0x22222220 : 0x11111110, "  IA32_PKRS in the guest");
+        is(vmread(GUEST_IA32_PKRS), 0x44444444, "  what the guest wrote is saved");
+        is(rdmsr(IA32_PKRS), exit ? 0x33333330 : 0x44444444, "  IA32_PKRS of the host");
+    }
+    wrmsr(IA32_PKRS, 0);
+}
+
 /* ---- from real mode to 64-bit mode inside a guest ---- */
 
 /* Runs at 8000h. Tables by the host: GDT at 9000h, PML4 at A000h. */
@@ -287,6 +316,7 @@ int rom_main(void)
     seen = page_alloc(1);
     entry_loads();
     exit_saves();
+    pkrs();
     climbing();
     return tap_end();
 }
