@@ -1,9 +1,10 @@
 // Checkpoints in memory. See the header.
 //
 // Contents of a page at checkpoint c: its newest version that is not newer than c. A version is made when the
-// page was written between two checkpoints, so a page that nobody writes has one, of the first. A version of
-// zeros has no bytes. To go from `base` to another checkpoint, the pages are put back that were written since
-// base or have a version between the two.
+// page was written between two checkpoints, so a page that nobody writes has one, of the first. The newest
+// one may have its bytes in RAM yet: then the page was not written since, and they are copied when it is
+// going to be (phys_mark_dirty). A version of zeros has no bytes. To go from `base` to another checkpoint,
+// the pages are put back that were written since base or have a version between the two.
 #include "devices/history.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 struct page_version {
     struct page_version *older;
     struct history_checkpoint *of;
-    u8 *bytes; // NULL: zeros
+    u8 *bytes; // NULL: zeros, or in RAM
 };
 
 // What statistics count, which is no state of the machine: at a checkpoint it is what it was there.
@@ -78,24 +79,30 @@ static u64 words(const struct history *h) { return (h->m->phys.pages + 63) / 64;
 // The bitmap of the pages written since `base`.
 static u64 *written(struct history *h) { return machine_written(h->m, PHYS_DIRTY_HISTORY); }
 
+static bool in_ram(const struct history *h, u64 n) { return h->in_ram[n / 64] >> (n % 64) & 1; }
+
+// The page is written: what it holds is copied now.
+static void copy_page(void *opaque, u64 n)
+{
+    struct history *h = opaque;
+    const u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
+    struct page_version *v = h->page[n];
+    if (phys_page_is_zero(host)) return;
+    v->bytes = take_piece(h, &h->copies);
+    h->lost |= !v->bytes;
+    if (!v->bytes) return;
+    memcpy(v->bytes, host, PAGE_SIZE);
+    h->copied++;
+}
+
 static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
 {
-    const u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
-    const struct page_version *last = h->page[n];
-    if (!host) return true;
-    bool zero = phys_page_is_zero(host);
-    if (last ? (zero ? !last->bytes : last->bytes && memcmp(last->bytes, host, PAGE_SIZE) == 0) : zero)
-        return true;
+    if (in_ram(h, n) || !phys_is_ram(&h->m->phys, n << PAGE_SHIFT)) return true; // not written since
     struct page_version *v = take_piece(h, &h->versions);
     if (!v) return false;
-    *v =
-        (struct page_version){.older = h->page[n], .of = c, .bytes = zero ? NULL : take_piece(h, &h->copies)};
-    if (!zero && !v->bytes) {
-        give_piece(h, &h->versions, v);
-        return false;
-    }
-    if (!zero) memcpy(v->bytes, host, PAGE_SIZE);
+    *v = (struct page_version){.older = h->page[n], .of = c};
     h->page[n] = v;
+    h->in_ram[n / 64] |= BIT(n % 64);
     c->pages[c->pages_n++] = n;
     return true;
 }
@@ -159,8 +166,10 @@ static void forget_after(struct history *h, struct history_checkpoint *c)
     while (h->last != c) {
         struct history_checkpoint *gone = h->last;
         for (u64 i = 0; i < gone->pages_n; i++) {
-            struct page_version *v = h->page[gone->pages[i]];
-            h->page[gone->pages[i]] = v->older;
+            u64 n = gone->pages[i];
+            struct page_version *v = h->page[n];
+            h->page[n] = v->older;
+            h->in_ram[n / 64] &= ~BIT(n % 64);
             free_version(h, v);
         }
         h->last = gone->earlier;
@@ -178,6 +187,15 @@ static void add_between(const struct history_checkpoint *a, const struct history
     }
     for (a = a->later; a && a->number <= b->number; a = a->later)
         for (u64 i = 0; i < a->pages_n; i++) bits[a->pages[i] / 64] |= BIT(a->pages[i] % 64);
+}
+
+// The fields of a current VMCS are written first and marked then (vmx_region_written), so its page is copied
+// beforehand.
+static void copy_current_vmcs(struct machine *m)
+{
+    for (unsigned i = 0; i < m->cpus_n; i++)
+        if (m->cpu[i]->s.vmx.vmcs_pointer != VMX_NO_POINTER)
+            phys_mark_dirty(&m->phys, m->cpu[i]->s.vmx.vmcs_pointer);
 }
 
 // Appends a checkpoint of now. RAM as it is may differ from that of `last` in the pages of *changed.
@@ -212,6 +230,7 @@ static bool append(struct history *h, u64 *changed)
     }
     memset(changed, 0, words(h) * sizeof *changed);
     h->base = c;
+    copy_current_vmcs(h->m);
     return true;
 }
 
@@ -285,8 +304,48 @@ static bool take_now(struct history *h)
     return good;
 }
 
+// All but the wish to have one.
+static void drop_all(struct history *h)
+{
+    h->m->phys.keep = NULL;
+    while (h->first) {
+        struct history_checkpoint *c = h->first;
+        h->first = c->later;
+        free_checkpoint(h, c);
+    }
+    pool_forget(&h->versions);
+    pool_forget(&h->copies);
+    free(h->page);
+    free(h->in_ram);
+    h->page = NULL, h->in_ram = NULL;
+    h->last = h->base = NULL;
+}
+
+static bool begin(struct history *h)
+{
+    h->page = calloc(h->m->phys.pages, sizeof *h->page);
+    h->in_ram = calloc(words(h), sizeof *h->in_ram);
+    u64 *changed = h->page && h->in_ram ? written(h) : NULL, *ever = machine_written(h->m, PHYS_DIRTY_EVER);
+    if (!changed) return false;
+    memcpy(changed, ever, words(h) * sizeof *changed);
+    h->m->phys.kept = copy_page, h->m->phys.kept_opaque = h;
+    h->m->phys.keep = h->in_ram;
+    return append(h, changed);
+}
+
+// A copy that could not be made: what was is gone, and given back. From here on there is a past again.
+static void begin_anew(struct history *h)
+{
+    if (!h->lost) return;
+    drop_all(h);
+    h->lost = false;
+    if (!begin(h))
+        panic("the host has no memory for what the machine was (-history takes a smaller size, or off)");
+}
+
 bool history_checkpoint(struct history *h)
 {
+    begin_anew(h);
     const struct journal_place *at = &h->journal->at, *last = &h->last->place;
     if (h->m->request.what != MACHINE_RUN || !journal_live(h->journal)) return false;
     bool there = last->idles == at->idles && last->event == at->event && h->base == h->last &&
@@ -296,6 +355,7 @@ bool history_checkpoint(struct history *h)
 
 void history_look(struct history *h)
 {
+    begin_anew(h);
     if (journal_live(h->journal) && journal_retired(h->journal) >= h->last->retired + h->every)
         history_checkpoint(h);
 }
@@ -312,24 +372,14 @@ bool history_begin(struct history *h, struct journal *j, u64 limit)
                           .copies = {.size = PAGE_SIZE},
                           .restart = restart,
                           .restart_opaque = opaque};
-    h->page = calloc(h->m->phys.pages, sizeof *h->page);
-    u64 *changed = h->page ? written(h) : NULL, *ever = machine_written(h->m, PHYS_DIRTY_EVER);
-    if (changed) memcpy(changed, ever, words(h) * sizeof *changed);
-    if (changed && append(h, changed)) return true;
+    if (begin(h)) return true;
     history_forget(h);
     return false;
 }
 
 void history_forget(struct history *h)
 {
-    while (h->first) {
-        struct history_checkpoint *c = h->first;
-        h->first = c->later;
-        free_checkpoint(h, c);
-    }
-    pool_forget(&h->versions);
-    pool_forget(&h->copies);
-    free(h->page);
+    drop_all(h);
     *h = (struct history){0};
 }
 
@@ -337,13 +387,13 @@ static void put_page_back(struct history *h, u64 n, u64 number)
 {
     const struct page_version *v = h->page[n];
     u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
-    if (!host) return;
+    if (!host || (in_ram(h, n) && v->of->number <= number)) return; // is there
+    phys_mark_dirty(&h->m->phys, n << PAGE_SHIFT);                  // which copies what is there
     while (v && v->of->number > number) v = v->older;
     if (v && v->bytes)
         memcpy(host, v->bytes, PAGE_SIZE);
     else
         memset(host, 0, PAGE_SIZE);
-    phys_mark_dirty(&h->m->phys, n << PAGE_SHIFT);
 }
 
 static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
@@ -370,12 +420,14 @@ static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
     changed = written(h); // other users of the bitmap keep what was put back, this one begins anew
     if (changed) memset(changed, 0, words(h) * sizeof *changed);
     h->base = c;
+    copy_current_vmcs(h->m);
     return changed != NULL;
 }
 
 bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *stop)
 {
     struct journal *j = h->journal;
+    begin_anew(h);
     if (retired < h->first->retired) return false;
     struct history_checkpoint *c = h->last;
     // one at this very count may be of a later instant: time passes in a sleep without instructions
@@ -403,6 +455,7 @@ bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *s
 bool history_changed(struct history *h)
 {
     u64 now = journal_retired(h->journal);
+    begin_anew(h);
     journal_cut(h->journal);
     if (h->m->request.what != MACHINE_RUN) return false;
     while (h->last != h->first && h->last != h->base && h->last->retired >= now)

@@ -1,9 +1,10 @@
 // The machine's own past: checkpoints in memory, from which any instant since the first of them is reached
 // again, by running from the nearest one before it with what came from outside (devices/journal.h).
 //
-// A checkpoint is a copy of all plain state but RAM, and of the pages that changed since the one before. The
-// older they are, the fewer are kept; so a step back is quick near the present and possible to the beginning.
-// What is between the checkpoints costs nothing. An instant is a count of instructions (journal_retired).
+// A checkpoint is a copy of all plain state but RAM, and a note of the pages that changed since the one
+// before. A page is copied when it is about to be written again, so what is filled once is never copied. The
+// older the checkpoints are, the fewer are kept; so a step back is quick near the present and possible to the
+// beginning. An instant is a count of instructions (journal_retired).
 #ifndef DEVICES_HISTORY_H
 #define DEVICES_HISTORY_H
 
@@ -20,8 +21,10 @@ struct history {
     u64 limit;    // bytes; from there on checkpoints are thinned out to stay below
     u64 every;    // instructions
     u64 used;     // bytes
+    u64 copied;   // pages
     u64 thinned;  // checkpoints given up
     u64 replayed; // instructions run again
+    bool lost;    // the host had no memory for a copy: it begins anew, at the next look
     // called when a run in the past comes to a reset: resets the machine and loads its images again, as the
     // frontend did. False: it cannot.
     bool (*restart)(void *opaque);
@@ -29,13 +32,15 @@ struct history {
     // in the order of their instants
     struct history_checkpoint *first, *last, *base; // RAM is that of `base`, but for pages written since
     struct page_version **page;                     // a page's contents, newest checkpoint first
-    struct pool versions, copies;                   // where those and the pages' copies are
+    u64 *in_ram;                  // bitmap, a bit a page: RAM itself holds its newest version yet (phys.keep)
+    struct pool versions, copies; // where versions and the pages' copies are
 };
 
 // Takes the first checkpoint, now. False: the host has no memory.
 bool history_begin(struct history *h, struct journal *j, u64 limit);
 void history_forget(struct history *h);
-// Between runs, whenever it suits: takes a checkpoint if it is time for one.
+// Between runs, whenever it suits: takes a checkpoint if it is time for one. Memory for copies is counted
+// when they are made, and held below the limit here.
 void history_look(struct history *h);
 // A checkpoint of this instant, if there is none yet.
 bool history_checkpoint(struct history *h);

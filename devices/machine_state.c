@@ -295,13 +295,13 @@ static void load_ram(struct machine *m, const struct found *f)
         u64 next = UINT64_MAX;
         if (page < end) memcpy(&next, page, sizeof next);
         if (!host) continue;
+        phys_mark_dirty(&m->phys, n << PAGE_SHIFT); // whoever keeps hashes of the pages begins anew
         if (next == n) {
             memcpy(host, page + sizeof next, PAGE_SIZE);
             page += sizeof(struct ram_page);
         } else if (!phys_page_is_zero(host)) {
             memset(host, 0, PAGE_SIZE);
         }
-        phys_mark_dirty(&m->phys, n << PAGE_SHIFT); // whoever keeps hashes of the pages begins anew
     }
 }
 

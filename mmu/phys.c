@@ -79,6 +79,13 @@ void phys_free(struct phys *p)
     memset(p, 0, sizeof(*p));
 }
 
+void phys_keep(struct phys *p, u64 page)
+{
+    if (!(p->keep[page / 64] >> (page % 64) & 1)) return;
+    p->keep[page / 64] &= ~BIT(page % 64);
+    p->kept(p->kept_opaque, page);
+}
+
 void phys_dirty_clear(struct phys *p) { memset(p->dirty, 0, (p->pages + 63) / 64 * sizeof(*p->dirty)); }
 
 u64 *phys_dirty_take(struct phys *p, enum phys_dirty_user user)

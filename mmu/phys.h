@@ -50,6 +50,11 @@ struct phys {
     bool table_flags; // what is written now are flags that a walk sets
     const char
         *writer; // who writes now ("VM exit"), where it is no instruction's own store: for who asks who wrote
+    // Bitmap, a bit a page: somebody wants what the page holds now, and it is time to copy it when it is
+    // about to be written; NULL: nobody.
+    u64 *keep;
+    void (*kept)(void *opaque, u64 page); // that page's bit was set, and is clear
+    void *kept_opaque;
     const struct phys_ops *ops;
     void *ops_opaque;
     struct phys_subscriber *subscribers;
@@ -96,9 +101,13 @@ static inline bool phys_code_or_watch(const struct phys *p, paddr a)
 {
     return p->code[a >> PAGE_SHIFT] || phys_watched(p, a);
 }
+void phys_keep(struct phys *p, u64 page); // asks for its copy, if somebody waits for it
+// The page is written, from now on until the bits are cleared. Said before its first byte is (of the current
+// VMCS too, which is written without a word: whoever waits asks for the VMCS's page at once).
 static inline void phys_mark_dirty(struct phys *p, paddr a)
 {
     u64 n = a >> PAGE_SHIFT;
+    if (unlikely(p->keep != NULL)) phys_keep(p, n);
     p->dirty[n / 64] |= 1ull << (n % 64);
 }
 void phys_dirty_clear(struct phys *p);

@@ -285,6 +285,61 @@ static void changed(void **state)
     end(&a), end(&b);
 }
 
+// A page is copied when it is written again behind a checkpoint: once for each of them, whoever writes; and
+// what nobody writes again is not copied at all.
+static void copied_when_written(void **state)
+{
+    (void)state;
+    struct world w;
+    world(&w, 1, false);
+    struct phys *p = &w.m->phys;
+    for (u64 a = 1 << 20; a < 2 << 20; a += PAGE_SIZE) phys_write32(p, 0, a, (u32)a);
+    u64 seen = hash(w.m);
+    assert_true(history_begin(&w.h, &w.j, HISTORY_DEFAULT));
+    assert_int_equal(w.h.copied, 0);
+    for (u64 i = 0; i < 5; i++) phys_write32(p, 0, (1 << 20) + 8 * i, 4711); // one page
+    phys_write64(p, 0, (1 << 20) + 3 * PAGE_SIZE - 4, 4711);                 // across two
+    assert_int_equal(w.h.copied, 3);
+    assert_true(history_changed(&w.h)); // a checkpoint, which notes those three
+    assert_int_equal(w.h.copied, 3);
+    u64 then = hash(w.m);
+    assert_true(history_goto(&w.h, history_begins(&w.h), NULL));
+    assert_ptr_equal(w.h.base, w.h.first);
+    assert_int_equal(hash(w.m), seen);
+    assert_int_not_equal(seen, then);
+    end(&w);
+}
+
+// The host had no memory for a copy: what was is given up, and from here on there is a past.
+static void lost(void **state)
+{
+    (void)state;
+    struct world w;
+    u64 seen[SAMPLES];
+    world(&w, 1, true);
+    assert_true(history_begin(&w.h, &w.j, HISTORY_DEFAULT));
+    w.h.every = 2500;
+    run_to(&w, 20000);
+    u64 now = journal_retired(&w.j), there = hash(w.m);
+    w.h.lost = true;
+    history_look(&w.h);
+    assert_false(w.h.lost);
+    assert_int_equal(history_begins(&w.h), now);
+    assert_false(history_goto(&w.h, now - 1, NULL));
+    assert_int_equal(hash(w.m), there);
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        run_to(&w, now + (i + 1) * STEP);
+        seen[i] = hash(w.m);
+    }
+    w.h.lost = false;
+    for (unsigned k = 0; k < 20; k++) {
+        unsigned i = (unsigned)draw(&w, SAMPLES);
+        if (!history_goto(&w.h, now + (i + 1) * STEP, NULL)) fail_msg("sample %u cannot be reached", i);
+        if (hash(w.m) != seen[i]) fail_msg("sample %u is another", i);
+    }
+    end(&w);
+}
+
 static bool restart(void *opaque)
 {
     struct world *w = opaque;
@@ -388,8 +443,14 @@ static void refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed),    cmocka_unit_test(reached),
-                                       cmocka_unit_test(told_again),  cmocka_unit_test(changed),
-                                       cmocka_unit_test(over_resets), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed),
+                                       cmocka_unit_test(reached),
+                                       cmocka_unit_test(told_again),
+                                       cmocka_unit_test(changed),
+                                       cmocka_unit_test(copied_when_written),
+                                       cmocka_unit_test(lost),
+
+                                       cmocka_unit_test(over_resets),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,6 +90,7 @@ void vmx_control_decode(struct vcpu *v)
 void vmx_set_current(struct vcpu *v, paddr vmcs)
 {
     if (v->s.vmx.vmcs_pointer != vmcs) vmx_unwatch(v);
+    if (vmcs != VMX_NO_POINTER) phys_mark_dirty(v->phys, vmcs); // fields are written first and marked then
     v->s.vmx.vmcs_pointer = vmcs;
     v->vmx->region = NULL;
     if (vmcs != VMX_NO_POINTER) vmx_control_decode(v);
