@@ -78,6 +78,11 @@ static bool our_gp_alone(const struct place *p)
 {
     return fault(p->ours, p) && p->ours->vector == 13 && !(fault(p->theirs, p) && p->theirs->vector == 13);
 }
+static bool our_limit16_alone(const struct place *p)
+{
+    return p->t->in.bits == 16 && fault(p->ours, p) && (p->ours->vector == 12 || p->ours->vector == 13) &&
+           !fault(p->theirs, p);
+}
 static bool repeated(const struct place *p) { return prefixed(p, 0xF2) || prefixed(p, 0xF3); }
 static bool repeated_with_67(const struct place *p)
 {
@@ -123,6 +128,8 @@ static const struct excuse {
     {VENDOR_AMD, "vpgather*", same_fault, D_XMM | D_YMM, "a fault leaves the mask as it was; Intel has spread its signs by then"},
     {VENDOR_AMD, "vcvtps2ph", their_memory_fault, ALL, "the operand's faults before the exceptions of the conversion; Intel the other way round"},
     {VENDOR_AMD, "sha*", our_gp_alone, ALL, "takes unaligned operands (Zen 5); Intel has #GP"},
+    {VENDOR_AMD, "v?maskmov*", our_limit16_alone, ALL, "elements behind offset FFFFh are those from 0 on (Zen 3); on Intel beyond the limit"},
+    {VENDOR_AMD, "vmaskmov*", our_limit16_alone, ALL, "elements behind offset FFFFh are those from 0 on (Zen 3); on Intel beyond the limit"},
     {VENDOR_AMD, "maskmov*", any_alignment, ALL, "#AC by the mask; Intel wants a multiple of 8"},
     {VENDOR_AMD, "fst", their_fault_our_exception, ALL, "the operand's faults before unmasked exceptions; Intel the other way round"},
     {VENDOR_AMD, "fstp", their_fault_our_exception, ALL, "the operand's faults before unmasked exceptions; Intel the other way round"},
