@@ -67,9 +67,16 @@ static void help(void)
          "otherwise than the program ends it, 6 the host refused.");
 }
 
-static void list(void)
+static int written(int status)
+{
+    if (fflush(stdout) == 0) return status;
+    return complain(LECTURE_HOST, "cannot write to standard output: %s", strerror(errno));
+}
+
+static int list(void)
 {
     for (unsigned i = 0; i < lectures_n; i++) printf("%3u  %s\n", lectures[i].number, lectures[i].title);
+    return written(0);
 }
 
 static void happened(struct show *s, const char *name)
@@ -328,8 +335,7 @@ static int run(const struct lecture *l, struct way way, const char *words, char 
         printf("\n%lu points, %lu failed; %lu faults outside guests, %lu VM exits\n", s.points, s.failed,
                s.traps, s.exits);
     if (from) fclose(from);
-    if (fflush(stdout) != 0)
-        return complain(LECTURE_HOST, "cannot write to standard output: %s", strerror(errno));
+    if (written(0) != 0) return LECTURE_HOST;
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == LECTURE_USAGE || code == LECTURE_HOST) return code; // it has said why
     if (way.debug && !s.bailed && code == 0) return LECTURE_HELD;   // it was left in the middle
@@ -347,7 +353,7 @@ int lecture_main(int argc, char **argv)
     for (; i < argc && strcmp(argv[i], "--"); i++) {
         char *end;
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h") || !strcmp(argv[i], "-help"))
-            return help(), 0;
+            return help(), written(0);
         if (!strcmp(argv[i], "--story")) {
             way.story = true;
         } else if (!strcmp(argv[i], "--raw")) {
@@ -377,6 +383,6 @@ int lecture_main(int argc, char **argv)
     if (!lectures_n)
         return complain(LECTURE_HOST, "this matryoshka was built without the guest images%s", "");
     if (i < argc) i++; // "--"
-    if (!l) return list(), 0;
+    if (!l) return list();
     return run(l, way, words, argv + i);
 }
