@@ -23,6 +23,7 @@ struct port { // a monitor on a line
     char buf[ROOM];
     unsigned n;
     bool ended; // nobody says more
+    bool skips; // what is left of a line that was too long
     bool broken;
 };
 
@@ -82,7 +83,7 @@ static void prompt(struct port *p)
 static void greet(struct debug *g, struct port *p)
 {
     p->n = 0;
-    p->ended = p->broken = false;
+    p->ended = p->broken = p->skips = false;
     attach(g, &p->monitor);
     monitor_look(&p->monitor);
     prompt(p);
@@ -210,11 +211,18 @@ static void hear_gdb(struct debug *g)
 static bool next_line(struct debug *g, struct port *p, char *to)
 {
     const char *end = memchr(p->buf, '\n', p->n);
+    if (p->skips) {
+        unsigned rest = end ? (unsigned)(end + 1 - p->buf) : p->n;
+        p->skips = !end;
+        p->n -= rest;
+        memmove(p->buf, p->buf + rest, p->n);
+        end = memchr(p->buf, '\n', p->n);
+    }
     unsigned n = end ? (unsigned)(end - p->buf) : p->n;
     if (!end && p->n < ROOM && !(p->ended && p->n)) return false;
     if (p->monitor.waits && g->d.running && strncmp(p->buf, "stop", 4) != 0) return false;
     p->monitor.waits = false;
-    if (n == ROOM) n--;
+    p->skips = n == ROOM;
     memcpy(to, p->buf, n), to[n] = 0;
     for (unsigned i = 0; i < n; i++)
         if (!to[i]) to[i] = ' ';

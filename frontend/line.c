@@ -8,10 +8,12 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PATIENCE = 5000 }; // milliseconds that a client may take to read what it asked for
@@ -44,6 +46,7 @@ static bool listen_tcp(struct line *l, const char *where, const char *address, c
     size_t h = (size_t)(colon - address), p = whole - h - 1;
     if (h >= sizeof host || !p || p >= sizeof port || strspn(colon + 1, "0123456789") < p)
         return fail(why, n, where, "it takes tcp:[HOST]:PORT with a number for PORT, as tcp::1234");
+    if (strtoul(colon + 1, NULL, 10) > 0xFFFF) return fail(why, n, where, "65535 is the highest port");
     if (!options_known(address + whole))
         return fail(why, n, where, "behind the port it takes server=on and wait=off (-S waits)");
     if (h && address[0] == '[' && colon[-1] == ']') address++, h -= 2;
@@ -160,11 +163,20 @@ int line_read(struct line *l, u8 *buf, size_t n)
     return got > 0 ? (int)got : -1;
 }
 
+static long long milliseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
+}
+
 bool line_write(struct line *l, const u8 *bytes, size_t n)
 {
-    while (n) {
+    // Signals, of our own timer too, come more often than patience ends.
+    for (long long end = milliseconds() + PATIENCE, now; n;) {
+        if ((now = milliseconds()) >= end) return false;
         struct pollfd p = {.fd = l->out, .events = POLLOUT};
-        int ready = poll(&p, 1, PATIENCE);
+        int ready = poll(&p, 1, (int)(end - now));
         if (ready < 0 && errno == EINTR) continue;
         if (ready <= 0) return false;
         ssize_t put =

@@ -7,6 +7,8 @@
 #include "frontend/monitor.h"
 #include "frontend/vmcs_text.h"
 
+enum { CONTROL_REGISTERS = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 };
+
 struct reader {
     struct monitor *c;
     const struct words *w;
@@ -25,9 +27,9 @@ static bool expected(struct reader *r, const char *what)
     fail(r->c, "break: %s expected, not \"%s\"\n", what, next(r));
     return false;
 }
-static bool number(struct reader *r, const char *what, u64 most, u64 *x)
+static bool number(struct reader *r, const char *what, u64 least, u64 most, u64 *x)
 {
-    if (!text_number(next(r), x) || *x > most) return expected(r, what);
+    if (!text_number(next(r), x) || *x < least || *x > most) return expected(r, what);
     r->n++;
     return true;
 }
@@ -43,7 +45,7 @@ static bool clause(const struct reader *r)
 static bool port_or_register(struct reader *r, struct breakpoint *b, const char *what, u64 most)
 {
     b->any = clause(r) || take(r, "any");
-    return b->any || number(r, what, most, &b->what);
+    return b->any || number(r, what, 0, most, &b->what);
 }
 
 static bool field(struct reader *r, struct breakpoint *b)
@@ -88,13 +90,17 @@ static bool place(struct reader *r, struct breakpoint *b)
         if (b->any)
             b->size = 0x10000;
         else if (!clause(r))
-            return number(r, "how many ports from there on", 0x10000, &b->size);
+            return number(r, "how many ports from there on", 1, 0x10000, &b->size);
     } else if (take(r, "msr")) {
         b->kind = BREAK_MSR;
         return port_or_register(r, b, "an MSR, as 0xc0000080, or any", UINT32_MAX);
     } else if (take(r, "cr")) {
         b->kind = BREAK_CR;
-        return port_or_register(r, b, "a control register (0, 2, 3, 4, 8) or any", 8);
+        const char *const which = "a control register (0, 2, 3, 4, 8) or any";
+        if (!port_or_register(r, b, which, 8)) return false;
+        if (b->any || (1u << b->what & CONTROL_REGISTERS)) return true;
+        r->n--;
+        return expected(r, which);
     } else if (take(r, "field")) {
         b->kind = BREAK_FIELD;
         return field(r, b);
@@ -140,7 +146,7 @@ static bool term(struct reader *r, struct breakpoint *b)
     t->left = (u8)left;
     t->mask = UINT64_MAX;
     if (take(r, "&")) {
-        if (!number(r, "a mask behind &", UINT64_MAX, &t->mask)) return false;
+        if (!number(r, "a mask behind &", 0, UINT64_MAX, &t->mask)) return false;
         if (clause(r) || strcmp(next(r), "and") == 0) return true; // any bit of it
     }
     for (relation = 1; relation < ARRAY_LEN(relations) && strcmp(relations[relation], next(r)) != 0;
@@ -160,7 +166,7 @@ static bool clauses(struct reader *r, struct breakpoint *b)
                 if (!term(r, b)) return false;
             while (take(r, "and"));
         } else if (take(r, "count")) {
-            if (!number(r, "which time it is to stop at", UINT64_MAX, &b->count)) return false;
+            if (!number(r, "which time it is to stop at, from 1 on", 1, UINT64_MAX, &b->count)) return false;
         } else if (take(r, "level")) {
             if (b->kind == BREAK_LEVEL) return expected(r, "no level twice");
             if (take(r, "vmcs")) {

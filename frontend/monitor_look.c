@@ -319,7 +319,10 @@ static void walk(struct monitor *c, const struct words *w)
             return;
         }
     }
-    monitor_walk(c, at, acc);
+    if ((acc & (ACC_WRITE | ACC_FETCH)) == (ACC_WRITE | ACC_FETCH))
+        fail(c, "walk: write or fetch expected, not both\n");
+    else
+        monitor_walk(c, at, acc);
 }
 
 // clang-format off
