@@ -81,12 +81,9 @@ static u64 *written(struct history *h) { return machine_written(h->m, PHYS_DIRTY
 
 static bool in_ram(const struct history *h, u64 n) { return h->in_ram[n / 64] >> (n % 64) & 1; }
 
-// The page is written: what it holds is copied now.
-static void copy_page(void *opaque, u64 n)
+static void copy(struct history *h, struct page_version *v, u64 n)
 {
-    struct history *h = opaque;
     const u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
-    struct page_version *v = h->page[n];
     if (phys_page_is_zero(host)) return;
     v->bytes = take_piece(h, &h->copies);
     h->lost |= !v->bytes;
@@ -95,15 +92,26 @@ static void copy_page(void *opaque, u64 n)
     h->copied++;
 }
 
+// The page is written: what it holds is copied now.
+static void copy_newest(void *opaque, u64 n)
+{
+    struct history *h = opaque;
+    copy(h, h->page[n], n);
+}
+
 static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
 {
     if (in_ram(h, n) || !phys_is_ram(&h->m->phys, n << PAGE_SHIFT)) return true; // not written since
-    struct page_version *v = take_piece(h, &h->versions);
+    struct page_version *v = take_piece(h, &h->versions), **at = &h->page[n];
     if (!v) return false;
-    *v = (struct page_version){.older = h->page[n], .of = c};
-    h->page[n] = v;
-    h->in_ram[n / 64] |= BIT(n % 64);
+    while (*at && (*at)->of->number > c->number) at = &(*at)->older;
+    *v = (struct page_version){.older = *at, .of = c};
+    *at = v;
     c->pages[c->pages_n++] = n;
+    if (h->page[n] == v)
+        h->in_ram[n / 64] |= BIT(n % 64);
+    else
+        copy(h, v, n);
     return true;
 }
 
@@ -198,15 +206,25 @@ static void copy_current_vmcs(struct machine *m)
             phys_mark_dirty(&m->phys, m->cpu[i]->s.vmx.vmcs_pointer);
 }
 
-// Appends a checkpoint of now. RAM as it is may differ from that of `last` in the pages of *changed.
-static bool append(struct history *h, u64 *changed)
+static void link_after(struct history *h, struct history_checkpoint *c, struct history_checkpoint *before)
+{
+    struct history_checkpoint *later = before ? before->later : NULL;
+    c->earlier = before, c->later = later;
+    *(before ? &before->later : &h->first) = c;
+    *(later ? &later->earlier : &h->last) = c;
+    c->number = before ? before->number + 1 : 0;
+    for (u64 i = c->number; later; later = later->later) later->number = ++i;
+}
+
+// A checkpoint of now, behind `before`. RAM as it is may differ from that of `before` in the pages of
+// *changed.
+static bool add(struct history *h, struct history_checkpoint *before, u64 *changed)
 {
     struct history_checkpoint *c = take(h, sizeof *c);
     u64 n = 0;
     if (!c) return false;
-    *c = (struct history_checkpoint){.number = h->last ? h->last->number + 1 : 0,
-                                     .retired = journal_retired(h->journal),
-                                     .place = h->journal->at};
+    *c = (struct history_checkpoint){.retired = journal_retired(h->journal), .place = h->journal->at};
+    link_after(h, c, before);
     for (u64 i = 0; i < words(h); i++) n += (u64)__builtin_popcountll(changed[i]);
     c->pages = take(h, n * sizeof *c->pages);
     bool good = c->pages && copy_parts(h, c) && copy_counts(h, c);
@@ -220,12 +238,9 @@ static bool append(struct history *h, u64 *changed)
         u64 *less = realloc(c->pages, c->pages_n * sizeof *less);
         if (less) c->pages = less;
     }
-    c->earlier = h->last;
-    if (h->last) h->last->later = c;
-    h->last = c;
-    if (!h->first) h->first = c;
     if (!good) {
-        if (c->earlier) forget_after(h, c->earlier);
+        h->lost = c->later != NULL;
+        if (before && !c->later) forget_after(h, before);
         return false;
     }
     memset(changed, 0, words(h) * sizeof *changed);
@@ -299,9 +314,23 @@ static bool take_now(struct history *h)
     u64 *changed = written(h);
     if (!changed) return false;
     if (h->base != h->last) add_between(h->base, h->last, changed);
-    bool good = append(h, changed);
+    bool good = add(h, h->last, changed);
     thin(h);
     return good;
+}
+
+// Now, in the past: a checkpoint between two.
+static void insert(struct history *h)
+{
+    u64 now = journal_retired(h->journal);
+    struct history_checkpoint *before = h->first;
+    while (before->later && before->later->retired <= now) before = before->later;
+    if (h->m->request.what != MACHINE_RUN || before->retired >= now) return;
+    u64 *changed = written(h);
+    if (!changed) return;
+    add_between(h->base, before, changed);
+    h->inserted += add(h, before, changed);
+    thin(h);
 }
 
 // All but the wish to have one.
@@ -328,9 +357,9 @@ static bool begin(struct history *h)
     u64 *changed = h->page && h->in_ram ? written(h) : NULL, *ever = machine_written(h->m, PHYS_DIRTY_EVER);
     if (!changed) return false;
     memcpy(changed, ever, words(h) * sizeof *changed);
-    h->m->phys.kept = copy_page, h->m->phys.kept_opaque = h;
+    h->m->phys.kept = copy_newest, h->m->phys.kept_opaque = h;
     h->m->phys.keep = h->in_ram;
-    return append(h, changed);
+    return add(h, NULL, changed);
 }
 
 // A copy that could not be made: what was is gone, and given back. From here on there is a past again.
@@ -437,10 +466,14 @@ bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *s
     u64 now = journal_retired(j);
     bool ended = h->m->request.what != MACHINE_RUN;
     if ((now >= retired || c->retired > now || ended) && !go_to_checkpoint(h, c)) return false;
-    u64 begun = journal_retired(j), at;
+    u64 begun = journal_retired(j), at, half = begun + (retired - begun) / 2;
     while ((at = journal_retired(j)) < retired) {
         if (stop && *stop) break;
-        u64 left = retired - at;
+        if (at >= half && retired - at > h->every / 16) {
+            insert(h);
+            half = at + (retired - at) / 2;
+        }
+        u64 left = (at < half ? half : retired) - at;
         enum machine_end end = journal_run(j, left < 2000000 ? left : 2000000);
         if (end == MACHINE_RUN || end == MACHINE_STOPPED) continue;
         if ((end != MACHINE_RESET && end != MACHINE_SHUTDOWN) || !h->restart) break;

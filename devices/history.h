@@ -4,7 +4,8 @@
 // A checkpoint is a copy of all plain state but RAM, and a note of the pages that changed since the one
 // before. A page is copied when it is about to be written again, so what is filled once is never copied. The
 // older the checkpoints are, the fewer are kept; so a step back is quick near the present and possible to the
-// beginning. An instant is a count of instructions (journal_retired).
+// beginning. Going somewhere leaves a few on the way, ever nearer to where it goes: the next step back has
+// not far to run. An instant is a count of instructions (journal_retired).
 #ifndef DEVICES_HISTORY_H
 #define DEVICES_HISTORY_H
 
@@ -22,6 +23,7 @@ struct history {
     u64 every;    // instructions
     u64 used;     // bytes
     u64 copied;   // pages
+    u64 inserted; // checkpoints between others
     u64 thinned;  // checkpoints given up
     u64 replayed; // instructions run again
     bool lost;    // the host had no memory for a copy: it begins anew, at the next look

@@ -222,6 +222,41 @@ static void reached(void **state)
     }
 }
 
+// Steps backwards, one after another: on the average they have not far to run, and each comes where a machine
+// comes that runs there once.
+static void steps_back(void **state)
+{
+    (void)state;
+    enum { STEPS = 300 };
+    for (unsigned k = 0; k < 4; k++) {
+        struct world a, b;
+        u64 seen[STEPS];
+        world(&a, 1 + k % 2, true);
+        assert_true(history_begin(&a.h, &a.j, k < 2 ? HISTORY_DEFAULT : 0));
+        run_to(&a, 50000);
+        u64 now = journal_retired(&a.j), units = journal_units(&a.j), idles = a.j.at.idles;
+        for (unsigned i = 0; i < STEPS; i++) {
+            if (i == 2) a.h.replayed = 0;
+            assert_true(history_goto(&a.h, now - 7 * i, NULL));
+            seen[i] = hash(a.m);
+            if (i == 0) a.h.every = 4000; // there was no checkpoint on the way
+        }
+        assert_true(a.h.inserted > 3);
+        if (k < 2) assert_true(a.h.replayed < STEPS * a.h.every / 8); // and 20 times that without
+        assert_true(k < 2 ? a.h.thinned == 0 : a.h.thinned > 3);
+        world(&b, 1 + k % 2, false);
+        assert_true(journal_load(&b.j, a.j.event, a.j.events, units, idles));
+        for (unsigned i = STEPS; i-- > 0;) {
+            run_to(&b, now - 7 * i);
+            if (hash(b.m) != seen[i]) fail_msg("%u steps before the end: another state", i);
+        }
+        assert_true(history_goto(&a.h, now, NULL)); // through all of them, and on
+        assert_int_equal(hash(a.m), seen[0]);
+        run_to(&a, now + 20000);
+        end(&a), end(&b);
+    }
+}
+
 // What runs again is told apart from what runs for the first time, to the instant, in the middle of a sleep
 // too: of each run it is said whether all of it, and no more, has been before.
 static void told_again(void **state)
@@ -443,14 +478,11 @@ static void refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed),
-                                       cmocka_unit_test(reached),
-                                       cmocka_unit_test(told_again),
-                                       cmocka_unit_test(changed),
-                                       cmocka_unit_test(copied_when_written),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(replayed),    cmocka_unit_test(reached),
+                                       cmocka_unit_test(told_again),  cmocka_unit_test(changed),
+                                       cmocka_unit_test(steps_back),  cmocka_unit_test(copied_when_written),
                                        cmocka_unit_test(lost),
 
-                                       cmocka_unit_test(over_resets),
-                                       cmocka_unit_test(refused)};
+                                       cmocka_unit_test(over_resets), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
