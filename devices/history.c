@@ -453,19 +453,9 @@ static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
     return changed != NULL;
 }
 
-bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *stop)
+bool history_run_to(struct history *h, u64 retired, const volatile sig_atomic_t *stop)
 {
     struct journal *j = h->journal;
-    begin_anew(h);
-    if (retired < h->first->retired) return false;
-    struct history_checkpoint *c = h->last;
-    // one at this very count may be of a later instant: time passes in a sleep without instructions
-    while (c != h->first && c->retired >= retired) c = c->earlier;
-    journal_seen(j);
-    // the way forwards from here, or from a checkpoint
-    u64 now = journal_retired(j);
-    bool ended = h->m->request.what != MACHINE_RUN;
-    if ((now >= retired || c->retired > now || ended) && !go_to_checkpoint(h, c)) return false;
     u64 begun = journal_retired(j), at, half = begun + (retired - begun) / 2;
     while ((at = journal_retired(j)) < retired) {
         if (stop && *stop) break;
@@ -483,6 +473,23 @@ bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *s
     }
     h->replayed += journal_retired(j) - begun;
     return journal_retired(j) >= retired;
+}
+
+bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *stop)
+{
+    struct journal *j = h->journal;
+    begin_anew(h);
+    begin_anew(h);
+    if (retired < h->first->retired) return false;
+    struct history_checkpoint *c = h->last;
+    // one at this very count may be of a later instant: time passes in a sleep without instructions
+    while (c != h->first && c->retired >= retired) c = c->earlier;
+    journal_seen(j);
+    // the way forwards from here, or from a checkpoint
+    u64 now = journal_retired(j);
+    bool ended = h->m->request.what != MACHINE_RUN;
+    if ((now >= retired || c->retired > now || ended) && !go_to_checkpoint(h, c)) return false;
+    return history_run_to(h, retired, stop);
 }
 
 bool history_changed(struct history *h)

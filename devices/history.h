@@ -53,6 +53,8 @@ u64 history_begins(const struct history *h);
 // it is so. False: it lies before the beginning or cannot be reached (the machine then is where its run
 // ends), or `*stop` became true meanwhile.
 bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *stop);
+// Forwards to there through every instruction, where history_goto takes the shortest way.
+bool history_run_to(struct history *h, u64 retired, const volatile sig_atomic_t *stop);
 // Whoever has changed the machine's state by hand: the run goes another way from here, and what was later is
 // forgotten.
 bool history_changed(struct history *h);

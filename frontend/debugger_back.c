@@ -2,8 +2,6 @@
 // now.
 #include <string.h>
 
-#include <string.h>
-
 #include "cpu/engine/access.h"
 #include "frontend/debugger.h"
 
@@ -118,7 +116,8 @@ static bool go(struct debugger *d, u64 count, bool with_stops)
     all_changed(d);
     d->found.searching = with_stops;
     d->moved = true;
-    bool there = history_goto(&d->history, count, d->give_up);
+    bool there = with_stops ? history_run_to(&d->history, count, d->give_up)
+                            : history_goto(&d->history, count, d->give_up);
     d->found.searching = false;
     d->stops.n = n;
     d->stops.met.why = STOPPED_NOT;
