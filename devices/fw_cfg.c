@@ -51,7 +51,7 @@ static void run_dma(struct fw_cfg *f)
     to = __builtin_bswap64(to);
 
     u32 result = 0;
-    f->phys->writer = "device fw_cfg";
+    const char *outer = phys_writer_begin(f->phys, "device fw_cfg");
     if (control & DMA_SELECT) select_key(f, (u16)(control >> 16));
     const struct fw_cfg_item *i = selected(f);
     u32 left = i && f->st.offset < i->size ? i->size - f->st.offset : 0, n = length < left ? length : left;
@@ -71,7 +71,7 @@ static void run_dma(struct fw_cfg *f)
         f->st.offset += n;
     }
     phys_write32(f->phys, 0, at, __builtin_bswap32(result));
-    f->phys->writer = NULL;
+    phys_writer_end(f->phys, outer);
 }
 
 static u64 fw_cfg_read(struct device *d, unsigned region, u64 offset, unsigned size)

@@ -468,7 +468,10 @@ bool history_run_to(struct history *h, u64 retired, const volatile sig_atomic_t 
         if (end == MACHINE_RUN || end == MACHINE_STOPPED) continue;
         if ((end != MACHINE_RESET && end != MACHINE_SHUTDOWN) || !h->restart) break;
         u64 units = machine_units(h->m), counted = machine_retired(h->m);
-        if (!h->restart(h->restart_opaque)) break;
+        h->restarting = true, h->restarts_at = journal_retired(j);
+        bool restarted = h->restart(h->restart_opaque);
+        h->restarting = false;
+        if (!restarted) break;
         journal_restarted(j, units, counted);
     }
     h->replayed += journal_retired(j) - begun;

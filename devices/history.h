@@ -31,6 +31,8 @@ struct history {
     // frontend did. False: it cannot.
     bool (*restart)(void *opaque);
     void *restart_opaque;
+    bool restarting; // it is under way,
+    u64 restarts_at; // at this instant
     // in the order of their instants
     struct history_checkpoint *first, *last, *base; // RAM is that of `base`, but for pages written since
     struct page_version **page;                     // a page's contents, newest checkpoint first

@@ -49,9 +49,9 @@ static bool put_memory(struct journal *j, const struct journal_event *e)
 {
     struct phys *p = &j->m->phys;
     if (!phys_host(p, e->at) || !phys_host(p, e->at + e->n - 1)) return false;
-    p->writer = "a debugger";
+    const char *outer = phys_writer_begin(p, "a debugger");
     phys_write(p, e->line, e->at, &e->value, e->n);
-    p->writer = NULL;
+    phys_writer_end(p, outer);
     return true;
 }
 

@@ -88,6 +88,10 @@ struct debugger {
     struct breaks breaks;
     int broke; // which of them it stands at; -1: none
     struct debugger_found found;
+    struct { // the write before which debugger_back_to_write left the machine, and the instant of that place
+        paddr at;
+        u64 size, count, n, units, event;
+    } wrote;
     struct trace trace; // for processors that nobody else listens to
 };
 

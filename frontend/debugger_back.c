@@ -247,8 +247,25 @@ struct writes {
     u64 size;
     u8 bytes[PAGE_SIZE]; // as they were,
     bool stale;          // before a write that was not looked at since
-    u64 units;           // the instant to search to
+    u64 units, event;    // the instant to search to, or,
+    u64 last_count;      // who stands before one that was found and asks again: that one; n 0: not so
+    u64 last_n;
+    u64 count;        // of the latest write,
+    u64 n;            // the how manieth with that count it is,
+    u64 retired;      // and its processor's own count
+    u64 wanted_count; // the one to come to again: these two; n 0: none
+    u64 wanted_n;
+    bool there;
 };
+
+// Of a debugger's own writes at this very instant, those are past that were made already.
+static bool is_past(const struct writes *w)
+{
+    const struct journal *j = w->d->journal;
+    if (w->last_n) return w->count < w->last_count || (w->count == w->last_count && w->n < w->last_n);
+    u64 units = journal_units(j);
+    return units < w->units || (units == w->units && j->at.event < w->event);
+}
 
 static void written(void *opaque, paddr a, u64 size)
 {
@@ -256,15 +273,26 @@ static void written(void *opaque, paddr a, u64 size)
     struct debugger *d = w->d;
     const u8 *now = phys_host(&d->m->phys, w->at);
     const struct vcpu *v = d->m->cpu[d->m->turns.cpu];
-    if (a >= w->at + w->size || w->at >= a + size || !d->found.searching) return;
+    if (a >= w->at + w->size || w->at >= a + size || !(d->found.searching || w->wanted_n)) return;
     // Of all of a VMCS's region it is told that something in it has just changed; else, what is about to.
     bool region = size == PAGE_SIZE && a == v->s.vmx.vmcs_pointer;
     bool changed = !region || (!w->stale && memcmp(w->bytes, now, w->size) != 0);
     w->stale = !region;
     memcpy(w->bytes, now, w->size);
-    if (!changed || journal_units(d->journal) >= w->units) return;
+    if (!changed) return;
+    u64 count = d->history.restarting ? d->history.restarts_at : debugger_now(d);
+    w->n = count == w->count ? w->n + 1 : 1;
+    w->count = count;
+    if (w->wanted_n) {
+        w->there |= count == w->wanted_count && w->n == w->wanted_n;
+        return;
+    }
+    if (!is_past(w)) return;
     d->found.any = true;
-    d->found.count = debugger_now(d);
+    d->found.count = count;
+    d->found.met.cpu = v->index;
+    w->retired = cpu_retired(v);
+    d->found.at = w->n;
     d->found.writer = d->m->phys.writer;
     if (!d->found.writer && !v->d.in) d->found.writer = "the delivery of an event";
 }
@@ -278,6 +306,45 @@ static u64 keeps(void *opaque, paddr page, bool *watched)
     return 0;
 }
 
+static void begin_writes(struct writes *w)
+{
+    struct phys *p = &w->d->m->phys;
+    memcpy(w->bytes, phys_host(p, w->at), w->size);
+    w->stale = false;
+    w->count = w->n = 0;
+    phys_watch(p, w->at);
+}
+
+// Nothing is left to run of what lies between the first boundary with this count and where it stood.
+static bool searched(const struct writes *w)
+{
+    const struct journal *j = w->d->journal;
+    if (w->last_n) return w->count == w->last_count ? w->n >= w->last_n : debugger_now(w->d) > w->last_count;
+    return journal_units(j) >= w->units && j->at.event >= w->event;
+}
+
+// To before the write that was found. What no instruction does, happens at a boundary, which a run to that
+// count has behind it: so by steps from the instruction before.
+static bool arrive_at_write(struct writes *w)
+{
+    struct debugger *d = w->d;
+    struct debugger_found *f = &d->found;
+    struct vcpu *v = d->m->cpu[f->met.cpu];
+    unsigned n = 0;
+    if (!f->writer || f->count <= history_begins(&d->history)) return go(d, f->count, false);
+    if (!go(d, f->count - 1, false)) return false;
+    if (cpu_retired(v) >= w->retired) return go(d, f->count, false); // another's instruction was the last
+    w->wanted_count = f->count;
+    w->wanted_n = f->at;
+    begin_writes(w);
+    while (n < 64 && !w->there && step(d, v)) n++;
+    w->wanted_n = 0;
+    if (!w->there || n == 1) return go(d, f->count, false); // n 1: it came from outside
+    if (!go(d, f->count - 1, false)) return false;
+    while (n-- > 1) step(d, v);
+    return true;
+}
+
 bool debugger_back_to_write(struct debugger *d, paddr at, u64 size)
 {
     struct phys *p = &d->m->phys;
@@ -287,30 +354,37 @@ bool debugger_back_to_write(struct debugger *d, paddr at, u64 size)
     u64 first = history_begins(&d->history), now = debugger_now(d), to = now, window = WINDOW;
     unsigned n = d->stops.n;
     w.units = journal_units(d->journal);
+    w.event = d->journal->at.event;
+    if (d->wrote.at == at && d->wrote.size == size && d->wrote.units == w.units && d->wrote.event == w.event)
+        w.last_count = d->wrote.count, w.last_n = d->wrote.n;
     d->found = (struct debugger_found){.before = now};
     d->stops.n = 0;
     phys_subscribe(p, &w.subscriber);
     while (true) {
         u64 from = to - first > window ? to - window : first;
         if (!go(d, from, false)) break;
-        memcpy(w.bytes, phys_host(p, at), size);
-        w.stale = false;
-        phys_watch(p, at);
+        begin_writes(&w);
         if (!go(d, to, true)) break;
-        d->found.searching = true; // what lies between the first boundary with this count and where it stood
-        for (unsigned i = 0; to == now && i < 1000 && journal_units(d->journal) < w.units; i++)
-            journal_run(d->journal, w.units - journal_units(d->journal));
+        d->found.searching = true;
+        for (unsigned i = 0; to == now && i < 1000 && !searched(&w); i++) {
+            u64 units = journal_units(d->journal);
+            journal_run(d->journal, units < w.units ? w.units - units : w.last_n > 0);
+        }
         d->found.searching = false;
         if (d->found.any || from == first) break;
         to = from;
         window *= 8;
     }
+    bool there = d->found.any && arrive_at_write(&w);
     phys_unsubscribe(p, &w.subscriber);
     phys_release(p, at);
     d->stops.n = n;
     all_changed(d);
-    if (go(d, d->found.any ? d->found.count : first, false)) return d->found.any;
-    return false;
+    if (!there) go(d, first, false);
+    d->wrote.at = at, d->wrote.size = size;
+    d->wrote.count = d->found.count, d->wrote.n = there ? d->found.at : 0;
+    d->wrote.units = journal_units(d->journal), d->wrote.event = d->journal->at.event;
+    return there;
 }
 
 bool debugger_continue_back(struct debugger *d)

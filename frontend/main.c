@@ -167,7 +167,9 @@ static bool load(struct session *s, char *why, size_t n)
                              .acpi = m->acpi, .e820_n = m->e820_n, .why = why, .why_size = n};
     // clang-format on
     memcpy(r.e820, m->e820, sizeof r.e820);
+    const char *outer = phys_writer_begin(&m->phys, "the loader");
     const char *kind = load_kernel(&r);
+    phys_writer_end(&m->phys, outer);
     if (kind && s->o.stats) fprintf(stderr, "matryoshka: %s: %s\n", s->o.kernel, kind);
     return kind != NULL;
 }

@@ -257,8 +257,8 @@ static void go_to(struct monitor *c, const struct words *w)
     say(c, FLUSH);
 }
 
-// At the instant that was gone to.
-static void arrived(struct monitor *c, bool there, bool event, const char *writer)
+// At the instant that was gone to; by: to before this write.
+static void arrived(struct monitor *c, bool there, bool event, const struct debugger_found *by)
 {
     struct debugger *d = c->d;
     char why[160] = "The beginning of the history.";
@@ -267,8 +267,10 @@ static void arrived(struct monitor *c, bool there, bool event, const char *write
         snprintf(why, sizeof why, "VM exit %u (%s)", d->stops.met.reason & 0xFFFF,
                  vmx_exit_reason_name(d->stops.met.reason & 0xFFFF));
     if (there && event && d->stops.met.why == STOPPED_ENTRY) snprintf(why, sizeof why, "VM entry");
-    if (there && writer) snprintf(why, sizeof why, "Before %s writes it.", writer);
-    unsigned cpu = there && event ? d->stops.met.cpu : d->m->turns.cpu;
+    if (there && by && by->writer) snprintf(why, sizeof why, "Before %s writes it.", by->writer);
+    unsigned cpu = d->m->turns.cpu;
+    if (there && event) cpu = d->stops.met.cpu;
+    if (there && by) cpu = by->met.cpu;
     d->stops.met.why = STOPPED_NOT;
     debugger_stand(d, cpu, 5, why);
     if (c->kind != MONITOR_GDB) return;
@@ -304,7 +306,7 @@ static void back(struct monitor *c, const struct words *w)
                  (unsigned long long)at);
         else {
             bool there = debugger_back_to_write(d, r.pa, size);
-            arrived(c, there, false, d->found.writer);
+            arrived(c, there, false, &d->found);
         }
     } else if (w->n > 1 && !text_number(w->at[1], &n))
         fail(c,

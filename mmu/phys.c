@@ -284,6 +284,15 @@ SCALAR(u16, 16)
 SCALAR(u32, 32)
 SCALAR(u64, 64)
 
+void phys_write_flags(struct phys *p, unsigned cpu, paddr a, u64 entry, unsigned size)
+{
+    const char *outer = phys_writer_begin(p, "a page walk");
+    p->table_flags = true;
+    phys_write(p, cpu, a, &entry, size);
+    p->table_flags = false;
+    phys_writer_end(p, outer);
+}
+
 bool phys_page_is_zero(const u8 *page)
 {
     u64 any = 0;

@@ -47,9 +47,8 @@ struct phys {
     u64 *watch;
     // bitmap, a bit a page: a walk read an entry there, and nobody has written to it since; NULL: nobody asks
     u64 *tables;
-    bool table_flags; // what is written now are flags that a walk sets
-    const char
-        *writer; // who writes now ("VM exit"), where it is no instruction's own store: for who asks who wrote
+    bool table_flags;   // what is written now are flags that a walk sets
+    const char *writer; // phys_writer_begin's
     // Bitmap, a bit a page: somebody wants what the page holds now, and it is time to copy it when it is
     // about to be written; NULL: nobody.
     u64 *keep;
@@ -91,6 +90,19 @@ void phys_write8(struct phys *p, unsigned cpu, paddr a, u8 v);
 void phys_write16(struct phys *p, unsigned cpu, paddr a, u16 v);
 void phys_write32(struct phys *p, unsigned cpu, paddr a, u32 v);
 void phys_write64(struct phys *p, unsigned cpu, paddr a, u64 v);
+
+// What a walk sets in an entry, of 4 or 8 bytes: nobody's translation changes by it.
+void phys_write_flags(struct phys *p, unsigned cpu, paddr a, u64 entry, unsigned size);
+
+// Who writes from here to phys_writer_end ("a VM exit"), where it is no instruction's own store: for who asks
+// who wrote. What others do on its behalf meanwhile is its own.
+static inline const char *phys_writer_begin(struct phys *p, const char *who)
+{
+    const char *outer = p->writer;
+    p->writer = outer ? outer : who;
+    return outer;
+}
+static inline void phys_writer_end(struct phys *p, const char *outer) { p->writer = outer; }
 
 static inline bool phys_watched(const struct phys *p, paddr a)
 {

@@ -163,12 +163,10 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, const struct gues
     if (c->peek) return true;
     // A locked read-modify-write: the same memory may have got other flags since, as an EPT entry or at
     // another level.
-    p->table_flags = true, p->writer = "a page walk";
     if (wide)
-        phys_write64(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags);
+        phys_write_flags(p, c->cpu, e->pa, phys_read64(p, c->cpu, e->pa) | flags, 8);
     else
-        phys_write32(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags);
-    p->table_flags = false, p->writer = NULL;
+        phys_write_flags(p, c->cpu, e->pa, phys_read32(p, c->cpu, e->pa) | (u32)flags, 4);
     return true;
 }
 

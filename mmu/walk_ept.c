@@ -96,15 +96,13 @@ static bool set_flags(struct phys *p, const struct mmu_ctx *c, gpaddr gpa, bool 
         if ((u->value[i] & flags) == flags) continue;
         now = phys_read64(p, c->cpu, u->at[i]); // again: one entry may serve two levels
         log |= flags & ~now & EPTE_D;
-        p->table_flags = true, p->writer = "a page walk";
-        phys_write64(p, c->cpu, u->at[i], now | flags);
-        p->table_flags = false, p->writer = NULL;
+        phys_write_flags(p, c->cpu, u->at[i], now | flags, 8);
     }
     if (c->ept_pml && log) {
-        p->writer = "page-modification logging";
+        const char *outer = phys_writer_begin(p, "page-modification logging");
         phys_write64(p, c->cpu, c->pml_log + 8 * index, gpa.at & PAGE_MASK);
         phys_write16(p, c->cpu, c->pml_index, (u16)(index - 1));
-        p->writer = NULL;
+        phys_writer_end(p, outer);
     }
     return true;
 }

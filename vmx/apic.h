@@ -26,9 +26,9 @@ static inline u32 vapic_read(const struct vcpu *v, unsigned offset)
 static inline void vapic_write(struct vcpu *v, unsigned offset, u32 x)
 {
     paddr page = vmx_controls(v)->virtual_apic;
-    v->phys->writer = "APIC virtualization";
+    const char *outer = phys_writer_begin(v->phys, "APIC virtualization");
     phys_write32(v->phys, v->index, page + offset, x);
-    v->phys->writer = NULL;
+    phys_writer_end(v->phys, outer);
 }
 // A bit of VISR or VIRR: 32 of them in the low 4 bytes of each 16.
 static inline unsigned vapic_vector_at(unsigned base, u8 vector) { return base | (vector & 0xE0u) >> 1; }

@@ -115,13 +115,13 @@ static void virtualize_violation(struct vcpu *v, const struct walk_result *r, la
     if (!(c->proc2 & PROC2_EPT_VIOLATION_VE) || !r->convertible || !(v->s.cr0 & CR0_PE)) return;
     if (v->s.vmx.original_event & IDENT_VALID || phys_read32(v->phys, v->index, area + 4)) return;
     u16 index = f->EPTP_INDEX; // before the writes, which may be to the VMCS
-    v->phys->writer = "a virtualization exception";
+    const char *outer = phys_writer_begin(v->phys, "a virtualization exception");
     phys_write64(v->phys, v->index, area, EXIT_REASON_EPT_VIOLATION | (u64)0xFFFFFFFF << 32);
     phys_write64(v->phys, v->index, area + 8, qualification);
     phys_write64(v->phys, v->index, area + 16, r->qualification & EPT_Q_LINEAR ? la.at : 0);
     phys_write64(v->phys, v->index, area + 24, r->gpa.at);
     phys_write16(v->phys, v->index, area + 32, index);
-    v->phys->writer = NULL;
+    phys_writer_end(v->phys, outer);
     raise_fault(v, VEC_VE);
 }
 

@@ -119,7 +119,7 @@ static void leave(struct vcpu *v, const struct event *e)
 
 void vmx_exit(struct vcpu *v, const struct event *e)
 {
-    v->phys->writer = "a VM exit";
+    const char *outer = phys_writer_begin(v->phys, "a VM exit");
     leave(v, e);
-    v->phys->writer = NULL;
+    phys_writer_end(v->phys, outer);
 }

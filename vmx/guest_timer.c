@@ -27,10 +27,12 @@ static void put_shadow(struct vcpu *v, u64 x)
 static void expire(struct vcpu *v)
 {
     u8 vector = vmx_controls(v)->timer_vector;
+    const char *outer = phys_writer_begin(v->phys, "the guest timer");
     vmx_virtual_request(v, vector / 32, 1u << (vector & 31));
     vmx_evaluate_virtual_interrupts(v);
     v->s.vmx.guest_deadline = 0;
     put_shadow(v, 0);
+    phys_writer_end(v->phys, outer);
 }
 
 static bool external_interrupt(const struct vcpu *v)

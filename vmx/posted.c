@@ -12,7 +12,7 @@ enum { NOTIFY_ON = 1, NOTIFY_SN = 2, NOTIFY_NV_SHIFT = 16, NOTIFY_NDST_SHIFT = 3
 static void process(struct vcpu *v)
 {
     paddr pid = vmx_controls(v)->posted_descriptor;
-    v->phys->writer = "posted-interrupt processing";
+    const char *outer = phys_writer_begin(v->phys, "posted-interrupt processing");
     phys_write8(v->phys, v->index, pid + PID_ON, phys_read8(v->phys, v->index, pid + PID_ON) & 0xFE);
     if (v->board->eoi) v->board->eoi(v->board_opaque, v->index);
     for (unsigned word = 0; word < 8; word++) {
@@ -21,7 +21,7 @@ static void process(struct vcpu *v)
         phys_write32(v->phys, v->index, pid + 4 * word, 0);
         vmx_virtual_request(v, word, vectors);
     }
-    v->phys->writer = NULL;
+    phys_writer_end(v->phys, outer);
     vmx_evaluate_virtual_interrupts(v);
     cpu_end_mwait(v); // HLT goes on
 }
@@ -51,11 +51,13 @@ void vmx_ipi_virtualization(struct vcpu *v, u8 vector, u32 target)
         return;
     }
     paddr pid = entry & ~1ull, word = pid + vector / 32 * 4;
+    const char *outer = phys_writer_begin(v->phys, "IPI virtualization");
     phys_write32(v->phys, v->index, word, phys_read32(v->phys, v->index, word) | 1u << (vector & 31));
     u64 notify = phys_read64(v->phys, v->index, pid + PID_ON);
-    if (notify & (NOTIFY_ON | NOTIFY_SN)) return;
-    phys_write64(v->phys, v->index, pid + PID_ON, notify | NOTIFY_ON);
-    if (v->board->ipi)
+    bool tell = !(notify & (NOTIFY_ON | NOTIFY_SN));
+    if (tell) phys_write64(v->phys, v->index, pid + PID_ON, notify | NOTIFY_ON);
+    phys_writer_end(v->phys, outer);
+    if (tell && v->board->ipi)
         v->board->ipi(v->board_opaque, v->index, (u32)(notify >> NOTIFY_NDST_SHIFT),
                       (u8)(notify >> NOTIFY_NV_SHIFT));
 }
