@@ -74,44 +74,19 @@ static bool nan_among(struct float_env *e, enum float_format f, struct number a,
     return true;
 }
 
-static u64 sum(struct float_env *e, enum float_format f, u64 a, u64 b, bool subtract)
+static u64 arithmetic(struct float_env *e, enum float_format f, u64 a, u64 b, enum operation op)
 {
     struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
     u64 r;
     if (nan_among(e, f, x, y, &r)) return r;
-    y.negative ^= subtract;
-    struct number z = number_add(x, y, e->rounding);
+    struct number z = number_operation(e, op, x, y);
     if (z.kind == INVALID) return invalid(e, f);
-    denormal(e, x), denormal(e, y);
     return float_stops(e) ? 0 : finish(e, f, z);
 }
-u64 float_add(struct float_env *e, enum float_format f, u64 a, u64 b) { return sum(e, f, a, b, false); }
-u64 float_sub(struct float_env *e, enum float_format f, u64 a, u64 b) { return sum(e, f, a, b, true); }
-
-u64 float_mul(struct float_env *e, enum float_format f, u64 a, u64 b)
-{
-    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
-    u64 r;
-    if (nan_among(e, f, x, y, &r)) return r;
-    struct number z = number_mul(x, y);
-    if (z.kind == INVALID) return invalid(e, f);
-    denormal(e, x), denormal(e, y);
-    return float_stops(e) ? 0 : finish(e, f, z);
-}
-
-u64 float_div(struct float_env *e, enum float_format f, u64 a, u64 b)
-{
-    struct number x = take(f, a, e->daz), y = take(f, b, e->daz);
-    u64 r;
-    if (nan_among(e, f, x, y, &r)) return r;
-    struct number z = number_div(x, y);
-    if (z.kind == INVALID) return invalid(e, f);
-    if (y.kind == ZERO && x.kind == FINITE)
-        e->flags |= FLOAT_ZE;
-    else
-        denormal(e, x), denormal(e, y);
-    return float_stops(e) ? 0 : finish(e, f, z);
-}
+u64 float_add(struct float_env *e, enum float_format f, u64 a, u64 b) { return arithmetic(e, f, a, b, ADD); }
+u64 float_sub(struct float_env *e, enum float_format f, u64 a, u64 b) { return arithmetic(e, f, a, b, SUB); }
+u64 float_mul(struct float_env *e, enum float_format f, u64 a, u64 b) { return arithmetic(e, f, a, b, MUL); }
+u64 float_div(struct float_env *e, enum float_format f, u64 a, u64 b) { return arithmetic(e, f, a, b, DIV); }
 
 u64 float_sqrt(struct float_env *e, enum float_format f, u64 a)
 {

@@ -2,19 +2,13 @@
 // the result, made quiet; a quiet one goes before a signaling one.
 #include "cpu/float/extended.h"
 
-enum operation { ADD, SUB, MUL, DIV };
 static struct f80 arithmetic(struct float_env *e, struct f80 a, struct f80 b, enum operation op)
 {
-    struct number x = take(a), y = take(b), z;
+    struct number x = take(a), y = take(b);
     struct f80 r;
     if (none(e, x, y, &r)) return r;
-    y.negative ^= op == SUB;
-    z = op == MUL ? number_mul(x, y) : op == DIV ? number_div(x, y) : number_add(x, y, e->rounding);
+    struct number z = number_operation(e, op, x, y);
     if (z.kind == INVALID) return invalid(e);
-    if (op == DIV && y.kind == ZERO && x.kind == FINITE)
-        e->flags |= FLOAT_ZE;
-    else
-        denormal(e, x), denormal(e, y);
     return float_stops(e) ? a : finish(e, z, at_precision(e));
 }
 struct f80 f80_add(struct float_env *e, struct f80 a, struct f80 b) { return arithmetic(e, a, b, ADD); }

@@ -87,6 +87,20 @@ struct number number_div(struct number a, struct number b)
     return normalized(r);
 }
 
+struct number number_operation(struct float_env *e, enum operation op, struct number a, struct number b)
+{
+    b.negative ^= op == SUB;
+    struct number r = op == MUL   ? number_mul(a, b)
+                      : op == DIV ? number_div(a, b)
+                                  : number_add(a, b, e->rounding);
+    if (r.kind == INVALID) return r;
+    if (op == DIV && b.kind == ZERO && a.kind == FINITE)
+        e->flags |= FLOAT_ZE;
+    else if (a.denormal || b.denormal || e->denormal)
+        e->flags |= FLOAT_DE;
+    return r;
+}
+
 // Two bits of the radicand give one of the root: 64, one to round by, and one more that the rest joins.
 struct number number_sqrt(struct number a)
 {

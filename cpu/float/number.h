@@ -68,6 +68,9 @@ struct number number_add(struct number a, struct number b, enum float_rounding r
 struct number number_mul(struct number a, struct number b);
 struct number number_div(struct number a, struct number b); // not by zero, unless a is infinite
 struct number number_sqrt(struct number a);
+// One of these with what its operands have to tell: a division by zero, or else denormals.
+enum operation { ADD, SUB, MUL, DIV };
+struct number number_operation(struct float_env *e, enum operation op, struct number a, struct number b);
 int number_compare(struct number a, struct number b); // -1, 0, 1
 // To an integral value; *inexact, *up: what became of it.
 struct number number_integral(struct number a, enum float_rounding rounding, bool *inexact, bool *up);

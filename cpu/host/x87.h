@@ -80,16 +80,16 @@ static u16 host_x87_binary(const struct fpu_state *f, const struct x87_ext *a, c
 {
     u16 sw;
     host_x87_enter(f);
+#define BINARY(result) \
+    asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB result \
+                 : "=&a"(sw) \
+                 : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub) \
+                 : X87_CLOBBERS)
     if (second)
-        asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstp %%st(0)\n\tfstpt (%[to])"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
-                     : X87_CLOBBERS);
+        BINARY("fstp %%st(0)\n\tfstpt (%[to])");
     else
-        asm volatile("fldt (%[b])\n\tfldt (%[a])\n\t" CALL_STUB "fstpt (%[to])\n\tfstp %%st(0)"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [b] "r"(b), [to] "r"(to), [stub] "r"(stub)
-                     : X87_CLOBBERS);
+        BINARY("fstpt (%[to])\n\tfstp %%st(0)");
+#undef BINARY
     host_x87_leave(f, sw);
     return sw;
 }
@@ -122,16 +122,16 @@ static u16 host_x87_store(const struct fpu_state *f, const struct x87_ext *a, co
 {
     u16 sw;
     host_x87_enter(f);
+#define STORE(behind) \
+    asm volatile("fldt (%[a])\n\t" CALL_STUB behind \
+                 : "=&a"(sw) \
+                 : [a] "r"(a), [stub] "r"(stub), "D"(mem) \
+                 : X87_CLOBBERS)
     if (pops)
-        asm volatile("fldt (%[a])\n\t" CALL_STUB
-                     : "=&a"(sw)
-                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
-                     : X87_CLOBBERS);
+        STORE("");
     else
-        asm volatile("fldt (%[a])\n\t" CALL_STUB "fstp %%st(0)"
-                     : "=&a"(sw)
-                     : [a] "r"(a), [stub] "r"(stub), "D"(mem)
-                     : X87_CLOBBERS);
+        STORE("fstp %%st(0)");
+#undef STORE
     host_x87_leave(f, sw);
     return sw;
 }
