@@ -21,7 +21,7 @@ demo_scene("The L1 behind it, where the next VM exit leads: another kernel, in K
 demo_do("mat context root")
 demo_do("x/s &linux_banner")
 demo_do("info registers rip rsp cr3")
-demo_callers("who called it, by its stack:", 2)
+demo_callers("what its stack has of callers (words of calls that are over may lie between):", 6)
 demo_do("mat context here")
 demo_scene("Where uname() is to write (RDI points to the user's registers; their RDI is the buffer): L2's tables, and EPT under each entry of them.")
 demo_buffer = int(gdb.parse_and_eval("((unsigned long *)$rdi)[14]"))
