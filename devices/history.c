@@ -482,7 +482,6 @@ bool history_goto(struct history *h, u64 retired, const volatile sig_atomic_t *s
 {
     struct journal *j = h->journal;
     begin_anew(h);
-    begin_anew(h);
     if (retired < h->first->retired) return false;
     struct history_checkpoint *c = h->last;
     // one at this very count may be of a later instant: time passes in a sleep without instructions
