@@ -22,6 +22,7 @@ EX_BUILD=66
 PACKAGES_BUILD=(build-essential cmake ninja-build pkg-config libzydis-dev libcmocka-dev libelf-dev libedit-dev libzstd-dev zlib1g-dev acpica-tools)
 PACKAGES_TOOLS=(python3)
 PACKAGES_TEST=(libcapstone-dev shellcheck clang clang-format libclang-rt-dev)
+PACKAGES_BROWSER=(chromium) # 205 MB to fetch with all that it needs; 40 s of a processor to install
 PACKAGES_KVM=(qemu-system-x86 seabios)
 PACKAGES_GRUB=(grub-common grub-pc-bin xorriso mtools)
 PACKAGES_BENCH=(qemu-system-x86 seabios bochs bochs-term bochsbios vgabios "${PACKAGES_GRUB[@]}")
