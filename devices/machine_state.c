@@ -121,7 +121,7 @@ static bool put_ram(struct state_bytes *b, struct machine *m)
     if (!put_section(b, "ram", 0, RAM_VERSION, NULL, 0)) return false;
     for (u64 n = 0; n < m->phys.pages; n++) {
         const u8 *host = phys_host(&m->phys, n << PAGE_SHIFT);
-        if (!host || phys_page_is_zero(host)) continue;
+        if (!host || !phys_ever_written(&m->phys, n) || phys_page_is_zero(host)) continue;
         u8 *at = more(b, sizeof(struct ram_page));
         if (!at) return false;
         memcpy(at, &n, sizeof n);
@@ -294,7 +294,7 @@ static void load_ram(struct machine *m, const struct found *f)
         u8 *host = phys_host(&m->phys, n << PAGE_SHIFT);
         u64 next = UINT64_MAX;
         if (page < end) memcpy(&next, page, sizeof next);
-        if (!host) continue;
+        if (!host || (next != n && !phys_ever_written(&m->phys, n))) continue; // zeros then and now
         phys_mark_dirty(&m->phys, n << PAGE_SHIFT); // whoever keeps hashes of the pages begins anew
         if (next == n) {
             memcpy(host, page + sizeof next, PAGE_SIZE);

@@ -60,7 +60,7 @@ static void ram_update(struct state_hash *h, struct machine *m)
             n += 63;
             continue;
         }
-        if (!first && !(dirty[n / 64] >> (n % 64) & 1)) continue;
+        if (first ? !phys_ever_written(p, n) : !(dirty[n / 64] >> (n % 64) & 1)) continue;
         const u8 *host = phys_host(p, n << PAGE_SHIFT);
         if (!host) continue;
         u64 x = phys_page_is_zero(host) ? 0 : hash_bytes(host, PAGE_SIZE, 1) | 1;

@@ -136,6 +136,11 @@ void phys_table(struct phys *p, paddr a); // it is one
 // begins anew: whoever calls this makes the processors tell of their next stores (tlbops_drop_writes). NULL:
 // no memory.
 u64 *phys_dirty_take(struct phys *p, enum phys_dirty_user user);
+// Was the page ever written? If not, it is zeros.
+static inline bool phys_ever_written(const struct phys *p, u64 page)
+{
+    return (p->dirty[page / 64] | p->dirty_for[PHYS_DIRTY_EVER][page / 64]) >> (page % 64) & 1;
+}
 // Before [a, a + size), in one page of RAM, is written through its host address: what phys_write does for
 // itself.
 void phys_changing(struct phys *p, paddr a, u64 size);

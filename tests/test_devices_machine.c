@@ -898,6 +898,7 @@ static void a_copy_of_the_state_goes_on_alike(void **state)
     assert_int_equal(machine_state_parts(b, to), n);
     for (unsigned i = 0; i < n; i++) memcpy(to[i].data, from[i].data, from[i].size);
     memcpy(b->phys.ram, a->phys.ram, a->phys.ram_size);
+    for (u64 at = 0; at < b->phys.ram_size; at += PAGE_SIZE) phys_mark_dirty(&b->phys, at);
     machine_loaded(b);
     assert_true(b->phys.a20_masked);
     assert_int_equal(b->cpu[0]->s.intr_line, lapic_pending(&a->lapic[0]));

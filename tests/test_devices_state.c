@@ -2,6 +2,8 @@
 // instruction boundary of small programs that wait, are interrupted and use timers; what is derived may be
 // garbage before cpu_loaded. Guests with VMX, Linux and KVM: the "reloaded" runs of golden.c.
 #include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/machine_test.h"
 #include "devices/machine_state.h"
@@ -505,6 +507,50 @@ static void into_a_machine_in_use(void **state)
     destroy(m), destroy(used);
 }
 
+// How many pages of the host's memory the machine's RAM takes.
+static unsigned resident(const struct machine *m)
+{
+    u64 page = (u64)sysconf(_SC_PAGESIZE), n = m->phys.ram_size / page;
+    unsigned char *map = malloc(n);
+    unsigned k = 0;
+    assert_int_equal(mincore(m->phys.ram, m->phys.ram_size, map), 0);
+    for (u64 i = 0; i < n; i++) k += map[i] & 1;
+    free(map);
+    return k;
+}
+
+// RAM that was never written is not even read: that would take memory of the host.
+static void what_was_never_written(void **state)
+{
+    const struct machine_config c = {.ram_size = 256 << 20, .cpus = 1};
+    struct machine *m = make_as(c), *to = make_as(c);
+    struct state_bytes b = {0};
+    struct state_hash h = {0};
+    madvise(m->phys.ram, c.ram_size, MADV_NOHUGEPAGE);
+    madvise(to->phys.ram, c.ram_size, MADV_NOHUGEPAGE);
+    phys_write64(&m->phys, 0, 0x100000, 1);
+    phys_write64(&m->phys, 0, 0xFFFF000, 1);
+    phys_write64(&m->phys, 0, 0x8000000, 1);
+    phys_write64(&m->phys, 0, 0x8000000, 0); // written, and zeros
+    unsigned before = resident(m), empty = resident(to);
+    assert_true(before < 8 * 512); // large pages of the host, with what firmware wrote
+    u64 x = hash_of(m);
+    save(m, &b);
+    assert_int_equal(resident(m), before);
+    assert_true(state_hash(&h, to) != x);
+    load(to, &b);
+    assert_true(resident(to) <= empty + before);
+    assert_true(state_hash(&h, to) == x && hash_of(to) == x);
+    phys_write64(&to->phys, 0, 0x4000000, 1); // of a page that neither had
+    assert_true(state_hash(&h, to) != x);
+    load(to, &b);
+    assert_true(state_hash(&h, to) == x);
+    assert_true(phys_read64(&to->phys, 0, 0x4000000) == 0);
+    state_hash_free(&h);
+    state_bytes_free(&b);
+    destroy(m), destroy(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -520,6 +566,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be),
         cmocka_unit_test(timers_do_not_stand_still),
         cmocka_unit_test(into_a_machine_in_use),
+        cmocka_unit_test(what_was_never_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
