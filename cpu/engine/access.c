@@ -43,13 +43,11 @@ laddr seg_linear(struct vcpu *v, unsigned seg, u64 offset, u64 size, u32 acc)
         return laddr_of(la);
     }
     if (s->ar & AR_UNUSABLE) segment_fault(v, seg); // in real-address mode too, where VM entry makes them so
-    if (mode_protected(mode)) {
-        bool write = (acc & ACC_KIND) == ACC_WRITE;
-        if (s->ar & AR_CODE) {
-            if (write || !(s->ar & AR_READABLE)) segment_fault(v, seg);
-        } else if (write && !(s->ar & AR_WRITABLE))
-            segment_fault(v, seg);
-    }
+    bool write = (acc & ACC_KIND) == ACC_WRITE;
+    if (s->ar & AR_CODE) {
+        if (mode_protected(mode) && (write || !(s->ar & AR_READABLE))) segment_fault(v, seg);
+    } else if (write && !(s->ar & AR_WRITABLE))
+        segment_fault(v, seg); // in real-address mode what protected mode loaded holds on (SDM 11.9.2)
     if (unlikely(!limit_ok(s, offset, size))) segment_fault(v, seg);
     return laddr_of((u32)(s->base + offset));
 }

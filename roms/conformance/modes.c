@@ -101,6 +101,13 @@ static void real_mode(void)
     real_fault(r_idt_limit, r_idt_limit_end, 13, r_idt_limit_at, "a vector beyond IDTR's limit: #GP");
 }
 
+static uint64_t descriptor(uint32_t base, uint32_t limit, uint32_t attributes)
+{
+    return (limit & 0xffff) | (uint64_t)(base & 0xffffff) << 16 | (uint64_t)(attributes & 0xff) << 40 |
+           (uint64_t)(limit >> 16 & 0xf) << 48 | (uint64_t)(attributes >> 12 & 0xf) << 52 |
+           (uint64_t)(base >> 24) << 56;
+}
+
 /* ---- unreal mode: the hidden part of a segment register outlives the mode ---- */
 
 #define GO_UNREAL \
@@ -114,6 +121,12 @@ LOW_CODE(u_small_again, 16,
          "mov %eax, %cr0; movw $(2f - u_small_again + 0x9000), 4 * 13; movw $0, 4 * 13 + 2; mov %sp, %bp; "
          "mov $0x200000, %ebx; mov %es:(%ebx), %eax; jmp 3f; 2: mov %bp, %sp; mov $0xbad, %eax; 3:");
 
+LOW_CODE(u_read_only, 16,
+         "mov %cr0, %eax; or $1, %al; mov %eax, %cr0; mov $0x68, %dx; mov %dx, %es; and $0xfe, %al; "
+         "mov %eax, %cr0; movw $(2f - u_read_only + 0x9000), 4 * 13; movw $0, 4 * 13 + 2; mov %sp, %bp; "
+         "xor %ebx, %ebx; mov %es:0, %cl; inc %bx; mov %cl, %es:0; jmp 3f; "
+         "2: mov %bp, %sp; or $0xbad0, %bx; 3: " GO_UNREAL "xor %dx, %dx; mov %dx, %es; mov %ebx, %eax");
+
 static void unreal_mode(void)
 {
     volatile uint32_t *far = (volatile uint32_t *)0x200000;
@@ -122,6 +135,8 @@ static void unreal_mode(void)
     is(LOW_RUN(LOW_REAL, u_big), 0x0b16b16b, "unreal mode: a 4 GiB limit loaded in protected mode stays");
     is(LOW_RUN(LOW_REAL, u_reload), 0x0c16c16c, "  even when real mode loads a new base");
     is(LOW_RUN(LOW_REAL, u_small_again), 0xbad, "  until protected mode loads a small limit: #GP");
+    rt_gdt[0x68 / 8] = descriptor(0x7000, 0xffff, 0x0091);
+    is(LOW_RUN(LOW_REAL, u_read_only), 0xbad1, "  a data segment stays read-only too: a store is #GP");
 }
 
 /* ---- 16- and 32-bit protected mode ---- */
@@ -167,13 +182,6 @@ P_CATCH(p32_not_present, "mov $0x70, %eax; p32_not_present_at: mov %eax, %es");
 LABEL(p32_not_present_at);
 P_CATCH(p32_execute_only, "mov $0x78, %eax; p32_execute_only_at: mov %eax, %es");
 LABEL(p32_execute_only_at);
-
-static uint64_t descriptor(uint32_t base, uint32_t limit, uint32_t attributes)
-{
-    return (limit & 0xffff) | (uint64_t)(base & 0xffffff) << 16 | (uint64_t)(attributes & 0xff) << 40 |
-           (uint64_t)(limit >> 16 & 0xf) << 48 | (uint64_t)(attributes >> 12 & 0xf) << 52 |
-           (uint64_t)(base >> 24) << 56;
-}
 
 static void protected_fault(const uint8_t *begin, const uint8_t *end, unsigned vector, const char *handler,
                             uint32_t error, const char *at, const char *name)
