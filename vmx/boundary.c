@@ -24,13 +24,15 @@ bool vmx_boundary_trap(struct vcpu *v, struct event *exit)
 {
     const struct vmx_state *x = &v->s.vmx;
     if (!x->guest) return false;
-    if (x->bus_lock) return due(exit, EXIT_REASON_BUS_LOCK);
     if (x->apic_write_size) vmx_apic_write_emulation(v);
     // one of VM entry into the shutdown state is kept until an NMI has ended that (SDM 29.7.7)
-    if (!x->trap || v->s.activity == ACTIVITY_SHUTDOWN) return false;
-    due(exit, x->trap);
-    exit->exit_qualification = x->trap_qualification;
-    return true;
+    if (x->trap && v->s.activity != ACTIVITY_SHUTDOWN) {
+        // Before that of a bus lock, which bit 26 tells too: the other way round this one would be lost.
+        due(exit, x->trap);
+        exit->exit_qualification = x->trap_qualification;
+        return true;
+    }
+    return x->bus_lock && due(exit, EXIT_REASON_BUS_LOCK);
 }
 
 bool vmx_boundary_mtf(struct vcpu *v, struct event *exit)

@@ -447,6 +447,56 @@ static void behind_traps(void)
         }
 }
 
+/* ---- the preemption timer, and a trap of the instruction during which it expires ---- */
+
+/* Delays, in whose last ticks the timer may expire during the guest's instruction (SDM 28.5.1). */
+#define DELAYS 256
+
+TRAP(g_nop, "nop");
+
+static void timer_against(const char *name, const uint8_t *code, const uint8_t *end, bool (*prepare)(void),
+                          uint32_t reason)
+{
+    unsigned both = 0, wrong = 0, left = 0;
+    bool offered = vmx_allowed(IA32_VMX_PINBASED_CTLS, PIN_ACTIVATE_VMX_PREEMPTION_TIMER) &&
+                   vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
+    for (unsigned delay = 0; offered && delay < DELAYS; delay++) {
+        start(code);
+        v.regs = (struct vmx_regs){0};
+        v.regs.gpr[RDI] = (uint64_t)access_page;
+        offered = prepare();
+        vmx_set_pin(PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+        vmwrite(PRIMARY_VM_EXIT_CONTROLS,
+                vmread(PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
+        vmwrite(VMX_PREEMPTION_TIMER_VALUE, 1);
+        for (volatile unsigned i = 0; i < delay % 64; i++) asm volatile("nop");
+        for (unsigned i = 0; i < delay / 64; i++) asm volatile("nop");
+        struct vmx_exit e = vmx_run(&v);
+        if (e.status != VMX_SUCCEED || vmread(GUEST_RIP) != (uint64_t)end) continue; /* before it */
+        bool first = (e.reason & 0xffff) == reason;
+        wrong += !first;
+        if (!first || vmread(VMX_PREEMPTION_TIMER_VALUE)) continue;
+        both++;
+        vmwrite(TPR_THRESHOLD, 0);
+        e = vmx_run(&v);
+        left += e.reason == EXIT_REASON_VMX_PREEMPTION_TIMER_EXPIRED && vmread(GUEST_RIP) == (uint64_t)end;
+    }
+    if (!offered || !both) {
+        skip_one(name, offered ? "the timer does not expire just there" : "not offered by this processor");
+        return;
+    }
+    ok(!wrong, "%s before the preemption timer that expires during its instruction", name);
+    ok(left == both, "  and then the timer");
+}
+
+static void behind_instruction(void)
+{
+    timer_against("MTF", g_nop, g_nop_end, mtf_on, EXIT_REASON_MONITOR_TRAP_FLAG);
+    timer_against("a single step", g_nop, g_nop_end, single_step, EXIT_REASON_EXCEPTION_OR_NMI);
+    for (unsigned i = 0; i < sizeof(traps) / sizeof(traps[0]); i++)
+        timer_against(traps[i].name, traps[i].code, traps[i].end, traps[i].prepare, traps[i].reason);
+}
+
 int rom_main(void)
 {
     if (!vmx_test_begin("priorities of events in guests")) return 0;
@@ -463,5 +513,6 @@ int rom_main(void)
             if (!apart(&events[i], &events[j])) pair(i, j);
     behind_injection();
     behind_traps();
+    behind_instruction();
     return tap_end();
 }
