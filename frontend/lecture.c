@@ -67,6 +67,18 @@ static void help(void)
          "otherwise than the program ends it, 6 the host refused.");
 }
 
+// What a program takes: a number of something. Which names it knows is its own affair.
+static bool parameter(const char *word)
+{
+    char *end = NULL;
+    const char *value = strchr(word, '=');
+    if (!value || value == word || value[1] < '0' || value[1] > '9') return false;
+    bool hex = value[1] == '0' && value[2] == 'x';
+    errno = 0;
+    unsigned long long x = strtoull(value + 1 + 2 * hex, &end, hex ? 16 : 10);
+    return !errno && !*end && end > value + 1 + 2 * hex && x <= 0xFFFFFFFF;
+}
+
 static int written(int status)
 {
     if (fflush(stdout) == 0) return status;
@@ -373,6 +385,9 @@ int lecture_main(int argc, char **argv)
                 return complain(LECTURE_USAGE, "there is no program %s (without a number they are listed)",
                                 argv[i]);
             if (!l) break;
+        } else if (!parameter(argv[i])) {
+            return complain(LECTURE_USAGE, "%s: NAME=NUMBER expected, with a number up to 4294967295",
+                            argv[i]);
         } else if (strlen(words) + strlen(argv[i]) + 2 > sizeof words) {
             return complain(LECTURE_USAGE, "too many words: %s", argv[i]);
         } else {
