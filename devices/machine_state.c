@@ -190,8 +190,8 @@ static bool common_fits(const struct machine *m, const struct found *f, char *wh
         return refuse(why, why_size, "the saved machine has %llu bytes of memory, this one %llu",
                       (unsigned long long)there.ram_size, (unsigned long long)here.ram_size);
     if (there.cpus != here.cpus)
-        return refuse(why, why_size, "the saved machine has %u processors, this one %u", there.cpus,
-                      here.cpus);
+        return refuse(why, why_size, "the numbers of processors differ: -smp %u saved, -smp %u here",
+                      there.cpus, here.cpus);
     if (memcmp(&there, &here, sizeof here) != 0)
         return refuse(why, why_size, "the saved machine's processors have other features than this one's");
     return true;

@@ -101,6 +101,16 @@ static void put_piece(struct container_out *c, const char *name, u32 index, u32 
     put_bytes(c, c->packed, packed);
 }
 
+bool container_possible(const char *path, char *why, size_t n)
+{
+    struct container_out c;
+    if (!container_create(&c, path, 0, why, n)) return false;
+    fclose(c.f);
+    unlink(c.beside);
+    free(c.packed);
+    return true;
+}
+
 void container_put(struct container_out *c, const char *name, u32 version, const void *data, u64 size)
 {
     const u8 *p = data;

@@ -32,6 +32,8 @@ struct container_out {
 // All return false with a line in `why`; nothing is left behind then.
 bool container_create(struct container_out *c, const char *path, enum container_kind kind, char *why,
                       size_t n);
+// Whether it could be created: a file of that name is left as it is.
+bool container_possible(const char *path, char *why, size_t n);
 void container_put(struct container_out *c, const char *name, u32 version, const void *data, u64 size);
 bool container_finish(struct container_out *c, char *why, size_t n);
 

@@ -10,6 +10,7 @@
 #include "devices/machine.h"
 #include "devices/journal.h"
 #include "devices/state_hash.h"
+#include "frontend/container.h"
 #include "frontend/debug.h"
 #include "frontend/lecture.h"
 #include "frontend/lint.h"
@@ -448,6 +449,19 @@ static int end_recording(struct session *s, int argc, char **argv, int status)
     return status;
 }
 
+// What is written at the end can be written: told before a long run, not behind it.
+static bool end_possible(const struct session *s, char *why, size_t n)
+{
+    char reason[400];
+    const char *const option[] = {"-record", "--savevm"}, *const path[] = {s->o.record, s->o.savevm};
+    for (unsigned i = 0; i < 2; i++)
+        if (path[i] && !container_possible(path[i], reason, sizeof reason)) {
+            snprintf(why, n, "%s: %s", option[i], reason);
+            return false;
+        }
+    return true;
+}
+
 static int save(struct session *s, int status)
 {
     char why[512];
@@ -536,6 +550,7 @@ int main(int argc, char **argv)
     if (s->o.kernel && !s->files.kernel.data &&
         !load_open(&s->files, s->o.kernel, s->o.memory, why, sizeof why))
         return complain(why, STATUS_BAD_IMAGE);
+    if (!end_possible(s, why, sizeof why)) return complain(why, STATUS_HOST);
     struct machine_config c = {0};
     options_configure(&s->o, &c);
     int status = open_lines(s, &c);

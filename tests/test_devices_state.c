@@ -359,7 +359,7 @@ static void what_is_refused(void **state)
     struct machine *larger = make_as((struct machine_config){.ram_size = 4 << 20, .cpus = 1}),
                    *more = make_full(), *two = make(2);
     refuses(larger, b.at, b.size, "4194304");
-    refuses(two, b.at, b.size, "1 processors, this one 2");
+    refuses(two, b.at, b.size, "-smp 1 saved, -smp 2 here");
     struct machine *usb = make_as((struct machine_config){
         .ram_size = 2 << 20, .cpus = 1, .devices = 1, .device = {device_of("piix3-usb-uhci")}});
     refuses(usb, b.at, b.size, "the saved machine has no \"uhci\" 0");
