@@ -342,6 +342,8 @@ static void prepare(struct world *w, struct machine *m, struct how h, struct inp
     unsigned n = machine_state_parts(m, part);
     bool x2apic = h.flags & 1;
     for (unsigned i = 0; i < n; i++) memcpy(part[i].data, w->blank[i], part[i].size);
+    for (paddr a = 0; a < RAM; a += PAGE_SIZE)
+        phys_mark_dirty(&m->phys, a); // what never is written, is not saved
     memcpy(m->phys.ram, w->ram, RAM);
     m->request = (struct machine_request){.what = MACHINE_RUN};
     u8 *irq = m->phys.ram + HANDLERS + 0x80; // inc dword [SHARED + 18h]; invlpg [WINDOW]; EOI; iretq
