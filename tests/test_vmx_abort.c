@@ -93,25 +93,35 @@ static void corrupt_host(void **state)
         u32 field;
         u64 flip;
     } t[] = {
-        {VMCS_HOST_IA32_EFER, 1ull << 30}, {VMCS_HOST_IA32_EFER, 1},    {VMCS_HOST_IA32_PAT, 4},
-        {VMCS_HOST_CR0, CR0_PE},           {VMCS_HOST_CR0, 1ull << 40}, {VMCS_HOST_CR4, CR4_VMXE},
+        {VMCS_HOST_IA32_EFER, 1ull << 30},
+        {VMCS_HOST_IA32_EFER, 1},
+        {VMCS_HOST_IA32_PAT, 4},
+        {VMCS_HOST_CR0, CR0_PE},
+        {VMCS_HOST_CR0, 1ull << 40},
+        {VMCS_HOST_CR4, CR4_VMXE},
         {VMCS_HOST_CR4, 1ull << 31},
+        {VMCS_HOST_CR3, 1ull << 51},
+        {VMCS_HOST_IA32_SPEC_CTRL, 1ull << 40},
     };
     for (unsigned i = 0; i < ARRAY_LEN(t); i++) {
         struct vmx_machine *m = fresh();
         m_write(m, VMCS_PRIMARY_PROC_BASED_CONTROLS, m->v->vmx->caps.true_allowed0[GROUP_PROC]);
         m_write(m, VMCS_PIN_BASED_CONTROLS, 0x16 | PIN_NMI_EXITING);
         m_write(m, VMCS_PRIMARY_VM_EXIT_CONTROLS,
-                m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_LOAD_IA32_EFER | EXIT_LOAD_IA32_PAT);
+                m_read(m, VMCS_PRIMARY_VM_EXIT_CONTROLS) | EXIT_LOAD_IA32_EFER | EXIT_LOAD_IA32_PAT |
+                    EXIT_ACTIVATE_SECONDARY_CONTROLS);
+        m_write(m, VMCS_SECONDARY_VM_EXIT_CONTROLS, EXIT2_LOAD_IA32_SPEC_CTRL);
         m_write(m, VMCS_HOST_IA32_EFER, m->v->s.msr.efer), m_write(m, VMCS_HOST_IA32_PAT, m->v->s.msr.pat);
         assert_int_equal(m_go(m, M_CODE), -1); // HLT
         assert_true(m->v->s.vmx.guest);
         m_write(m, t[i].field, m_read(m, t[i].field) ^ t[i].flip);
         cpu_signal(m->v, CPU_SIGNAL_NMI, 0);
-        bool harmless = i == 1; // SCE is a bit that there is
+        // SCE is a bit that there is; CR3 beyond the physical-address width is not loaded
+        bool harmless = i == 1 || t[i].field == VMCS_HOST_CR3;
         enum run_exit why = vcpu_run(m->v, 1000);
         if ((why == RUN_SHUTDOWN) == harmless) fail_msg("corruption %u ended in %u", i, why);
         if (harmless) assert_false(m->v->s.vmx.guest); // in its handler
+        assert_int_equal(m->v->s.cr3 >> m->features.maxphyaddr, 0);
         assert_null(cpu_state_impossible(m->v, &m->v->s));
         if (!harmless) is_aborted(m, VMX_ABORT_VMCS_CORRUPT);
         m_free(m);

@@ -59,7 +59,10 @@ static bool host_corrupt(const struct vcpu *v, const struct vmcs_fields *f, bool
     return (f->HOST_CR0 & c->cr0_fixed0) != c->cr0_fixed0 || f->HOST_CR0 & ~c->cr0_fixed1 ||
            (f->HOST_CR4 & c->cr4_fixed0) != c->cr4_fixed0 || f->HOST_CR4 & ~c->cr4_fixed1 ||
            (ctl & EXIT_LOAD_IA32_EFER && f->HOST_IA32_EFER & ~efer_valid(v->features, 0)) ||
-           (ctl & EXIT_LOAD_IA32_PAT && !mtype_pat_valid(f->HOST_IA32_PAT)) || (!host64 && f->HOST_RIP >> 32);
+           (ctl & EXIT_LOAD_IA32_PAT && !mtype_pat_valid(f->HOST_IA32_PAT)) ||
+           (vmcs_exit2(f) & EXIT2_LOAD_IA32_SPEC_CTRL &&
+            f->HOST_IA32_SPEC_CTRL & ~spec_ctrl_valid(v->features)) ||
+           (!host64 && f->HOST_RIP >> 32);
 }
 
 bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
@@ -99,7 +102,7 @@ bool vmx_load_host(struct vcpu *v, struct vmcs_region *r)
     s->inject.kind = EVENT_NONE;
 
     s->cr0 = (f->HOST_CR0 & ~(u64)CR0_WORLD_KEEPS & 0xFFFFFFFF) | (s->cr0 & CR0_WORLD_KEEPS);
-    s->cr3 = f->HOST_CR3;
+    s->cr3 = f->HOST_CR3 & (BIT(v->features->maxphyaddr) - 1); // those beyond are not modified
     s->cr4 = f->HOST_CR4;
     if (host64)
         s->cr4 |= CR4_PAE;
