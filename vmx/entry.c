@@ -74,6 +74,7 @@ static void fail_by_exit(struct vcpu *v, struct vmcs_region *r, const struct vmx
     r->f.EXIT_QUALIFICATION = qualification;
     vmx_region_written(v);
     cpu_charge(v, VMX_ENTRY_UNITS);
+    v->d.looked_at_tf = true; // no single step: control does not pass to the next instruction (SDM 29)
 
     u64 block_rip = v->s.rip;          // the slice still counts from it
     bool loaded = vmx_load_host(v, r); // if not, RIP may be the host's all the same

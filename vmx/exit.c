@@ -99,7 +99,11 @@ static void leave(struct vcpu *v, const struct event *e)
     vmx_controls(v); // decoded
     struct vmcs_region *r = v->vmx->region;
     const bool by_nmi = e->exit_reason == EXIT_REASON_EXCEPTION_NMI && e->type == EVT_NMI;
+    const bool by_mf =
+        e->exit_reason == EXIT_REASON_EXCEPTION_NMI && e->type == EVT_HW_EXCEPTION && e->vector == VEC_MF;
 
+    // The instruction has waited for it, and what STI or MOV SS blocked is over before the exit (SDM 30.1).
+    if (by_mf) v->s.blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
     save_information(v, &r->f, e);
     vmx_save_guest(v, &r->f, e);
     if (e->exit_reason < EXIT_REASON_COUNT) v->vmx->exits[e->exit_reason]++;

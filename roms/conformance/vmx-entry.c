@@ -212,6 +212,66 @@ static void host_after_failure(void)
     wrmsr(0xc0000102, kernel_gs);
 }
 
+/* ---- RFLAGS.TF of VMLAUNCH (SDM 29): a trap behind it only where control passes to the next instruction
+ * ---- */
+
+static unsigned steps;
+static uint64_t step_rip;
+
+static bool stepped(struct trap_frame *f)
+{
+    steps++;
+    step_rip = f->rip;
+    f->rflags &= ~(uint64_t)RFLAGS_TF;
+    return true;
+}
+
+/* VMLAUNCH of the current VMCS with TF set by the POPF before it. Returns what follows it, and an exit leads
+   there as well, so a trap that an exit left pending strikes there too. */
+static uint64_t stepping_launch(void)
+{
+    uint64_t behind;
+    steps = 0, step_rip = 0;
+    trap_on(VECTOR_DB, stepped);
+    asm volatile("lea 1f(%%rip), %0; vmwrite %0, %2; vmwrite %%rsp, %1;"
+                 "pushfq; orl $0x100, (%%rsp); popfq; vmlaunch; 1: nop; nop"
+                 : "=&r"(behind)
+                 : "r"((uint64_t)HOST_RSP), "r"((uint64_t)HOST_RIP)
+                 : "cc", "memory");
+    trap_on(VECTOR_DB, NULL);
+    return behind;
+}
+
+static void single_step(void)
+{
+    plain(&v);
+    vmwrite(CR3_TARGET_COUNT, 1000);
+    uint64_t behind = stepping_launch();
+    ok(steps == 1 && step_rip == behind, "SDM 29: TF and VMLAUNCH with a bad control: a trap behind it");
+    is(vmread(VM_INSTRUCTION_ERROR), VMX_ERROR_ENTRY_CONTROLS, "  which was VMfailValid(7)");
+    plain(&v);
+    vmwrite(HOST_CS_SELECTOR, 0);
+    behind = stepping_launch();
+    ok(steps == 1 && step_rip == behind, "  with bad host state: a trap as well");
+    plain(&v);
+    vmwrite(GUEST_RFLAGS, 0);
+    stepping_launch();
+    is(steps, 0, "SDM 29: TF and VMLAUNCH with bad guest state: no trap");
+    is(vmread(EXIT_REASON), EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_GUEST_STATE,
+       "  the entry failed");
+    msr_load(&v);
+    ((uint64_t *)spare_page)[0] = IA32_FS_BASE;
+    stepping_launch();
+    is(steps, 0, "SDM 29: TF and VMLAUNCH with a bad MSR area: no trap");
+    is(vmread(EXIT_REASON), EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_MSR_LOADING,
+       "  the entry failed");
+    memset((void *)spare_page, 0, 4096);
+    plain(&v);
+    stepping_launch();
+    is(steps, 0, "SDM 29: TF and VMLAUNCH that enters: no trap, neither in the guest nor behind its exit");
+    is(vmread(EXIT_REASON), EXIT_REASON_VMCALL, "  the guest ran");
+}
+
 int rom_main(void)
 {
     if (!vmx_test_begin("VM entry: basic checks, order, failure")) return 0;
@@ -221,5 +281,6 @@ int rom_main(void)
     order();
     after_failure();
     host_after_failure();
+    single_step();
     return tap_end();
 }

@@ -238,6 +238,36 @@ static void injection(void)
     is(words[2], RFLAGS_FIXED | RFLAGS_IF, "  FLAGS");
 }
 
+/* An unmasked x87 error waits for the next x87 instruction, here behind STI or MOV SS. */
+#define X87_ERROR "fninit; push $0x33b; fldcw (%rsp); pop %rax; fldz; fld1; fdivp %st, %st(1); mov %ss, %eax;"
+CODE(i_mf, X87_ERROR, "fwait");
+CODE(i_mf_sti, X87_ERROR "sti", "fwait");
+CODE(i_mf_mov_ss, X87_ERROR "mov %eax, %ss", "fwait");
+CODE(i_ud2_sti, "sti", "ud2");
+CODE(i_ud2_mov_ss, "mov %ss, %eax; mov %eax, %ss", "ud2");
+
+static void shadowed_exception(const void *code, unsigned vector, const uint8_t *at, uint64_t blocking,
+                               const char *name)
+{
+    start(code);
+    vmwrite(EXCEPTION_BITMAP, 0xffffffff);
+    vmwrite(GUEST_CR0, vmread(GUEST_CR0) & ~(uint64_t)(CR0_EM | CR0_TS));
+    exception_is(HARDWARE(vector), 0, at, name);
+    is(vmread(GUEST_INTERRUPTIBILITY_STATE), blocking, "  and the blocking that it saves");
+    vmwrite(GUEST_INTERRUPTIBILITY_STATE, 0);
+}
+
+/* The instruction has waited when #MF comes: nothing is blocked then, unlike by other faults (SDM 30.1). */
+static void shadows(void)
+{
+    shadowed_exception(i_ud2_sti, VECTOR_UD, i_ud2_sti_at, INTERRUPTIBILITY_STI, "#UD behind STI exits");
+    shadowed_exception(i_ud2_mov_ss, VECTOR_UD, i_ud2_mov_ss_at, INTERRUPTIBILITY_MOV_SS,
+                       "#UD behind MOV SS exits");
+    shadowed_exception(i_mf, VECTOR_MF, i_mf_at, 0, "#MF exits");
+    shadowed_exception(i_mf_sti, VECTOR_MF, i_mf_sti_at, 0, "SDM 30.1: #MF behind STI exits");
+    shadowed_exception(i_mf_mov_ss, VECTOR_MF, i_mf_mov_ss_at, 0, "SDM 30.1: #MF behind MOV SS exits");
+}
+
 CODE(i_sti, "nop", "sti; nop; nop; cli");
 CODE(i_sti_hlt, "", "sti; hlt");
 CODE(i_hlt, "", "hlt");
@@ -603,6 +633,7 @@ int rom_main(void)
     if (!vmx_on()) panic("VMXON failed");
     scratch = page_alloc(1);
     exceptions();
+    shadows();
     injection();
     windows();
     monitor_trap_flag();
