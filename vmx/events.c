@@ -80,6 +80,8 @@ void vmx_vectoring_end(struct vcpu *v)
     if (vmx_proc(v, PROC_MONITOR_TRAP_FLAG)) x->mtf_pending = true;
 }
 
+void vmx_vectoring_put_off(struct vcpu *v) { v->s.vmx.original_event = 0; }
+
 bool vmx_iret_unblocks(struct vcpu *v)
 {
     bool blocked = false;

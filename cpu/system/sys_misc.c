@@ -315,11 +315,16 @@ void op_rsm(struct vcpu *v, const struct insn *in) { raise_ud(v); } // there is 
 
 // ---- software interrupts ----
 
-_Noreturn static void software_event(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
+static struct event software_event_of(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
 {
     v->s.rflags &= ~(u64)FL_RF; // at its start: it is pushed as 0 (SDM 19.3.1.1)
-    struct event e = {
+    return (struct event){
         .kind = EVENT_INTERRUPTION, .vector = vector, .type = type, .insn_len = in->len, .trap = true};
+}
+
+_Noreturn static void software_event(struct vcpu *v, const struct insn *in, u8 vector, u8 type)
+{
+    struct event e = software_event_of(v, in, vector, type);
     raise_event(v, &e);
 }
 
@@ -329,11 +334,27 @@ void op_into(struct vcpu *v, const struct insn *in)
 {
     if (v->s.fl & AX_OF) software_event(v, in, VEC_OF, EVT_SW_EXCEPTION);
 }
+
+// Delivery asks again. What is met at the bitmap is met by the delivery, unlike the #GP of one that may not
+// be made (SDM 30.2.4).
+static bool redirected(struct vcpu *v, const struct insn *in)
+{
+    struct event e = software_event_of(v, in, (u8)in->imm, EVT_SW_INTERRUPT);
+    u32 blocking = v->s.blocking;
+    v->s.blocking &= ~(u32)(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+    vmx_vectoring_begin(v, &e);
+    v->d.delivering = e;
+    bool yes = deliver_v86_redirects(v, (u8)in->imm);
+    v->d.delivering.kind = EVENT_NONE;
+    vmx_vectoring_put_off(v);
+    v->s.blocking = blocking;
+    return yes;
+}
+
 void op_int(struct vcpu *v, const struct insn *in)
 {
-    // Delivery asks for the redirection again; what is wrong with it is a fault of the instruction.
-    bool redirected = v->d.mode & MODE_VM && v->s.cr4 & CR4_VME && deliver_v86_redirects(v, (u8)in->imm);
-    if (v86_below_iopl3(v) && !redirected) raise_gp0(v);
+    bool vme = v->d.mode & MODE_VM && v->s.cr4 & CR4_VME && redirected(v, in);
+    if (v86_below_iopl3(v) && !vme) raise_gp0(v);
     software_event(v, in, (u8)in->imm, EVT_SW_INTERRUPT);
 }
 

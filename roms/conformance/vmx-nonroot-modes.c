@@ -356,6 +356,64 @@ static void real_mode_events(void)
     is(vmread(GUEST_PHYSICAL_ADDRESS), 0x5ffe, "  as is the guest-physical one");
 }
 
+/* ---- INT n of virtual-8086 mode, which CR4.VME redirects by a bitmap of the TSS (SDM 30.2.4) ---- */
+
+#define INT21 (EVENT_VALID | EVENT_SOFTWARE_INTERRUPT | 0x21)
+
+/* A TSS whose redirection bitmap is the 32 bytes from 1000h on, on its second page; its last byte is `limit`.
+ */
+static uint8_t *redirecting(uint64_t iopl, uint64_t cr4, uint32_t limit)
+{
+    static uint8_t *tss;
+    if (!tss) tss = (uint8_t *)page_alloc(3);
+    memcpy(program, "\xcd\x21\x0f\x01\xc1", 5);
+    enter(V86);
+    memset(tss, 0, 3 * 4096);
+    *(uint16_t *)(tss + 0x66) = 0x1020;
+    vmwrite(GUEST_TR_BASE, (uint64_t)tss), vmwrite(GUEST_TR_LIMIT, limit);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_VM | iopl);
+    vmwrite(GUEST_CR4, vmread(GUEST_CR4) | cr4);
+    vmwrite(GUEST_INTERRUPTIBILITY_STATE, INTERRUPTIBILITY_MOV_SS);
+    return tss;
+}
+
+/* Blocking by MOV SS is over if it was being delivered (SDM 30.1). */
+static void original_is(uint64_t want, const char *name)
+{
+    uint64_t got = vmread(ORIGINAL_EVENT_IDENTIFICATION), blocking = vmread(GUEST_INTERRUPTIBILITY_STATE);
+    bool good = want ? got == want && vmread(VM_EXIT_INSTRUCTION_LENGTH) == 2 : !(got & EVENT_VALID);
+    good = good && blocking == (want ? 0 : INTERRUPTIBILITY_MOV_SS) && vmread(GUEST_RIP) == 0x8000;
+    if (!ok(good, "%s", name))
+        tap_note("  original event %lx, rip %lx, blocking %lx", got, vmread(GUEST_RIP), blocking);
+}
+
+static void redirection(void)
+{
+    if (!vmx_has_secondary(PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST)) {
+        skip(12, "no unrestricted guest");
+        return;
+    }
+    redirecting(0, 0, 0x2000);
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "SDM 30.2.4: INT n below IOPL 3: #GP");
+    original_is(0, "  not during the delivery of INT n");
+    redirecting(0, CR4_VME, 0x2000)[0x1000 + 0x21 / 8] = 1 << (0x21 % 8);
+    exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI, "SDM 30.2.4: INT n below IOPL 3 that is not redirected: #GP");
+    original_is(0, "  not during the delivery of INT n");
+    for (unsigned iopl3 = 0; iopl3 < 2; iopl3++) {
+        uint8_t *tss = redirecting(iopl3 ? RFLAGS_IOPL3 : 0, CR4_VME, 0x2000);
+        *ept_entry(v.ept, (uint64_t)tss + 0x1000, 1) &= ~(uint64_t)EPT_RWX;
+        exit_is(&v, EXIT_REASON_EPT_VIOLATION,
+                iopl3 ? "SDM 30.2.4: an EPT violation at the redirection bitmap, IOPL 3"
+                      : "SDM 30.2.4: an EPT violation at the redirection bitmap, below IOPL 3");
+        original_is(INT21, "  during the delivery of INT n");
+        redirecting(iopl3 ? RFLAGS_IOPL3 : 0, CR4_VME, 0xfff);
+        exit_is(&v, EXIT_REASON_EXCEPTION_OR_NMI,
+                iopl3 ? "SDM 30.2.4: a redirection bitmap beyond the TSS's limit, IOPL 3: #GP"
+                      : "SDM 30.2.4: a redirection bitmap beyond the TSS's limit, below IOPL 3: #GP");
+        original_is(INT21, "  during the delivery of INT n");
+    }
+}
+
 int rom_main(void)
 {
     if (!vmx_test_begin("non-root operation, mode by mode")) return 0;
@@ -369,5 +427,6 @@ int rom_main(void)
     } else {
         skip(26, "no unrestricted guest");
     }
+    redirection();
     return tap_end();
 }

@@ -9,8 +9,7 @@
 #include "../conformance/low.h"
 #include "lecture.h"
 
-#define CR4_VME 1u
-#define TSS     0xc000 /* for ring 0's stack, the bitmap of INT n and that of ports */
+#define TSS 0xc000 /* for ring 0's stack, the bitmap of INT n and that of ports */
 
 /* CX rounds: CLI, STI, PUSHF, POPF, INT 21h; DS:80h counts the services. Ends by HLT. At 64 the service. */
 GUEST(program, ".code16; 1: cli; sti; pushf; popf; int $0x21; loop 1b; hlt; xor %eax, %eax; vmcall;"

@@ -19,6 +19,7 @@
 #define CR0_NW                       (1u << 29)
 #define CR0_CD                       (1u << 30)
 #define CR0_PG                       (1u << 31)
+#define CR4_VME                      (1u << 0)
 #define CR4_TSD                      (1u << 2)
 #define CR4_DE                       (1u << 3)
 #define CR4_PSE                      (1u << 4)
