@@ -60,8 +60,15 @@ static void host_msrs(void **state)
         is_aborted(m, VMX_ABORT_LOAD_MSR);
         m_free(m);
     }
-    // a failed entry loads them too (SDM 29.8)
+    // LME cannot change while there is paging (SDM 30.6)
     struct vmx_machine *m = fresh();
+    load_area(m, 0xC0000080); // IA32_EFER
+    m_poke64(m, M_MSR_AREA + 24, EFER_SCE);
+    assert_int_equal(m_go(m, M_CODE), -2);
+    is_aborted(m, VMX_ABORT_LOAD_MSR);
+    m_free(m);
+    // a failed entry loads them too (SDM 29.8)
+    m = fresh();
     load_area(m, 0xC0000100);
     m_write(m, VMCS_GUEST_RFLAGS, 0);
     assert_int_equal(m_go(m, M_CODE), -2);

@@ -10,6 +10,7 @@
  *
  * Elsewhere: vmx-pml.c, vmx-ve.c, vmx-mbec.c, vmx-spp.c. Missing: 1 GiB EPT pages.
  */
+#include "apic.h"
 #include "vmx-common.h"
 
 #define CODE(name, code) \
@@ -331,6 +332,85 @@ static void in_delivery(void)
     is(frame[0], (uint64_t)i_ud2, "  with the right frame");
 }
 
+/* What an event has changed when its delivery leads to an exit, the frame being nowhere to go (SDM 30.1). */
+CODE(i_nops, "nop; nop");
+CODE(i_mov_ss_int3, "mov %ss, %eax; mov %eax, %ss; int3");
+
+static void undeliverable(const void *code)
+{
+    start(code);
+    vmwrite(EXCEPTION_BITMAP, 0);
+    vmwrite(GUEST_RSP, GPA + 0x800);
+    vmwrite(VM_ENTRY_CONTROLS, vmread(VM_ENTRY_CONTROLS) | ENTRY_LOAD_DEBUG_CONTROLS);
+    vmwrite(PRIMARY_VM_EXIT_CONTROLS, vmread(PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_DEBUG_CONTROLS);
+    set_entry(0);
+}
+
+static void undelivered(uint64_t event, uint64_t rip, const char *name)
+{
+    struct vmx_exit e = vmx_run(&v);
+    uint64_t original = vmread(ORIGINAL_EVENT_IDENTIFICATION) & ~(1ul << 12);
+    if (!ok(e.status == VMX_SUCCEED && e.reason == EXIT_REASON_EPT_VIOLATION &&
+                original == (EVENT_VALID | event) && vmread(GUEST_RIP) == rip &&
+                vmread(GUEST_RSP) == GPA + 0x800,
+            "SDM 30.1: an exit on the way of %s", name))
+        tap_note("  reason %x, original event %lx, rip %lx", e.reason, original, vmread(GUEST_RIP));
+}
+
+static void on_the_way(void)
+{
+    undeliverable(i_nops);
+    write_dr6(0xffff0ff0);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_TF);
+    vmwrite(GUEST_DR7, 0x2400); /* GD */
+    undelivered(EVENT_HARDWARE_EXCEPTION | 1, (uint64_t)i_nops + 1, "a single step");
+    is(read_dr6(), 0xffff4ff0, "  DR6 has BS");
+    is(vmread(GUEST_DR7), 0x400, "  DR7.GD is clear");
+    is(vmread(GUEST_PENDING_DEBUG_EXCEPTIONS), 0, "  nothing is pending");
+    is(vmread(GUEST_RFLAGS), RFLAGS_FIXED | RFLAGS_TF, "  RFLAGS is as it was");
+    write_dr6(0xffff0ff0);
+
+    undeliverable(i_read);
+    v.regs.gpr[RDI] = 0x5000000000;
+    undelivered(EVENT_HARDWARE_EXCEPTION | EVENT_ERROR_CODE | 14, (uint64_t)i_read, "a page fault");
+    is(read_cr2(), 0x5000000000, "  CR2 has the address");
+
+    undeliverable(i_mov_ss_int3);
+    undelivered(EVENT_SOFTWARE_EXCEPTION | 3, (uint64_t)i_mov_ss_int3 + 4, "INT3 behind MOV SS");
+    is(vmread(GUEST_INTERRUPTIBILITY_STATE), 0, "  nothing is blocked");
+    is(vmread(VM_EXIT_INSTRUCTION_LENGTH), 1, "  the length is the instruction's");
+
+    undeliverable(i_nops);
+    vmwrite(INJECTED_EVENT_IDENTIFICATION, EVENT_VALID | EVENT_NMI | 2);
+    undelivered(EVENT_NMI | 2, (uint64_t)i_nops, "an injected NMI");
+    is(vmread(GUEST_INTERRUPTIBILITY_STATE), INTERRUPTIBILITY_NMI, "  NMIs are blocked");
+    unblock_nmis();
+    if (vmx_allowed(IA32_VMX_PINBASED_CTLS, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)) {
+        undeliverable(i_nops);
+        vmx_set_pin(PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+        vmwrite(INJECTED_EVENT_IDENTIFICATION, EVENT_VALID | EVENT_NMI | 2);
+        undelivered(EVENT_NMI | 2, (uint64_t)i_nops, "an injected NMI with virtual NMIs");
+        is(vmread(GUEST_INTERRUPTIBILITY_STATE), INTERRUPTIBILITY_NMI, "  virtual NMIs are blocked");
+    } else {
+        skip(2, "no virtual NMIs");
+    }
+
+    if (!(rdmsr(IA32_VMX_MISC) & 1u << 6)) {
+        skip(4, "no HLT activity state");
+        return;
+    }
+    apic_enable();
+    undeliverable(i_nops);
+    vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+    vmwrite(GUEST_ACTIVITY_STATE, ACTIVITY_HLT);
+    apic_self_ipi(0x61);
+    undelivered(EVENT_EXTERNAL_INTERRUPT | 0x61, (uint64_t)i_nops, "an interrupt that wakes from HLT");
+    is(vmread(GUEST_ACTIVITY_STATE), 0, "  the state is active");
+    ok(apic_bit(APIC_ISR, 0x61) && !apic_bit(APIC_IRR, 0x61), "  it is acknowledged");
+    is(vmread(GUEST_RFLAGS), RFLAGS_FIXED | RFLAGS_IF, "  IF is as it was");
+    apic_eoi();
+}
+
 static void vpids(void)
 {
     if (!vmx_has_secondary(PROC2_ENABLE_VPID) || !(cap & 1ul << 32) || !(cap & 1ul << 41)) {
@@ -479,6 +559,27 @@ static void msr_areas(void)
     is(rdmsr(IA32_LSTAR), 0x4444, "  an MSR that is in no exit list keeps the guest's value");
     wrmsr(IA32_STAR, star);
     wrmsr(IA32_LSTAR, lstar);
+
+    /* LME cannot change with CR0.PG = 1, by no WRMSR and so by no list (SDM 29.4). */
+    uint64_t efer = rdmsr(IA32_EFER);
+    guest_init(&v, i_rdmsr_star);
+    vmx_set_proc(PROC_USE_MSR_BITMAPS);
+    vmwrite(ADDRESS_OF_MSR_BITMAPS, (uint64_t)no_exits);
+    load[0] = IA32_LSTAR, load[1] = 0x4444;
+    load[2] = IA32_EFER, load[3] = efer & ~(uint64_t)EFER_LME;
+    vmwrite(VM_ENTRY_MSR_LOAD_ADDRESS, (uint64_t)load);
+    vmwrite(VM_ENTRY_MSR_LOAD_COUNT, 2);
+    struct vmx_exit e = exit_is(&v, EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_MSR_LOADING,
+                                "SDM 29.4: IA32_EFER in the list of a VM entry, without LME");
+    is(e.qualification, 2, "  the entry is named");
+    is(rdmsr(IA32_EFER), efer, "  the host has its own");
+    is(rdmsr(IA32_LSTAR), 0x4444, "  what came before it is loaded");
+    load[3] = efer ^ EFER_SCE;
+    vmwrite(PRIMARY_VM_EXIT_CONTROLS, vmread(PRIMARY_VM_EXIT_CONTROLS) & ~(uint64_t)EXIT_LOAD_IA32_EFER);
+    done(&v, "SDM 29.4: IA32_EFER in the list of a VM entry, with LME");
+    is(rdmsr(IA32_EFER), efer ^ EFER_SCE, "  is loaded, and but for LMA and LME no exit changes it");
+    wrmsr(IA32_EFER, efer);
+    wrmsr(IA32_LSTAR, lstar);
 }
 
 int rom_main(void)
@@ -497,6 +598,7 @@ int rom_main(void)
     misconfigurations();
     accessed_and_dirty();
     in_delivery();
+    on_the_way();
     vpids();
     vm_functions();
     return tap_end();
