@@ -517,12 +517,27 @@ static void invlpg_qualification(void **state)
     m_free(m);
 }
 
-// A host in 32-bit mode with PAE paging; its PDPTEs are checked on the way back.
+// EPT by pages of 4 KiB, one to one but for a hole.
+static void map_all_but(struct vmx_machine *m, u64 hole)
+{
+    m_poke64(m, M_EPT, (M_EPT + 0x1000) | 7), m_poke64(m, M_EPT + 0x1000, (M_EPT + 0x2000) | 7);
+    m_poke64(m, M_EPT + 0x2000, (M_EPT + 0x3000) | 7);
+    for (unsigned i = 0; i < 512; i++)
+        m_poke64(m, M_EPT + 0x3000 + 8 * i, i == hole >> 12 ? 0 : (u64)i << 12 | 6 << 3 | 7);
+}
+
+// A host in 32-bit mode with PAE paging; its PDPTEs are checked on the way back. They are at a physical
+// address, whatever EPT says of it.
 static void host_32(void **state)
 {
     struct vmx_machine *m = m_vmx_new();
-    for (unsigned bad = 0; bad < 2; bad++) {
-        pae_guest(m, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        bool bad = round == 2;
+        pae_guest(m, round == 1 ? PROC2_ENABLE_EPT : 0);
+        if (round == 1) {
+            m_write(m, VMCS_GUEST_PDPTE0, M_PD32 | 1);
+            map_all_but(m, M_PDPT32);
+        }
         m->v->s.cr3 = M_PDPT32;
         m->v->s.msr.efer = 0;
         m->v->s.seg[SEG_CS].ar = 0xC09B;

@@ -121,6 +121,33 @@ static void entry_loads(void)
     is(tr, SEL_TSS, "  TR");
 }
 
+/* Unusable segments: what is defined of them goes in and comes out; of the bases of SS, DS and ES the high
+   halves are 0 (SDM 29.3.2.2, 30.3.2). */
+CODE(g_nothing, "nop");
+
+static void unusable_segments(void)
+{
+    static const struct {
+        unsigned segment;
+        uint64_t kept; /* of the base */
+        const char *name;
+    } rows[] = {{0, 0, "ES"}, {2, 0, "SS"}, {3, 0, "DS"}, {4, ~0ul, "FS"}, {5, ~0ul, "GS"}};
+    const uint64_t base = 0x123456789abc;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint32_t n = 2 * rows[i].segment;
+        start(g_nothing);
+        vmwrite(GUEST_ES_SELECTOR + n, 0x1238);
+        vmwrite(GUEST_ES_BASE + n, base);
+        vmwrite(GUEST_ES_ACCESS_RIGHTS + n, AR_UNUSABLE);
+        done(&v, "a guest with an unusable segment");
+        uint64_t got = vmread(GUEST_ES_BASE + n), rights = vmread(GUEST_ES_ACCESS_RIGHTS + n);
+        if (!ok(rows[i].kept ? got == base : !(got >> 32), "  %s: the base", rows[i].name))
+            tap_note("  base %lx", got);
+        ok(vmread(GUEST_ES_SELECTOR + n) == 0x1238 && (rights & AR_UNUSABLE) && !(rights & 0xfffe0f00),
+           "  %s: the selector, unusable, no reserved bits", rows[i].name);
+    }
+}
+
 /* ---- what exit saves ---- */
 
 CODE(g_segments,
@@ -315,6 +342,7 @@ int rom_main(void)
     if (!vmx_on()) panic("VMXON failed");
     seen = page_alloc(1);
     entry_loads();
+    unusable_segments();
     exit_saves();
     pkrs();
     climbing();
