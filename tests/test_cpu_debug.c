@@ -598,6 +598,32 @@ static void what_says_so(void **state)
     assert_int_equal(t->v->unimplemented_n, 0);
 }
 
+// A #DB by an IST whose frame meets a data breakpoint brings the next one, for ever, without an instruction.
+// (Processors do so: CVE-2015-8104.) Time passes in it, so that a run ends, and others have their turn.
+static void without_end(void **state)
+{
+    tm_gate(t, VEC_DB, SEL_CODE64, 14, 0, 1, true);
+    breakpoint(0, IST_STACK - 8, WRITE, 8, false);
+    static const u8 int1[] = {0xF1};
+    tm_write(t, CODE, int1, sizeof int1);
+    S.rip = CODE;
+    cpu_attention(t->v);
+    for (unsigned i = 0; i < 3; i++) {
+        u64 before = S.units;
+        assert_int_equal(vcpu_run(t->v, 1000), RUN_BUDGET);
+        assert_in_range(S.units - before, 1000, 5000);
+        assert_int_equal(S.gpr[RSP], IST_STACK - 40);
+        assert_int_equal(S.rip, HANDLER + 16 * VEC_DB);
+    }
+    u64 deadline = S.units * CPU_TICKS_PER_UNIT + S.skipped + 500 * CPU_TICKS_PER_UNIT, before = S.units;
+    t->v->clock_next = &deadline;
+    assert_int_equal(vcpu_run(t->v, 100000), RUN_BUDGET);
+    assert_in_range(S.units - before, 500, 5000);
+    t->v->clock_next = NULL;
+    no_breakpoints();
+    assert_int_equal(on(), VEC_DB); // to the handler's first instruction
+}
+
 static int loop = 1;
 #define BOTH(f, kind) \
     {#f " (threaded)", f, kind##_setup, teardown, NULL}, { #f " (loop)", f, kind##_setup, teardown, &loop }
@@ -623,6 +649,7 @@ int main(void)
         BOTH(shadows, long),
         BOTH(of_32_bits, prot),
         BOTH(what_says_so, long),
+        BOTH(without_end, long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

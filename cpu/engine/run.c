@@ -277,6 +277,13 @@ static void boundary_invariants(const struct vcpu *v)
     INVARIANT(v->d.budget <= SLICE_MAX);
 }
 
+// To the caller's limit, and to the board's next deadline.
+static bool time_left(const struct vcpu *v, u64 limit)
+{
+    u64 units = v->s.units;
+    return units < limit && (!v->clock_next || units * CPU_TICKS_PER_UNIT + v->s.skipped < *v->clock_next);
+}
+
 static inline void slice_sync(struct vcpu *v) { v->s.units = v->d.units_end - (u64)v->d.budget; }
 
 // The instruction whose block was just run, and which began at `rip`, was a branch that was taken.
@@ -314,6 +321,8 @@ static void step_one(struct vcpu *v)
     cpu_attention(v);
 }
 
+enum { ENDLESS = 16 };
+
 enum run_exit vcpu_run(struct vcpu *v, u64 units)
 {
     struct vcpu_state *s = &v->s;
@@ -344,7 +353,7 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         slice_sync(v);
         cpu_attention(v);
     }
-    for (;;) {
+    for (unsigned in_a_row = 0;;) { // events
         boundary_invariants(v);
         slice_sync(v);
         if (unlikely(v->d.break_hit)) debug_completed(v); // before anybody may take the state
@@ -354,21 +363,27 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
             why = RUN_STOP;
             break;
         }
+        // Events may follow each other for ever without an instruction: a #DB whose frame meets a data
+        // breakpoint. A few come together, so that a run ends where all that was due is taken, however it
+        // is sliced.
+        if (unlikely(in_a_row >= ENDLESS) && !time_left(v, limit)) break;
         slice_begin(v, limit);
         if (v->d.attention) {
             bool taken = boundary(v);
             cpu_attention(v);
+            in_a_row = taken ? in_a_row + 1 : 0;
             if (taken) continue;
             if (s->activity != ACTIVITY_ACTIVE) {
                 why = s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest ? RUN_SHUTDOWN : RUN_HALTED;
                 break;
             }
+        } else {
+            in_a_row = 0;
         }
         if (v->d.budget <= 0) {
             // A deadline or the limit. A guest's timers are this processor's own; the board's is the
             // caller's.
-            if (s->units < limit &&
-                (!v->clock_next || s->units * CPU_TICKS_PER_UNIT + s->skipped < *v->clock_next)) {
+            if (time_left(v, limit)) {
                 v->d.attention = true;
                 struct event exit;
                 if (s->vmx.guest && vmx_boundary_timer(v, &exit)) take_exit(v, &exit);
