@@ -118,6 +118,52 @@ u64 float_fma(struct float_env *e, enum float_format f, u64 a, u64 b, u64 c, boo
     return float_stops(e) ? 0 : finish(e, f, s);
 }
 
+// ---- approximations ----
+// A reciprocal's upper 11 bits of the fraction, with a root the upper 10 and the lowest of the exponent, say
+// which interval of numbers the operand is in. The result is that of the interval's middle, rounded to 12
+// bits of fraction: within 1.5 * 2^-12 of all in it, as the manual wants. No middle's result is a tie.
+enum { SIGN = 0x80000000, EXPONENT = 0x7F800000, FRACTION = 0x7FFFFF, QUIETED = 0x400000 };
+static u32 approximation(int exponent, u32 of_4096) { return ((u32)exponent << 23) + (of_4096 << 11); }
+
+u32 float32_reciprocal(u32 a)
+{
+    u32 sign = a & SIGN, middle = 2 * ((a & FRACTION) >> 12) + 1; // (4096 + middle) / 4096
+    int exponent = (a & EXPONENT) >> 23;
+    if ((a & ~(u32)SIGN) > EXPONENT) return a | QUIETED;
+    if (!exponent) return sign | EXPONENT; // of denormal numbers too
+    if (exponent >= 253) return sign;      // what would be denormal is zero
+    u32 d = 4096 + middle;
+    return sign | approximation(253 - exponent, ((1u << 25) + d / 2) / d - 4096);
+}
+u32 float32_reciprocal_root(u32 a)
+{
+    int exponent = (a & EXPONENT) >> 23;
+    if ((a & ~(u32)SIGN) > EXPONENT) return a | QUIETED;
+    if (!exponent) return (a & SIGN) | EXPONENT;
+    if (a & SIGN) return SIGN | EXPONENT | QUIETED;
+    if (a == EXPONENT) return 0;
+    // (2048 + middle) / 2048, twice that where the exponent is not a multiple of two
+    u64 d = 2048 + 2 * ((a & FRACTION) >> 13) + 1, of = BIT(39) >> !(exponent & 1), root = 0;
+    // 8192 times the reciprocal root is sqrt(of / 4 / d): the greatest that is no more than a half above it
+    for (u64 bit = 8192; bit; bit /= 2)
+        if ((2 * (root + bit) - 1) * (2 * (root + bit) - 1) * d <= of) root += bit;
+    return approximation((380 - exponent) / 2, (u32)root - 4096);
+}
+
+// Each element of the result is a sum of its own, which begins with that element's own product: its own pair
+// of products, then the other pair. All are equal, unless several products are NaNs.
+void float_dot(struct float_env *e, enum float_format f, u64 *d, const u64 *a, const u64 *s, u8 imm)
+{
+    unsigned n = f == FLOAT32 ? 4 : 2;
+    u64 x[4], pair[4];
+    for (unsigned i = 0; i < n; i++) x[i] = imm >> (4 + i) & 1 ? float_mul(e, f, a[i], s[i]) : 0;
+    for (unsigned i = 0; i < n; i++) pair[i] = float_add(e, f, x[i], x[i ^ 1]);
+    for (unsigned i = 0; i < n; i++) {
+        u64 sum = n == 2 ? pair[i] : float_add(e, f, pair[i], pair[i ^ 2]);
+        d[i] = imm >> i & 1 ? sum : 0;
+    }
+}
+
 // The operand itself, but for a denormal one that counts as zero.
 static u64 operand(struct number x, enum float_format f, u64 a)
 {

@@ -53,6 +53,11 @@ u64 float_max(struct float_env *e, enum float_format f, u64 a, u64 b);
 enum float_order float_compare(struct float_env *e, enum float_format f, u64 a, u64 b, bool signals);
 // To an integral value in the format (ROUNDSS); `silent`: no PE.
 u64 float_integral(struct float_env *e, enum float_format f, u64 a, bool silent);
+// RCPSS and RSQRTSS, as Intel's processors approximate; no exceptions, no rounding, neither DAZ nor FTZ.
+u32 float32_reciprocal(u32 a);
+u32 float32_reciprocal_root(u32 a);
+// DPPS (four elements), DPPD (two).
+void float_dot(struct float_env *e, enum float_format f, u64 *d, const u64 *a, const u64 *s, u8 imm);
 // Between formats, FLOAT16 too (which knows neither DAZ nor FTZ).
 u64 float_convert(struct float_env *e, enum float_format to, enum float_format from, u64 a);
 // Signed integers of 32 and 64 bits; what does not fit is invalid and gives the integer indefinite.

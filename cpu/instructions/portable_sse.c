@@ -286,12 +286,10 @@ static void dot(struct vcpu *v, void *d, const void *a, const void *s, enum floa
 {
     struct float_env e = env_of(v);
     unsigned n = 16 / size_of(f);
-    u64 x[4];
-    for (unsigned i = 0; i < n; i++)
-        x[i] = imm >> (4 + i) & 1 ? float_mul(&e, f, get(a, f, i), get(s, f, i)) : 0;
-    for (unsigned k = n; k > 1; k /= 2)
-        for (unsigned i = 0; i < k / 2; i++) x[i] = float_add(&e, f, x[2 * i], x[2 * i + 1]);
-    for (unsigned i = 0; i < n; i++) put(d, f, i, imm >> i & 1 ? x[0] : 0);
+    u64 x[4], y[4], r[4];
+    for (unsigned i = 0; i < n; i++) x[i] = get(a, f, i), y[i] = get(s, f, i);
+    float_dot(&e, f, r, x, y, imm);
+    for (unsigned i = 0; i < n; i++) put(d, f, i, r[i]);
     report(v, &e);
 }
 IMM_CORE(dpps_by_imm) { dot(v, d, a, s, FLOAT32, imm); }

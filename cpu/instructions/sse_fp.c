@@ -1,7 +1,9 @@
 // Floating-point arithmetic on XMM and YMM registers: SSE to SSE4.1, and AVX. One line an instruction; how
 // exceptions are raised with a mask clear is in cpu/engine/fp.c.
 //
-// RCPPS, RCPSS, RSQRTPS and RSQRTSS give what the host gives: vendors differ in the low bits.
+// Where vendors' processors differ (the bits of RCPPS, RCPSS, RSQRTPS and RSQRTSS; which of several NaNs DPPS
+// and DPPD leave), cpu/float computes Intel's.
+#include "cpu/float/float.h"
 #include "cpu/instructions/sse.h"
 
 SSE_FP(addps, vaddps, FP_PS | FP_ADD)
@@ -52,10 +54,34 @@ SSE_FP_NARROW(cvttpd2dq, vcvttpd2dq, FP_NONE)
 
 // No exceptions, so no difference between the masks.
 SSE_FP_EXACT(cvtdq2pd, vcvtdq2pd, 8, S64)
-SSE_PLAIN(rcpps, vrcpps)
-SSE_PLAIN(rsqrtps, vrsqrtps)
-SSE_SCALAR(rcpss, vrcpss, 4, S32)
-SSE_SCALAR(rsqrtss, vrsqrtss, 4, S32)
+static void approximate(void *d, const void *a, const void *s, u32 (*function)(u32), unsigned n)
+{
+    u32 x[4];
+    memcpy(x, a, 16), memcpy(x, s, 4 * n);
+    for (unsigned i = 0; i < n; i++) x[i] = function(x[i]);
+    memcpy(d, x, 16);
+}
+#define APPROXIMATE(sse, vex, function, n, shape) \
+    void op_##sse(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t; \
+        const void *s = sse_source(v, in, &t, 4 * (n)); \
+        approximate(sse_reg(v, in->r), sse_reg(v, in->r), s, function, n); \
+    } \
+    void op_##vex(struct vcpu *v, const struct insn *in) \
+    { \
+        struct x128 t[2], d[2] = {{{0}}}; \
+        const struct how h = {.w = in->osz}; \
+        struct vex_source s = vex_operand(v, in, h, t, shape, false); \
+        if (VEX_256(h)) approximate(&d[1], ymm_high(v, in->v), s.high, function, n); \
+        approximate(&d[0], sse_reg(v, in->v), s.low, function, n); \
+        *sse_reg(v, in->r) = d[0]; \
+        *ymm_high(v, in->r) = d[1]; \
+    }
+APPROXIMATE(rcpps, vrcpps, float32_reciprocal, 4, SHAPE_X)
+APPROXIMATE(rsqrtps, vrsqrtps, float32_reciprocal_root, 4, SHAPE_X)
+APPROXIMATE(rcpss, vrcpss, float32_reciprocal, 1, SHAPE_SCALAR(4))
+APPROXIMATE(rsqrtss, vrsqrtss, float32_reciprocal_root, 1, SHAPE_SCALAR(4))
 SSE_PLAIN(andps, vandps)
 SSE_PLAIN(andpd, vandpd)
 SSE_PLAIN(andnps, vandnps)
@@ -210,6 +236,33 @@ RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *f
     }
     fp_begin(v);
 }
+// Which NaN is left of several is the processor's choice: with a NaN the result is Intel's. Its exceptions
+// are the same, whoever computes.
+static bool holds_nan(const struct x128 *d, unsigned size)
+{
+    u32 w[4];
+    u64 q[2];
+    memcpy(w, d, 16), memcpy(q, d, 16);
+    if (size == 8) return q[0] << 1 > 0x7FFull << 53 || q[1] << 1 > 0x7FFull << 53;
+    bool nan = false;
+    for (unsigned i = 0; i < 4; i++) nan |= w[i] << 1 > 0xFFu << 24;
+    return nan;
+}
+static void dot_nans(struct x128 *d, const void *a, const void *s, unsigned size, u32 mxcsr, u8 imm)
+{
+    if (likely(!holds_nan(d, size))) return;
+    struct float_env e = {.rounding = (enum float_rounding)(mxcsr >> 13 & 3),
+                          .masks = FLOAT_ALL,
+                          .daz = mxcsr & 0x40,
+                          .ftz = mxcsr & 0x8000};
+    u64 x[4] = {0}, y[4] = {0}, r[4];
+    for (unsigned i = 0; i < 16 / size; i++) {
+        memcpy(&x[i], (const u8 *)a + i * size, size);
+        memcpy(&y[i], (const u8 *)s + i * size, size);
+    }
+    float_dot(&e, size == 4 ? FLOAT32 : FLOAT64, r, x, y, imm);
+    for (unsigned i = 0; i < 16 / size; i++) memcpy((u8 *)d + i * size, &r[i], size);
+}
 #define DOT(sse, vex, mul, hadd, lanes, size, bytes) \
     FP_IMM_TABLE(sse, bytes) \
     void op_##sse(struct vcpu *v, const struct insn *in) \
@@ -218,6 +271,7 @@ RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *f
         struct fp_operands from = {.a = {sse_reg(v, in->r)}, .s = {sse_source(v, in, &t, 16)}}; \
         if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
         FP_IMM_CALL(v, sse, in->imm, &d, from.a[0], from.s[0]); \
+        dot_nans(&d, from.a[0], from.s[0], size, v->s.mxcsr, (u8)in->imm); \
         *sse_reg(v, in->r) = d; \
     } \
     void op_##vex(struct vcpu *v, const struct insn *in) \
@@ -230,6 +284,8 @@ RAISES static void dot_steps(struct vcpu *v, u8 imm, const struct fp_operands *f
         if (v->d.mode & MODE_FPUNMASK) dot_steps(v, (u8)in->imm, &from, mul, hadd, lanes, size); \
         FP_IMM_CALL(v, sse, in->imm, &d[0], from.a[0], from.s[0]); \
         if (VEX_256(h)) FP_IMM_CALL(v, sse, in->imm, &d[1], from.a[1], from.s[1]); \
+        for (unsigned i = 0; i < (VEX_256(h) ? 2 : 1); i++) \
+            dot_nans(&d[i], from.a[i], from.s[i], size, v->s.mxcsr, (u8)in->imm); \
         *sse_reg(v, in->r) = d[0]; \
         *ymm_high(v, in->r) = d[1]; \
     }

@@ -106,6 +106,7 @@ static bool nothing_requested(const struct place *p)
     return memory_fault(p->theirs, p) && !((p->t->in.gpr[RAX] | p->t->in.gpr[RDX] << 32) & 3) &&
            !same_fault(p);
 }
+static bool always(const struct place *p) { return true; }
 static bool both_gp(const struct place *p) { return same_fault(p) && p->ours->vector == 13; }
 
 // ---- the table ----
@@ -160,27 +161,24 @@ static const struct excuse {
     {VENDOR_AMD, "scas", repeated_with_67, D_GPR | D_FLAGS, "nothing written before an iteration; Intel zero-extends the count first"},
     {VENDOR_AMD, "cmps", repeated_fault, D_FLAGS | D_CR2, "a fault leaves the flags of the last iteration; on Intel those before the instruction"},
     {VENDOR_AMD, "scas", repeated_fault, D_FLAGS, "a fault leaves the flags of the last iteration; on Intel those before the instruction"},
+    {VENDOR_AMD, "rcp*", always, D_XMM, "other bits of an approximation"},
+    {VENDOR_AMD, "vrcp*", always, D_XMM | D_YMM, "other bits of an approximation"},
+    {VENDOR_AMD, "rsqrt*", always, D_XMM, "other bits of an approximation"},
+    {VENDOR_AMD, "vrsqrt*", always, D_XMM | D_YMM, "other bits of an approximation"},
+    {VENDOR_AMD, "dpp?", always, D_XMM, "the same of several NaNs in all elements; Intel's by the element"},
+    {VENDOR_AMD, "vdpp?", always, D_XMM | D_YMM, "the same of several NaNs in all elements; Intel's by the element"},
     {VENDOR_AMD, "cmps", both_fault, ADDRESS | D_FLAGS, "rSI's operand first; Intel takes rDI's first"},
 };
 // clang-format on
 
 static const struct excuse by_host[] = {
     // the vendor is that of the host, whichever it is
-    {VENDOR_OTHER, "rcp*", NULL, ALL, "an approximation"},
-    {VENDOR_OTHER, "rsqrt*", NULL, ALL, "an approximation"},
-    {VENDOR_OTHER, "vrcp*", NULL, ALL, "an approximation"},
-    {VENDOR_OTHER, "vrsqrt*", NULL, ALL, "an approximation"},
-    {VENDOR_OTHER, "dpps", NULL, D_XMM, "which NaN is left of a sum of four is the processor's choice"},
-    {VENDOR_OTHER, "vdpps", NULL, D_XMM, "which NaN is left of a sum of four is the processor's choice"},
     {VENDOR_OTHER, "fsin*", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fcos", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fptan", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fpatan", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "f2xm1", NULL, ALL, "transcendental"},
     {VENDOR_OTHER, "fyl2x*", NULL, ALL, "transcendental"},
-    {VENDOR_OTHER, "fprem*", NULL, ALL, "how far a partial remainder goes is the processor's choice"},
-    {VENDOR_OTHER, "fcomi*", NULL, D_FSW, "what becomes of C1 is the processor's choice"},
-    {VENDOR_OTHER, "fucomi*", NULL, D_FSW, "what becomes of C1 is the processor's choice"},
 };
 
 // Counts, for the report: the only thing here that changes.
