@@ -806,6 +806,14 @@ static void syscall_and_sysret(void **state)
     assert_int_equal(tm_read(t, S.gpr[RSP] + 32, 8), 0x1B + 8);
     // RF and VM are not taken
     assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), (0x3C7FD7 & ~FL_TF & ~FL_NT) | 2);
+    // the RPL in IA32_STAR does not get into CS, and does into SS (SDM SYSCALL, operation)
+    t->p.ram[0x7800] = 0xF4;
+    S.msr.star |= 3ull << 32;
+    tm_user(t);
+    assert_int_equal(TM_RUN(t, 0x0F, 0x05), NOTHING);
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE64);
+    assert_int_equal(S.seg[SEG_SS].sel, (SEL_CODE64 + 8) | 3);
+    assert_flat(0, true);
     S.gpr[RCX] = 1ull << 50;
     assert_int_equal(TM_RUN(t, 0x48, 0x0F, 0x07), VEC_GP);
     S.msr.efer &= ~(u64)EFER_SCE;
@@ -880,6 +888,20 @@ static void popf_by_privilege(void **state)
     S.gpr[RSP] = STACK - 8;
     assert_int_equal(TM_RUN(t, 0x9D), NOTHING);
     assert_int_equal(cpu_rflags(t->v), 0x3000 | FL_IF | FL_CF | FL_ID | FL_AC | 2);
+    // VIF and VIP stay as they are, set or not, at any level.
+    for (unsigned user = 0; user < 2; user++) {
+        S.rflags = 2 | FL_VIF | FL_VIP;
+        if (user) tm_user(t);
+        S.gpr[RSP] = STACK - 8;
+        tm_write64(t, STACK - 8, 2 | FL_CF);
+        if (user) {
+            assert_int_equal(TM_RUN(t, 0x9D, 0xCD, 0x80), 0x80);
+            assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), FL_VIF | FL_VIP | FL_CF | 2);
+        } else {
+            assert_int_equal(TM_RUN(t, 0x9D), NOTHING);
+            assert_int_equal(cpu_rflags(t->v), FL_VIF | FL_VIP | FL_CF | 2);
+        }
+    }
     S.rflags = 2 | 0x1000;
     tm_user(t);
     S.gpr[RSP] = STACK - 8;

@@ -38,8 +38,8 @@ void op_syscall(struct vcpu *v, const struct insn *in)
     u64 flags = cpu_rflags(v) & ~(u64)FL_RF;
     v->s.gpr[RCX] = v->d.npc;
     v->s.gpr[R11] = flags;
-    u16 cs = m->star >> 32 & 0xFFFC;
-    set_flat(v, cs, cs + 8, 0, true);
+    u16 base = (u16)(m->star >> 32); // its RPL is not in CS, but it is in SS
+    set_flat(v, base & 0xFFFC, base + 8, 0, true);
     cpu_set_rflags(v, flags & ~m->fmask);
     v->d.npc = m->lstar;
     step_by_new_tf(v);

