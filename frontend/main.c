@@ -596,6 +596,11 @@ int main(int argc, char **argv)
         terminal_close(&s->terminal);
         return complain(why, STATUS_HOST);
     }
+    if (s->o.history_given && !debugged)
+        complain(
+            "-history: nothing is kept, for nobody could go back: it is for -gdb, -monitor, a terminal or "
+            "--last-events",
+            0);
     if (s->terminal.is_tty || s->debug) signals_look_often();
     u64 begun = retired(s), every = s->o.hash_every ? s->o.hash_every : 1;
     s->next_hash =

@@ -155,6 +155,7 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
             o->history = 0;
         else if (!text_size(v, 20, &o->history) || o->history < 1 << 20 || o->history == UINT64_MAX)
             return options_fail(p, "-history %s: off, or a size of 1M and more expected, as 512M", v);
+        o->history_given = o->history != 0;
         break;
     case O_LOADVM: o->loadvm = v; break;
     case O_SAVEVM: o->savevm = v; break;
@@ -170,7 +171,9 @@ static bool apply(struct parser *p, struct settings *s, enum option_id id, const
         o->symbols[o->symbols_n++] = v;
         break;
     case O_TRACE: return options_trace(p, v);
-    case O_TRACE_FILTER: return trace_filter_parse(&o->trace_filter, v, p->why, p->why_size);
+    case O_TRACE_FILTER:
+        o->trace_filter_given = true;
+        return trace_filter_parse(&o->trace_filter, v, p->why, p->why_size);
     case O_REPORT:
         o->report = v;
         if (strlen(v) < 6 || strcmp(v + strlen(v) - 5, ".html") != 0)
@@ -248,6 +251,18 @@ static bool memory_is_addressable(struct parser *p)
                         (unsigned long long)(o->memory >> 20), o->features.maxphyaddr);
 }
 
+// What another option alone gives a meaning. (-D is none such: QEMU too makes an empty log without -d.)
+static bool partners(struct parser *p)
+{
+    const struct options *o = p->o;
+    if (o->trace_filter_given && !o->traces)
+        return options_fail(p, "--trace-filter chooses what --trace takes: give --trace FILE too");
+    if (!o->kernel && o->loadvm && (o->initrd || *o->append))
+        return options_fail(p, "%s is for a kernel, which is loaded at a reset: give -kernel FILE too",
+                            o->initrd ? "-initrd" : "-append");
+    return true;
+}
+
 bool options_parse(struct options *o, int argc, char **argv, char *why, size_t why_size)
 {
     // clang-format off
@@ -288,6 +303,7 @@ bool options_parse(struct options *o, int argc, char **argv, char *why, size_t w
         return options_fail(
             p, "-monitor stdio: the serial line is there already, and Ctrl-A c changes to a monitor on "
                "a terminal; give the line a file or none");
+    if (!partners(p)) return false;
     if (o->record && o->replay)
         return options_fail(p, "-record of a -replay would be the recording that it has (copy the file)");
     if (!o->kernel && !o->loadvm)

@@ -66,7 +66,8 @@ struct options {
     bool held;                         // stand still at the start
     const char *monitor[MONITORS_MAX]; // where people and programs give commands, as given
     unsigned monitors;
-    u64 history;  // bytes of the machine's past that a debugger or monitor keeps; 0: none
+    u64 history; // bytes of the machine's past that a debugger or monitor keeps; 0: none
+    bool history_given;
     u32 log_mask; // bits of enum log_item
     const char *log_file;
     enum { EXPLAIN_NOTHING, EXPLAIN_TEXT, EXPLAIN_JSON } explain; // --explain-entry
@@ -78,6 +79,7 @@ struct options {
     const char *report;
     u64 last_events; // to keep; 0: none
     struct trace_filter trace_filter;
+    bool trace_filter_given;
     u64 stop_after; // instructions; UINT64_MAX: no limit
     u64 hash_every; // instructions; 0: never
     u64 drop_every; // drop all derived state about that often; 0: never

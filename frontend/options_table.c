@@ -52,7 +52,7 @@ const struct option_row option_rows[] = {
     {"S", O_HELD, GROUP_WATCH, NULL, "stand still at the start, until a debugger or a monitor lets the machine go", false},
     {"monitor", O_MONITOR, GROUP_WATCH, "WHERE[,format=json]", "commands to look at the machine, stop it and go back: stdio, tcp:[HOST]:PORT (of this host alone unless HOST says otherwise), unix:PATH; "
      "help lists them; format=json: an object a line, for programs. On a terminal Ctrl-A c is always there", false},
-    {"history", O_HISTORY, GROUP_WATCH, "SIZE|off", "memory for the machine's past, which is kept while a debugger or monitor is there; default 1G", false},
+    {"history", O_HISTORY, GROUP_WATCH, "SIZE|off", "memory for the machine's past, which is kept while a debugger or monitor is there, and for --last-events; default 1G", false},
     {"d", O_LOG, GROUP_WATCH, "ITEM[,ITEM...]", "log: vmx, fault, int, io, msr, unimp, all; -d help lists them", false},
     {"D", O_LOG_FILE, GROUP_WATCH, "FILE", "where the log goes; default: standard error", false},
     {"explain-entry", O_EXPLAIN, GROUP_WATCH, "[=json[:FILE]]", "explain each failed VM entry and VMX instruction, where the log goes: every rule that is broken, with its section, the values, "
@@ -61,7 +61,7 @@ const struct option_row option_rows[] = {
      "offset= is added to its addresses (KASLR), vmcs=ADDRESS: of this VMCS's guest alone", true},
     {"trace", O_TRACE, GROUP_WATCH, "FILE", "what happens, into a file by its name: .json for Perfetto or Chrome (slices of guests and handlers, instants, counters), .txt for grep, a line an event; "
      "with .zst behind it, packed; time is virtual, so equal runs give equal files", true},
-    {"trace-filter", O_TRACE_FILTER, GROUP_WATCH, "ITEM[,ITEM...]", "what --trace takes: kinds as -d has them, root or guest, cpu=N, reason=NAME of VM exits; default: all but walk", true},
+    {"trace-filter", O_TRACE_FILTER, GROUP_WATCH, "ITEM[,ITEM...]", "beside --trace, what it takes: kinds as -d has them, root or guest, cpu=N, reason=NAME of VM exits; default: all but walk", true},
     {"report", O_REPORT, GROUP_WATCH, "FILE.html", "the run as a page that needs no network: levels over time, exits by reason, a flame graph of handlers, failed entries with their rules, pages by EPT violation", true},
     {"last-events", O_LAST_EVENTS, GROUP_WATCH, "[=N]", "when a run ends by a triple fault, --stop-after, the guest's own failure, a halt for ever or a signal: the last N events and 32 branches (default 20 events: VM entries and exits, "
      "exceptions, interrupts), both levels with who called what ran, the registers, how to get there again", true},

@@ -612,7 +612,7 @@ bool options_lines(struct parser *p)
     struct options *o = p->o;
     struct {
         const char *path, *what;
-    } file[MACHINE_SERIAL + ARRAY_LEN(o->line) + 2];
+    } file[MACHINE_SERIAL + ARRAY_LEN(o->line) + ARRAY_LEN(o->trace) + 6];
     unsigned files = 0;
     struct line l;
     for (unsigned i = 0; i < p->serials; i++) {
@@ -640,6 +640,11 @@ bool options_lines(struct parser *p)
     }
     if (o->log_file) file[files].path = o->log_file, file[files++].what = "-D";
     if (o->pid_file) file[files].path = o->pid_file, file[files++].what = "-pidfile";
+    if (o->explain_file) file[files].path = o->explain_file, file[files++].what = "--explain-entry";
+    if (o->report) file[files].path = o->report, file[files++].what = "--report";
+    if (o->record) file[files].path = o->record, file[files++].what = "-record";
+    if (o->savevm) file[files].path = o->savevm, file[files++].what = "--savevm";
+    for (unsigned i = 0; i < o->traces; i++) file[files].path = o->trace[i], file[files++].what = "--trace";
     for (unsigned i = 0; i < files; i++) // each would write over the other's output
         for (unsigned k = i + 1; k < files; k++)
             if (is(file[i].path, file[k].path) && strncmp(file[i].path, "/dev/", 5) != 0)
