@@ -58,6 +58,10 @@ struct session {
     struct {
         u64 retired, units;
     } slow; // the instruction under way, and when it began: for --stop-after
+    struct {
+        bool is;
+        u64 retired, units;
+    } limit_met; // and somebody who is there let the machine go on
 };
 
 static struct session *current; // one a process: this is the program, not the library
@@ -243,9 +247,18 @@ static void tell_shutdown(struct session *s)
                 again ? ", at the same place" : "", again ? "these" : "those at the same place");
 }
 
-static bool limit_reached(struct session *s)
+// --stop-after, or no limit where it has been met. A debugger that goes back before that meets it again.
+static u64 limit_ahead(struct session *s)
 {
     u64 now = retired(s), units = journal_units(&s->journal), limit = s->o.stop_after;
+    bool within = s->limit_met.retired < limit; // an instruction, which its count does not tell
+    if (now < s->limit_met.retired || (within && units < s->limit_met.units)) s->limit_met.is = false;
+    return s->limit_met.is ? UINT64_MAX : limit;
+}
+
+static bool limit_reached(struct session *s)
+{
+    u64 now = retired(s), units = journal_units(&s->journal), limit = limit_ahead(s);
     if (limit == UINT64_MAX) return false;
     if (now != s->slow.retired || units < s->slow.units) s->slow.retired = now, s->slow.units = units;
     if (now >= limit) return true;
@@ -313,7 +326,7 @@ static int run(struct session *s)
         s->signal = signals_end ? signals_end : s->terminal.gone ? SIGPIPE : 0;
         if (s->signal) return 128 + s->signal;
         if (s->terminal.quit) return STATUS_POWER_OFF;
-        u64 now = retired(s), until = s->o.stop_after;
+        u64 now = retired(s), until = limit_ahead(s);
         if (s->o.hash_every && s->next_hash < until) until = s->next_hash;
         if (s->o.drop_every && s->next_drop < until) until = s->next_drop;
         if (s->o.record || s->o.replay) until = s->next_note < until ? s->next_note : until;
@@ -361,7 +374,8 @@ static int run(struct session *s)
         }
         if (limit_reached(s)) {
             if (!debug_holds(s->debug, "The run has come to --stop-after.")) return STATUS_LIMIT;
-            s->o.stop_after = UINT64_MAX;
+            s->limit_met.is = true;
+            s->limit_met.retired = retired(s), s->limit_met.units = journal_units(&s->journal);
             if (!debug_attend(s->debug, &end)) return STATUS_LIMIT;
         }
         if (replayed(s)) return (int)s->recording.end.status;
