@@ -170,7 +170,7 @@ void debugger_interrupt(struct debugger *d)
 
 void debugger_go_on(struct debugger *d, unsigned cpu, bool step)
 {
-    if (d->plan) d->plan_cpu = cpu;
+    if (d->plan && !d->plan_one) d->plan_cpu = cpu;
     debugger_listen(d);
     stops_go_on(&d->stops, d->m->cpu[cpu], step);
     stops_set(d);
@@ -205,7 +205,7 @@ static bool wanted(struct debugger *d)
 {
     const struct cpu_stop_met *m = &d->stops.met;
     unsigned basic = m->reason & 0x7F;
-    bool ours = m->cpu == d->plan_cpu;
+    bool ours = d->plan_all || m->cpu == d->plan_cpu;
     switch (m->why) {
     case STOPPED_ENTRY:
         if (d->entries) return true;

@@ -77,9 +77,11 @@ struct debugger {
     u64 exits[2];
     u8 plan; // enum debugger_plan
     u64 plan_exits[2];
-    unsigned plan_cpu;
-    u64 steps; // that are left, with the one under way
-    struct {   // the VMCS as it was after the latest VM entry that was heard of
+    unsigned plan_cpu; // whose entry or exit it is,
+    bool plan_all;     // or any processor's
+    bool plan_one;     // or this one's, whichever goes on
+    u64 steps;         // that are left, with the one under way
+    struct {           // the VMCS as it was after the latest VM entry that was heard of
         bool any;
         u64 vmcs, retired;
         struct vmcs_fields f;

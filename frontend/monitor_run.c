@@ -24,7 +24,7 @@ static void run_on(struct monitor *c, bool step, u64 n)
             d->steps = step ? n : 0;
             debugger_go_on(d, step ? d->cpu : d->stopped_cpu, step);
         } else {
-            d->plan_cpu = d->cpu;
+            if (!d->plan_one) d->plan_cpu = d->cpu;
             debugger_listen(d);
         }
         c->waits = n != 0;
@@ -107,10 +107,14 @@ bool argument_reason(struct monitor *c, const struct words *w, unsigned n, u64 m
     return false;
 }
 
-static void arm(struct monitor *c, enum debugger_plan plan, const char *where)
+// NULL: of the processor that goes on; else of all, or of the one named there.
+static void arm(struct monitor *c, enum debugger_plan plan, const char *where, const u64 *cpu)
 {
     struct debugger *d = c->d;
     d->plan = (u8)plan;
+    d->plan_all = cpu && *cpu == UINT64_MAX;
+    d->plan_one = cpu && !d->plan_all;
+    if (d->plan_one) d->plan_cpu = (unsigned)*cpu;
     if (c->kind == MONITOR_GDB)
         say(c, "The next continue goes to %s.\n", where);
     else
@@ -118,24 +122,30 @@ static void arm(struct monitor *c, enum debugger_plan plan, const char *where)
 }
 static void step_entry(struct monitor *c, const struct words *w)
 {
-    arm(c, PLAN_ENTRY, "the guest's first instruction after the next VM entry, or behind one that fails");
+    arm(c, PLAN_ENTRY, "the guest's first instruction after the next VM entry, or behind one that fails",
+        NULL);
 }
 static void step_exit(struct monitor *c, const struct words *w)
 {
     struct debugger *d = c->d;
     d->plan_exits[0] = d->plan_exits[1] = UINT64_MAX;
-    arm(c, PLAN_EXIT, "the host's first instruction after the next VM exit");
+    arm(c, PLAN_EXIT, "the host's first instruction after the next VM exit", NULL);
 }
 static void next_exit(struct monitor *c, const struct words *w)
 {
-    arm(c, PLAN_NEXT_1, "where the next VM exit has been handled and a guest runs again");
+    arm(c, PLAN_NEXT_1, "where the next VM exit has been handled and a guest runs again", NULL);
 }
 static void until_exit(struct monitor *c, const struct words *w)
 {
+    u64 cpu = UINT64_MAX;
     if (w->n < 2)
         fail(c, "until-exit: an exit reason expected, as CPUID, EPT_VIOLATION or 48\n");
-    else if (argument_reason(c, w, 1, c->d->plan_exits))
-        arm(c, PLAN_EXIT, "the host's first instruction after such a VM exit");
+    else if (w->n > 2 && !word_is(w, 2, "cpu"))
+        fail(c, "until-exit: behind the reason comes nothing or cpu N, not \"%s\"\n", word(w, 2));
+    else if ((w->n == 2 ||
+              argument_number(c, w, 3, "the number of a processor", 0, c->d->m->cpus_n - 1, &cpu)) &&
+             argument_reason(c, w, 1, c->d->plan_exits))
+        arm(c, PLAN_EXIT, "the host's first instruction after such a VM exit", &cpu);
 }
 
 static void stop(struct monitor *c, const struct words *w)
@@ -393,7 +403,7 @@ const struct monitor_row monitor_run_rows[] = {
     {"step-entry", "", "go to the guest's first instruction, before an event that is injected (in gdb: the next continue does)", "step-entry", step_entry},
     {"step-exit", "", "go to the host's first instruction after a VM exit (in gdb: the next continue does)", "step-exit", step_exit},
     {"next-exit", "", "go over a VM exit: to where a guest runs again (in gdb: the next continue does)", "next-exit", next_exit},
-    {"until-exit", "REASON", "go to a VM exit for this reason, by number or name (in gdb: the next continue does)", "until-exit CPUID", until_exit},
+    {"until-exit", "REASON [cpu N]", "go to a VM exit for this reason, by number or name, on any processor or that one (in gdb: the next continue does)", "until-exit CPUID", until_exit},
     {"stop", "[entry|failed-entry|exit [REASON]|none]", "stop a machine that runs; stop always at VM entries, at such that fail, at VM exits; alone: what is stopped at", "stop exit CPUID", stop},
     {"limit", "ADDRESS root|guest|vmcs VMCS|none", "a breakpoint or watchpoint at this address stops at one level only", "limit 0x1012a4 guest", limit},
     {"watch", "physical ADDRESS [BYTES [r|w|rw]]", "stop after accesses to physical memory by instructions; 8 bytes and writes if not told", "watch physical 0x1f2000 4096 w", watch},
