@@ -132,15 +132,17 @@ static bool term(const struct monitor *c, const char *text, u64 *x)
     return c->d->symbols && symbols_address(c->d->symbols, debugger_symbols_of(&c->d->view), text, x);
 }
 
-static bool sum(const struct monitor *c, const char *text, u64 *x)
+enum { PART_MAX = 256 };
+// part: the one that was read last.
+static bool sum(const struct monitor *c, const char *text, u64 *x, char part[PART_MAX])
 {
-    char part[256];
     bool minus = false;
     *x = 0;
     for (;; text++) {
         size_t n = strcspn(text, "+-");
         u64 y;
-        if (!n || n >= sizeof part) return false;
+        *part = 0;
+        if (!n || n >= PART_MAX) return false;
         memcpy(part, text, n), part[n] = 0;
         if (!term(c, part, &y)) return false;
         *x = minus ? *x - y : *x + y;
@@ -150,9 +152,35 @@ static bool sum(const struct monitor *c, const char *text, u64 *x)
     }
 }
 
+// A name that another level alone has: who has it, and how to say it there.
+static bool known_elsewhere(struct monitor *c, const struct words *w, unsigned n, const char *name)
+{
+    const char *prefix = c->kind == MONITOR_GDB ? "monitor " : "";
+    char level[64] = "root";
+    u64 at;
+    const struct symbols_file *f =
+        *name && c->d->symbols ? symbols_file_with(c->d->symbols, name, &at) : NULL;
+    if (!f) return false;
+    bool here = debugger_symbols_of(&c->d->view).level == SYMBOLS_GUEST;
+    if (f->level != SYMBOLS_ROOT) snprintf(level, sizeof level, "guest");
+    if (f->vmcs != SYMBOLS_NO_VMCS) snprintf(level, sizeof level, "vmcs %#llx", (unsigned long long)f->vmcs);
+    fail(c, "%s: %s is a name of level %s (%s), and %s is looked at: %scontext %s goes there", w->at[0], name,
+         level, f->path,
+         !here                      ? "root"
+         : f->level == SYMBOLS_ROOT ? "a guest"
+                                    : "another guest",
+         prefix, level);
+    if (word_is(w, 0, "break") && n == 1 && word_is(w, 1, name))
+        say(c, ", or %sbreak %#llx level %s needs no name", prefix, (unsigned long long)at, level);
+    say(c, "\n");
+    return true;
+}
+
 bool argument_address(struct monitor *c, const struct words *w, unsigned n, const char *what, u64 *x)
 {
-    if (n < w->n && sum(c, w->at[n], x)) return true;
+    char part[PART_MAX] = "";
+    if (n < w->n && sum(c, w->at[n], x, part)) return true;
+    if (known_elsewhere(c, w, n, part)) return false;
     fail(c, "%s: %s expected, as 0x1f2000, $rip+8 or the name of a symbol, not \"%s\"\n", w->at[0], what,
          word(w, n));
     return false;

@@ -193,6 +193,13 @@ bool symbols_text(const struct symbols *s, struct symbols_of of, u64 addr, char 
     return at != NULL;
 }
 
+static const struct symbol *find_named(const struct symbols_file *f, const char *name, size_t n)
+{
+    for (unsigned k = 0; k < f->n; k++)
+        if (strncmp(f->symbol[k].name, name, n) == 0 && !f->symbol[k].name[n]) return &f->symbol[k];
+    return NULL;
+}
+
 bool symbols_address(const struct symbols *s, struct symbols_of of, const char *text, u64 *addr)
 {
     const char *plus = strrchr(text, '+');
@@ -200,12 +207,17 @@ bool symbols_address(const struct symbols *s, struct symbols_of of, const char *
     if (plus && !text_number(plus + 1, &more)) return false;
     size_t n = plus ? (size_t)(plus - text) : strlen(text);
     for (unsigned i = s->files; i-- > 0;) {
-        const struct symbols_file *f = &s->file[i];
-        for (unsigned k = 0; is_of(f, of) && k < f->n; k++)
-            if (strncmp(f->symbol[k].name, text, n) == 0 && !f->symbol[k].name[n]) {
-                *addr = f->symbol[k].addr + more;
-                return true;
-            }
+        const struct symbol *found = is_of(&s->file[i], of) ? find_named(&s->file[i], text, n) : NULL;
+        if (found) return *addr = found->addr + more, true;
     }
     return false;
+}
+
+const struct symbols_file *symbols_file_with(const struct symbols *s, const char *name, u64 *addr)
+{
+    for (unsigned i = s->files; i-- > 0;) {
+        const struct symbol *found = find_named(&s->file[i], name, strlen(name));
+        if (found) return *addr = found->addr, &s->file[i];
+    }
+    return NULL;
 }

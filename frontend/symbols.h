@@ -49,5 +49,7 @@ const struct symbol *symbols_find(const struct symbols *s, struct symbols_of of,
 bool symbols_text(const struct symbols *s, struct symbols_of of, u64 addr, char *text, size_t size);
 // Of "name" or "name+N". False if there is none.
 bool symbols_address(const struct symbols *s, struct symbols_of of, const char *text, u64 *addr);
+// The file that has this name, whatever its level, or NULL.
+const struct symbols_file *symbols_file_with(const struct symbols *s, const char *name, u64 *addr);
 
 #endif
