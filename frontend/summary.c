@@ -40,6 +40,39 @@ void summary_branch(FILE *f, const struct summary *s, u64 n)
     fputc('\n', f);
 }
 
+static bool same_branch(const struct retrace_branch *a, const struct retrace_branch *b)
+{
+    return a->from == b->from && a->to == b->to && a->vmcs == b->vmcs && a->from_guest == b->from_guest &&
+           a->to_guest == b->to_guest && a->cpu == b->cpu && a->event == b->event && a->vector == b->vector &&
+           a->reason == b->reason;
+}
+
+// How many of the branches from `at` on are rounds of a loop of `lines` branches: a multiple of that.
+static u64 rounds(const struct retrace *r, u64 at, u64 lines)
+{
+    u64 n = lines;
+    while (at + n < r->branches && same_branch(&r->branch[at + n], &r->branch[at + n - lines])) n++;
+    return n - n % lines;
+}
+
+// A loop is told by one of its rounds and their number.
+static void tell_branches(FILE *f, const struct summary *s)
+{
+    const struct retrace *r = s->before;
+    for (u64 at = 0; at < r->branches;) {
+        u64 lines = 1, all = 1; // of the loop that leaves the fewest lines
+        for (u64 n = 1; at + 2 * n <= r->branches; n++)
+            if (rounds(r, at, n) > n && rounds(r, at, n) - n > all - lines) lines = n, all = rounds(r, at, n);
+        if (all - lines < 2) lines = all = 1; // the number takes a line, too
+        for (u64 i = 0; i < lines; i++) fputs("  ", f), summary_branch(f, s, at + i);
+        if (all > lines && lines == 1)
+            fprintf(f, "  ... and this one %" PRIu64 " times more\n", all - 1);
+        else if (all > lines)
+            fprintf(f, "  ... and these %" PRIu64 " lines %" PRIu64 " times more\n", lines, all / lines - 1);
+        at += all;
+    }
+}
+
 static void tell_last(FILE *f, const struct summary *s)
 {
     u64 n = summary_events(s);
@@ -50,7 +83,7 @@ static void tell_last(FILE *f, const struct summary *s)
     for (u64 i = 0; i < n; i++) fputs("  ", f), summary_event(f, s, i);
     if (!s->before || !s->before->branches) return;
     fprintf(f, "The last %" PRIu64 " branches:\n", s->before->branches);
-    for (u64 i = 0; i < s->before->branches; i++) fputs("  ", f), summary_branch(f, s, i);
+    tell_branches(f, s);
 }
 
 // ---- levels ----
