@@ -711,6 +711,72 @@ static void guest_segment_rights(void **state)
                   BIT_31);
 }
 
+// A mask is as good as each of its bits: all that must be 0, alone.
+static void every_reserved_bit(void **state)
+{
+    struct suite *t = *state;
+    struct vmcs_fields *f = &t->s.f;
+    for (unsigned bit = 8; bit <= 31; bit++) {
+        u32 one = 1u << bit;
+#define RIGHTS_BIT(s) RIGHTS(s) |= one
+        if (bit <= 11) {
+            ONLY("GUEST-SEG-066", long, EXIT33, RIGHTS_BIT(CS));
+            DATA_SEGMENTS("GUEST-SEG-067", "GUEST-SEG-068", "GUEST-SEG-069", "GUEST-SEG-070", "GUEST-SEG-071",
+                          RIGHTS_BIT);
+            ONLY("GUEST-SEG-095", long, EXIT33, RIGHTS_BIT(TR));
+            ONLY("GUEST-SEG-103", ldtr, EXIT33, RIGHTS_BIT(LDTR));
+            ONLY("CTL-EPT-005", long, FAIL7, f->EPTP |= one);
+        } else if (bit >= 17) {
+            ONLY("GUEST-SEG-085", long, EXIT33, RIGHTS_BIT(CS));
+            DATA_SEGMENTS("GUEST-SEG-086", "GUEST-SEG-087", "GUEST-SEG-088", "GUEST-SEG-089", "GUEST-SEG-090",
+                          RIGHTS_BIT);
+            ONLY("GUEST-SEG-099", long, EXIT33, RIGHTS_BIT(TR));
+            ONLY("GUEST-SEG-106", ldtr, EXIT33, RIGHTS_BIT(LDTR));
+        }
+        ONLY("GUEST-SEG-024", v86, EXIT33, RIGHTS_BIT(CS));
+        ONLY("GUEST-SEG-025", v86, EXIT33, RIGHTS_BIT(SS));
+        if (bit >= 14 && bit <= 30) ONLY("CTL-INJ-013", long, FAIL7, EVENT = 0x80000306 | one);
+        if (bit >= 16) {
+            ONLY("CTL-INJ-015", long, FAIL7, EVENT = 0x80000B0E; f->INJECTED_EVENT_ERROR_CODE = one);
+            ONLY("GUEST-DT-003", long, EXIT33, f->GUEST_GDTR_LIMIT = one);
+            ONLY("GUEST-DT-004", long, EXIT33, f->GUEST_IDTR_LIMIT = one);
+        }
+    }
+    // bits 31:20 of a limit want G, and each of bits 11:0 that is 0 forbids it
+    for (unsigned bit = 20; bit <= 31; bit++)
+        ONLY("GUEST-SEG-074", long, EXIT33, RIGHTS(CS) = 0x209B; LIMIT(CS) = 1u << bit | 0xFFF);
+    for (unsigned bit = 0; bit <= 11; bit++) ONLY("GUEST-SEG-073", long, EXIT33, LIMIT(CS) = ~(1u << bit));
+    for (unsigned bit = 4; bit <= 31; bit++) {
+        if (bit >= 5) ONLY("GUEST-NONREG-009", long, EXIT33, f->GUEST_INTERRUPTIBILITY_STATE = 1u << bit);
+        ONLY("CTL-INJ-016", long, FAIL7, EVENT = 0x80000603; f->VM_ENTRY_INSTRUCTION_LENGTH = 1u << bit);
+    }
+    for (unsigned bit = 0; bit <= 63; bit++) {
+        u64 one = 1ull << bit;
+        if (bit == 3 || bit == 5 || bit == 15 || bit >= 22)
+            ONLY("GUEST-RFLAGS-001", long, EXIT33, f->GUEST_RFLAGS |= one);
+        if ((bit >= 4 && bit <= 10) || bit == 13 || bit == 15 || bit >= 17)
+            ONLY("GUEST-NONREG-021", long, EXIT33, f->GUEST_PENDING_DEBUG_EXCEPTIONS = one);
+        if (bit < 3) ONLY("HOST-SEG-001", long, FAIL8, f->HOST_CS_SELECTOR |= one);
+        if (bit < 12) ONLY("GUEST-NONREG-028", long, EXIT33_LINK, f->VMCS_LINK_POINTER = SETUP_OTHER + one);
+        if (bit < 4)
+            ONLY("CTL-ENTRY-003", long, FAIL7, f->VM_ENTRY_MSR_LOAD_COUNT = 1;
+                 f->VM_ENTRY_MSR_LOAD_ADDRESS = 0x1000 + one);
+        if (bit < 32) continue;
+        ONLY("GUEST-DR-001", long, EXIT33, f->GUEST_DR7 |= one);
+        ONLY("GUEST-RIP-001", protected, EXIT33, f->GUEST_RIP |= one);
+        ONLY("GUEST-SEG-014", long, EXIT33, f->GUEST_CS_BASE = one);
+        ONLY("GUEST-SEG-015", long, EXIT33, f->GUEST_SS_BASE = one);
+        ONLY("HOST-AS-007", host32, FAIL8, f->HOST_RIP |= one);
+        ONLY("HOST-CR-002", long, FAIL8, f->HOST_CR0 |= one);
+        ONLY("GUEST-CR-002", long, EXIT33, f->GUEST_CR0 |= one);
+        if (bit >= 40) {
+            ONLY("HOST-CR-006", long, FAIL8, f->HOST_CR3 |= one);
+            ONLY("GUEST-CR-011", long, EXIT33, f->GUEST_CR3 |= one);
+            ONLY("CTL-EPT-006", long, FAIL7, f->EPTP |= one);
+        }
+    }
+}
+
 static void guest_system_segments(void **state)
 {
     struct suite *t = *state;
@@ -975,6 +1041,7 @@ int main(void)
         cmocka_unit_test(guest_selectors_and_bases),
         cmocka_unit_test(virtual_8086_segments),
         cmocka_unit_test(guest_segment_rights),
+        cmocka_unit_test(every_reserved_bit),
         cmocka_unit_test(guest_system_segments),
         cmocka_unit_test(guest_tables_and_flags),
         cmocka_unit_test(guest_activity),

@@ -40,6 +40,10 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *x)
     case EVT_NMI: exits = c->pin & PIN_NMI_EXITING; break;
     case EVT_HW_EXCEPTION:
         exits = exception_exits(c, e);
+        // SDM 30.2.1 clears bits 63:32 outside 64-bit mode. Only the processor's own accesses to its tables
+        // can have them, in compatibility mode; they are told as they are: hypervisors with shadow page
+        // tables (KVM without EPT) take the address of the fault from here, and run such guests on
+        // processors.
         if (e->vector == VEC_PF) x->exit_qualification = e->cr2;
         // with what a MOV to SS held back
         if (e->vector == VEC_DB) x->exit_qualification = (e->dr6 | (v->s.pending_dbg & 0xF)) & 0x600F;
