@@ -910,6 +910,28 @@ static void popf_by_privilege(void **state)
     assert_int_equal(tm_read(t, S.gpr[RSP] + 16, 8), 0x1000 | FL_CF | FL_ID | FL_AC | 2);
 }
 
+// SGDT and SIDT store a word and then a doubleword, in 64-bit mode a quadword: an address that is 2 modulo 4
+// or 6 modulo 8 is aligned for both (SDM 3.5.1).
+static void table_alignment(void **state)
+{
+    bool lng = S.msr.efer & EFER_LMA;
+    S.cr0 |= CR0_AM;
+    for (unsigned sidt = 0; sidt < 2; sidt++)
+        for (unsigned ac = 0; ac < 2; ac++)
+            for (unsigned i = 0; i < 16; i++) {
+                bool aligned = lng ? i % 8 == 6 : i % 4 == 2;
+                tm_user(t);
+                cpu_set_rflags(t->v, 2 | (ac ? FL_AC : 0));
+                cpu_mode_changed(t->v);
+                S.gpr[RBX] = DATA + i;
+                tm_write64(t, DATA + i, 0x5555);
+                int end = TM_RUN(t, 0x0F, 0x01, sidt ? 0x0B : 0x03);
+                assert_int_equal(end, ac && !aligned ? VEC_AC : 0x80);
+                u64 limit = end == VEC_AC ? 0x5555 : sidt ? S.idtr.limit : S.gdtr.limit;
+                assert_int_equal(tm_read(t, DATA + i, 2), limit);
+            }
+}
+
 static void umip(void **state)
 {
     // clang-format off
@@ -1454,7 +1476,7 @@ int main(void)
         L(nops_caches_and_cpuid), L(unknown_msrs_are_gp_and_named), L(efer_rules), L(feature_control_locks), L(tsc_and_its_adjustment), L(cpuid_live_bits),
         cmocka_unit_test(crossing_above_4g),
         cmocka_unit_test(cpuid_option), cmocka_unit_test(words_that_are_near), L(feature_off_is_ud), L(syscall_and_sysret), L(returns_to_user_code), P(sysenter_and_sysexit), L(bases),
-        L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
+        L(cli_sti_by_iopl), L(popf_by_privilege), L(umip), L(table_alignment), P(table_alignment), L(table_registers), P(lgdt_with_16bit_operand_takes_24_bits),
         L(io_permission_bitmap), L(clac_stac_and_monitor_at_level_3), L(monitor_and_mwait), P(bound_range), L(invpcid_checks),
         L(invlpg_after_a_change), L(sti_shadow_covers_one_instruction), L(rdrand_is_deterministic), L(xcr0_and_the_pkru_component), L(user_waits), L(a_line_moves_whole), L(msr_lists), L(msr_lists_are_interruptible), P(msr_lists_elsewhere), L(msr_lists_of_a_user), L(speculation_controls),
         L(x87_error_without_ne),

@@ -315,7 +315,10 @@ static void store_table(struct vcpu *v, const struct insn *in, const struct dtab
     unsigned n = cpu_long64(v) ? 10 : 6;
     u8 b[10] = {(u8)t->limit, (u8)(t->limit >> 8)};
     for (unsigned i = 0; i < n - 2; i++) b[2 + i] = (u8)(t->base >> 8 * i);
-    lin_store_n(v, insn_linear(v, in, n, ACC_WRITE), b, n);
+    laddr la = insn_linear(v, in, n, ACC_WRITE);
+    lin_align(v, la, 2); // a word, and a doubleword or quadword behind it (SDM 3.5.1)
+    lin_align(v, linear_plus(v, la, 2), n - 2);
+    lin_store_n(v, la, b, n);
 }
 void op_lgdt(struct vcpu *v, const struct insn *in) { load_table(v, in, &v->s.gdtr); }
 void op_lidt(struct vcpu *v, const struct insn *in) { load_table(v, in, &v->s.idtr); }
