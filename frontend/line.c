@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "frontend/socket_heard.h"
+
 enum { PATIENCE = 5000 }; // milliseconds that a client may take to read what it asked for
 
 static bool fail(char *why, size_t n, const char *where, const char *what)
@@ -85,12 +87,19 @@ static bool listen_unix(struct line *l, const char *where, const char *path, cha
     if (!k) return fail(why, n, where, "it takes unix:PATH");
     if (k >= sizeof a.sun_path) return fail(why, n, where, "the path is too long for a socket");
     memcpy(a.sun_path, path, k);
-    if (lstat(a.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) unlink(a.sun_path); // of a run that is over
+    if (lstat(a.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        if (socket_heard(&st))
+            return fail(why, n, where, "somebody listens there already; give another path");
+        unlink(a.sun_path); // of a run that is over
+    }
     l->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (l->listener < 0 || bind(l->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
         listen(l->listener, 1) != 0)
         return fail(why, n, where, strerror(errno));
-    memcpy(l->path, a.sun_path, sizeof l->path);
+    if (lstat(a.sun_path, &st) == 0) {
+        memcpy(l->path, a.sun_path, sizeof l->path);
+        l->device = st.st_dev, l->inode = st.st_ino;
+    }
     snprintf(l->name, sizeof l->name, "%.*s", (int)k, path);
     return true;
 }
@@ -131,7 +140,9 @@ void line_close(struct line *l)
     line_hang_up(l);
     if (l->listener >= 0) close(l->listener);
     l->listener = -1;
-    if (l->path[0]) unlink(l->path);
+    struct stat st;
+    if (l->path[0] && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
+        unlink(l->path);
     l->path[0] = 0;
 }
 

@@ -3,13 +3,17 @@
 #ifndef FRONTEND_LINE_H
 #define FRONTEND_LINE_H
 
+#include <sys/types.h>
+
 #include "mmu/types.h"
 
 struct line {
     int listener, in, out; // -1: none
     bool socket;           // in and out are one
-    char path[108];        // of a socket in the file system: removed at the end
-    char name[128];        // for the user: "127.0.0.1:1234"
+    char path[108];        // of a socket in the file system: removed at the end,
+    dev_t device;          // if it still is this one
+    ino_t inode;
+    char name[128]; // for the user: "127.0.0.1:1234"
 };
 
 // WHERE as in -gdb. False, with a line for the user, who gave it to `option`.

@@ -595,7 +595,6 @@ int main(int argc, char **argv)
         return complain(why, STATUS_BAD_IMAGE);
     if (replay && !begin_replay(s, why, sizeof why)) return complain(why, STATUS_BAD_IMAGE);
     s->journal.keeps = s->o.record;
-    if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) return complain(why, STATUS_HOST);
     s->journal.idle = idle;
     s->journal.idle_opaque = s;
     s->journal.put_register = put_register;
@@ -607,6 +606,12 @@ int main(int argc, char **argv)
                              &s->terminal, load_again,  wanted_over, s};
     bool debugged = s->o.gdb || s->o.monitors || s->terminal.is_tty || s->o.last_events;
     if (debugged && !(s->debug = debug_open(&d, why, sizeof why))) {
+        terminal_close(&s->terminal);
+        return complain(why, STATUS_HOST);
+    }
+    // Behind what another run may have already: its file is left alone then, too.
+    if (s->o.pid_file && !pid_file_write(s->o.pid_file, why, sizeof why)) {
+        debug_close(s->debug, STATUS_HOST);
         terminal_close(&s->terminal);
         return complain(why, STATUS_HOST);
     }
