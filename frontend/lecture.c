@@ -3,6 +3,7 @@
 // meanwhile.
 #define _GNU_SOURCE
 #include "frontend/lecture.h"
+#include "frontend/plain.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,9 @@ struct show {
 static int complain(int status, const char *format, const char *a)
 {
     fputs("matryoshka lecture: ", stderr);
-    fprintf(stderr, format, a);
+    char line[8192];
+    snprintf(line, sizeof line, format, a);
+    plain_put(stderr, line);
     fputc('\n', stderr);
     return status;
 }

@@ -91,7 +91,8 @@ static bool listen_unix(struct line *l, const char *where, const char *path, cha
         if (socket_heard(&st))
             return fail(why, n, where, "somebody listens there already; give another path");
         unlink(a.sun_path); // of a run that is over
-    }
+    } else if (lstat(a.sun_path, &st) == 0)
+        return fail(why, n, where, "something is there already, and it is no socket");
     l->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (l->listener < 0 || bind(l->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
         listen(l->listener, 1) != 0)

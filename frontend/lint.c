@@ -9,6 +9,7 @@
 
 #include "cpu/system/system.h"
 #include "frontend/caps_text.h"
+#include "frontend/plain.h"
 #include "vmx/explain.h"
 
 enum { LONGEST_FILE = 4 << 20, NOTES_MAX = 200 };
@@ -31,7 +32,9 @@ struct lint {
 static int complain(const char *format, const char *a, const char *b, int status)
 {
     fputs("matryoshka vmcs-lint: ", stderr);
-    fprintf(stderr, format, a, b);
+    char line[8192];
+    snprintf(line, sizeof line, format, a, b);
+    plain_put(stderr, line);
     fputc('\n', stderr);
     return status;
 }
@@ -67,9 +70,10 @@ static void take_note(void *opaque, bool error, unsigned line, const char *what)
     struct lint *l = opaque;
     if (error) {
         if (line)
-            fprintf(stderr, "matryoshka vmcs-lint: %s:%u: %s\n", l->reading, line, what);
+            plain_say(stderr, "matryoshka vmcs-lint: %s:%u: %s", l->reading, line, what);
         else
-            fprintf(stderr, "matryoshka vmcs-lint: %s: %s\n", l->reading, what);
+            plain_say(stderr, "matryoshka vmcs-lint: %s: %s", l->reading, what);
+        fputc('\n', stderr);
         return;
     }
     if (l->notes == NOTES_MAX) {
@@ -289,10 +293,14 @@ static void unchecked_text(const struct vmx_entry *e)
 
 static void report_text(const struct lint *l, const struct vmx_entry *e, unsigned violated)
 {
-    for (unsigned i = 0; i < l->notes; i++) printf("note: line %u: %s\n", l->note[i].line, l->note[i].what);
+    for (unsigned i = 0; i < l->notes; i++) {
+        plain_say(stdout, "note: line %u: %s", l->note[i].line, l->note[i].what);
+        putchar('\n');
+    }
     if (l->notes_lost) printf("note: and %u more of the kind\n", l->notes_lost);
-    printf("%s: %u fields, against %s (%s)\n", strcmp(l->file, "-") ? l->file : "standard input",
-           l->text.fields, l->p.name, l->p.source);
+    plain_say(stdout, "%s: %u fields, against %s (%s)", strcmp(l->file, "-") ? l->file : "standard input",
+              l->text.fields, l->p.name, l->p.source);
+    putchar('\n');
     if (violated)
         vmx_explain_entry(e, NULL, put, NULL);
     else

@@ -19,6 +19,7 @@
 #include "frontend/log.h"
 #include "frontend/options.h"
 #include "frontend/pid_file.h"
+#include "frontend/plain.h"
 #include "frontend/recording.h"
 #include "frontend/report.h"
 #include "frontend/signals.h"
@@ -70,7 +71,7 @@ static struct session *current; // one a process: this is the program, not the l
 static int complain(const char *why, int status)
 {
     fputs("matryoshka: ", stderr);
-    for (; *why; why++) fputc((u8)*why < ' ' || *why == 127 ? '?' : *why, stderr);
+    plain_put(stderr, why);
     fputc('\n', stderr);
     return status;
 }

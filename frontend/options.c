@@ -211,7 +211,13 @@ static bool take(struct parser *p, struct settings *s, int words, char **word, i
 {
     const char *a = word[0], *value = NULL;
     char name[64];
-    if (*a != '-' || !a[1]) return options_fail(p, "\"%s\": a kernel is given with -kernel FILE", a);
+    const char *before = p->may_have_value;
+    p->may_have_value = NULL;
+    if ((*a != '-' || !a[1]) && before)
+        return options_fail(p, "\"%s\": a value of --%s stands in one word with it: --%s=%s", a, before,
+                            before, a);
+    if (*a != '-' || !a[1])
+        return options_fail(p, "\"%s\": a kernel is given with -kernel FILE (--help lists the options)", a);
     a += a[1] == '-' ? 2 : 1;
     size_t k = strcspn(a, "=");
     snprintf(name, sizeof name, "%.*s", (int)k, a);
@@ -237,6 +243,7 @@ static bool take(struct parser *p, struct settings *s, int words, char **word, i
         p->o->tell = list_of(r->id);
         return true;
     }
+    if (wants && !value) p->may_have_value = r->name;
     return apply(p, s, r->id, value);
 }
 

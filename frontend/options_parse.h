@@ -28,6 +28,7 @@ struct parser {
     const char *device_id[MACHINE_DEVICES_MAX];
     unsigned device_ids;
     bool debugcon;
+    const char *may_have_value;      // the option just before, which may have one in its own word
     const char *accelerator_refused; // the last that was
     bool accelerator_found;
 };

@@ -136,7 +136,8 @@ bool options_smp(struct parser *p, const char *text)
                 p, "-smp %s: there is no \"%s\" (cpus, maxcpus, sockets, dies, clusters, cores, threads)",
                 given, key);
         if (!text_number(value, &x) || x == 0 || x > most)
-            return options_fail(p, "-smp %s: %s is no number of processors", given, key);
+            return options_fail(p, "-smp %s: for %s a number from 1 on is expected, not \"%s\"", given, key,
+                                value);
         n[k] = x;
     }
     if (first) return options_fail(p, "-smp wants a number of processors");
