@@ -2,7 +2,6 @@
 #include "frontend/caps_text.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,25 +81,12 @@ bool processor_named(struct processor *p, unsigned n)
 
 // ---- text ----
 struct reader {
-    vmcs_text_tell tell;
-    void *opaque;
-    unsigned line;
+    struct vmcs_text_to to;
     u64 value[LAST - FIRST + 1];
-    bool given[LAST - FIRST + 1], failed;
+    bool given[LAST - FIRST + 1];
     bool waits; // "rdmsr 0x480" was read: its value comes
     u64 waiting_for;
 };
-
-static __attribute__((format(printf, 3, 4))) void tell(struct reader *r, bool error, const char *format, ...)
-{
-    char what[300];
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(what, sizeof what, format, ap);
-    va_end(ap);
-    r->failed |= error;
-    r->tell(r->opaque, error, r->line, what);
-}
 
 static bool name_is(const char *s, size_t n, const char *wanted)
 {
@@ -132,12 +118,13 @@ static bool msr_of(const char *s, size_t n, u64 *msr)
 static void store(struct reader *r, u64 msr, u64 value)
 {
     if (msr < FIRST || msr > LAST) {
-        tell(r, false, "MSR %llXH is no capability of VMX and is left alone", (unsigned long long)msr);
+        vmcs_text_say(&r->to, false, "MSR %llXH is no capability of VMX and is left alone",
+                      (unsigned long long)msr);
         return;
     }
     if (r->given[msr - FIRST] && r->value[msr - FIRST] != value)
-        tell(r, false, "MSR %llXH was given already, with another value: this one counts",
-             (unsigned long long)msr);
+        vmcs_text_say(&r->to, false, "MSR %llXH was given already, with another value: this one counts",
+                      (unsigned long long)msr);
     r->given[msr - FIRST] = true;
     r->value[msr - FIRST] = value;
 }
@@ -154,7 +141,7 @@ static bool width_line(struct reader *r, struct processor *p, const char *s)
     } else
         return false;
     if (physical < 32 || physical > 52 || (linear != 48 && linear != 57)) {
-        tell(r, true, "physical addresses have 32 to 52 bits, linear ones 48 or 57");
+        vmcs_text_say(&r->to, true, "physical addresses have 32 to 52 bits, linear ones 48 or 57");
         return true;
     }
     p->maxphyaddr = (u8)physical, p->linear_bits = (u8)linear;
@@ -187,23 +174,23 @@ static void one_line(struct reader *r, struct processor *p, char *line)
         if (end && !*end)
             store(r, r->waiting_for, value);
         else
-            tell(r, true, "\"%.40s\" is no value (up to 16 hexadecimal digits)", s);
+            vmcs_text_say(&r->to, true, "\"%.40s\" is no value (up to 16 hexadecimal digits)", s);
         return;
     }
     if (!msr_of(s, n, &msr)) {
-        tell(r, true, "this is no MSR with its value: \"%.60s\"", line);
+        vmcs_text_say(&r->to, true, "this is no MSR with its value: \"%.60s\"", line);
         return;
     }
     const char *end = vmcs_text_number(rest, &value);
     if (!end || *end)
-        tell(r, true, "\"%.40s\" is no value (up to 16 hexadecimal digits)", rest);
+        vmcs_text_say(&r->to, true, "\"%.40s\" is no value (up to 16 hexadecimal digits)", rest);
     else
         store(r, msr, value);
 }
 
 bool processor_parse(struct processor *p, const char *text, size_t n, vmcs_text_tell say, void *opaque)
 {
-    struct reader r = {.tell = say, .opaque = opaque};
+    struct reader r = {.to = {.tell = say, .opaque = opaque}};
     const char *end = text + n;
     memset(p, 0, sizeof *p);
     features_for_efer(&p->features);
@@ -212,9 +199,9 @@ bool processor_parse(struct processor *p, const char *text, size_t n, vmcs_text_
         char line[LINE_MAX_ + 1];
         const char *next = memchr(text, '\n', (size_t)(end - text));
         size_t k = (size_t)((next ? next : end) - text);
-        r.line++;
+        r.to.line++;
         if (k > LINE_MAX_ || memchr(text, 0, k)) {
-            tell(&r, true, "a line that is no text, or of more than %d bytes", LINE_MAX_);
+            vmcs_text_say(&r.to, true, "a line that is no text, or of more than %d bytes", LINE_MAX_);
             return false;
         }
         memcpy(line, text, k);
@@ -222,9 +209,9 @@ bool processor_parse(struct processor *p, const char *text, size_t n, vmcs_text_
         one_line(&r, p, line);
         text = next ? next + 1 : end;
     }
-    r.line = 0;
-    if (r.failed) return false;
+    r.to.line = 0;
+    if (r.to.failed) return false;
     const char *missing = vmx_caps_of_msrs(&p->caps, r.value, r.given);
-    if (missing) tell(&r, true, "%s", missing);
-    return !r.failed;
+    if (missing) vmcs_text_say(&r.to, true, "%s", missing);
+    return !r.to.failed;
 }

@@ -27,24 +27,10 @@ static const struct piece { u8 sections; const char *text; u16 field[4]; } piece
 
 struct reader {
     struct vmcs_text *t;
-    vmcs_text_tell tell;
-    void *opaque;
-    unsigned line;
+    struct vmcs_text_to to;
     unsigned section; // G, H, C; 0 before the first
     bool log;         // the line has what a log puts in front
-    bool failed;
 };
-
-static __attribute__((format(printf, 3, 4))) void tell(struct reader *r, bool error, const char *format, ...)
-{
-    char what[300];
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(what, sizeof what, format, ap);
-    va_end(ap);
-    r->failed |= error;
-    r->tell(r->opaque, error, r->line, what);
-}
 
 static const char *skip(const char *s)
 {
@@ -55,6 +41,17 @@ static const char *skip(const char *s)
 static int digit(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : isxdigit((u8)c) ? (c | 32) - 'a' + 10 : -1;
+}
+
+void vmcs_text_say(struct vmcs_text_to *to, bool error, const char *format, ...)
+{
+    char what[300];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(what, sizeof what, format, ap);
+    va_end(ap);
+    to->failed |= error;
+    to->tell(to->opaque, error, to->line, what);
 }
 
 const char *vmcs_text_number(const char *s, u64 *value)
@@ -87,16 +84,16 @@ static void store(struct reader *r, unsigned field, bool high, u64 value)
     // All ones are meant for as many bits as there are.
     if (value == UINT64_MAX && bits < 64) value = (1ull << bits) - 1;
     if ((high && value >> 32) || (bits < 64 && value >> bits)) {
-        tell(r, true, "%#llx does not fit %s, which has %u bits", (unsigned long long)value, row->name,
-             high ? 32 : bits);
+        vmcs_text_say(&r->to, true, "%#llx does not fit %s, which has %u bits", (unsigned long long)value,
+                      row->name, high ? 32 : bits);
         return;
     }
     if (high) value = value << 32 | (u32)old;
     if (t->line[field] && !high && old != value)
-        tell(r, false, "%s was given in line %u already, with another value: this one counts", row->name,
-             t->line[field]);
+        vmcs_text_say(&r->to, false, "%s was given in line %u already, with another value: this one counts",
+                      row->name, t->line[field]);
     if (!t->line[field]) t->fields++;
-    t->line[field] = r->line;
+    t->line[field] = r->to.line;
     vmcs_field_set(&t->f, (enum vmcs_field)field, value);
 }
 
@@ -153,7 +150,7 @@ static bool section_line(struct reader *r, const char *s)
     for (unsigned i = 0; i < ARRAY_LEN(heads); i++) {
         if (!strstr(s, heads[i].head)) continue;
         if (heads[i].section == G && r->section)
-            tell(r, false, "a second VMCS begins here; its fields replace those before");
+            vmcs_text_say(&r->to, false, "a second VMCS begins here; its fields replace those before");
         r->section = heads[i].section;
         return true;
     }
@@ -222,7 +219,7 @@ static const char *assignment(struct reader *r, const char *s)
     u64 value, encoding;
     bool high = false;
     if (!end || end == s) {
-        tell(r, true, "this is neither FIELD = VALUE nor a line of a dump: \"%.60s\"", s);
+        vmcs_text_say(&r->to, true, "this is neither FIELD = VALUE nor a line of a dump: \"%.60s\"", s);
         return NULL;
     }
     size_t n = (size_t)(end - s);
@@ -233,19 +230,19 @@ static const char *assignment(struct reader *r, const char *s)
         field = encoding >> 32 ? -1 : vmcs_field_find((u32)encoding);
         high = encoding & 1;
         if (field < 0 || (high && vmcs_field_rows[field].width != WIDTH_64)) {
-            tell(r, true, "no VMCS field has the encoding %#llx", (unsigned long long)encoding);
+            vmcs_text_say(&r->to, true, "no VMCS field has the encoding %#llx", (unsigned long long)encoding);
             return NULL;
         }
     } else if ((field = vmcs_name_find(s, n, &high)) < 0) {
         const char *near = vmcs_name_nearest(s, n);
-        tell(r, true, "no VMCS field is called %.*s%s%s", (int)(n < 60 ? n : 60), s,
-             near ? "; did you mean " : "", near ? near : "");
+        vmcs_text_say(&r->to, true, "no VMCS field is called %.*s%s%s", (int)(n < 60 ? n : 60), s,
+                      near ? "; did you mean " : "", near ? near : "");
         return NULL;
     }
     end = vmcs_text_number(value_at, &value);
     if (!end) {
-        tell(r, true, "%s: \"%.*s\" is no value (up to 16 hexadecimal digits)", vmcs_field_rows[field].name,
-             (int)strcspn(value_at, " \t,;"), value_at);
+        vmcs_text_say(&r->to, true, "%s: \"%.*s\" is no value (up to 16 hexadecimal digits)",
+                      vmcs_field_rows[field].name, (int)strcspn(value_at, " \t,;"), value_at);
         return NULL;
     }
     store(r, (unsigned)field, high, value);
@@ -272,7 +269,7 @@ static void one_line(struct reader *r, char *line)
     s = without_log(line, &r->log);
     if (!*s) return;
     if (r->section || r->log) {
-        tell(r, false, "not understood, and left alone: \"%.60s\"", s);
+        vmcs_text_say(&r->to, false, "not understood, and left alone: \"%.60s\"", s);
         return;
     }
     while (s && *(s = skip(s))) s = assignment(r, s);
@@ -280,20 +277,20 @@ static void one_line(struct reader *r, char *line)
 
 bool vmcs_text_parse(struct vmcs_text *t, const char *text, size_t n, vmcs_text_tell say, void *opaque)
 {
-    struct reader r = {.t = t, .tell = say, .opaque = opaque};
+    struct reader r = {.t = t, .to = {.tell = say, .opaque = opaque}};
     const char *end = text + n;
     memset(t, 0, sizeof *t);
     while (text < end) {
         char line[LONGEST_LINE + 1];
         const char *next = memchr(text, '\n', (size_t)(end - text));
         size_t k = (size_t)((next ? next : end) - text);
-        r.line++;
+        r.to.line++;
         if (memchr(text, 0, k)) {
-            tell(&r, true, "a NUL byte: this is no text");
+            vmcs_text_say(&r.to, true, "a NUL byte: this is no text");
             return false;
         }
         if (k > LONGEST_LINE) {
-            tell(&r, true, "a line of more than %d bytes: this is no VMCS in text", LONGEST_LINE);
+            vmcs_text_say(&r.to, true, "a line of more than %d bytes: this is no VMCS in text", LONGEST_LINE);
             return false;
         }
         memcpy(line, text, k);
@@ -303,7 +300,7 @@ bool vmcs_text_parse(struct vmcs_text *t, const char *text, size_t n, vmcs_text_
         one_line(&r, line);
         text = next ? next + 1 : end;
     }
-    r.line = 0;
-    if (!t->fields && !r.failed) tell(&r, true, "there is no VMCS field in it");
-    return !r.failed;
+    r.to.line = 0;
+    if (!t->fields && !r.to.failed) vmcs_text_say(&r.to, true, "there is no VMCS field in it");
+    return !r.to.failed;
 }

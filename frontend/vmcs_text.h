@@ -12,6 +12,15 @@ struct vmcs_text {
 
 // What is to be said about a line. An error: the text as a whole is not to be used.
 typedef void (*vmcs_text_tell)(void *opaque, bool error, unsigned line, const char *what);
+// Of who reads a text: whom it is told, and where the reader is.
+struct vmcs_text_to {
+    vmcs_text_tell tell;
+    void *opaque;
+    unsigned line; // 0: of the whole
+    bool failed;   // an error was told
+};
+void vmcs_text_say(struct vmcs_text_to *to, bool error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // Reads `text` into *t, whose fields are 0 where the text has none. False if there was an error, or no field
 // at all (which is told, too, as line 0).

@@ -396,6 +396,17 @@ static struct walk_result walk(struct vcpu *v, laddr la, u32 acc)
     return walk_linear(v->phys, &v->d.mmu, la, acc);
 }
 
+static struct walk_result walk_or_raise(struct vcpu *v, laddr la, u32 acc)
+{
+    struct walk_result r = walk(v, la, acc);
+    if (trace_wants(v, TRACE_WALK)) trace_walk(v, la, acc, &r);
+    if (r.status != WALK_OK) {
+        if (r.status == WALK_PF) forget_on_fault(v, la);
+        raise_walk(v, la, &r);
+    }
+    return r;
+}
+
 const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
 {
     struct tlb_entry *e = tlb_find(&v->s.dtlb, la);
@@ -407,12 +418,7 @@ const struct tlb_entry *tlbops_data(struct vcpu *v, laddr la, u32 acc)
         fast_forget(v, e);
         tlb_drop(e);
     }
-    struct walk_result r = walk(v, la, acc);
-    if (trace_wants(v, TRACE_WALK)) trace_walk(v, la, acc, &r);
-    if (r.status != WALK_OK) {
-        if (r.status == WALK_PF) forget_on_fault(v, la);
-        raise_walk(v, la, &r);
-    }
+    struct walk_result r = walk_or_raise(v, la, acc);
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.dtlb, la, &r, &evicted);
     if (evicted.serial) fast_forget(v, &evicted);
@@ -439,12 +445,7 @@ paddr tlbops_fetch(struct vcpu *v, laddr la)
         generations_forget(v, e);
         tlb_drop(e);
     }
-    struct walk_result r = walk(v, la, acc);
-    if (trace_wants(v, TRACE_WALK)) trace_walk(v, la, acc, &r);
-    if (r.status != WALK_OK) {
-        if (r.status == WALK_PF) forget_on_fault(v, la);
-        raise_walk(v, la, &r);
-    }
+    struct walk_result r = walk_or_raise(v, la, acc);
     struct tlb_entry evicted;
     e = tlb_fill(&v->s.itlb, la, &r, &evicted);
     if (evicted.serial) generations_forget(v, &evicted);
