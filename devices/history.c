@@ -1,23 +1,15 @@
-// Checkpoints in memory. See the header.
+// Checkpoints in memory. See the header. What their pages hold is history_pages.c's.
 //
-// Contents of a page at checkpoint c: its newest version that is not newer than c. A version is made when the
-// page was written between two checkpoints, so a page that nobody writes has one, of the first. The newest
-// one may have its bytes in RAM yet: then the page was not written since, and they are copied when it is
-// going to be (phys_mark_dirty). A version of zeros has no bytes. To go from `base` to another checkpoint,
-// the pages are put back that were written since base or have a version between the two.
+// To go from `base` to another checkpoint, the pages are put back that were written since base or have a
+// version between the two.
 #include "devices/history.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/history_pages.h"
 #include "devices/machine_state.h"
 #include "vmx/control.h"
-
-struct page_version {
-    struct page_version *older;
-    struct history_checkpoint *of;
-    u8 *bytes; // NULL: zeros, or in RAM
-};
 
 // What statistics count, which is no state of the machine: at a checkpoint it is what it was there.
 struct counted {
@@ -53,67 +45,7 @@ static void give(struct history *h, void *at, u64 n)
     free(at);
 }
 
-static void *take_piece(struct history *h, struct pool *p)
-{
-    void *at = pool_take(p);
-    if (at) h->used += p->size;
-    return at;
-}
-
-static void give_piece(struct history *h, struct pool *p, void *at)
-{
-    if (at) h->used -= p->size;
-    pool_give(p, at);
-}
-
-static void free_version(struct history *h, struct page_version *v)
-{
-    give_piece(h, &h->copies, v->bytes);
-    give_piece(h, &h->versions, v);
-}
-
 // ---- taking one ----
-
-static u64 words(const struct history *h) { return (h->m->phys.pages + 63) / 64; }
-
-// The bitmap of the pages written since `base`.
-static u64 *written(struct history *h) { return machine_written(h->m, PHYS_DIRTY_HISTORY); }
-
-static bool in_ram(const struct history *h, u64 n) { return h->in_ram[n / 64] >> (n % 64) & 1; }
-
-static void copy(struct history *h, struct page_version *v, u64 n)
-{
-    const u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
-    if (phys_page_is_zero(host)) return;
-    v->bytes = take_piece(h, &h->copies);
-    h->lost |= !v->bytes;
-    if (!v->bytes) return;
-    memcpy(v->bytes, host, PAGE_SIZE);
-    h->copied++;
-}
-
-// The page is written: what it holds is copied now.
-static void copy_newest(void *opaque, u64 n)
-{
-    struct history *h = opaque;
-    copy(h, h->page[n], n);
-}
-
-static bool add_version(struct history *h, struct history_checkpoint *c, u64 n)
-{
-    if (in_ram(h, n) || !phys_is_ram(&h->m->phys, n << PAGE_SHIFT)) return true; // not written since
-    struct page_version *v = take_piece(h, &h->versions), **at = &h->page[n];
-    if (!v) return false;
-    while (*at && (*at)->of->number > c->number) at = &(*at)->older;
-    *v = (struct page_version){.older = *at, .of = c};
-    *at = v;
-    c->pages[c->pages_n++] = n;
-    if (h->page[n] == v)
-        h->in_ram[n / 64] |= BIT(n % 64);
-    else
-        copy(h, v, n);
-    return true;
-}
 
 static bool copy_counts(struct history *h, struct history_checkpoint *c)
 {
@@ -173,13 +105,7 @@ static void forget_after(struct history *h, struct history_checkpoint *c)
 {
     while (h->last != c) {
         struct history_checkpoint *gone = h->last;
-        for (u64 i = 0; i < gone->pages_n; i++) {
-            u64 n = gone->pages[i];
-            struct page_version *v = h->page[n];
-            h->page[n] = v->older;
-            h->in_ram[n / 64] &= ~BIT(n % 64);
-            free_version(h, v);
-        }
+        for (u64 i = 0; i < gone->pages_n; i++) history_page_forget(h, gone->pages[i]);
         h->last = gone->earlier;
         h->last->later = NULL;
         free_checkpoint(h, gone);
@@ -225,13 +151,16 @@ static bool add(struct history *h, struct history_checkpoint *before, u64 *chang
     if (!c) return false;
     *c = (struct history_checkpoint){.retired = journal_retired(h->journal), .place = h->journal->at};
     link_after(h, c, before);
-    for (u64 i = 0; i < words(h); i++) n += (u64)__builtin_popcountll(changed[i]);
+    for (u64 i = 0; i < history_pages_words(h); i++) n += (u64)__builtin_popcountll(changed[i]);
     c->pages = take(h, n * sizeof *c->pages);
     bool good = c->pages && copy_parts(h, c) && copy_counts(h, c);
-    for (u64 i = 0; i < words(h) && good; i++)
+    for (u64 i = 0; i < history_pages_words(h) && good; i++)
         for (u64 left = changed[i]; left && good; left &= left - 1) {
             u64 page = i * 64 + (unsigned)__builtin_ctzll(left);
-            if (page < h->m->phys.pages) good = add_version(h, c, page);
+            if (page >= h->m->phys.pages) continue;
+            bool added = false;
+            good = history_page_add(h, page, &c->number, &added);
+            if (added) c->pages[c->pages_n++] = page;
         }
     if (c->pages) h->used -= (n - c->pages_n) * sizeof *c->pages; // only what is used is counted
     if (c->pages && c->pages_n) {
@@ -243,7 +172,7 @@ static bool add(struct history *h, struct history_checkpoint *before, u64 *chang
         if (before && !c->later) forget_after(h, before);
         return false;
     }
-    memset(changed, 0, words(h) * sizeof *changed);
+    memset(changed, 0, history_pages_words(h) * sizeof *changed);
     h->base = c;
     copy_current_vmcs(h->m);
     return true;
@@ -259,19 +188,8 @@ static void drop(struct history *h, struct history_checkpoint *c)
     u64 *pages = take(h, (next->pages_n + c->pages_n) * sizeof *pages), n = next->pages_n;
     if (!pages) return;
     memcpy(pages, next->pages, n * sizeof *pages);
-    for (u64 i = 0; i < c->pages_n; i++) {
-        struct page_version **at = &h->page[c->pages[i]];
-        bool newer = false;
-        for (; (*at)->of != c; at = &(*at)->older) newer |= (*at)->of == next;
-        struct page_version *v = *at;
-        if (newer) {
-            *at = v->older;
-            free_version(h, v);
-        } else {
-            v->of = next;
-            pages[n++] = c->pages[i];
-        }
-    }
+    for (u64 i = 0; i < c->pages_n; i++)
+        if (history_page_hand_on(h, c->pages[i], &c->number, &next->number)) pages[n++] = c->pages[i];
     h->used -= (next->pages_n + c->pages_n - n) * sizeof *pages;
     give(h, next->pages, next->pages_n * sizeof *pages);
     next->pages = pages, next->pages_n = n;
@@ -311,7 +229,7 @@ u64 history_begins(const struct history *h) { return h->first->retired; }
 
 static bool take_now(struct history *h)
 {
-    u64 *changed = written(h);
+    u64 *changed = history_pages_written(h);
     if (!changed) return false;
     if (h->base != h->last) add_between(h->base, h->last, changed);
     bool good = add(h, h->last, changed);
@@ -326,7 +244,7 @@ static void insert(struct history *h)
     struct history_checkpoint *before = h->first;
     while (before->later && before->later->retired <= now) before = before->later;
     if (h->m->request.what != MACHINE_RUN || before->retired >= now) return;
-    u64 *changed = written(h);
+    u64 *changed = history_pages_written(h);
     if (!changed) return;
     add_between(h->base, before, changed);
     h->inserted += add(h, before, changed);
@@ -336,29 +254,20 @@ static void insert(struct history *h)
 // All but the wish to have one.
 static void drop_all(struct history *h)
 {
-    h->m->phys.keep = NULL;
     while (h->first) {
         struct history_checkpoint *c = h->first;
         h->first = c->later;
         free_checkpoint(h, c);
     }
-    pool_forget(&h->versions);
-    pool_forget(&h->copies);
-    free(h->page);
-    free(h->in_ram);
-    h->page = NULL, h->in_ram = NULL;
+    history_pages_end(h);
     h->last = h->base = NULL;
 }
 
 static bool begin(struct history *h)
 {
-    h->page = calloc(h->m->phys.pages, sizeof *h->page);
-    h->in_ram = calloc(words(h), sizeof *h->in_ram);
-    u64 *changed = h->page && h->in_ram ? written(h) : NULL, *ever = machine_written(h->m, PHYS_DIRTY_EVER);
+    u64 *changed = history_pages_begin(h) ? history_pages_written(h) : NULL;
     if (!changed) return false;
-    memcpy(changed, ever, words(h) * sizeof *changed);
-    h->m->phys.kept = copy_newest, h->m->phys.kept_opaque = h;
-    h->m->phys.keep = h->in_ram;
+    memcpy(changed, machine_written(h->m, PHYS_DIRTY_EVER), history_pages_words(h) * sizeof *changed);
     return add(h, NULL, changed);
 }
 
@@ -397,8 +306,6 @@ bool history_begin(struct history *h, struct journal *j, u64 limit)
                           .journal = j,
                           .limit = limit,
                           .every = HISTORY_EVERY,
-                          .versions = {.size = sizeof(struct page_version)},
-                          .copies = {.size = PAGE_SIZE},
                           .restart = restart,
                           .restart_opaque = opaque};
     if (begin(h)) return true;
@@ -412,28 +319,15 @@ void history_forget(struct history *h)
     *h = (struct history){0};
 }
 
-static void put_page_back(struct history *h, u64 n, u64 number)
-{
-    const struct page_version *v = h->page[n];
-    u8 *host = phys_host(&h->m->phys, n << PAGE_SHIFT);
-    if (!host || (in_ram(h, n) && v->of->number <= number)) return; // is there
-    phys_mark_dirty(&h->m->phys, n << PAGE_SHIFT);                  // which copies what is there
-    while (v && v->of->number > number) v = v->older;
-    if (v && v->bytes)
-        memcpy(host, v->bytes, PAGE_SIZE);
-    else
-        memset(host, 0, PAGE_SIZE);
-}
-
 static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
 {
-    u64 *changed = written(h);
+    u64 *changed = history_pages_written(h);
     if (!changed) return false;
     add_between(h->base, c, changed);
-    for (u64 i = 0; i < words(h); i++)
+    for (u64 i = 0; i < history_pages_words(h); i++)
         for (u64 left = changed[i]; left; left &= left - 1) {
             u64 page = i * 64 + (unsigned)__builtin_ctzll(left);
-            if (page < h->m->phys.pages) put_page_back(h, page, c->number);
+            if (page < h->m->phys.pages) history_page_put_back(h, page, c->number);
         }
     struct state_part part[STATE_PARTS_MAX];
     unsigned n = machine_state_parts(h->m, part);
@@ -446,8 +340,9 @@ static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
     h->m->request = (struct machine_request){.what = MACHINE_RUN};
     h->journal->at = c->place;
     machine_loaded(h->m);
-    changed = written(h); // other users of the bitmap keep what was put back, this one begins anew
-    if (changed) memset(changed, 0, words(h) * sizeof *changed);
+    changed =
+        history_pages_written(h); // other users of the bitmap keep what was put back, this one begins anew
+    if (changed) memset(changed, 0, history_pages_words(h) * sizeof *changed);
     h->base = c;
     copy_current_vmcs(h->m);
     return changed != NULL;
