@@ -261,6 +261,7 @@ static void drop_all(struct history *h)
     }
     history_pages_end(h);
     h->last = h->base = NULL;
+    h->used = 0;
 }
 
 static bool begin(struct history *h)

@@ -362,6 +362,11 @@ static void lost(void **state)
     assert_int_equal(history_begins(&w.h), now);
     assert_false(history_goto(&w.h, now - 1, NULL));
     assert_int_equal(hash(w.m), there);
+    u64 used = w.h.used; // what was given back with the past is no longer counted
+    history_forget(&w.h);
+    assert_true(history_begin(&w.h, &w.j, HISTORY_DEFAULT));
+    assert_int_equal(w.h.used, used);
+    w.h.every = 2500;
     for (unsigned i = 0; i < SAMPLES; i++) {
         run_to(&w, now + (i + 1) * STEP);
         seen[i] = hash(w.m);
