@@ -502,6 +502,39 @@ static void iret_checks(void **state)
     }
 }
 
+// A stack that is not present is #NP of IRET and #SS of RET (SDM: the exceptions of the one, the operation of
+// the other; Bochs has both).
+static void returns_to_an_absent_stack(void **state)
+{
+    bool lng = S.msr.efer & EFER_LMA;
+    const u8 iret[] = {0x48, 0xCF}, retf[] = {0x48, 0xCB};
+    const u64 code = (lng ? SEL_UCODE64 : SEL_UCODE32) | 3, n = lng ? 8 : 4;
+    tm_write64(t, GDT + SEL_DATA_NP, tm_descriptor(0, 0xFFFFF, AR_S | AR_WRITABLE | AR_DB | AR_G | AR_DPL));
+    kernel();
+    push_frame((u64[]){0x7800, code, 2, USER_STACK, SEL_DATA_NP | 3}, 5, (unsigned)n);
+    expect(tm_run(t, iret + !lng, 1 + lng), VEC_NP, SEL_DATA_NP);
+    kernel();
+    push_frame((u64[]){0x7800, code, USER_STACK, SEL_DATA_NP | 3}, 4, (unsigned)n);
+    expect(tm_run(t, retf + !lng, 1 + lng), VEC_SS, SEL_DATA_NP);
+}
+
+// A far CALL with a 64-bit offset to compatibility mode takes 32 bits of it; JMP has all of it within the
+// limit (SDM, operation of both).
+static void wide_offset_to_compatibility_mode(void **state)
+{
+    const u16 sel = SEL_CODE32;
+    tm_write64(t, DATA, 0x100007800);
+    tm_write(t, DATA + 8, &sel, 2);
+    t->p.ram[0x7800] = 0xF4;
+    expect(TM_RUN(t, 0x48, 0xFF, 0x2C, 0x25, 0, DATA >> 8, 0, 0), VEC_GP, 0); // jmp m16:64
+    kernel();
+    assert_int_equal(TM_RUN(t, 0x48, 0xFF, 0x1C, 0x25, 0, DATA >> 8, 0, 0), NOTHING); // call m16:64
+    assert_int_equal(S.rip, 0x7801);
+    assert_int_equal(S.seg[SEG_CS].sel, SEL_CODE32);
+    assert_int_equal(tm_read(t, STACK - 8, 8), SEL_CODE64);
+    assert_int_equal(tm_read(t, STACK - 16, 8), CODE + 8);
+}
+
 static void long_iret(void **state)
 {
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
@@ -758,7 +791,7 @@ int main(void)
         L(long_and_default_size_conflict), P(call_gate_to_inner_level),
         P(call_gate_copies_parameters), P(call_gates_of_many_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
-        L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), L(long_iret),
+        L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), P(returns_to_an_absent_stack), L(returns_to_an_absent_stack), L(wide_offset_to_compatibility_mode), L(long_iret),
         P(iret_to_a_16bit_stack_keeps_the_upper_half), L(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
         P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
         P(pop_and_push_of_segment_registers), P(selectors_to_and_fro), P(lss_loads_both_or_nothing),

@@ -231,6 +231,8 @@ void far_call(struct vcpu *v, u16 sel, u64 offset, unsigned w)
         call_inner(v, &t);
         return;
     }
+    // to compatibility mode by 32 bits of the offset (SDM CALL; JMP and RET have the whole within the limit)
+    if (!t.gate && cpu_lma(v) && !(t.cs.ar & AR_L)) t.offset = (u32)t.offset;
     struct frame f = frame_here(v, t.gate ? t.gate_w : w);
     frame_push(&f, v->s.seg[SEG_CS].sel);
     frame_push(&f, v->d.npc);
@@ -258,7 +260,8 @@ void far_read_return_code(struct vcpu *v, u16 sel, struct segment *cs, struct de
     if (!(ar & AR_P)) raise_error(v, VEC_NP, error);
 }
 
-void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, struct segment *ss,
+// `absent`: the vector for one that is not present: #SS of a RET, #NP of an IRET.
+void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, u8 absent, struct segment *ss,
                            struct descriptor *d)
 {
     unsigned rpl = cs->sel & 3;
@@ -273,7 +276,7 @@ void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, st
     u32 ar = ss->ar;
     if ((sel & 3u) != rpl || !(ar & AR_S) || (ar & AR_CODE) || !(ar & AR_WRITABLE) || ar_dpl(ar) != rpl)
         raise_error(v, VEC_GP, error);
-    if (!(ar & AR_P)) raise_error(v, VEC_SS, error);
+    if (!(ar & AR_P)) raise_error(v, absent, error);
 }
 
 void far_commit_stack(struct vcpu *v, const struct segment *ss, struct descriptor *d, u64 sp)
@@ -326,7 +329,7 @@ void far_return(struct vcpu *v, unsigned w, unsigned pop_bytes)
     if (outer) {
         sp = stack_peek(v, w, 2 * n + pop_bytes);
         u16 ss_sel = (u16)stack_peek(v, w, 3 * n + pop_bytes);
-        far_read_return_stack(v, ss_sel, &cs, &ss, &sd);
+        far_read_return_stack(v, ss_sel, &cs, VEC_SS, &ss, &sd);
     }
     if (!far_target_ok(v, &cs, rip)) raise_gp0(v);
     seg_mark_accessed(v, sel, &cd);

@@ -19,8 +19,8 @@ RAISES void far_stack_commit(struct vcpu *v, struct far_stack *st, u64 sp);
 bool far_target_ok(const struct vcpu *v, const struct segment *cs, u64 offset);
 // The code and stack segments that a return loads, with all their checks.
 RAISES void far_read_return_code(struct vcpu *v, u16 sel, struct segment *cs, struct descriptor *d);
-RAISES void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, struct segment *ss,
-                                  struct descriptor *d);
+RAISES void far_read_return_stack(struct vcpu *v, u16 sel, const struct segment *cs, u8 absent,
+                                  struct segment *ss, struct descriptor *d);
 void far_commit_stack(struct vcpu *v, const struct segment *ss, struct descriptor *d, u64 sp);
 // After a return to an outer level: data segments that the new CPL may not see, and NULL ones, get selector
 // 0; bases stay.

@@ -112,7 +112,7 @@ void op_iret(struct vcpu *v, const struct insn *in)
     u64 sp = 0;
     if (stack) {
         sp = stack_peek(v, w, 3 * n);
-        far_read_return_stack(v, (u16)stack_peek(v, w, 4 * n), &cs, &ss, &sd);
+        far_read_return_stack(v, (u16)stack_peek(v, w, 4 * n), &cs, VEC_NP, &ss, &sd);
     }
     if (!far_target_ok(v, &cs, rip)) raise_gp0(v);
     seg_mark_accessed(v, sel, &cd);
