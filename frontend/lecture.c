@@ -346,14 +346,15 @@ static int run(const struct lecture *l, struct way way, const char *words, char 
         unlink(place.path);
         rmdir(place.directory);
     }
-    if (s.timeline)
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    bool refused = code == LECTURE_USAGE || code == LECTURE_HOST; // the machine has said why
+    if (s.timeline && !refused)
         printf("\n%lu points, %lu failed; %lu faults outside guests, %lu VM exits\n", s.points, s.failed,
                s.traps, s.exits);
     if (from) fclose(from);
     if (written(0) != 0) return LECTURE_HOST;
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code == LECTURE_USAGE || code == LECTURE_HOST) return code; // it has said why
-    if (way.debug && !s.bailed && code == 0) return LECTURE_HELD;   // it was left in the middle
+    if (refused) return code;
+    if (way.debug && !s.bailed && code == 0) return LECTURE_HELD; // it was left in the middle
     if (s.bailed || (code != 1 && code != 3))
         return complain(LECTURE_ENDED, "the program did not come to its end%s", "");
     return s.failed || code == 3 ? LECTURE_FAILED : LECTURE_HELD;
@@ -401,6 +402,9 @@ int lecture_main(int argc, char **argv)
     if (!lectures_n)
         return complain(LECTURE_HOST, "this matryoshka was built without the guest images%s", "");
     if (i < argc) i++; // "--"
+    if (!l && (way.story || way.raw || way.report || way.debug || i < argc))
+        return complain(LECTURE_USAGE, "which program? Options are for one (without any they are listed)%s",
+                        "");
     if (!l) return list();
     return run(l, way, words, argv + i);
 }
