@@ -235,6 +235,8 @@ static bool take(struct parser *p, struct settings *s, int words, char **word, i
         value = word[1];
         *used = 2;
     }
+    if (r && value && !*value && strncmp(r->arg, "FILE", 4) == 0)
+        return options_fail(p, "-%s wants a file, and its name is empty", name);
     if (absent) {
         if (absent->accept[0] == '*' || among(absent->accept, ',', value)) return true;
         return options_fail(p, "-%s %s: %s", name, value, absent->why);
