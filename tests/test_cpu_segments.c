@@ -535,6 +535,42 @@ static void wide_offset_to_compatibility_mode(void **state)
     assert_int_equal(tm_read(t, STACK - 16, 8), CODE + 8);
 }
 
+// Tables and code up to the end of the lower half of canonical addresses, and what lies behind it: a
+// descriptor is #GP with its selector (SDM MOV, RET: a descriptor's address that is not canonical), a
+// gate with its vector, an instruction that goes on there #GP(0).
+static void tables_at_the_end_of_canonical_addresses(void **state)
+{
+    const u64 end = 1ull << 47;
+    tm_write64(t, PML4 + 255 * 8, 0x41007);
+    tm_write64(t, 0x41000 + 511 * 8, 0x42007);
+    tm_write64(t, 0x42000 + 511 * 8, 0xE7); // the last 2 MiB are the first of memory
+    memmove(t->p.ram + 0x1FFF00, t->p.ram + GDT, GDT_END);
+    tm_write64(t, 0x1FFFF8, tm_descriptor(LDT, 0x1F, AR_P | 2));
+    S.gdtr.base = end - 0x100, S.gdtr.limit = 0x1FF;
+    kernel();
+    S.gpr[RAX] = SEL_DATA;
+    expect(TM_RUN(t, 0x8E, 0xD8), NOTHING, 0); // mov ds,ax
+    S.gpr[RAX] = 0x100;
+    expect(TM_RUN(t, 0x8E, 0xD8), VEC_GP, 0x100);
+    kernel();
+    S.gpr[RAX] = 0xF8;
+    expect(TM_RUN(t, 0x0F, 0x00, 0xD0), VEC_GP, 0xF8); // lldt ax: half of its descriptor
+    kernel();
+    S.gdtr.base = GDT, S.gdtr.limit = GDT_END - 1;
+    memmove(t->p.ram + 0x1FF400, t->p.ram + IDT, 0xC00);
+    S.idtr.base = end - 0xC00;
+    assert_int_equal(TM_RUN(t, 0xCD, 0xBF), 0xBF);
+    kernel();
+    expect(TM_RUN(t, 0xCD, 0xC0), VEC_GP, 0xC0 * 8 + 2);
+    kernel();
+    S.idtr.base = IDT;
+    t->p.ram[0x1FFFFF] = 0xB8; // mov eax,imm32, the first byte of five
+    S.gpr[RAX] = end - 1;
+    assert_int_equal(TM_RUN(t, 0xFF, 0xE0), VEC_GP); // jmp rax
+    assert_int_equal(tm_read(t, S.gpr[RSP], 8), 0);
+    assert_int_equal(tm_read(t, S.gpr[RSP] + 8, 8), end - 1);
+}
+
 static void long_iret(void **state)
 {
     t->p.ram[0x7800] = 0xCD, t->p.ram[0x7801] = 0x80;
@@ -791,7 +827,8 @@ int main(void)
         L(long_and_default_size_conflict), P(call_gate_to_inner_level),
         P(call_gate_copies_parameters), P(call_gates_of_many_parameters), L(long_call_gate), P(descriptor_table_limits), L(descriptor_table_limits), P(retf_to_user_and_its_checks), P(returns_drop_data_segments),
         L(returns_drop_data_segments), L(fs_outlives_iret), P(null_selectors_keep_their_rpl),
-        L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), P(returns_to_an_absent_stack), L(returns_to_an_absent_stack), L(wide_offset_to_compatibility_mode), L(long_iret),
+        L(null_selectors_keep_their_rpl), P(iret_flags_by_privilege), P(iret_checks), P(returns_to_an_absent_stack),
+        L(returns_to_an_absent_stack), L(wide_offset_to_compatibility_mode), L(tables_at_the_end_of_canonical_addresses), L(long_iret),
         P(iret_to_a_16bit_stack_keeps_the_upper_half), L(iret_to_a_16bit_stack_keeps_the_upper_half), R(real_iret_and_far), R(real_mode_loads_keep_rights_and_limit),
         P(cs_is_code_through_real_mode), R(reset_and_sipi_set_their_own), R(protected_only_instructions_are_ud_in_real_mode),
         P(pop_and_push_of_segment_registers), P(selectors_to_and_fro), P(lss_loads_both_or_nothing),

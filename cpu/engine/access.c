@@ -6,6 +6,7 @@
 #include "cpu/state/trace.h"
 #include "cpu/system/debug.h"
 #include "cpu/system/stops.h"
+#include "cpu/system/system.h"
 #include "vmx/intercept.h"
 
 // ---- segmentation ----
@@ -201,14 +202,31 @@ void lin_probe_read(struct vcpu *v, laddr la, unsigned n)
     acc_probe(v, la, n, acc_current(v) | ACC_READ);
 }
 
+bool sys_canonical(const struct vcpu *v, laddr la, unsigned size)
+{
+    return !cpu_lma(v) || (cpu_canonical(v, la.at) && cpu_canonical(v, la.at + size - 1));
+}
+static void check_system(struct vcpu *v, laddr la, unsigned size)
+{
+    if (unlikely(!sys_canonical(v, la, size))) raise_gp0(v);
+}
 u64 sys_load(struct vcpu *v, laddr la, unsigned size)
 {
     u64 x = 0;
+    check_system(v, la, size);
     acc_load_n(v, la, &x, size, ACC_IMPLICIT);
     return x;
 }
-void sys_store(struct vcpu *v, laddr la, unsigned size, u64 x) { acc_store_n(v, la, &x, size, ACC_IMPLICIT); }
-void sys_load_n(struct vcpu *v, laddr la, void *buf, unsigned n) { acc_load_n(v, la, buf, n, ACC_IMPLICIT); }
+void sys_store(struct vcpu *v, laddr la, unsigned size, u64 x)
+{
+    check_system(v, la, size);
+    acc_store_n(v, la, &x, size, ACC_IMPLICIT);
+}
+void sys_load_n(struct vcpu *v, laddr la, void *buf, unsigned n)
+{
+    check_system(v, la, n);
+    acc_load_n(v, la, buf, n, ACC_IMPLICIT);
+}
 
 u8 *lin_host(struct vcpu *v, laddr la, u32 acc, paddr *pa)
 {

@@ -31,6 +31,9 @@ RAISES void lin_probe_write(struct vcpu *v, laddr la, unsigned n);
 RAISES void lin_touch(struct vcpu *v, laddr la, unsigned n);
 RAISES void lin_probe_read(struct vcpu *v, laddr la, unsigned n);
 // ---- implicit supervisor accesses: descriptor tables, TSS, IDT ----
+// In IA-32e mode an address that is not canonical is #GP(0) of the three below, if its caller has not asked
+// before.
+bool sys_canonical(const struct vcpu *v, laddr la, unsigned size);
 RAISES u64 sys_load(struct vcpu *v, laddr la, unsigned size);
 RAISES void sys_store(struct vcpu *v, laddr la, unsigned size, u64 value);
 RAISES void sys_load_n(struct vcpu *v, laddr la, void *buf, unsigned n);

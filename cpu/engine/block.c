@@ -231,7 +231,7 @@ static struct block *block_build(struct vcpu *v, u64 rip, laddr la, paddr pa)
             if (window < room) panic("an instruction of over %u bytes at %#lx", window, (unsigned long)pa);
             // The instruction goes on in the next page: only now is that page fetched from.
             laddr next = linear_at(v, (la.at & PAGE_MASK) + PAGE_SIZE);
-            if (rip + room - 1 >= limit) raise_gp0(v);
+            if (rip + room - 1 >= limit || !branch_good(v, rip + room)) raise_gp0(v);
             paddr pa2 = tlbops_fetch(v, next);
             fetch_bytes(v, pa2, buf + room, 15);
             len = decode_insn(v, buf, room + 15, mode, in);

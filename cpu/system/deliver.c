@@ -111,6 +111,7 @@ static struct gate read_gate(struct vcpu *v, const struct event *e, u32 ext)
     u64 low, high = 0;
     if (e->vector * size + size - 1 > v->s.idtr.limit) raise_error(v, VEC_GP, error);
     laddr at = linear_at(v, v->s.idtr.base + e->vector * size);
+    if (!sys_canonical(v, at, size)) raise_error(v, VEC_GP, error);
     low = sys_load(v, at, 8);
     if (lma) high = sys_load(v, linear_plus(v, at, 8), 8);
     u32 ar = (u32)(low >> 40) & 0xFF;

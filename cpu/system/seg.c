@@ -47,10 +47,11 @@ static bool fetch(struct vcpu *v, u16 sel, struct descriptor *d)
     u64 limit = table_limit(v, sel, &usable);
     if (!usable || (sel | 7u) > limit) return false;
     laddr a = seg_descriptor_address(v, sel);
+    if (!sys_canonical(v, a, 8)) return false; // #GP(selector), as beyond the limit
     d->raw = sys_load(v, a, 8);
     d->raw_hi = 0;
     if (cpu_lma(v) && !(d->raw >> 44 & 1)) { // a system descriptor of IA-32e mode
-        if ((sel | 7u) + 8 > limit) return false;
+        if ((sel | 7u) + 8 > limit || !sys_canonical(v, a, 16)) return false;
         d->raw_hi = sys_load(v, linear_plus(v, a, 8), 8);
     }
     return true;
