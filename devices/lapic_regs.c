@@ -241,7 +241,9 @@ bool lapic_msr_write(struct lapic *l, u32 msr, u64 value)
         case REG_EOI:
         case REG_ESR: break; // only 0 may be written
         case REG_SVR: allowed = SVR_WRITABLE; break;
-        case REG_ICR: allowed = 0xFFFFFFFF00000000ull | ICR_WRITABLE; break;
+        // Bit 12, the delivery status of xAPIC mode, is unused and ignored (SDM 32.5: it is not among what is
+        // #GP).
+        case REG_ICR: allowed = 0xFFFFFFFF00000000ull | ICR_WRITABLE | 0x1000; break;
         case REG_INITIAL: allowed = 0xFFFFFFFF; break;
         case REG_DIVIDE: allowed = 0x0B; break;
         default: return false;

@@ -171,7 +171,7 @@ static void x2apic_reserved_bits(void **state)
 {
     // clang-format off
     static const struct { u32 msr; u64 allowed; } regs[] = {
-        {0x808, 0xFF}, {0x80B, 0}, {0x828, 0}, {0x80F, 0x3FF}, {0x838, 0xFFFFFFFF}, {0x83E, 0x0B}, {0x830, 0xFFFFFFFF000CCFFF},
+        {0x808, 0xFF}, {0x80B, 0}, {0x828, 0}, {0x80F, 0x3FF}, {0x838, 0xFFFFFFFF}, {0x83E, 0x0B}, {0x830, 0xFFFFFFFF000CDFFF},
         {0x832, 0x710FF}, {0x834, 0x117FF}, {0x837, 0x110FF},
     };
     // clang-format on
@@ -453,6 +453,8 @@ static void x2apic_registers(void **state)
     assert_false(lapic_msr_write(l, 0x828, 1));
     assert_true(lapic_msr_write(l, 0x830, 1ull << 32 | 0x41)); // to ID 1
     assert_int_equal(lapic_ack(&f.l[1]), 0x41);
+    assert_int_equal(rdmsr(&f, 3, 0x830), 1ull << 32 | 0x41);
+    assert_true(lapic_msr_write(l, 0x830, 1ull << 32 | 0x1041)); // bit 12 is unused: it changes nothing
     assert_int_equal(rdmsr(&f, 3, 0x830), 1ull << 32 | 0x41);
     assert_true(lapic_msr_write(l, 0x830, 0x0Cull << 32 | 0x842)); // logical: members 2 and 3 of cluster 0
     assert_true(f.cpu[2].intr && f.cpu[3].intr);

@@ -147,7 +147,7 @@ static void errors(void)
 static void x2apic(void)
 {
     if (!(cpuid(1, 0).ecx & 1u << 21)) {
-        skip(16, "no x2APIC");
+        skip(19, "no x2APIC");
         return;
     }
     uint64_t base = rdmsr(IA32_APIC_BASE);
@@ -182,6 +182,18 @@ static void x2apic(void)
     wrmsr(0x830, (uint64_t)id << 32 | 1u << 14 | HIGH_VECTOR);
     window();
     is(taken[HIGH_VECTOR], 1, "  an ICR write in one piece arrives");
+    forget();
+    is(trap_catch(p_wrmsr, 0x830, (uint64_t)id << 32 | 1u << 14 | 1u << 12 | HIGH_VECTOR).vector, TRAP_NONE,
+       "SDM 32.5: bit 12 of ICR is not reserved");
+    window();
+    is(taken[HIGH_VECTOR], 1, "  and unused: the interrupt arrives");
+    unsigned faults = 0;
+    for (unsigned bit = 13; bit < 32; bit++)
+        faults +=
+            (0xfff32000u >> bit & 1) &&
+            trap_catch(p_wrmsr, 0x830, (uint64_t)id << 32 | 1u << bit | 1u << 14 | HIGH_VECTOR).vector ==
+                VECTOR_GP;
+    is(faults, 15, "SDM 32.5: bits 31:20, 17:16 and 13 of it are: #GP");
     if (!(base & APIC_BASE_X2)) {
         wrmsr(IA32_APIC_BASE, base & ~(uint64_t)(APIC_BASE_X2 | APIC_BASE_ENABLE));
         wrmsr(IA32_APIC_BASE, base);
