@@ -296,6 +296,32 @@ static void what_is_not_scaled(void **state)
     m_free(m);
 }
 
+// The preemption timer counts the changes of TSC bit 5 that come of its increment: not the one that a write
+// makes, but those that follow it (SDM 28.5.1).
+static u64 timer_behind_write(struct vmx_machine *m, u32 tsc)
+{
+    m_root_state(m);
+    m_write(m, VMCS_GUEST_RIP, M_GUEST);
+    m_write(m, VMCS_VMX_PREEMPTION_TIMER_VALUE, 1000);
+    m->v->s.msr.tsc_offset = -cpu_vtime(m->v); // the entry is the same each time
+    m->v->s.gpr[RCX] = 0x10, m->v->s.gpr[RDX] = 0, m->v->s.gpr[RAX] = tsc;
+    u64 before = cpu_vtime(m->v);
+    assert_int_equal(M_ENTER(m, "\x0F\x30\xEB\xFE"), EXIT_REASON_PREEMPTION_TIMER); // WRMSR; jmp to itself
+    return m->last_exit.vtime - before;
+}
+
+static void timer_and_writes_of_the_tsc(void **state)
+{
+    struct vmx_machine *m = fresh(PROC_ACTIVATE_SECONDARY_CONTROLS, 0);
+    m_write(m, VMCS_PIN_BASED_CONTROLS,
+            m_read(m, VMCS_PIN_BASED_CONTROLS) | PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    u64 late = timer_behind_write(m, 0x50000000), soon = timer_behind_write(m, 0x5000001F);
+    assert_true(late - soon >= 28 && late - soon <= 32); // 31 ticks, seen by instructions of 4
+    assert_int_equal(timer_behind_write(m, 0x70000020),
+                     late); // a change of the bit by the write itself is none
+    m_free(m);
+}
+
 // TPAUSE: the delay is as long as the guest's clock makes it (SDM 28.3).
 static u64 pauses(struct vmx_machine *m, u64 multiplier, u64 ticks, bool *carry)
 {
@@ -342,6 +368,7 @@ int main(void)
         cmocka_unit_test(spec_ctrl_off),
         cmocka_unit_test(scaling),
         cmocka_unit_test(what_is_not_scaled),
+        cmocka_unit_test(timer_and_writes_of_the_tsc),
         cmocka_unit_test(user_waits),
         cmocka_unit_test(lists_enabled),
         cmocka_unit_test(lists_and_the_rest),

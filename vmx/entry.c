@@ -139,13 +139,7 @@ static void start_timer(struct vcpu *v, const struct vmx_entry *e)
 {
     struct vmx_state *x = &v->s.vmx;
     x->timer_active = e->pin & PIN_ACTIVATE_VMX_PREEMPTION_TIMER;
-    x->timer_deadline = UINT64_MAX;
-    if (!x->timer_active) return;
-    // It counts changes of bit `rate` of the TSC.
-    unsigned rate = e->caps->misc & 31;
-    u64 tsc = cpu_vtime(v) + v->s.msr.tsc_offset;
-    u64 target = ((tsc >> rate) + e->f->VMX_PREEMPTION_TIMER_VALUE) << rate;
-    x->timer_deadline = target > tsc ? target - v->s.msr.tsc_offset : cpu_vtime(v);
+    x->timer_deadline = x->timer_active ? vmx_timer_ends(v, e->f->VMX_PREEMPTION_TIMER_VALUE) : UINT64_MAX;
 }
 
 static void commit(struct vcpu *v, struct vmcs_region *r, const struct vmx_entry *e)

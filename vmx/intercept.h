@@ -121,6 +121,7 @@ bool vmx_boundary_wanted(const struct vcpu *v); // anything of the above may be 
 bool vmx_mwait_goes_on(const struct vcpu *v);
 bool vmx_interrupt_exits(const struct vcpu *v); // external-interrupt exiting: taken whatever EFLAGS.IF says
 u64 vmx_timer_deadline(const struct vcpu *v);   // the next of its own timers: vtime, UINT64_MAX if none
+void vmx_tsc_jumps(struct vcpu *v, u64 by);     // the TSC will be written: what counts or waits by it
 
 // The world switch; runs only from the run loop. Consumes an EVENT_VMEXIT.
 void vmx_exit(struct vcpu *v, const struct event *e);

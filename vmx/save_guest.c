@@ -93,11 +93,7 @@ void vmx_save_guest(struct vcpu *v, struct vmcs_fields *f, const struct event *e
     f->GUEST_INTERRUPTIBILITY_STATE =
         (s->blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) | (nmi ? BLOCKING_BY_NMI : 0);
     f->GUEST_PENDING_DEBUG_EXCEPTIONS = keeps_pending_debug(v, e) ? s->pending_dbg : 0;
-    if (c->exit & EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE) {
-        u64 now = cpu_vtime(v), left = s->vmx.timer_deadline > now ? s->vmx.timer_deadline - now : 0;
-        unsigned rate = c->caps.misc & 31;
-        f->VMX_PREEMPTION_TIMER_VALUE = (u32)((left + BIT(rate) - 1) >> rate);
-    }
+    if (c->exit & EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE) f->VMX_PREEMPTION_TIMER_VALUE = vmx_timer_left(v);
     if (c->proc2 & PROC2_ENABLE_EPT && s->cr0 & CR0_PG && s->cr4 & CR4_PAE && !(s->msr.efer & EFER_LMA)) {
         f->GUEST_PDPTE0 = s->pdpte[0];
         f->GUEST_PDPTE1 = s->pdpte[1];

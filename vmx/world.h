@@ -29,6 +29,10 @@ void vmx_abort(struct vcpu *v, struct vmcs_region *r, u32 indicator, const char 
 u32 vmx_msr_area_load(struct vcpu *v, paddr area, u32 count, struct vmx_check_failure *why);
 u32 vmx_msr_area_store(struct vcpu *v, paddr area, u32 count);
 
+// ---- vmx/preemption_timer.c ----
+u64 vmx_timer_ends(const struct vcpu *v, u32 count); // the vtime at which one that is started now ends
+u32 vmx_timer_left(const struct vcpu *v);            // what is left of the one that runs
+
 // ---- vmx/apic.c ----
 void vmx_apic_entered(struct vcpu *v, const struct vmx_entry *e); // blocking and activity are loaded
 

@@ -218,12 +218,16 @@ u64 cpu_units(const struct vcpu *v)
 }
 
 u64 cpu_vtime(const struct vcpu *v) { return cpu_units(v) * CPU_TICKS_PER_UNIT + v->s.skipped; }
-u64 cpu_clock(struct vcpu *v)
+u64 cpu_clock_now(const struct vcpu *v)
 {
     u64 now = cpu_vtime(v);
-    if (!v->clock_now) return now;
-    if (now > *v->clock_now) *v->clock_now = now;
-    return *v->clock_now;
+    return v->clock_now && *v->clock_now > now ? *v->clock_now : now;
+}
+u64 cpu_clock(struct vcpu *v)
+{
+    u64 now = cpu_clock_now(v);
+    if (v->clock_now) *v->clock_now = now;
+    return now;
 }
 u64 cpu_retired(const struct vcpu *v) { return cpu_units(v) - v->s.extra; }
 

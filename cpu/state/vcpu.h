@@ -339,10 +339,11 @@ static inline void cpu_set_rflags(struct vcpu *v, u64 f)
 }
 
 // ---- time (exact anywhere, also inside a checked body) ----
-u64 cpu_units(const struct vcpu *v);   // units before the instruction being executed
-u64 cpu_vtime(const struct vcpu *v);   // the same in ticks
-u64 cpu_clock(struct vcpu *v);         // what clocks that processors have in common (the TSC) are read by
-u64 cpu_retired(const struct vcpu *v); // instructions retired before the one being executed
+u64 cpu_units(const struct vcpu *v);     // units before the instruction being executed
+u64 cpu_vtime(const struct vcpu *v);     // the same in ticks
+u64 cpu_clock(struct vcpu *v);           // what clocks that processors have in common (the TSC) are read by
+u64 cpu_clock_now(const struct vcpu *v); // what that would be, for who does not read one
+u64 cpu_retired(const struct vcpu *v);   // instructions retired before the one being executed
 static inline void cpu_charge(struct vcpu *v, u64 units) // beyond the one unit of the instruction
 {
     v->s.extra += units;

@@ -56,9 +56,9 @@ static void tsc_jump(struct vcpu *v, u64 by)
     u64 deadline = 0;
     bool armed = v->board && feature_on(v->features, FEATURE_TSC_DEADLINE) &&
                  v->board->msr_read(v->board_opaque, v->index, 0x6E0, &deadline) && deadline;
+    vmx_tsc_jumps(v, by);
     v->s.msr.tsc_offset += by;
     v->s.msr.tsc_adjust += by;
-    if (v->s.vmx.guest_deadline) v->d.leave = v->d.attention = true; // the slice may end sooner now
     if (!armed) return;
     v->board->msr_write(v->board_opaque, v->index, 0x6E0, deadline);
     board_done(v);

@@ -2,7 +2,8 @@
  * Interrupts that one processor posts for a guest on another: posted-interrupt processing while the guest
  * runs, is halted, waits by MWAIT, and while its processor is in root operation (SDM 32.6); IPI
  * virtualization between two guests (SDM 32.1.6); INIT, SIPI and NMI for a processor that is in a guest, by
- * activity state (SDM 28.2, 29.7.2).
+ * activity state (SDM 28.2, 29.7.2); the VMX-preemption timer while another processor reads the TSC (SDM
+ * 28.5.1).
  *
  * Wants two processors (-smp 2; PROCESSORS=2 tools/run-on-bochs).
  *
@@ -312,6 +313,59 @@ static void virtual_ipi(void)
     is(host_took, 0, "  no host sees anything");
 }
 
+/* ---- the VMX-preemption timer counts the TSC, which processors have in common ---- */
+
+CODE(g_loop, "1: jmp 1b");
+CODE(g_short, "mov $200, %ecx; 1: loop 1b");
+
+static void reads_the_tsc(uint64_t unused)
+{
+    (void)unused;
+    while (!stop) rdtsc();
+}
+
+static void timer(void)
+{
+    enum { ROUNDS = 300 };
+    if (!vmx_allowed(IA32_VMX_PINBASED_CTLS, PIN_ACTIVATE_VMX_PREEMPTION_TIMER) ||
+        !vmx_allowed(IA32_VMX_EXIT_CTLS, EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE)) {
+        skip(4, "no VMX-preemption timer whose value is saved");
+        return;
+    }
+    static struct vmx_vcpu w;
+    unsigned rate = rdmsr(IA32_VMX_MISC) & 31, early = 0, other = 0, fast = 0;
+    uint32_t count = rate < 12 ? 4096u >> rate : 2;
+    stop = 0;
+    smp_run(1, reads_the_tsc, 0);
+    guest_init(&w, g_loop);
+    vmx_set_pin(PIN_ACTIVATE_VMX_PREEMPTION_TIMER);
+    vmwrite(PRIMARY_VM_EXIT_CONTROLS,
+            vmread(PRIMARY_VM_EXIT_CONTROLS) | EXIT_SAVE_VMX_PREEMPTION_TIMER_VALUE);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        vmwrite(VMX_PREEMPTION_TIMER_VALUE, count);
+        uint64_t before = rdtsc();
+        struct vmx_exit e = vmx_run(&w);
+        early += rdtsc() - before < (uint64_t)(count - 1) << rate;
+        other += e.status != VMX_SUCCEED || e.reason != EXIT_REASON_VMX_PREEMPTION_TIMER_EXPIRED;
+    }
+    is(other, 0, "SDM 28.5.1: the VMX-preemption timer beside a processor that reads the TSC");
+    is(early, 0, "  never ends before the TSC has counted so far");
+    other = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        vmwrite(GUEST_RIP, (uint64_t)g_short);
+        vmwrite(VMX_PREEMPTION_TIMER_VALUE, 0xffffff);
+        uint64_t before = rdtsc();
+        struct vmx_exit e = vmx_run(&w);
+        fast += (uint64_t)(0xffffff - vmread(VMX_PREEMPTION_TIMER_VALUE)) << rate >
+                rdtsc() - before + (1u << rate);
+        other += e.status != VMX_SUCCEED || e.reason != EXIT_REASON_VMCALL;
+    }
+    is(other, 0, "SDM 30.3.4: the value that another exit saves");
+    is(fast, 0, "  is less by no more than the TSC has counted");
+    stop = 1;
+    smp_wait(1, 100);
+}
+
 int rom_main(void)
 {
     if (!vmx_test_begin("posted interrupts and signals between processors")) return 0;
@@ -333,6 +387,7 @@ int rom_main(void)
         virtual_ipi();
     } else
         skip(25, "no posted interrupts");
+    timer();
     signals();
     return tap_end();
 }
