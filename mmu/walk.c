@@ -405,7 +405,11 @@ bool walk_load_pdptes(struct phys *p, const struct mmu_ctx *c, u64 cr3, u64 pdpt
 
     // Reads even with EPT accessed/dirty flags, and without a linear address.
     *r = walk_ept(p, c, gpaddr_of(cr3 & 0xFFFFFFE0), ACC_READ, 0);
-    if (r->status != WALK_OK) return false;
+    if (r->status != WALK_OK) {
+        if (c->cache)
+            kept_page_drop(c->cache, c->ept_view, r->gpa); // it may have been what memory no longer says
+        return false;
+    }
     if (c->ept && mmu_apic_access(c, r->pa)) {
         r->status = WALK_APIC_ACCESS;
         return false;

@@ -2,6 +2,8 @@
 // accessed and dirty flags, and the guest's own paging structures behind it (SDM 30.3).
 #include "tests/mmu_tables.h"
 
+#include "mmu/walk_ept.h"
+
 #define MIB (1024ull * 1024)
 
 enum { // exit qualification for EPT violations
@@ -604,6 +606,18 @@ static void test_pdpte_loads(void **state)
     put64(t, leaf, 0x7000 | WB | 2);
     assert_false(walk_load_pdptes(&t->p, &t->c, 0x5020, out, &r));
     assert_int_equal(r.status, WALK_EPT_MISCONFIG);
+
+    // What was kept of that page (-tlb lazy) goes with an EPT violation (SDM 31.4.3.1).
+    static struct walk_cache kept;
+    struct ept_result x;
+    put64(t, leaf, 0x7000 | WB | 4);
+    t->c.cache = &kept, t->c.ept_view = 1;
+    kept_page_add(&t->c, gpaddr_of(0x5000), &(struct ept_result){.rights = EPT_X, .pa = 0x6000});
+    assert_true(kept_page_find(&t->c, gpaddr_of(0x5000), EPT_X, &x));
+    assert_false(walk_load_pdptes(&t->p, &t->c, 0x5020, out, &r));
+    assert_int_equal(r.status, WALK_EPT_VIOLATION);
+    assert_false(kept_page_find(&t->c, gpaddr_of(0x5000), EPT_X, &x));
+    t->c.cache = NULL;
 
     // The registers hold guest-physical addresses; a walk starts from them.
     start(t, PAGING_PAE);
