@@ -371,15 +371,16 @@ enum run_exit vcpu_run(struct vcpu *v, u64 units)
         if (v->d.attention) {
             bool taken = boundary(v);
             cpu_attention(v);
-            in_a_row = taken ? in_a_row + 1 : 0;
-            if (taken) continue;
+            if (taken) {
+                in_a_row++;
+                continue;
+            }
             if (s->activity != ACTIVITY_ACTIVE) {
                 why = s->activity == ACTIVITY_SHUTDOWN && !s->vmx.guest ? RUN_SHUTDOWN : RUN_HALTED;
                 break;
             }
-        } else {
-            in_a_row = 0;
         }
+        in_a_row = 0;
         if (v->d.budget <= 0) {
             // A deadline or the limit. A guest's timers are this processor's own; the board's is the
             // caller's.

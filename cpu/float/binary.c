@@ -1,4 +1,6 @@
 // The formats of SSE, and the operations on them. Of two NaNs the first operand's is the result, made quiet.
+#include <string.h>
+
 #include "cpu/float/number.h"
 
 struct shape {
@@ -152,15 +154,21 @@ u32 float32_reciprocal_root(u32 a)
 
 // Each element of the result is a sum of its own, which begins with that element's own product: its own pair
 // of products, then the other pair. All are equal, unless several products are NaNs.
-void float_dot(struct float_env *e, enum float_format f, u64 *d, const u64 *a, const u64 *s, u8 imm)
+void float_dot(struct float_env *e, enum float_format f, void *d, const void *a, const void *s, u8 imm)
 {
-    unsigned n = f == FLOAT32 ? 4 : 2;
+    unsigned n = f == FLOAT32 ? 4 : 2, size = 16 / n;
     u64 x[4], pair[4];
-    for (unsigned i = 0; i < n; i++) x[i] = imm >> (4 + i) & 1 ? float_mul(e, f, a[i], s[i]) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        u64 p = 0, q = 0;
+        memcpy(&p, (const u8 *)a + i * size, size);
+        memcpy(&q, (const u8 *)s + i * size, size);
+        x[i] = imm >> (4 + i) & 1 ? float_mul(e, f, p, q) : 0;
+    }
     for (unsigned i = 0; i < n; i++) pair[i] = float_add(e, f, x[i], x[i ^ 1]);
     for (unsigned i = 0; i < n; i++) {
         u64 sum = n == 2 ? pair[i] : float_add(e, f, pair[i], pair[i ^ 2]);
-        d[i] = imm >> i & 1 ? sum : 0;
+        if (!(imm >> i & 1)) sum = 0;
+        memcpy((u8 *)d + i * size, &sum, size);
     }
 }
 

@@ -30,6 +30,16 @@ struct float_env {
     u16 flags;     // out: what was found is added
 };
 
+// As MXCSR says (SDM volume 1, 10.2.3).
+static inline struct float_env float_env_of_mxcsr(u32 x)
+{
+    enum { DAZ = 0x40, FTZ = 0x8000 };
+    return (struct float_env){.rounding = (enum float_rounding)(x >> 13 & 3),
+                              .masks = x >> 7 & FLOAT_ALL,
+                              .daz = x & DAZ,
+                              .ftz = x & FTZ};
+}
+
 // An exception of before the operation is unmasked: there is no result then.
 static inline bool float_stops(const struct float_env *e)
 {
@@ -56,8 +66,8 @@ u64 float_integral(struct float_env *e, enum float_format f, u64 a, bool silent)
 // RCPSS and RSQRTSS, as Intel's processors approximate; no exceptions, no rounding, neither DAZ nor FTZ.
 u32 float32_reciprocal(u32 a);
 u32 float32_reciprocal_root(u32 a);
-// DPPS (four elements), DPPD (two).
-void float_dot(struct float_env *e, enum float_format f, u64 *d, const u64 *a, const u64 *s, u8 imm);
+// DPPS (four elements), DPPD (two), of 16 bytes each.
+void float_dot(struct float_env *e, enum float_format f, void *d, const void *a, const void *s, u8 imm);
 // Between formats, FLOAT16 too (which knows neither DAZ nor FTZ).
 u64 float_convert(struct float_env *e, enum float_format to, enum float_format from, u64 a);
 // Signed integers of 32 and 64 bits; what does not fit is invalid and gives the integer indefinite.

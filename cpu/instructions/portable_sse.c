@@ -11,12 +11,7 @@
 
 static struct float_env env_of(const struct vcpu *v)
 {
-    enum { DAZ = 0x40, FTZ = 0x8000 };
-    u32 x = (u32)v->d.host_mxcsr_valid;
-    return (struct float_env){.rounding = (enum float_rounding)(x >> 13 & 3),
-                              .masks = x >> 7 & FLOAT_ALL,
-                              .daz = x & DAZ,
-                              .ftz = x & FTZ};
+    return float_env_of_mxcsr((u32)v->d.host_mxcsr_valid);
 }
 static void report(struct vcpu *v, const struct float_env *e)
 {
@@ -285,11 +280,7 @@ IMM_CORE(vcvtps2ph_by_imm)
 static void dot(struct vcpu *v, void *d, const void *a, const void *s, enum float_format f, u8 imm)
 {
     struct float_env e = env_of(v);
-    unsigned n = 16 / size_of(f);
-    u64 x[4], y[4], r[4];
-    for (unsigned i = 0; i < n; i++) x[i] = get(a, f, i), y[i] = get(s, f, i);
-    float_dot(&e, f, r, x, y, imm);
-    for (unsigned i = 0; i < n; i++) put(d, f, i, r[i]);
+    float_dot(&e, f, d, a, s, imm);
     report(v, &e);
 }
 IMM_CORE(dpps_by_imm) { dot(v, d, a, s, FLOAT32, imm); }

@@ -62,21 +62,17 @@ static void approximate(void *d, const void *a, const void *s, u32 (*function)(u
     memcpy(d, x, 16);
 }
 #define APPROXIMATE(sse, vex, function, n, shape) \
+    static void sse##_core(struct vcpu *v, void *d, const void *a, const void *s) \
+    { \
+        approximate(d, a, s, function, n); \
+    } \
     void op_##sse(struct vcpu *v, const struct insn *in) \
     { \
-        struct x128 t; \
-        const void *s = sse_source(v, in, &t, 4 * (n)); \
-        approximate(sse_reg(v, in->r), sse_reg(v, in->r), s, function, n); \
+        sse_plain(v, in, (struct how){.w = in->osz}, sse##_core, 4 * (n)); \
     } \
     void op_##vex(struct vcpu *v, const struct insn *in) \
     { \
-        struct x128 t[2], d[2] = {{{0}}}; \
-        const struct how h = {.w = in->osz}; \
-        struct vex_source s = vex_operand(v, in, h, t, shape, false); \
-        if (VEX_256(h)) approximate(&d[1], ymm_high(v, in->v), s.high, function, n); \
-        approximate(&d[0], sse_reg(v, in->v), s.low, function, n); \
-        *sse_reg(v, in->r) = d[0]; \
-        *ymm_high(v, in->r) = d[1]; \
+        vex_plain(v, in, (struct how){.w = in->osz}, sse##_core, shape); \
     }
 APPROXIMATE(rcpps, vrcpps, float32_reciprocal, 4, SHAPE_X)
 APPROXIMATE(rsqrtps, vrsqrtps, float32_reciprocal_root, 4, SHAPE_X)
@@ -251,17 +247,9 @@ static bool holds_nan(const struct x128 *d, unsigned size)
 static void dot_nans(struct x128 *d, const void *a, const void *s, unsigned size, u32 mxcsr, u8 imm)
 {
     if (likely(!holds_nan(d, size))) return;
-    struct float_env e = {.rounding = (enum float_rounding)(mxcsr >> 13 & 3),
-                          .masks = FLOAT_ALL,
-                          .daz = mxcsr & 0x40,
-                          .ftz = mxcsr & 0x8000};
-    u64 x[4] = {0}, y[4] = {0}, r[4];
-    for (unsigned i = 0; i < 16 / size; i++) {
-        memcpy(&x[i], (const u8 *)a + i * size, size);
-        memcpy(&y[i], (const u8 *)s + i * size, size);
-    }
-    float_dot(&e, size == 4 ? FLOAT32 : FLOAT64, r, x, y, imm);
-    for (unsigned i = 0; i < 16 / size; i++) memcpy((u8 *)d + i * size, &r[i], size);
+    struct float_env e = float_env_of_mxcsr(mxcsr);
+    e.masks = FLOAT_ALL;
+    float_dot(&e, size == 4 ? FLOAT32 : FLOAT64, d, a, s, imm);
 }
 #define DOT(sse, vex, mul, hadd, lanes, size, bytes) \
     FP_IMM_TABLE(sse, bytes) \
