@@ -341,8 +341,8 @@ static bool go_to_checkpoint(struct history *h, struct history_checkpoint *c)
     h->m->request = (struct machine_request){.what = MACHINE_RUN};
     h->journal->at = c->place;
     machine_loaded(h->m);
-    changed =
-        history_pages_written(h); // other users of the bitmap keep what was put back, this one begins anew
+    // Other users of the bitmap keep what was put back, this one begins anew.
+    changed = history_pages_written(h);
     if (changed) memset(changed, 0, history_pages_words(h) * sizeof *changed);
     h->base = c;
     copy_current_vmcs(h->m);

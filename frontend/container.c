@@ -163,11 +163,12 @@ bool container_open(struct container_in *c, const char *path, enum container_kin
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return fail(why, n, "cannot read %s: %s", path, strerror(errno));
-    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+    bool known = fstat(fd, &st) == 0;
+    if (known && S_ISDIR(st.st_mode)) {
         close(fd);
         return fail(why, n, "cannot read %s: %s", path, strerror(EISDIR));
     }
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !st.st_size) {
+    if (!known || !S_ISREG(st.st_mode) || !st.st_size) {
         close(fd);
         return fail(why, n, "%s: it is no %s", path, kinds[kind]);
     }

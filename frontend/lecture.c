@@ -41,10 +41,7 @@ struct show {
 static int complain(int status, const char *format, const char *a)
 {
     fputs("matryoshka lecture: ", stderr);
-    char line[8192];
-    snprintf(line, sizeof line, format, a);
-    plain_put(stderr, line);
-    fputc('\n', stderr);
+    plain_line(stderr, format, a);
     return status;
 }
 

@@ -87,12 +87,13 @@ static bool listen_unix(struct line *l, const char *where, const char *path, cha
     if (!k) return fail(why, n, where, "it takes unix:PATH");
     if (k >= sizeof a.sun_path) return fail(why, n, where, "the path is too long for a socket");
     memcpy(a.sun_path, path, k);
-    if (lstat(a.sun_path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+    if (lstat(a.sun_path, &st) == 0) {
+        if (!S_ISSOCK(st.st_mode))
+            return fail(why, n, where, "something is there already, and it is no socket");
         if (socket_heard(&st))
             return fail(why, n, where, "somebody listens there already; give another path");
         unlink(a.sun_path); // of a run that is over
-    } else if (lstat(a.sun_path, &st) == 0)
-        return fail(why, n, where, "something is there already, and it is no socket");
+    }
     l->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (l->listener < 0 || bind(l->listener, (struct sockaddr *)&a, sizeof a) != 0 ||
         listen(l->listener, 1) != 0)

@@ -32,10 +32,7 @@ struct lint {
 static int complain(const char *format, const char *a, const char *b, int status)
 {
     fputs("matryoshka vmcs-lint: ", stderr);
-    char line[8192];
-    snprintf(line, sizeof line, format, a, b);
-    plain_put(stderr, line);
-    fputc('\n', stderr);
+    plain_line(stderr, format, a, b);
     return status;
 }
 
@@ -70,10 +67,9 @@ static void take_note(void *opaque, bool error, unsigned line, const char *what)
     struct lint *l = opaque;
     if (error) {
         if (line)
-            plain_say(stderr, "matryoshka vmcs-lint: %s:%u: %s", l->reading, line, what);
+            plain_line(stderr, "matryoshka vmcs-lint: %s:%u: %s", l->reading, line, what);
         else
-            plain_say(stderr, "matryoshka vmcs-lint: %s: %s", l->reading, what);
-        fputc('\n', stderr);
+            plain_line(stderr, "matryoshka vmcs-lint: %s: %s", l->reading, what);
         return;
     }
     if (l->notes == NOTES_MAX) {
@@ -293,14 +289,11 @@ static void unchecked_text(const struct vmx_entry *e)
 
 static void report_text(const struct lint *l, const struct vmx_entry *e, unsigned violated)
 {
-    for (unsigned i = 0; i < l->notes; i++) {
-        plain_say(stdout, "note: line %u: %s", l->note[i].line, l->note[i].what);
-        putchar('\n');
-    }
+    for (unsigned i = 0; i < l->notes; i++)
+        plain_line(stdout, "note: line %u: %s", l->note[i].line, l->note[i].what);
     if (l->notes_lost) printf("note: and %u more of the kind\n", l->notes_lost);
-    plain_say(stdout, "%s: %u fields, against %s (%s)", strcmp(l->file, "-") ? l->file : "standard input",
-              l->text.fields, l->p.name, l->p.source);
-    putchar('\n');
+    plain_line(stdout, "%s: %u fields, against %s (%s)", strcmp(l->file, "-") ? l->file : "standard input",
+               l->text.fields, l->p.name, l->p.source);
     if (violated)
         vmx_explain_entry(e, NULL, put, NULL);
     else

@@ -10,7 +10,8 @@ static inline void plain_put(FILE *f, const char *text)
 {
     for (; *text; text++) fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, f);
 }
-static inline __attribute__((format(printf, 2, 3))) void plain_say(FILE *f, const char *format, ...)
+// A line of it.
+static inline __attribute__((format(printf, 2, 3))) void plain_line(FILE *f, const char *format, ...)
 {
     char text[8192];
     va_list ap;
@@ -18,6 +19,7 @@ static inline __attribute__((format(printf, 2, 3))) void plain_say(FILE *f, cons
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
     plain_put(f, text);
+    fputc('\n', f);
 }
 
 #endif

@@ -81,8 +81,8 @@ bool vmx_event_exits(struct vcpu *v, const struct event *e, struct event *exit);
 // Around delivery through the IDT, so that a VM exit on the way reports the IDT-vectoring information.
 void vmx_vectoring_begin(struct vcpu *v, const struct event *e);
 void vmx_vectoring_end(struct vcpu *v);
-void vmx_vectoring_put_off(
-    struct vcpu *v); // instead of the end: what was begun is begun again, or not at all
+// Instead of the end: what was begun is begun again, or not at all.
+void vmx_vectoring_put_off(struct vcpu *v);
 
 // IRET begins in non-root operation: removes blocking by NMI, or by virtual NMI, or neither, as "NMI exiting"
 // and "virtual NMIs" say (SDM 27.3). True if there was blocking that it removed ("NMI unblocking due to
